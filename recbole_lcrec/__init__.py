@@ -1,0 +1,22 @@
+"""LC-Rec and other generative recommenders inside RecBole.
+
+The names below are imported when they are first used: ``import recbole_lcrec`` costs nothing and prints nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recbole_lcrec.experiment import Experiment, build, load_experiment, run
+
+__version__ = "0.1.0"
+__all__ = ["Experiment", "build", "load_experiment", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from recbole_lcrec import experiment
+
+        return getattr(experiment, name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

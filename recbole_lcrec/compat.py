@@ -1,0 +1,110 @@
+"""What RecBole 1.2.1 needs on today's torch, numpy and pandas, in one place.
+
+Most of it is subclassing (config, datasets, trainer). What cannot be reached that way is here: names that numpy
+removed, the folder RecBole's trainer hard-codes for tensorboard, and warnings about RecBole's own code.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def restore_numpy_names() -> None:
+    """Give numpy back the aliases (np.float, ...) that RecBole's metrics use; RecBole's Config does the same."""
+    from recbole.config import Config
+
+    Config.compatibility_settings(None)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence warnings that no user of a run can do anything about: those raised by RecBole's own lines."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"recbole\..*")
+        warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\..*", category=FutureWarning)
+        # numpy's np.bool and friends, looked up by name in compatibility_settings
+        warnings.filterwarnings("ignore", message=r".*will be defined as the corresponding NumPy scalar.*")
+        yield
+
+
+@contextmanager
+def tensorboard_in(folder: Path) -> Iterator[None]:
+    """While a RecBole trainer is constructed, make its tensorboard writer write to ``folder``.
+
+    RecBole's ``Trainer.__init__`` calls a module-level function that hard-codes ``./log_tensorboard``.
+    """
+    from recbole.trainer import trainer as module
+    from torch.utils.tensorboard import SummaryWriter
+
+    original = module.get_tensorboard
+
+    def writer(_: Any) -> SummaryWriter:
+        return SummaryWriter(str(folder))
+
+    module.get_tensorboard = writer
+    try:
+        yield
+    finally:
+        module.get_tensorboard = original
+
+
+class PlainText(logging.Filter):
+    """Removes terminal colours from a record before it is written to a file."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        import re
+
+        record.msg = re.sub(r"\x1B\[[0-?]*[ -/]*[@-~]", "", record.getMessage())
+        record.args = ()
+        return True
+
+
+@contextmanager
+def logging_to(path: Path, level: str | None) -> Iterator[None]:
+    """Send the log to the terminal and to ``path``, in RecBole's format, and undo it at the end.
+
+    RecBole's ``init_logger`` writes to ``./log``; it also logs through the root logger, so ours has to as well.
+
+    Args:
+        path: The log file.
+        level: RecBole's option ``state`` (INFO, DEBUG, ...).
+    """
+    import sys
+
+    import colorlog
+    from recbole.utils.logger import log_colors_config
+
+    root, old_level = logging.getLogger(), logging.getLogger().level
+    to_file = logging.FileHandler(path, mode="w", encoding="utf-8", delay=False)
+    to_file.setFormatter(logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
+    to_screen = logging.StreamHandler(sys.stdout)
+    to_screen.setFormatter(
+        colorlog.ColoredFormatter(
+            "%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M", log_colors=log_colors_config
+        )
+    )
+    if not sys.stdout.isatty():
+        to_screen.addFilter(PlainText())
+        to_screen.setFormatter(logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M"))
+    to_file.addFilter(PlainText())
+    names = ("httpx", "urllib3", "filelock", "fsspec", "matplotlib", "huggingface_hub", "transformers", "httpcore")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:  # libraries that would fill the log with their own affairs
+        logging.getLogger(name).setLevel(logging.WARNING)
+    root.setLevel(getattr(logging, (level or "INFO").upper(), logging.INFO))
+    root.addHandler(to_screen)
+    root.addHandler(to_file)
+    try:
+        yield
+    finally:
+        root.removeHandler(to_screen)
+        root.removeHandler(to_file)
+        to_file.close()
+        root.setLevel(old_level)
+        for name, old in levels.items():
+            logging.getLogger(name).setLevel(old)

@@ -1,0 +1,335 @@
+"""RecBole's Config without its surprises.
+
+RecBole's own reads sys.argv (also pytest's) and evaluates it, returns None for options that nobody knows, overwrites
+CUDA_VISIBLE_DEVICES and lets its sample.yaml win over everything but the user. :class:`LCRecConfig` overrides those
+steps; what RecBole computes from the options (metric types, sampling arguments, ...) is left to RecBole.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.config import Config
+from recbole.evaluator import metric_types
+from recbole.utils import ModelType
+
+from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
+from recbole_lcrec.config.options import DERIVED, Reading
+from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.registry import is_generative, model_class
+
+_VALUE_MODELS = {ModelType.CONTEXT, ModelType.DECISIONTREE}
+_EVAL_ARGS = ("split", "group_by", "order", "mode")
+_METRICS_WITHOUT_K = {"auc", "gauc", "logloss", "mae", "rmse"}
+_LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
+_COLUMN_OPTIONS = {
+    "user_id": "USER_ID_FIELD",
+    "item_id": "ITEM_ID_FIELD",
+    "rating": "RATING_FIELD",
+    "timestamp": "TIME_FIELD",
+    "head_id": "HEAD_ENTITY_ID_FIELD",
+    "relation_id": "RELATION_ID_FIELD",
+    "tail_id": "TAIL_ENTITY_ID_FIELD",
+    "entity_id": "ENTITY_ID_FIELD",
+}
+
+
+@contextmanager
+def _complaints_of_recbole() -> Iterator[None]:
+    """Turn what RecBole raises about option values into UserError."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"RecBole refuses the options: {error}") from error
+
+
+class LCRecConfig(Config):
+    """All options of one run.
+
+    Args:
+        model: Name of the model; None takes option ``model`` from the files or dictionaries.
+        dataset: Name of the data set; None takes option ``dataset`` likewise.
+        config_files: YAML files of options; later ones win.
+        config_dict: Options that win over the files.
+        cli: Options that win over everything, as read from the command line.
+
+    Raises:
+        UserError: For every mistake in the options, those of one reading together.
+    """
+
+    parameters: dict[str, list[str]]
+
+    def __init__(
+        self,
+        model: str | None = None,
+        dataset: str | None = None,
+        config_files: Sequence[str | Path] = (),
+        config_dict: Mapping[str, Any] | None = None,
+        cli: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._reading = Reading()
+        self._cli = dict(cli or {})
+        super().__init__(model, dataset, list(config_files), dict(config_dict or {}))
+        del self._reading, self._cli
+        self._check_valid_metric()
+        self._check_num_beams()
+
+    # What RecBole's constructor calls, in its order
+
+    def _init_parameters_category(self) -> None:
+        super()._init_parameters_category()
+        # RecBole's lists are module globals, and one of them grows with every data set
+        self.parameters = {name: list(options) for name, options in self.parameters.items()}
+
+    def _build_yaml_loader(self) -> None:
+        """Do nothing: our loader is in :mod:`recbole_lcrec.config.loader`, RecBole's changes yaml.FullLoader."""
+
+    def _load_config_files(self, file_list: Sequence[str | Path]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for path in file_list:
+            values |= self._reading.file(path)
+        return values
+
+    def _load_variable_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
+        return self._reading.mapping(config_dict, "config_dict")
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return self._reading.mapping(self._cli, "the command line")
+
+    def _merge_external_config_dict(self) -> None:
+        self._reading.finish()
+        super()._merge_external_config_dict()
+
+    def _get_model_and_dataset(self, model: str | None, dataset: str | None) -> tuple[str, Any, str]:
+        model = model or self.external_config_dict.get("model")
+        dataset = dataset or self.external_config_dict.get("dataset")
+        if not model or not dataset:
+            missing = "model" if not model else "dataset"
+            raise UserError(
+                f"option {missing} is missing: give --{missing}=NAME, or {missing}: NAME in a config file."
+            )
+        check_model(model)
+        return model, model_class(model), dataset
+
+    def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
+        """Lay the YAMLs over each other: RecBole's, then ours.
+
+        Models that RecBole evaluates by value metrics (context-aware ones, decision trees, DIN and DIEN) predict
+        labels and cannot rank a catalogue, so their quick-start settings are laid over our overall.yaml.
+        """
+        recbole = recbole_dir() / "properties"
+        quick_start = [
+            load_values(recbole / "quick_start_config" / name)
+            for name in _quick_start(model, model_class.type, dataset)
+        ]
+        ours = properties_dir()
+        layers = [
+            load_values(recbole / "overall.yaml"),
+            _load_if_there(recbole / "model" / f"{model}.yaml")
+            or _load_if_there(recbole / "model" / f"{model.lower()}.yaml"),
+            load_values(recbole / "dataset" / "sample.yaml"),
+            {} if dataset in ("url", "kg_url") else _load_if_there(recbole / "dataset" / f"{dataset}.yaml"),
+            *(layer for layer in quick_start if "metrics" not in layer and model_class.type not in _VALUE_MODELS),
+            load_values(ours / "overall.yaml"),
+            *(layer for layer in quick_start if "metrics" in layer or model_class.type in _VALUE_MODELS),
+            _load_if_there(ours / "model" / f"{model}.yaml"),
+            _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
+        ]
+        self.internal_config_dict = {}
+        for layer in layers:
+            self.internal_config_dict.update(layer)
+        self.internal_config_dict["MODEL_TYPE"] = model_class.type
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        given = copy.deepcopy(self.external_config_dict)
+        options = {**self.internal_config_dict, **given}
+        if "eval_args" in given:  # RecBole would fill the gaps with a random split
+            _check_keys(given["eval_args"])
+            options["eval_args"] = {**self.internal_config_dict["eval_args"], **given["eval_args"]}
+        if "train_neg_sample_args" not in given and self._samples_no_negatives(options):
+            options["train_neg_sample_args"] = None
+        if "load_col" not in given:
+            options["load_col"] = _columns_to_load(options)
+        return options
+
+    def _set_default_parameters(self) -> None:
+        options = self.final_config_dict
+        check_dataset(self.dataset, options)
+        _check_metrics(options)
+        _check_eval_args(options["eval_args"])
+        folder = dataset_folder(self.dataset, options["data_path"])
+        with _complaints_of_recbole():
+            super()._set_default_parameters()
+        options["data_path"] = str(folder)
+
+    def _init_device(self) -> None:
+        """Choose the device without touching CUDA_VISIBLE_DEVICES, which belongs to the user and to Ray."""
+        options = self.final_config_dict
+        for name in ("nproc", "world_size"):
+            if (options.get(name) or 1) != 1:
+                raise UserError(
+                    f"option {name} is {options[name]}, but several processes are not available in this version. "
+                    "Leave it out; search hyper-parameters in parallel instead."
+                )
+        options["single_spec"], options["local_rank"] = True, 0
+        options["device"] = _device(options)
+
+    def _set_train_neg_sample_args(self) -> None:
+        with _complaints_of_recbole():
+            super()._set_train_neg_sample_args()
+
+    # Ours
+
+    def _samples_no_negatives(self, options: Mapping[str, Any]) -> bool:
+        """Return True for models that rank against all items at once (cross-entropy): negatives have no use there.
+
+        RecBole demands null for most of them, and would train RepeatNet on sampled negatives as if they were targets.
+        """
+        if is_generative(self.model):
+            return True
+        return self.model_class.type == ModelType.SEQUENTIAL and options.get("loss_type") == "CE"
+
+    def _check_valid_metric(self) -> None:
+        metrics, topk, chosen = self["metrics"], self["topk"], self["valid_metric"]
+        names = [name for metric in metrics for name in _result_names(metric, topk)]
+        if chosen.lower() not in [name.lower() for name in names]:
+            raise UserError(
+                f"option valid_metric is {chosen}, not one of the metrics that are computed (metrics at topk): "
+                f"{', '.join(names)}. Set valid_metric to one of them, or add it to metrics and topk."
+            )
+
+    def _check_num_beams(self) -> None:
+        beams, longest = self["num_beams"], max(self["topk"])
+        if is_generative(self.model) and beams is not None and beams < longest:
+            raise UserError(
+                f"option num_beams is {beams}, less than the longest list in topk ({longest}): every recommended item "
+                f"is a beam. Set num_beams to {longest} or more, or shorten topk."
+            )
+
+    def resolved(self) -> dict[str, Any]:
+        """Return all options as plain values that YAML can hold.
+
+        ``LCRecConfig(config_dict=config.resolved())`` is the same experiment, from any working directory.
+        """
+        known = {**self.internal_config_dict, **self.external_config_dict}
+        names = [name for name in known if name not in DERIVED]
+        options = {name: copy.deepcopy(self.final_config_dict[name]) for name in names}
+        negatives = options["train_neg_sample_args"]
+        if (
+            negatives is not None and negatives["distribution"] == "none"
+        ):  # RecBole's inner form of null, which it refuses
+            options["train_neg_sample_args"] = None
+        options["data_path"] = str(Path(options["data_path"]).absolute().parent)
+        return {"model": self.model, "dataset": self.dataset, **options}
+
+
+def _quick_start(model: str, model_type: ModelType, dataset: str) -> list[str]:
+    """Return the quick-start YAMLs that RecBole lays over a model's options (its Config decides this inline)."""
+    on_ml_100k = dataset == "ml-100k"
+    if model_type in _VALUE_MODELS:
+        return ["context-aware.yaml", *(["context-aware_ml-100k.yaml"] if on_ml_100k else [])]
+    if model_type == ModelType.KNOWLEDGE:
+        return ["knowledge_base.yaml"]
+    if model_type != ModelType.SEQUENTIAL:
+        return []
+    if model in ("DIN", "DIEN"):
+        return ["sequential_DIN.yaml", *(["sequential_DIN_on_ml-100k.yaml"] if on_ml_100k else [])]
+    if model in ("GRU4RecKG", "KSR"):
+        return ["sequential_embedding_model.yaml"]
+    special = on_ml_100k and model in ("GRU4RecF", "SASRecF", "FDSA", "S3Rec")
+    return ["sequential.yaml", *(["special_sequential_on_ml-100k.yaml"] if special else [])]
+
+
+def _load_if_there(path: Path) -> dict[str, Any]:
+    return load_values(path) if path.is_file() else {}
+
+
+def _columns_to_load(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return load_col with the user's names for RecBole's columns, and with the time column of the interactions.
+
+    RecBole's sample.yaml, which holds for every data set without a YAML, loads no time, and without time there is no
+    order; its names are the default ones, whatever USER_ID_FIELD and its like say.
+    """
+    columns = options["load_col"]
+    if columns is None:
+        return None
+    renamed = {
+        part: [options[_COLUMN_OPTIONS[name]] if name in _COLUMN_OPTIONS else name for name in names]
+        for part, names in columns.items()
+    }
+    time = options["TIME_FIELD"]
+    if isinstance(renamed.get("inter"), list) and time not in renamed["inter"]:
+        renamed["inter"] = [*renamed["inter"], time]
+    return {part: [name for name in names if name is not None] for part, names in renamed.items()}
+
+
+def _result_names(metric: str, topk: Sequence[int]) -> list[str]:
+    return [metric] if metric.lower() in _METRICS_WITHOUT_K else [f"{metric}@{k}" for k in topk]
+
+
+def _check_metrics(options: dict[str, Any]) -> None:
+    """Check metrics and topk and make lists of them."""
+    metrics = [options["metrics"]] if isinstance(options["metrics"], str) else options["metrics"]
+    for metric in metrics:
+        if not isinstance(metric, str) or metric.lower() not in metric_types:
+            hint = nearest(str(metric), metric_types)
+            raise UserError(f"option metrics: unknown metric {metric}.{hint} RecBole has: {', '.join(metric_types)}.")
+    topk = options["topk"] if isinstance(options["topk"], list) else [options["topk"]]
+    if not topk or not all(isinstance(k, int) and not isinstance(k, bool) and k > 0 for k in topk):
+        raise UserError(f"option topk is {options['topk']}; expected a whole number above 0, or a list of them.")
+    if not metrics:
+        raise UserError("option metrics is an empty list; expected at least one metric.")
+    options["metrics"], options["topk"] = metrics, topk
+
+
+def _check_keys(eval_args: Mapping[str, Any]) -> None:
+    for key in eval_args:
+        if key not in _EVAL_ARGS:
+            hint = nearest(str(key), _EVAL_ARGS)
+            raise UserError(f"option eval_args: unknown key {key}.{hint} It has the keys: {', '.join(_EVAL_ARGS)}.")
+
+
+def _check_eval_args(eval_args: Mapping[str, Any]) -> None:
+    """Check the values inside eval_args, which RecBole finds wrong only after loading the data."""
+    split = eval_args["split"]
+    ratios = split.get("RS") if isinstance(split, dict) else None
+    is_ratios = isinstance(ratios, list) and bool(ratios) and all(isinstance(r, (int, float)) for r in ratios)
+    if not (isinstance(split, dict) and len(split) == 1 and (split.get("LS") in _LEAVE_OUT or is_ratios)):
+        raise UserError(
+            f"option eval_args: split is {split}; expected {{'LS': one of {', '.join(_LEAVE_OUT)}}} or "
+            "{'RS': [0.8, 0.1, 0.1]} (shares of training, validation and test)."
+        )
+    for key, expected in (("order", ("TO", "RO")), ("group_by", ("user", "none", None))):
+        if eval_args.get(key, expected[0]) not in expected:
+            raise UserError(
+                f"option eval_args: {key} is {eval_args[key]}; expected {' or '.join(str(one) for one in expected)}."
+            )
+    mode = eval_args["mode"]
+    for one in mode.values() if isinstance(mode, dict) else [mode]:
+        if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(one)):
+            raise UserError(f"option eval_args: mode is {mode}; expected full, uniN, popN (as in uni100) or labeled.")
+
+
+def _device(options: dict[str, Any]) -> torch.device:
+    """Return the device of ``use_gpu`` and ``gpu_id``; gpu_id counts among the devices that are visible."""
+    gpu_id = str(options["gpu_id"])
+    options["gpu_id"] = gpu_id
+    if gpu_id and not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", gpu_id):
+        raise UserError(f"option gpu_id is {gpu_id}; expected a number such as 0.")
+    if not options["use_gpu"] or not gpu_id or not torch.cuda.is_available():
+        return torch.device("cpu")
+    index = int(gpu_id.split(",")[0])
+    if index >= torch.cuda.device_count():
+        raise UserError(
+            f"option gpu_id is {gpu_id}, but {torch.cuda.device_count()} GPU(s) are visible, counted from 0. "
+            "Set gpu_id, or use_gpu=False."
+        )
+    return torch.device("cuda", index)

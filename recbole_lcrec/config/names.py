@@ -1,0 +1,96 @@
+"""Names of models and data sets that can be run, found without importing torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.paths import bundled_ml_100k, properties_dir, recbole_dir
+from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.registry import MODELS
+
+
+@lru_cache(maxsize=1)
+def recbole_models() -> list[str]:
+    """Return the names of RecBole's models, sorted: the classes that bear the name of their module, as it needs."""
+    names = []
+    for path in (recbole_dir() / "model").glob("*_recommender/*.py"):
+        classes = re.findall(r"^class (\w+)", path.read_text(encoding="utf-8", errors="replace"), re.M)
+        names += [name for name in classes if name.lower() == path.stem]
+    return sorted(names, key=str.lower)
+
+
+def known_models() -> list[str]:
+    """Return the names of all models: ours, then RecBole's."""
+    return [*MODELS, *(name for name in recbole_models() if name not in MODELS)]
+
+
+def known_datasets(data_path: str | Path) -> list[str]:
+    """Return the data sets that can be run: those found in ``data_path``, and ml-100k, which RecBole carries."""
+    folder = Path(data_path)
+    found = (
+        {path.name for path in folder.iterdir() if any(path.glob(f"{path.name}*.inter"))} if folder.is_dir() else set()
+    )
+    return sorted(found | {"ml-100k"}, key=str.lower)
+
+
+def described_datasets() -> list[str]:
+    """Return the data sets that have a YAML of ours in properties/dataset."""
+    return sorted((path.stem for path in (properties_dir() / "dataset").glob("*.yaml")), key=str.lower)
+
+
+@lru_cache(maxsize=1)
+def downloadable_datasets() -> frozenset[str]:
+    """Return the names that RecBole itself would download."""
+    folder = recbole_dir() / "properties" / "dataset"
+    return frozenset(name for file in ("url.yaml", "kg_url.yaml") for name in load_values(folder / file))
+
+
+def check_model(name: str) -> None:
+    """Refuse a model that neither this package nor RecBole has.
+
+    Raises:
+        UserError: With the nearest known name.
+    """
+    if name not in known_models():
+        hint = nearest(name, known_models()) or " --help lists all of them."
+        raise UserError(f"unknown model {name}.{hint}")
+
+
+def dataset_folder(name: str, data_path: str | Path) -> Path:
+    """Return the folder of a data set: ``<data_path>/<name>``, or RecBole's copy of ml-100k when that is not there."""
+    folder = Path(data_path) / name
+    return bundled_ml_100k() if name == "ml-100k" and not folder.is_dir() else folder
+
+
+def check_dataset(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a data set whose interaction files are not there.
+
+    Args:
+        name: The data set.
+        options: ``data_path``, and ``benchmark_filename`` where a user set it (the split is then in several files).
+
+    Raises:
+        UserError: With the files that were expected, the data sets found and the nearest name.
+    """
+    data_path = str(options["data_path"])
+    if not name or Path(name).name != name:
+        raise UserError(f"'{name}' is no name of a data set: give the folder that holds it as --data_path instead.")
+    parts: Sequence[str] | None = options.get("benchmark_filename")
+    stems = [f"{name}.{part}" for part in parts] if parts else [name]
+    folder = dataset_folder(name, data_path)
+    expected = [folder / f"{stem}.inter" for stem in stems]
+    missing = [path for path in expected if not path.is_file()]
+    if not missing:
+        return
+    found = known_datasets(data_path)
+    message = f"unknown data set {name}: {', '.join(str(path.absolute()) for path in missing)} not found."
+    if name in downloadable_datasets():
+        message += " RecBole knows where to download it, but this version does not download: put the files there."
+    elif not parts:
+        message += nearest(name, found)
+    raise UserError(f"{message} Data sets found with data_path={data_path}: {', '.join(found)}.")

@@ -1,0 +1,311 @@
+"""The table of known options and the check of what a user gives for them.
+
+RecBole returns None for an option it does not know, so a typing error trains a different model in silence. The table
+here is read from the YAMLs themselves, RecBole's and ours, whose comments carry type and text
+(``topk: [10]  # (list or int or None) The value of k ...``). Nothing here imports torch or recbole, so that mistakes
+are answered at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.config.loader import Given, load_options, load_values, parse_value
+from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.errors import UserError, nearest
+
+_LINE = re.compile(r"^(?P<name>[A-Za-z_][\w-]*)\s*:(?P<value>.*?)(?:\s#\s*(?P<comment>.*))?$")
+_COMMENT = re.compile(r"^\((?P<types>[^)]*)\)\s*(?P<text>.*)$")
+_TYPE_WORDS = {
+    "bool": "bool",
+    "int": "int",
+    "float": "float",
+    "str": "str",
+    "string": "str",
+    "list": "list",
+    "dict": "dict",
+    "none": "None",
+}
+_NULL_TEXTS = {"None", "null", "Null", "NULL", "~"}
+ANY = frozenset({"any"})
+
+# What RecBole's comments and defaults do not say, but its documentation and code allow; and the options of its command
+# line that no YAML of it carries.
+_ADDITIONS: dict[str, tuple[set[str], str]] = {
+    "load_col": ({"None"}, ""),
+    "eval_args": ({"dict"}, ""),
+    "RATING_FIELD": ({"None"}, ""),
+    "LABEL_FIELD": ({"None"}, ""),
+    "w_max": ({"float"}, ""),
+    "model": ({"str"}, "The name of the model."),
+    "dataset": ({"str"}, "The name of the data set: files are <data_path>/<dataset>/<dataset>.inter and .item."),
+    "nproc": ({"int"}, "The number of processes; only 1 is available in this version."),
+    "world_size": ({"int"}, "The number of processes over all machines; only 1 is available in this version."),
+    "group_offset": ({"int"}, "The offset of this machine's processes; unused with a single process."),
+    "ip": ({"str"}, "The address of the main machine; unused with a single process."),
+    "port": ({"int", "str"}, "The port of the main machine; unused with a single process."),
+}
+
+# Names that RecBole's code keeps in its configuration but computes itself: to set one would have no effect.
+DERIVED: dict[str, str] = {
+    "MODEL_TYPE": "the model's class says it",
+    "MODEL_INPUT_TYPE": "the model's class or loss_type says it",
+    "eval_type": "metrics says it",
+    "device": "use use_gpu and gpu_id",
+    "single_spec": "this version runs a single process",
+    "local_rank": "this version runs a single process",
+    "offset": "this version runs a single process",
+    "valid_neg_sample_args": "use the mode in eval_args",
+    "test_neg_sample_args": "use the mode in eval_args",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A known option.
+
+    Attributes:
+        name: As in YAML files and on the command line.
+        types: Names of the types it takes: bool, int, float, str, list, dict, None; or "any".
+        text: What it does, with its unit, from the comment beside its default.
+        default: The default in the first of :func:`yaml_files` that has one; models and data sets may differ.
+    """
+
+    name: str
+    types: frozenset[str]
+    text: str = ""
+    default: Any = None
+
+    @property
+    def type_text(self) -> str:
+        """The types in words, e.g. "int or None"."""
+        return " or ".join(sorted(self.types, key=lambda t: (t == "None", t)))
+
+
+def type_name(value: Any) -> str:
+    """Return the name of the type of ``value`` as option comments write it."""
+    if value is None or (isinstance(value, str) and value == "None"):
+        return "None"
+    return "list" if isinstance(value, tuple) else type(value).__name__
+
+
+def yaml_files() -> list[Path]:
+    """Return every YAML that documents options, the ones whose text holds for all models first."""
+    ours, recbole = properties_dir(), recbole_dir() / "properties"
+    files = [ours / "overall.yaml", recbole / "overall.yaml", recbole / "dataset" / "sample.yaml"]
+    for root in (ours, recbole):
+        for folder in ("model", "dataset", "quick_start_config"):
+            files += sorted((root / folder).glob("*.yaml"))
+    listed = dict.fromkeys(files)
+    return [path for path in listed if not path.name.endswith("url.yaml")]  # those list downloads, not options
+
+
+@lru_cache(maxsize=1)
+def yaml_options() -> dict[str, Option]:
+    """Return the options that a YAML of RecBole or of ours names, in the order of the files."""
+    types: dict[str, set[str]] = {}
+    commented: set[str] = set()
+    texts: dict[str, str] = {}
+    defaults: dict[str, Any] = {}
+    for path in yaml_files():
+        comments = read_comments(path)
+        for name, value in load_values(path).items():
+            defaults.setdefault(name, value)
+            types.setdefault(name, set()).add(type_name(value))
+            words, text = comments.get(name, (None, ""))
+            if words is not None:
+                commented.add(name)
+                types[name] |= words
+            texts[name] = texts.get(name) or text
+    for name, (more, text) in _ADDITIONS.items():
+        types.setdefault(name, set()).update(more)
+        commented.add(name)
+        texts[name] = texts.get(name) or text
+    # a default alone is no promise: k: 100 does not say that 0.5 is wrong
+    found = {name: frozenset(types[name]) if name in commented else ANY for name in types}
+    return {
+        name: Option(name, ANY if "any" in found[name] else found[name], texts.get(name, ""), defaults.get(name))
+        for name in found
+    }
+
+
+def read_comments(path: Path) -> dict[str, tuple[set[str] | None, str]]:
+    """Return option name -> (type names or None, text) from the comments beside the top-level keys of a YAML."""
+    comments: dict[str, tuple[set[str] | None, str]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        found = _LINE.match(line)
+        if not found or not found["comment"]:
+            continue
+        typed = _COMMENT.match(found["comment"].strip())
+        if typed:
+            comments[found["name"]] = (_type_words(typed["types"]), typed["text"].strip())
+        else:
+            comments[found["name"]] = (None, found["comment"].strip())
+    return comments
+
+
+def _type_words(text: str) -> set[str]:
+    """Return the types of "int or None", "list of float" or "str, optional"; {"any"} for words that name no type."""
+    words = [part.split(" of ")[0].strip().lower() for part in re.split(r"\bor\b|,", text)]
+    return {_TYPE_WORDS.get(word, "any") for word in words if word not in ("", "optional")} or {"any"}
+
+
+@lru_cache(maxsize=1)
+def source_names() -> frozenset[str]:
+    """Return the names of :data:`argument_list` and those that RecBole's source reads as ``config["name"]``."""
+    pattern = re.compile(r"""config\[\s*["']([\w-]+)["']\s*\]""")
+    names = set(re.findall(r"'([\w-]+)'", (recbole_dir() / "utils" / "argument_list.py").read_text(encoding="utf-8")))
+    for path in sorted(recbole_dir().rglob("*.py")):
+        names.update(pattern.findall(path.read_text(encoding="utf-8", errors="replace")))
+    return frozenset(names)
+
+
+def find_option(name: str) -> Option:
+    """Return the option called ``name``.
+
+    Raises:
+        UserError: If neither RecBole nor this package knows it, with the nearest known name.
+    """
+    if name in DERIVED:
+        raise UserError(f"option {name} cannot be set: {DERIVED[name]}")
+    table = yaml_options()
+    if name in table:
+        return table[name]
+    if name in source_names():
+        return Option(name, ANY)
+    known = [option for option in [*table, *source_names()] if option not in DERIVED]
+    raise UserError(f"unknown option {name}.{nearest(name, known)}")
+
+
+def check(name: str, given: Given) -> Any:
+    """Return the value of an option in a type that the option takes.
+
+    Text-typed options keep a scalar as it was written (``gpu_id=0`` is "0"); whole numbers given for a float become
+    floats; True is not a number.
+
+    Raises:
+        UserError: If the option is unknown or the value has a type it does not take.
+    """
+    option = find_option(name)
+    value = _plain(given.value)
+    if isinstance(value, str) and "str" not in option.types and "any" not in option.types:
+        given = parse_value(value, given.source)  # a Python caller's text, e.g. "[64, 32]" from a search space
+        value = given.value
+    kind = type_name(value)
+    if kind == "None":
+        value = None
+    if "any" in option.types and _is_plain(value):
+        return value
+    written = given.text if kind != "dict" or not (given.text or "").startswith("{") else None
+    if "str" in option.types and kind not in option.types and written is not None:
+        value = written
+        kind = "None" if value in _NULL_TEXTS else "str"
+    if kind == "int" and kind not in option.types and "float" in option.types:
+        return float(value)
+    if kind in option.types:
+        return value
+    shown = given.text if given.text is not None else repr(given.value)
+    found = f"not valid YAML: {given.problem}" if given.problem else kind
+    about = f" ({option.text})" if option.text else ""
+    raise UserError(f"option {name} is {shown} ({found}); expected {option.type_text}{about}")
+
+
+def _is_plain(value: Any) -> bool:
+    """Return True for what YAML can hold: None, bool, numbers, text, and lists and dicts of them."""
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(part) for part in value)
+    if isinstance(value, dict):
+        return all(_is_plain(key) and _is_plain(part) for key, part in value.items())
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy scalars as Python numbers and tuples as lists."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+class Reading:
+    """Checks options as they are read and reports every mistake of one reading together."""
+
+    def __init__(self) -> None:
+        self._errors: list[str] = []
+
+    def checked(self, given: Mapping[str, Given]) -> dict[str, Any]:
+        """Return name -> checked value; mistakes are kept for :meth:`finish`."""
+        values = {}
+        for name, one in given.items():
+            try:
+                values[name] = check(name, one)
+            except UserError as error:
+                self.add(f"{one.source}: {error}")
+        return values
+
+    @property
+    def failed(self) -> bool:
+        """Whether a mistake was found so far."""
+        return bool(self._errors)
+
+    def add(self, message: str) -> None:
+        """Keep a mistake for :meth:`finish`."""
+        if message not in self._errors:
+            self._errors.append(message)
+
+    def file(self, path: str | Path) -> dict[str, Any]:
+        """Return the checked options of a YAML file."""
+        try:
+            return self.checked(load_options(path))
+        except UserError as error:
+            self.add(str(error))
+            return {}
+
+    def mapping(self, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+        """Return the checked options of a Python mapping."""
+        return self.checked({str(name): Given(value, None, source) for name, value in values.items()})
+
+    def finish(self) -> None:
+        """Raise everything that was wrong.
+
+        Raises:
+            UserError: One message for all mistakes, if there was any.
+        """
+        if len(self._errors) == 1:
+            raise UserError(self._errors[0])
+        if self._errors:
+            listed = "\n".join(f"  - {error}" for error in self._errors)
+            raise UserError(f"{len(self._errors)} mistakes in the options:\n{listed}")
+
+
+def read_files(files: Iterable[str | Path], reading: Reading) -> dict[str, Any]:
+    """Return the options of several YAML files; later files win."""
+    values: dict[str, Any] = {}
+    for path in files:
+        values |= reading.file(path)
+    return values
+
+
+def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
+    """Split arguments of the form ``--name=value``; the values are YAML and not checked yet.
+
+    Mistakes (another form, an option given twice) are added to ``reading``.
+    """
+    given: dict[str, Given] = {}
+    for argument in argv:
+        name, equals, text = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not equals or not name:
+            reading.add(
+                f"the command line: cannot read '{argument}'; expected --name=value, without blanks around '='"
+            )
+        elif name in given:
+            reading.add(f"the command line: option {name} is given twice")
+        else:
+            given[name] = parse_value(text, "the command line")
+    return given

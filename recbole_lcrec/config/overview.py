@@ -1,0 +1,95 @@
+"""The text of ``--help``, made of the YAMLs and their comments so that it cannot fall behind them."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.names import described_datasets, known_datasets, recbole_models
+from recbole_lcrec.config.options import read_comments, yaml_options
+from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.registry import MODELS
+
+USAGE = """\
+usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--option=value ...]
+       python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]"""
+
+_EXAMPLES = """\
+Examples:
+  python run_recbole_lcrec.py --model=LCRec --dataset=ml-100k
+  python run_recbole_lcrec.py --model=SASRec --dataset=Games --data_path=../data --epochs=50 --topk=[5,10]
+  python run_recbole_lcrec.py --evaluate=saved/my-run --valid_users=500"""
+
+_OF_RECBOLE = (
+    "epochs",
+    "train_batch_size",
+    "eval_batch_size",
+    "learning_rate",
+    "weight_decay",
+    "clip_grad_norm",
+    "eval_step",
+    "stopping_step",
+    "use_gpu",
+    "gpu_id",
+    "USER_ID_FIELD",
+    "ITEM_ID_FIELD",
+    "TIME_FIELD",
+    "load_col",
+    "train_neg_sample_args",
+)
+
+
+def help_text() -> str:
+    """Return the whole help: usage, models, data sets, options with types and defaults, examples."""
+    ours = properties_dir()
+    recbole = recbole_dir() / "properties"
+    overall = load_values(ours / "overall.yaml")
+    found = [name for name in known_datasets(overall["data_path"]) if name != "ml-100k"]
+    sections = [
+        USAGE,
+        "Trains a model, then reports validation and test metrics. `python -m recbole_lcrec` is the same command.\n"
+        "Values are YAML. Later wins: RecBole's YAMLs, properties/ (overall, model, data set), files, command line.",
+        _wrapped("Models of this package", MODELS),
+        _wrapped("Models of RecBole", (name for name in recbole_models() if name not in MODELS)),
+        _wrapped("Data sets with settings here (ml-100k comes with RecBole)", described_datasets()),
+        _wrapped(f"Data sets found in data_path={overall['data_path']}", found or ["none"]),
+        _section("Options of every run", [ours / "overall.yaml"]),
+        _section(
+            "Some options of RecBole (all of them work)",
+            [recbole / "dataset" / "sample.yaml", recbole / "overall.yaml"],
+            _OF_RECBOLE,
+        ),
+        *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS),
+        _EXAMPLES,
+    ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def _wrapped(title: str, names: Iterable[str]) -> str:
+    return textwrap.fill(f"{title}: {', '.join(names)}", width=119, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _section(title: str, files: Sequence[Path], names: Iterable[str] | None = None) -> str:
+    """Return the options of YAML files with types, defaults and texts; empty when no file is there."""
+    files = [path for path in files if path.is_file()]
+    defaults = {name: value for path in files for name, value in load_values(path).items()}
+    comments = {name: comment for path in files for name, comment in read_comments(path).items()}
+    lines = []
+    for name in defaults if names is None else names:
+        text = comments.get(name, (None, ""))[1]
+        about = f"({yaml_options()[name].type_text}) {text}"
+        lines.append(f"  --{name}={_shown(defaults[name])}")
+        lines.append(
+            textwrap.fill(about, 119, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
+        )
+    return "\n".join([f"{title}:", *lines]) if lines else ""
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "None"
+    return f"'{json.dumps(value)}'" if isinstance(value, (dict, list)) else str(value)

@@ -1,0 +1,36 @@
+"""From the flat configuration to the typed, frozen settings of one stage."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+from recbole_lcrec.errors import UserError
+
+Settings = TypeVar("Settings")
+
+
+def settings_from(cls: type[Settings], config: Any) -> Settings:
+    """Build a frozen dataclass from the options that have the names of its fields.
+
+    Args:
+        cls: A dataclass; a list is handed to a field annotated ``tuple`` as a tuple.
+        config: An :class:`LCRecConfig`, or any mapping of option names to values.
+
+    Raises:
+        UserError: If the dataclass refuses a value (its ``__post_init__`` raises ValueError).
+        AssertionError: If the configuration lacks an option, which means that one of our YAMLs forgot it.
+    """
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if not field.init:
+            continue
+        assert field.name in config, f"no YAML of properties/ sets option {field.name}, which {cls.__name__} needs"
+        value = config[field.name]
+        if isinstance(value, list) and "tuple" in str(field.type):
+            value = tuple(value)
+        values[field.name] = value
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise UserError(str(error)) from error

@@ -1,0 +1,203 @@
+"""The items' text, read once and as text from ``<name>.item``, beside RecBole's feature machinery.
+
+RecBole would split every description into words and make each word a feature. Here a column stays a string, cleaned of
+HTML entities and tags, of the quotes that CSV writers put around it, and of runs of white space.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recbole_lcrec.errors import UserError, nearest
+
+logger = logging.getLogger(__name__)
+
+_TAG = re.compile(r"<[^<>]{0,500}>")
+_SPACE = re.compile(r"\s+")
+_WORD_CHARACTER = re.compile(r"[^\W_]")
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """Cleaned text of the catalogue.
+
+    Attributes:
+        items: Item tokens in the order of the ``.item`` file, then those that only interactions name.
+        title_field: Name of the column that serves as title, None when there is no text.
+        detail_fields: The other columns, in order of preference; together they are the description.
+        titles: One title per item, "" when the item has none.
+        descriptions: One description per item, "" when the item has none.
+    """
+
+    items: tuple[str, ...]
+    title_field: str | None
+    detail_fields: tuple[str, ...]
+    titles: tuple[str, ...]
+    descriptions: tuple[str, ...]
+    rows: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        assert len(self.items) == len(self.titles) == len(self.descriptions)
+        object.__setattr__(self, "rows", {item: row for row, item in enumerate(self.items)})
+        assert len(self.rows) == len(self.items), "item tokens must be distinct"
+
+    @property
+    def has_titles(self) -> bool:
+        """Whether any item has a title."""
+        return any(self.titles)
+
+    @property
+    def has_descriptions(self) -> bool:
+        """Whether any item has a description."""
+        return any(self.descriptions)
+
+    def documents(self) -> list[str]:
+        """Return one text per item, title and description joined, for the text encoder."""
+        return [" ".join(filter(None, pair)) for pair in zip(self.titles, self.descriptions, strict=True)]
+
+
+def clean_text(text: str) -> str:
+    """Return ``text`` without entities, tags, surrounding quotes and runs of white space.
+
+    A text without any letter or digit counts as absent and becomes "".
+    """
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1].replace('""', '"')
+    # twice: scraped catalogues hold "&amp;quot;", the escape of an escape
+    text = html.unescape(html.unescape(text))
+    text = _SPACE.sub(" ", _TAG.sub(" ", text)).strip()
+    return text if _WORD_CHARACTER.search(text) else ""
+
+
+def read_item_columns(path: Path, separator: str, encoding: str | None = None) -> dict[str, list[str]]:
+    """Read an atomic file whole, as raw strings.
+
+    Args:
+        path: The ``.item`` file.
+        separator: RecBole's ``field_separator``.
+        encoding: RecBole's ``encoding``; UTF-8 when None.
+
+    Returns:
+        Column name (without its type) -> one raw string per line.
+
+    Raises:
+        UserError: Naming file and line, for a header without types or a line with another number of columns.
+    """
+    try:
+        text = path.read_text(encoding=encoding or "utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error}). Save it as UTF-8 or set encoding.") from error
+    lines = text.split("\n")
+    header = lines[0].rstrip("\r").split(separator)
+    if any(cell.count(":") != 1 for cell in header):
+        raise UserError(
+            f"{path}, line 1: expected a header of name:type columns separated by {separator!r} "
+            f"(such as item_id:token, title:token_seq), found {lines[0][:80]!r}."
+        )
+    columns: dict[str, list[str]] = {cell.split(":")[0]: [] for cell in header}
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip("\r"):
+            continue
+        cells = line.rstrip("\r").split(separator)
+        if len(cells) != len(header):
+            raise UserError(f"{path}, line {number}: expected {len(header)} columns, found {len(cells)}.")
+        for column, cell in zip(columns.values(), cells, strict=True):
+            column.append(cell)
+    return columns
+
+
+def load_item_text(
+    path: Path,
+    known_items: Sequence[str],
+    fields: Sequence[str],
+    *,
+    item_field: str = "item_id",
+    separator: str = "\t",
+    encoding: str | None = None,
+    text_required: bool = True,
+) -> ItemText:
+    """Read the catalogue's text and join it with the items that interactions name.
+
+    Args:
+        path: The ``.item`` file; it may be absent when ``text_required`` is False.
+        known_items: Item tokens of the interactions (after filtering), in RecBole's order.
+        fields: Option ``item_text_fields``, in order of preference. The first that is present is the title, the
+            others that are present make the description.
+        item_field: Column of the item token.
+        separator: RecBole's ``field_separator``.
+        encoding: RecBole's ``encoding``.
+        text_required: Whether the index has to be built from text.
+
+    Returns:
+        The text of every item of the file and of every known item.
+
+    Raises:
+        UserError: If text is required and there is no file or none of the fields.
+    """
+    if not path.is_file():
+        if text_required:
+            raise UserError(
+                f"{path} does not exist, so there is no item text to build an index from. Add it (columns "
+                f"{item_field}:token and one of {', '.join(fields)}), or give a ready index with index_file=, or "
+                "embeddings with text_encoder=file:<.npy>."
+            )
+        logger.info("No item text (%s is absent).", path)
+        return _without_text(known_items)
+    columns = read_item_columns(path, separator, encoding)
+    if item_field not in columns:
+        raise UserError(
+            f"{path}, line 1: no column {item_field}.{nearest(item_field, columns)} Set ITEM_ID_FIELD or rename it."
+        )
+    present = [name for name in fields if name in columns]
+    if not present and text_required:
+        others = sorted(set(columns) - {item_field})
+        raise UserError(
+            f"{path}: none of the text fields {', '.join(fields)} is a column. Found: {', '.join(others) or 'none'}. "
+            "Set item_text_fields to the columns that hold text, e.g. "
+            f"--item_text_fields=\"['{(others or ['title'])[0]}']\"."
+        )
+    missing = [name for name in fields if name not in columns]
+    if present and missing:
+        logger.info("Text fields used: %s (not in %s: %s).", ", ".join(present), path.name, ", ".join(missing))
+    return _join(columns, item_field, present, known_items, path)
+
+
+def _without_text(items: Sequence[str]) -> ItemText:
+    blank = ("",) * len(items)
+    return ItemText(tuple(items), None, (), blank, blank)
+
+
+def _join(
+    columns: dict[str, list[str]], item_field: str, present: list[str], known_items: Sequence[str], path: Path
+) -> ItemText:
+    """Clean the present fields, drop repeated item tokens and append the items that the file lacks."""
+    row_of: dict[str, int] = {}
+    for row, item in enumerate(columns[item_field]):
+        row_of.setdefault(item, row)
+    repeated = len(columns[item_field]) - len(row_of)
+    if repeated:
+        logger.warning("%s: %d lines repeat an item token; the first of each is used.", path.name, repeated)
+    lacking = [item for item in known_items if item not in row_of]
+    if lacking:
+        logger.warning(
+            "%d of %d items with interactions are not in %s (e.g. %s); they are treated as items without text.",
+            len(lacking), len(known_items), path.name, ", ".join(lacking[:3]),
+        )  # fmt: skip
+    rows = list(row_of.values())
+    cleaned = {name: [clean_text(columns[name][row]) for row in rows] for name in present}
+    blank = [""] * len(lacking)
+    titles = (cleaned[present[0]] if present else [""] * len(rows)) + blank
+    details = [". ".join(filter(None, parts)) for parts in zip(*(cleaned[n] for n in present[1:]), strict=True)]
+    descriptions = (details or [""] * len(rows)) + blank
+    text = ItemText(
+        tuple(row_of) + tuple(lacking), present[0] if present else None, tuple(present[1:]),
+        tuple(titles), tuple(descriptions),
+    )  # fmt: skip
+    empty = sum(not document for document in text.documents())
+    logger.info("Catalogue: %d items, %d without any text.", len(text.items), empty)
+    return text

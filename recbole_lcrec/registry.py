@@ -1,0 +1,101 @@
+"""The one table of our components: model name -> model, dataset, train loader and trainer.
+
+Everything that is not in the table falls through to RecBole, with our split and trainer features around it. Classes
+are named as ``module:Class`` so that reading the table imports nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from recbole_lcrec.errors import UserError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where the four parts of a model are found, each as ``module:Class``."""
+
+    model: str
+    dataset: str
+    train_loader: str
+    trainer: str
+
+
+MODELS: dict[str, Entry] = {
+    "LCRec": Entry(
+        model="recbole_lcrec.model.lcrec:LCRec",
+        dataset="recbole_lcrec.instruction.dataset:GenerativeDataset",
+        train_loader="recbole_lcrec.instruction.loader:InstructionDataLoader",
+        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
+    ),
+}
+
+
+def load(path: str) -> Any:
+    """Import ``module:Class`` and return the class."""
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def is_generative(model: str) -> bool:
+    """Return True for the models of this package (they have an index, beams and text)."""
+    return model in MODELS
+
+
+def model_class(model: str) -> Any:
+    """Return the class of a registered model, or RecBole's class of that name.
+
+    Raises:
+        UserError: If RecBole has the model but a package that it needs is not installed.
+        ValueError: If neither we nor RecBole know the name.
+    """
+    if model in MODELS:
+        return load(MODELS[model].model)
+    from recbole.utils import get_model
+
+    try:
+        return get_model(model)
+    except ImportError as error:
+        raise UserError(
+            f"model {model} of RecBole needs the package '{error.name}', which is not installed. "
+            f"Install it (pip install {error.name}) and run again."
+        ) from error
+
+
+def dataset_class(config: Any) -> type:
+    """Return the dataset class of ``config['model']``: ours, or RecBole's with our split mixed in."""
+    if config["model"] in MODELS:
+        return load(MODELS[config["model"]].dataset)
+    from recbole_lcrec.data.split import shared_split_class
+
+    return shared_split_class(config)
+
+
+def train_loader_class(config: Any) -> type:
+    """Return the train data loader class of ``config['model']``."""
+    if config["model"] in MODELS:
+        return load(MODELS[config["model"]].train_loader)
+    from recbole.data.utils import get_dataloader
+
+    return get_dataloader(config, "train")
+
+
+def trainer_class(config: Any) -> type:
+    """Return the trainer class of ``config['model']``: RecBole's choice with our features mixed in."""
+    from recbole_lcrec.training.trainer import with_features
+
+    if config["model"] in MODELS:
+        return load(MODELS[config["model"]].trainer)
+    from recbole.utils import get_trainer
+
+    return with_features(get_trainer(config["MODEL_TYPE"], config["model"]))
+
+
+def version() -> str:
+    """Return the version of this package."""
+    from recbole_lcrec import __version__
+
+    return __version__

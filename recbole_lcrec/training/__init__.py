@@ -1,0 +1,1 @@
+"""One set of trainer features and one checkpoint format for every model."""

@@ -1,0 +1,121 @@
+"""The one checkpoint format: ``model.safetensors`` for weights, ``state.pt`` (weights_only) for all other state.
+
+Both lie in one folder, which is written beside its place and renamed: a folder with that name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import atomic_folder
+
+WEIGHTS, STATE = "model.safetensors", "state.pt"
+
+
+def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
+    """Write weights and state to ``folder``, whole or not at all.
+
+    Args:
+        folder: The checkpoint's folder; an earlier checkpoint there is replaced.
+        model: A RecBole model; ``checkpoint_state()`` says what to save if it has that method (adapters).
+        state: Epoch, optimizer state and the like: tensors, numbers, strings, lists and dicts of them.
+
+    Raises:
+        TypeError: If RecBole's ``other_parameter`` of the model holds something that cannot be stored safely.
+    """
+    from safetensors.torch import save_file
+
+    weights = model.checkpoint_state() if hasattr(model, "checkpoint_state") else model.state_dict()
+    tensors, aliases = _without_aliases(weights)
+    # a module among them (RecBole's DIN) has its weights in the state dict already
+    other = {k: v for k, v in (model.other_parameter() or {}).items() if not isinstance(v, torch.nn.Module)}
+    state = {**state, "other_parameter": {key: _pack(key, value) for key, value in other.items()}}
+    with atomic_folder(folder) as temporary:
+        save_file(tensors, str(temporary / WEIGHTS), metadata={"aliases": json.dumps(aliases)})
+        torch.save(state, temporary / STATE)
+
+
+def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, Any]:
+    """Load weights and RecBole's ``other_parameter`` into ``model`` and return the rest of the state.
+
+    Raises:
+        UserError: If there is no whole checkpoint in ``folder`` or it does not fit the model.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(folder / WEIGHTS), framework="pt", device=str(device)) as file:
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
+        state = torch.load(folder / STATE, map_location=device, weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise UserError(f"{folder}: no readable checkpoint ({error}). Train the run again.") from error
+    weights.update({alias: weights[name] for alias, name in aliases.items()})
+    try:
+        if hasattr(model, "load_checkpoint_state"):
+            model.load_checkpoint_state(weights)
+        else:
+            model.load_state_dict(weights)
+    except (RuntimeError, KeyError) as error:
+        raise UserError(f"{folder}: the checkpoint does not fit the model ({error}).") from error
+    other = {key: _unpack(value, device) for key, value in state.pop("other_parameter").items()}
+    model.load_other_parameter(other)
+    return state
+
+
+def _without_aliases(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Keep one name per tensor (tied weights have several); return the tensors and {alias: kept name}."""
+    first: dict[tuple[Any, ...], str] = {}
+    tensors: dict[str, torch.Tensor] = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in weights.items():
+        tensor = tensor.detach()
+        key = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+        if tensor.numel() and key in first:
+            aliases[name] = first[key]
+        else:
+            first[key] = name
+            tensors[name] = tensor.contiguous().cpu().clone()
+    return tensors, aliases
+
+
+def _pack(name: str, value: Any) -> Any:
+    """Turn an attribute of a RecBole model into what weights_only loading accepts."""
+    if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return {"kind": "numpy", "data": torch.from_numpy(np.ascontiguousarray(value))}
+    if scipy.sparse.issparse(value):
+        csr = value.tocsr()
+        arrays = {part: getattr(csr, part) for part in ("data", "indices", "indptr")}
+        parts = {part: torch.from_numpy(np.ascontiguousarray(array)) for part, array in arrays.items()}
+        return {"kind": "scipy", "format": value.format, "shape": list(csr.shape), **parts}
+    if isinstance(value, (list, tuple)):
+        return {"kind": type(value).__name__, "items": [_pack(name, item) for item in value]}
+    if isinstance(value, dict):
+        return {"kind": "dict", "items": [[_pack(name, k), _pack(name, v)] for k, v in value.items()]}
+    raise TypeError(f"other_parameter '{name}' is a {type(value).__name__}, which cannot be saved safely")
+
+
+def _unpack(value: Any, device: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    kind = value["kind"]
+    if kind == "numpy":
+        return value["data"].cpu().numpy()
+    if kind == "scipy":
+        parts = tuple(value[part].cpu().numpy() for part in ("data", "indices", "indptr"))
+        return scipy.sparse.csr_matrix(parts, shape=tuple(value["shape"])).asformat(value["format"])
+    if kind == "dict":
+        return {_unpack(key, device): _unpack(item, device) for key, item in value["items"]}
+    items = [_unpack(item, device) for item in value["items"]]
+    return items if kind == "list" else tuple(items)

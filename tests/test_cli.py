@@ -1,0 +1,142 @@
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import recbole_lcrec
+from recbole_lcrec import cli
+from recbole_lcrec.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Replace the experiment module, so that a command is parsed and handed over but nothing is trained."""
+    made: list[tuple[str, Any, dict[str, Any]]] = []
+    fake: Any = types.ModuleType("recbole_lcrec.experiment")
+    fake.run = lambda **options: made.append(("run", None, options))
+    fake.evaluate = lambda run_dir, **options: made.append(("evaluate", run_dir, options))
+    monkeypatch.setitem(sys.modules, "recbole_lcrec.experiment", fake)
+    monkeypatch.setattr(recbole_lcrec, "experiment", fake, raising=False)
+    return made
+
+
+def test_a_command_is_handed_over_with_checked_values(calls: list[Any], tmp_path: Path) -> None:
+    files = [tmp_path / "a.yaml", tmp_path / "b c.yaml"]
+    for path in files:
+        path.write_text("seed: 1\n")
+    argv = [
+        "--model=SASRec",
+        "--dataset=ml-100k",
+        f"--config_files={files[0]} '{files[1]}'",
+        "--gpu_id=0",
+        "--topk=[5]",
+    ]
+    assert cli.main(argv) == 0
+    expected = {
+        "model": "SASRec",
+        "dataset": "ml-100k",
+        "config_files": [str(path) for path in files],
+        "cli": {"gpu_id": "0", "topk": [5]},
+    }
+    assert calls == [("run", None, expected)]
+
+
+def test_model_and_dataset_may_come_from_a_file(calls: list[Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("model: Pop\ndataset: ml-100k\n")
+    assert cli.main([f"--config_files={path}", "--model=BPR"]) == 0
+    assert (calls[0][2]["model"], calls[0][2]["dataset"]) == ("BPR", "ml-100k")
+
+
+def test_evaluate_takes_a_run(calls: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    assert cli.main([f"--evaluate={tmp_path}", "--eval_batch_size=8"]) == 0
+    assert calls == [("evaluate", tmp_path, {"cli": {"eval_batch_size": 8}})]
+
+
+@pytest.mark.parametrize(
+    ("argv", "messages"),
+    [
+        ([], ["--model=NAME and --dataset=NAME missing", "usage: python run_recbole_lcrec.py"]),
+        (["--model=SASRec"], ["--dataset=NAME missing"]),
+        (["--model=SASREC", "--dataset=ml-100k"], ["Did you mean 'SASRec'?"]),
+        (["--model=SASRec", "--dataset=ml-100"], ["ml-100.inter not found", "Did you mean 'ml-100k'?"]),
+        (["--model=SASRec", "--dataset=ml-100k", "--epochs=many"], ["option epochs is many (str); expected int"]),
+        (["--model=SASRec", "--dataset=ml-100k", "--epoch=1", "x"], ["2 mistakes", "unknown option epoch", "'x'"]),
+        (["--model=SASRec", "--dataset=ml-100k", "--config_files=none.yaml"], ["none.yaml does not exist"]),
+        (["--model=SASRec", "--dataset=ml-100k", "--config_files='a"], ["option config_files is 'a"]),
+        (["--evaluate=none"], ["not the folder of a finished run"]),
+        (["--evaluate=none", "--model=Pop"], ["--model cannot go with --evaluate"]),
+    ],
+)
+def test_mistakes_end_with_status_2_and_one_message(
+    calls: list[Any], capsys: pytest.CaptureFixture[str], argv: list[str], messages: list[str]
+) -> None:
+    assert cli.main(argv) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert "Traceback" not in printed.err
+    for message in messages:
+        assert message in printed.err
+    assert calls == []
+
+
+@pytest.mark.parametrize(("error", "status"), [(UserError("too few items"), 2), (KeyboardInterrupt(), 130)])
+def test_what_ends_a_run(
+    calls: list[Any], monkeypatch: Any, capsys: pytest.CaptureFixture[str], error: BaseException, status: int
+) -> None:
+    def fail(command: cli.Command) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "start", fail)
+    assert cli.main(["--model=Pop", "--dataset=ml-100k"]) == status
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_mistakes_are_answered_before_torch_is_imported() -> None:
+    code = (
+        "import sys; from recbole_lcrec.cli import main;"
+        "assert main(['--model=SASRec', '--dataset=ml-100k', '--epochs=many']) == 2;"
+        "assert main(['--model=LCRek', '--dataset=nowhere']) == 2;"
+        "print([m for m in ('torch', 'recbole', 'ray', 'transformers') if m in sys.modules])"
+    )
+    done = run("-c", code)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_help_names_models_data_sets_and_options_within_three_seconds() -> None:
+    start = time.perf_counter()
+    script = run("run_recbole_lcrec.py", "--help")
+    seconds = time.perf_counter() - start
+    assert script.returncode == 0 and script.stderr == ""
+    for part in (
+        "LCRec",
+        "SASRec",
+        "ml-100k",
+        "Games",
+        "--topk='[1, 5, 10]'",
+        "(int or None)",
+        "--num_beams=20",
+        "Examples:",
+    ):
+        assert part in script.stdout
+    assert run("-m", "recbole_lcrec", "--help").stdout == script.stdout
+    assert seconds < 3
+
+
+def test_the_script_runs_from_any_folder(tmp_path: Path) -> None:
+    done = run(str(ROOT / "run_recbole_lcrec.py"), "--model=SASRec", "--dataset=none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert str(tmp_path / "dataset" / "none" / "none.inter") in done.stderr
+    assert list(tmp_path.iterdir()) == []
