@@ -1,0 +1,14 @@
+"""Constrained decoding: full ranking of a catalogue by generating item paths.
+
+>>> trie = TokenTrie(item_token_ids)
+>>> items, scores = constrained_beam_search(lm, input_ids, attention_mask, trie, num_beams=20)
+
+The package knows token ids and language models only; what the ids mean is the caller's business.
+"""
+
+from recbole_lcrec.decoding.beam import constrained_beam_search, score_paths
+from recbole_lcrec.decoding.forward import Mode
+from recbole_lcrec.decoding.mode import choose_mode
+from recbole_lcrec.decoding.trie import Children, TokenTrie
+
+__all__ = ["Children", "Mode", "TokenTrie", "choose_mode", "constrained_beam_search", "score_paths"]

@@ -1,0 +1,177 @@
+"""The prefix tree of all item paths: what a beam may still become.
+
+Decoding asks one question at every step: which tokens may follow these prefixes? A dictionary of prefixes answers it
+one prefix at a time in Python; the arrays below answer it for a whole batch of beams in a few tensor operations, and
+their cost depends on the number of children asked for, never on the size of the catalogue.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Children(NamedTuple):
+    """The children of a batch of nodes, padded to the largest family. All shaped [B, K, C]."""
+
+    nodes: Tensor
+    """Node numbers one depth further down; 0 where ``valid`` is false."""
+    tokens: Tensor
+    """Vocabulary ids of those nodes; some existing id where ``valid`` is false."""
+    valid: Tensor
+    """Whether the entry is a child at all."""
+
+
+class TokenTrie:
+    """An immutable trie over the vocabulary ids of all item paths, stored breadth first.
+
+    Depth 0 holds the root; depth d, from 1 to ``n_levels``, holds one node per distinct prefix of length d. Nodes of a
+    depth are numbered in lexicographic order of their prefixes, so the children of node i are the consecutive nodes
+    ``starts[i]`` to ``starts[i + 1] - 1`` of the next depth. Leaves map back to the row of ``item_token_ids``.
+
+    Args:
+        item_token_ids: [n_items, L] int64; row i is the path of item i in vocabulary ids.
+
+    Raises:
+        ValueError: if the tensor is empty, not int64, not of rank 2, has a negative id or two equal rows.
+
+    Example:
+        >>> trie = TokenTrie(torch.tensor([[7, 1], [7, 2], [5, 1]]))
+        >>> trie.level_sizes
+        (2, 3)
+        >>> trie.children(0, torch.tensor([[0]])).tokens
+        tensor([[[5, 7]]])
+    """
+
+    def __init__(self, item_token_ids: Tensor) -> None:
+        _check_paths(item_token_ids)
+        order = _lexicographic_order(item_token_ids)
+        paths = item_token_ids[order]
+        first_rows = _first_rows(paths)
+        if first_rows[-1].numel() < len(paths):
+            raise ValueError(_describe_duplicate(paths, order))
+        self._rows = order
+        self._tokens = tuple(paths[rows, level] for level, rows in enumerate(first_rows))
+        self._starts = tuple(_child_starts(first_rows, len(paths)))
+        self._max_token = int(paths.max())
+
+    @property
+    def n_items(self) -> int:
+        """Number of paths."""
+        return self._rows.numel()
+
+    @property
+    def n_levels(self) -> int:
+        """Length L of every path."""
+        return len(self._tokens)
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """Number of nodes at depth 1, ..., L. It never shrinks with depth: every inner node has a child."""
+        return tuple(tokens.numel() for tokens in self._tokens)
+
+    @property
+    def max_token(self) -> int:
+        """Largest vocabulary id in any path."""
+        return self._max_token
+
+    @property
+    def device(self) -> torch.device:
+        """Where the arrays lie."""
+        return self._rows.device
+
+    def to(self, device: torch.device | str) -> TokenTrie:
+        """Return this trie on ``device`` (itself when it is there already)."""
+        rows = self._rows.to(device)
+        if rows is self._rows:
+            return self
+        moved = object.__new__(TokenTrie)
+        moved._rows = rows
+        moved._tokens = tuple(tokens.to(device) for tokens in self._tokens)
+        moved._starts = tuple(starts.to(device) for starts in self._starts)
+        moved._max_token = self._max_token
+        return moved
+
+    def children(self, depth: int, nodes: Tensor) -> Children:
+        """Return the children of ``nodes``.
+
+        Args:
+            depth: Depth of ``nodes``, 0 (the root, node 0) to ``n_levels - 1``.
+            nodes: [B, K] int64 node numbers of that depth.
+
+        Returns:
+            The children, [B, K, C] with C the largest number of children among ``nodes``.
+
+        Raises:
+            ValueError: if nodes at ``depth`` have no children.
+        """
+        if not 0 <= depth < self.n_levels:
+            raise ValueError(f"depth must be 0 to {self.n_levels - 1}, got {depth}")
+        starts = self._starts[depth]
+        first = starts[nodes].unsqueeze(-1)
+        count = starts[nodes + 1].unsqueeze(-1) - first
+        offsets = torch.arange(int(count.max()), device=nodes.device)
+        valid = offsets < count
+        child = torch.where(valid, first + offsets, 0)
+        return Children(nodes=child, tokens=self._tokens[depth][child], valid=valid)
+
+    def rows(self, leaves: Tensor) -> Tensor:
+        """Return the rows of ``item_token_ids`` that these leaves (nodes of depth ``n_levels``) stand for."""
+        return self._rows[leaves]
+
+    def __repr__(self) -> str:
+        return f"TokenTrie(n_items={self.n_items}, level_sizes={self.level_sizes})"
+
+
+def _check_paths(paths: Tensor) -> None:
+    if not isinstance(paths, Tensor) or paths.dtype != torch.int64:
+        raise ValueError(
+            f"item_token_ids must be an int64 tensor, got {getattr(paths, 'dtype', type(paths).__name__)}"
+        )
+    if paths.dim() != 2 or paths.numel() == 0:
+        raise ValueError(f"item_token_ids must be a non-empty [n_items, L] tensor, got shape {tuple(paths.shape)}")
+    if int(paths.min()) < 0:
+        raise ValueError(f"item_token_ids must be vocabulary ids of 0 and above, got {int(paths.min())}")
+
+
+def _lexicographic_order(paths: Tensor) -> Tensor:
+    """Return the row numbers [n] that sort ``paths`` [n, L]: stable sorts from the last column to the first."""
+    order = torch.argsort(paths[:, -1], stable=True)
+    for level in range(paths.shape[1] - 2, -1, -1):
+        order = order[torch.argsort(paths[order, level], stable=True)]
+    return order
+
+
+def _first_rows(paths: Tensor) -> list[Tensor]:
+    """Return, for depth 1 to L, the sorted rows at which a new prefix of that length begins."""
+    is_first = torch.zeros(len(paths), dtype=torch.bool, device=paths.device)
+    is_first[0] = True
+    first_rows = []
+    for level in range(paths.shape[1]):
+        is_first[1:] |= paths[1:, level] != paths[:-1, level]
+        first_rows.append(is_first.nonzero().squeeze(1))
+    return first_rows
+
+
+def _child_starts(first_rows: list[Tensor], n_items: int) -> list[Tensor]:
+    """Return, for depth 0 to L - 1, the number of each node's first child, and the number of all children last."""
+    device = first_rows[0].device
+    end = torch.tensor([n_items], device=device)
+    parents = [torch.zeros(1, dtype=torch.int64, device=device), *first_rows[:-1]]
+    # A child that begins at the same sorted row as its parent is the parent's first one. The row behind the last
+    # closes the last family.
+    return [
+        torch.searchsorted(child, torch.cat([parent, end])) for parent, child in zip(parents, first_rows, strict=True)
+    ]
+
+
+def _describe_duplicate(paths: Tensor, order: Tensor) -> str:
+    """Name one pair of equal rows; ``paths`` are sorted, so equal ones are neighbours."""
+    equal = (paths[1:] == paths[:-1]).all(dim=1).nonzero().squeeze(1)
+    at = int(equal[0])
+    return (
+        f"every item needs a path of its own, but {equal.numel()} of {len(paths)} rows repeat another: "
+        f"rows {int(order[at])} and {int(order[at + 1])} are both {paths[at].tolist()}"
+    )

@@ -1,0 +1,131 @@
+"""Tiny random language models, random paths and prompts, and two slow but obvious references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+VOCABULARY = 400
+FIRST_CODE = 200
+"""Prompts draw from the tokens below, paths from those at and above."""
+
+
+def _config(config_class: type, **settings: Any) -> Any:
+    # A wide initialisation, so that attention and positions matter and log-probabilities are far apart.
+    common = {"vocab_size": VOCABULARY, "initializer_range": 0.3, "bos_token_id": None, "eos_token_id": None}
+    return config_class(**{**common, **settings})
+
+
+def _llama_like(config_class: type, **settings: Any) -> Any:
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    return _config(config_class, **shape, num_attention_heads=4, num_key_value_heads=2, **settings)
+
+
+class PositionBlindLlama(LlamaForCausalLM):
+    """An architecture that accepts position ids and silently ignores them."""
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, position_ids: Any = None, **rest: Any) -> Any:
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask, **rest)
+
+
+class MaskBlindLlama(LlamaForCausalLM):
+    """An architecture that understands 2D masks only and silently ignores all others."""
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, **rest: Any) -> Any:
+        mask = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
+        return super().forward(input_ids=input_ids, attention_mask=mask, **rest)
+
+
+class CachelessLlama(LlamaForCausalLM):
+    """An architecture without a usable cache."""
+
+    def forward(self, input_ids: Any = None, past_key_values: Any = None, use_cache: Any = None, **rest: Any) -> Any:
+        return super().forward(input_ids=input_ids, use_cache=False, **rest)
+
+
+def build_lm(name: str, **settings: Any) -> nn.Module:
+    """Return a tiny random model in evaluation mode; the same at every call."""
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "llama": lambda: LlamaForCausalLM(_llama_like(LlamaConfig, **settings)),
+        "qwen2": lambda: Qwen2ForCausalLM(_llama_like(Qwen2Config, **settings)),
+        "gpt2": lambda: GPT2LMHeadModel(_config(GPT2Config, n_embd=32, n_layer=2, n_head=4, **settings)),
+        "mistral": lambda: MistralForCausalLM(_llama_like(MistralConfig, **settings)),
+        "position_blind": lambda: PositionBlindLlama(_llama_like(LlamaConfig, **settings)),
+        "mask_blind": lambda: MaskBlindLlama(_llama_like(LlamaConfig, **settings)),
+        "cacheless": lambda: CachelessLlama(_llama_like(LlamaConfig, **settings)),
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return builders[name]().eval()
+
+
+def random_paths(n_items: int, n_levels: int = 3, n_codes: int = 12, seed: int = 0) -> Tensor:
+    """Return distinct paths [n_items, n_levels]; the same codes occur at every level, as in any vocabulary."""
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randperm(n_codes**n_levels, generator=generator)[:n_items]
+    codes = [numbers // n_codes**level % n_codes for level in range(n_levels)]
+    return FIRST_CODE + torch.stack(codes, dim=1)
+
+
+def random_prompts(n_users: int, length: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return left-padded prompts and their mask, [n_users, length], with 1 to ``length`` real tokens each."""
+    generator = torch.Generator().manual_seed(seed)
+    input_ids = torch.randint(1, FIRST_CODE, (n_users, length), generator=generator)
+    padding = torch.randint(0, length, (n_users, 1), generator=generator)
+    mask = (torch.arange(length) >= padding).long()
+    return input_ids * mask, mask
+
+
+@torch.no_grad()
+def plain_path_scores(lm: nn.Module, input_ids: Tensor, attention_mask: Tensor, paths: Tensor) -> Tensor:
+    """Return the log-likelihood [B, N] of every path [N, L] after every prompt, by plain forwards of prompt + path."""
+    rows = []
+    for ids, mask in zip(input_ids, attention_mask, strict=True):
+        whole = torch.cat([ids.expand(len(paths), -1), paths], dim=1)
+        whole_mask = torch.cat([mask.expand(len(paths), -1), torch.ones_like(paths)], dim=1)
+        positions = (whole_mask.cumsum(1) - 1).clamp(min=0)
+        logits = lm(input_ids=whole, attention_mask=whole_mask, position_ids=positions, use_cache=False).logits
+        log_probs = logits[:, len(ids) - 1 : -1].log_softmax(-1)
+        rows.append(log_probs.gather(-1, paths.unsqueeze(-1)).squeeze(-1).sum(1))
+    return torch.stack(rows)
+
+
+def generated_items(
+    lm: Any, input_ids: Tensor, attention_mask: Tensor, paths: Tensor, num_beams: int
+) -> tuple[Tensor, Tensor]:
+    """Return items and scores [B, num_beams] that transformers' generate finds under a trie constraint."""
+    allowed: dict[tuple[int, ...], set[int]] = {}
+    row_of = {tuple(path): row for row, path in enumerate(paths.tolist())}
+    for path in row_of:
+        for level in range(len(path)):
+            allowed.setdefault(path[:level], set()).add(path[level])
+    children = {prefix: sorted(tokens) for prefix, tokens in allowed.items()}
+    length = input_ids.shape[1]
+    output = lm.generate(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        prefix_allowed_tokens_fn=lambda _, ids: children.get(tuple(ids[length:].tolist()), [0]),
+        num_beams=num_beams,
+        num_return_sequences=num_beams,
+        max_new_tokens=paths.shape[1],
+        do_sample=False,
+        length_penalty=0.0,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    items = torch.tensor([row_of[tuple(path)] for path in output.sequences[:, length:].tolist()])
+    return items.view(-1, num_beams), output.sequences_scores.view(-1, num_beams)
