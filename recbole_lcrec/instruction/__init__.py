@@ -1,0 +1,1 @@
+"""Instruction samples: templates, the tokenizer, the one prompt builder, and the train data loader."""

@@ -1,0 +1,102 @@
+"""The train data loader of generative models: instruction samples in batches of similar length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.instruction.prompts import Sample
+from recbole_lcrec.instruction.samples import EpochSamples
+
+INPUT_IDS, LOSS_WEIGHTS = "input_ids", "loss_weights"
+
+_BUCKET_BATCHES = 50
+"""Batches that are sorted by length together: enough for little padding, few enough to keep batches random."""
+
+
+class InstructionDataLoader(AbstractDataLoader):
+    """Yields the samples of the current epoch as Interactions of padded tensors.
+
+    Each batch has ``input_ids`` int64 [B, T], padded at the right (so that a causal LM needs no mask), and
+    ``loss_weights`` float32 [B, T]. Samples of similar length share a batch. Batches are drawn for
+    ``train_batch_size * gradient_accumulation_steps`` samples and then cut, so that 1 x 8 sees what 8 x 1 sees.
+
+    Args:
+        config: The experiment's configuration.
+        dataset: The training part of a GenerativeDataset.
+        sampler: Unused (there are no negative items); RecBole's loaders have it.
+        shuffle: Whether batches come in random order.
+    """
+
+    def __init__(self, config: Any, dataset: Any, sampler: Any = None, shuffle: bool = True) -> None:
+        settings = dataset.catalogue.builder.settings
+        windows = config["MAX_ITEM_LIST_LENGTH"] if settings.history_windows else None
+        self.samples = EpochSamples(dataset.catalogue.builder, dataset.sequences(), windows, config["seed"])
+        if "seqrec" not in self.samples.per_epoch:
+            raise UserError(
+                f"{dataset.dataset_name}: no training sample. At least one user needs two interactions in the training "
+                "part."
+            )
+        self.sample_size = sum(self.samples.per_epoch.values())
+        self.epoch = 0
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+
+    def _init_batch_size_and_step(self) -> None:
+        self.step = int(self.config["train_batch_size"])
+        self.set_batch_size(self.step)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose samples the next iteration yields."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.sample_size / self.step)
+
+    def __iter__(self) -> Iterator[Interaction]:
+        samples = self.samples.build(self.epoch)
+        lengths = np.array([len(sample.ids) for sample in samples])
+        for batch in self._batches(lengths):
+            yield collate([samples[i] for i in batch], self.samples.builder.pad_id)
+
+    def _batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the sample numbers of each batch: shuffled, sorted by length within buckets, batches shuffled."""
+        rng = np.random.default_rng([self.config["seed"], self.epoch])
+        size = self.step * int(self.config["gradient_accumulation_steps"])
+        order = rng.permutation(len(lengths)) if self.shuffle else np.arange(len(lengths))
+        buckets = [order[i : i + size * _BUCKET_BATCHES] for i in range(0, len(order), size * _BUCKET_BATCHES)]
+        order = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        whole = len(batches) - (len(batches[-1]) < size)  # a short batch stays last, so that steps stay aligned
+        shuffled = rng.permutation(whole).tolist() if self.shuffle else list(range(whole))
+        for number in [*shuffled, *range(whole, len(batches))]:
+            batch = batches[number]
+            yield from (batch[i : i + self.step] for i in range(0, len(batch), self.step))
+
+
+def collate(samples: list[Sample], pad_id: int) -> Interaction:
+    """Pad samples at the right into one Interaction (see ``InstructionDataLoader``)."""
+    width = max(len(sample.ids) for sample in samples)
+    ids = np.full((len(samples), width), pad_id, np.int64)
+    weights = np.zeros((len(samples), width), np.float32)
+    for row, sample in enumerate(samples):
+        ids[row, : len(sample.ids)] = sample.ids
+        weights[row, : len(sample.ids)] = sample.weights
+    return Interaction({INPUT_IDS: torch.from_numpy(ids), LOSS_WEIGHTS: torch.from_numpy(weights)})
+
+
+def left_pad(prompts: list[np.ndarray], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad prompts at the left for generation: (input_ids, attention_mask), both int64 [B, T]."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = np.full((len(prompts), width), pad_id, np.int64)
+    mask = np.zeros((len(prompts), width), np.int64)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = prompt
+        mask[row, width - len(prompt) :] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)

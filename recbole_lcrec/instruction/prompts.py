@@ -1,0 +1,227 @@
+"""The one prompt builder: training samples and inference prompts are assembled here and nowhere else.
+
+A sample is: preamble, instruction, response header, response, end token. Index tokens are looked up in a table; the
+text between them is tokenized once per wording and remembered. Because index tokens split a text before it is
+tokenized, the pieces put together equal the tokens of the whole prompt (a test holds this for several tokenizers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from recbole_lcrec.data.text import ItemText
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.instruction.templates import (
+    INDEX_FIELDS,
+    PREAMBLE,
+    RESPONSE_HEADER,
+    TEMPLATES,
+    Template,
+    pieces,
+)
+
+
+@dataclass(frozen=True)
+class InstructionSettings:
+    """Options of the instruction data; each is explained in properties/model/LCRec.yaml."""
+
+    tasks: list[str]
+    task_samples: int | dict[str, int | None] | None
+    history_loss_weight: float
+    history_windows: bool
+    history_separator: str
+    max_text_words: int
+    max_length: int
+
+    def __post_init__(self) -> None:
+        from recbole_lcrec.errors import nearest
+
+        for name in [*self.tasks, *(self.task_samples if isinstance(self.task_samples, dict) else ())]:
+            if name not in TEMPLATES:
+                raise UserError(
+                    f"tasks: unknown task '{name}'.{nearest(name, TEMPLATES)} Known: {', '.join(TEMPLATES)}."
+                )
+        if "seqrec" not in self.tasks:
+            raise UserError("tasks: 'seqrec' must be among them; it is the task that is evaluated.")
+        counts = self.task_samples.values() if isinstance(self.task_samples, dict) else [self.task_samples]
+        if any(count is not None and count < 1 for count in counts):
+            raise UserError("task_samples: expected positive numbers of samples per epoch, or ~ for all of them once.")
+        for name, lowest in (("history_loss_weight", 0), ("max_text_words", 1), ("max_length", 32)):
+            if getattr(self, name) < lowest:
+                raise UserError(f"{name}: expected at least {lowest}, found {getattr(self, name)}.")
+
+    def samples_per_epoch(self, task: str) -> int | None:
+        """Return how many samples of ``task`` an epoch has; None means each of them once."""
+        if isinstance(self.task_samples, dict):
+            return self.task_samples.get(task)
+        return self.task_samples
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a template is filled with: catalogue rows of the history (oldest first) and of the target item."""
+
+    history: np.ndarray
+    target: int | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Token ids of a whole sample and the loss weight of each, both [length]; a prompt's weights are 0."""
+
+    ids: np.ndarray
+    weights: np.ndarray
+
+
+class PromptBuilder:
+    """Assembles prompts and samples from templates, paths and item text.
+
+    Args:
+        tokenizer: A transformers fast tokenizer that knows all index tokens.
+        paths: Vocabulary ids of each catalogue item's path, int64 [n_items, L].
+        text: The catalogue's text, in the same order.
+        settings: Options of the instruction data.
+    """
+
+    def __init__(self, tokenizer: Any, paths: np.ndarray, text: ItemText, settings: InstructionSettings) -> None:
+        assert len(paths) == len(text.items)
+        self.tokenizer = tokenizer
+        self.paths = paths.astype(np.int32)
+        self.text = text
+        self.settings = settings
+        self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+        self._end = np.array([tokenizer.eos_token_id], np.int32)
+        self._begin = self._begin_ids()
+        self._any_index_token = str(tokenizer.convert_ids_to_tokens(int(paths[0, 0])))
+        self._words = lru_cache(maxsize=1 << 18)(self._tokenize)
+        self._separator = self._words(settings.history_separator, "index") if settings.history_separator else None
+
+    def prompt(self, template: Template, context: Context) -> np.ndarray:
+        """Return the token ids of a prompt up to and including the response header, int32 [length]."""
+        return self._fit(template, context, with_response=False).ids
+
+    def sample(self, template: Template, context: Context) -> Sample:
+        """Return a training sample; weight 1 on the response and the end token.
+
+        With ``history_loss_weight`` every item of the history but the first carries that weight too: it is
+        predicted from the items before it (not in the paper, whose loss covers the response only).
+
+        Raises:
+            UserError: If ``max_length`` cannot hold even the shortest form of the sample.
+        """
+        return self._fit(template, context, with_response=True)
+
+    def _fit(self, template: Template, context: Context, *, with_response: bool) -> Sample:
+        """Build within ``max_length``: over-long histories lose their oldest items, over-long texts their ends.
+
+        The response is never touched: only the instruction shrinks.
+        """
+        response = self._response(template.response, context) if with_response else []
+        room = self.settings.max_length - sum(len(ids) for ids, _ in response)
+        words, full = self.settings.max_text_words, context.history
+        uses_history = bool(template.fields & {"history", "titles"})
+        while True:
+            parts = self._instruction(template.instruction, context, words)
+            excess = sum(len(ids) for ids, _ in parts) - room
+            if excess <= 0:
+                break
+            if uses_history and len(context.history) > 1:
+                n_kept = max(len(context.history) - 1 - excess // (8 * self.paths.shape[1]), 1)
+                context = Context(full[-n_kept:], context.target)
+            elif words:
+                words //= 2
+            else:
+                raise UserError(
+                    f"max_length={self.settings.max_length} is too small: an instruction of {excess + room} tokens "
+                    f"and a response of {self.settings.max_length - room} do not fit. Raise max_length."
+                )
+        parts += response
+        return Sample(np.concatenate([ids for ids, _ in parts]), np.concatenate([weights for _, weights in parts]))
+
+    def _instruction(self, text: str, context: Context, words: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        begin = (self._begin, np.zeros(len(self._begin), np.float32))
+        return [begin, *self._parts(PREAMBLE + text + RESPONSE_HEADER, context, words, "start")]
+
+    def _response(self, text: str, context: Context) -> list[tuple[np.ndarray, np.ndarray]]:
+        parts = [ids for ids, _ in self._parts(text, context, self.settings.max_text_words, "response")]
+        return [(ids, np.ones(len(ids), np.float32)) for ids in [*parts, self._end]]
+
+    def _parts(self, text: str, context: Context, words: int, place: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (token ids, loss weights) of each stretch of words and of each run of index tokens."""
+        buffer = ""
+        for is_field, part in pieces(text):
+            if not is_field:
+                buffer += part
+            elif part not in INDEX_FIELDS:
+                buffer += self._field(part, context, words)
+            else:
+                if buffer:
+                    ids = self._words(buffer, place)
+                    yield ids, np.zeros(len(ids), np.float32)
+                yield self._history(context.history) if part == "history" else self._path(context.target)
+                buffer, place = "", "index"
+        if buffer:
+            ids = self._words(buffer, place)
+            yield ids, np.zeros(len(ids), np.float32)
+
+    def _path(self, target: int | None) -> tuple[np.ndarray, np.ndarray]:
+        assert target is not None
+        ids = self.paths[target]
+        return ids, np.zeros(len(ids), np.float32)
+
+    def _history(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the index tokens of a history: a table look-up, with the separator's ids between the items."""
+        paths = self.paths[rows]
+        weights = np.full(paths.shape, self.settings.history_loss_weight, np.float32)
+        weights[:1] = 0  # nothing in the history precedes the first item
+        if self._separator is None:
+            return paths.reshape(-1), weights.reshape(-1)
+        gap = np.broadcast_to(self._separator, (len(rows), len(self._separator)))
+        ids = np.concatenate([paths, gap], axis=1).reshape(-1)
+        weights = np.concatenate([weights, np.zeros(gap.shape, np.float32)], axis=1).reshape(-1)
+        end = max(len(ids) - len(self._separator), 0)
+        return ids[:end], weights[:end]
+
+    def _field(self, name: str, context: Context, words: int) -> str:
+        if name == "titles":
+            titles = (self.text.titles[row] for row in context.history)
+            return ", ".join(f'"{_first_words(title, words)}"' for title in titles if title)
+        assert context.target is not None
+        column = {"title": self.text.titles, "description": self.text.descriptions}[name]
+        return _first_words(column[context.target], words)
+
+    def _tokenize(self, text: str, place: str) -> np.ndarray:
+        """Tokenize a stretch of words as it would be inside the whole prompt.
+
+        Args:
+            text: Words without index tokens.
+            place: "start" of the prompt, right after an "index" token, or at the start of the "response".
+        """
+        before = {"start": "", "index": self._any_index_token, "response": RESPONSE_HEADER}[place]
+        prefix = self._ids(before) if before else []
+        ids = self._ids(before + text)
+        # A tokenizer that merges across the header's final newline would hide where the response starts, so there
+        # the two sides are tokenized apart, as they must be at inference.
+        ids = ids[len(prefix) :] if ids[: len(prefix)] == prefix else self._ids(text)
+        array = np.array(ids, np.int32)
+        array.flags.writeable = False
+        return array
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _begin_ids(self) -> np.ndarray:
+        """Return what the tokenizer puts before a text by itself (a begin token, or nothing)."""
+        plain, marked = self._ids("x"), list(self.tokenizer("x").input_ids)
+        start = next((i for i in range(len(marked)) if marked[i : i + len(plain)] == plain), 0)
+        return np.array(marked[:start], np.int32)
+
+
+def _first_words(text: str, limit: int) -> str:
+    words = text.split(" ")
+    return text if len(words) <= limit else " ".join(words[:limit])

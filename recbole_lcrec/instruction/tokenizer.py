@@ -1,0 +1,90 @@
+"""The LM's tokenizer: our own byte-level BPE, or a base model's, each extended by all index tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.instruction.templates import PREAMBLE, RESPONSE_HEADER, TEMPLATES
+
+if TYPE_CHECKING:
+    from recbole_lcrec.index import ItemIndex
+
+PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+WORDING_REPEATS = 200
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """Train a byte-level BPE on the instruction text (templates and item text).
+
+    Args:
+        texts: Item titles and descriptions.
+        vocab_size: Entries of the vocabulary before index tokens are added; at least 259 (all bytes and 3 marks).
+
+    Returns:
+        A transformers fast tokenizer with pad, begin and end tokens; begin is put before every text.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=max(vocab_size, 259),
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    wording = [PREAMBLE, RESPONSE_HEADER] + [t.instruction for task in TEMPLATES.values() for t in task]
+    # every sample repeats this wording, so its words should be single tokens whatever the catalogue talks about
+    tokenizer.train_from_iterator([*(wording * WORDING_REPEATS), *texts], trainer=trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS)
+
+
+def load_tokenizer(source: str | Path, option: str = "base_model") -> Any:
+    """Load a tokenizer by hub name or from a local folder.
+
+    Raises:
+        UserError: Naming ``option``, when there is none or it has no end token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{option}={source}: no tokenizer can be loaded from it ({_first_line(error)}). Give the name of a causal "
+            "LM on the hub (needs a network or a filled cache) or a local folder with its tokenizer and weights."
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{option}={source}: its tokenizer has no end token (eos_token), which every response needs.")
+    return tokenizer
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def add_index_tokens(tokenizer: Any, index_tokens: Sequence[str]) -> None:
+    """Add every code of every level to the vocabulary, also codes that no item uses yet.
+
+    They are matched before the text is split into words, so a text with index tokens is tokenized piece by piece.
+    """
+    from tokenizers import AddedToken
+
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in index_tokens])
+
+
+def item_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
+    """Return the vocabulary ids of every item's path, int64 [n_items, L], in the index's order."""
+    ids = np.asarray(tokenizer.convert_tokens_to_ids(index.index_tokens()), dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(index.level_sizes)[:-1]]).astype(np.int64)
+    return ids[index.codes + starts]

@@ -1,0 +1,78 @@
+"""Print training samples with the tokens that carry loss marked.
+
+    python -m recbole_lcrec.instruction.viewer --dataset=ml-100k --task=seqrec --count=2 [--epoch=0] [--any_option=value]
+
+Tokens are separated by ``|``. Those that carry loss stand in double brackets, ``[[...]]``, with their weight where it is
+not 1.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.instruction.prompts import Sample
+from recbole_lcrec.instruction.templates import TEMPLATES
+
+
+def format_sample(tokenizer: Any, sample: Sample) -> str:
+    """Return a sample as text, token by token, loss-carrying tokens marked."""
+    parts = []
+    for token, weight in zip(sample.ids.tolist(), sample.weights.tolist(), strict=True):
+        text = tokenizer.decode([token])
+        note = "" if weight == 1 else f":{weight:g}"
+        parts.append(f"[[{text}]]{note}" if weight > 0 else text)
+    return "|".join(parts)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print samples of one task; return the exit status."""
+    from recbole_lcrec.cli import parse
+
+    own = {"task": "seqrec", "count": "1", "epoch": "0"}
+    rest = []
+    for argument in argv:
+        name, _, value = argument.removeprefix("--").partition("=")
+        if name in own:
+            own[name] = value
+        else:
+            rest.append(argument)
+    try:
+        if own["task"] not in TEMPLATES:
+            raise UserError(f"--task={own['task']}: unknown task.{nearest(own['task'], TEMPLATES)}")
+        if not (own["count"].isdigit() and own["epoch"].isdigit()):
+            raise UserError("--count and --epoch are whole numbers of 0 or more.")
+        print_samples(parse(["--model=LCRec", *rest]), own["task"], int(own["count"]), int(own["epoch"]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def print_samples(command: Any, task: str, count: int, epoch: int) -> None:
+    """Build the data of ``command`` (as parsed by the command line) and print the first samples of a task."""
+    from recbole_lcrec.compat import quiet
+    from recbole_lcrec.config import LCRecConfig
+    from recbole_lcrec.experiment import build_data
+    from recbole_lcrec.stages import StageTimer
+
+    logging.basicConfig(level=logging.WARNING)
+    config = LCRecConfig(command.model, command.dataset, command.config_files, cli=command.options)
+    with quiet():
+        _, train_data, *_ = build_data(config, StageTimer())
+    samples = train_data.samples
+    streams = [stream for stream in samples.streams if stream.task == task]
+    if not streams:
+        raise UserError(f"--task={task}: the data set has no such samples (see tasks and item_text_fields).")
+    rows = streams[0].rows(epoch)[:count]
+    for row, template in zip(rows.tolist(), streams[0].templates(epoch, rows), strict=True):
+        sample = samples.builder.sample(template, streams[0].context(row))
+        print(f"--- {task}, epoch {epoch}, sample {row}, {len(sample.ids)} tokens, {(sample.weights > 0).sum()} with loss")
+        print(format_sample(samples.builder.tokenizer, sample))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

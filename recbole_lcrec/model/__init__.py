@@ -1,0 +1,1 @@
+"""Generative recommenders as RecBole models."""

@@ -1,0 +1,165 @@
+"""The language model: a small Llama from scratch, or any causal LM of transformers, fully tuned or with LoRA."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recbole_lcrec.decoding.forward import base_model
+from recbole_lcrec.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LMSettings:
+    """Options of the language model; each is explained in properties/model/LCRec.yaml."""
+
+    base_model: str | None
+    tuning: str
+    lora_r: int
+    lora_alpha: int
+    lora_dropout: float
+    lm_hidden_size: int
+    lm_layers: int
+    lm_heads: int
+    lm_intermediate_size: int
+    lm_dropout: float
+    max_length: int
+
+    def __post_init__(self) -> None:
+        if self.tuning not in ("full", "lora"):
+            raise UserError(f"tuning: expected full or lora, found {self.tuning!r}.")
+        if self.tuning == "lora" and not self.base_model:
+            raise UserError("tuning: lora adapts a pretrained model; give one with base_model, or use tuning: full.")
+        if self.lm_heads < 1 or self.lm_hidden_size % (2 * self.lm_heads):
+            raise UserError(
+                f"lm_hidden_size={self.lm_hidden_size}: expected a multiple of twice lm_heads={self.lm_heads}."
+            )
+
+
+def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], saved: Path | None = None) -> Any:
+    """Make the language model, its vocabulary extended to the tokenizer's.
+
+    Args:
+        settings: Options of the language model.
+        tokenizer: The tokenizer, index tokens included.
+        index_tokens: The index tokens; their rows train in full under LoRA.
+        saved: Folder of a finished run: its architecture is used and weights are left to the checkpoint. Under LoRA
+            the base model's weights are loaded all the same, since the checkpoint holds the adapter only.
+
+    Returns:
+        A transformers causal LM (wrapped by peft under LoRA) in float32.
+    """
+    if settings.tuning == "lora":
+        return _with_lora(
+            _pretrained(settings, tokenizer), settings, tokenizer.convert_tokens_to_ids(list(index_tokens))
+        )
+    if saved:
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(saved / "lm"), dtype=torch.float32)
+    return _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
+
+
+def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.lm_hidden_size,
+        intermediate_size=settings.lm_intermediate_size,
+        num_hidden_layers=settings.lm_layers,
+        num_attention_heads=settings.lm_heads,
+        num_key_value_heads=settings.lm_heads,
+        max_position_embeddings=settings.max_length + 16,
+        attention_dropout=settings.lm_dropout,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def _pretrained(settings: LMSettings, tokenizer: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    assert settings.base_model
+    lm: Any
+    try:
+        lm = AutoModelForCausalLM.from_pretrained(settings.base_model, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"base_model={settings.base_model}: no causal LM can be loaded from it ({first_line}). Give the name of "
+            "a causal LM on the hub (needs a network or a filled cache) or a local folder with its tokenizer and weights."
+        ) from error
+    limit = getattr(lm.config, "max_position_embeddings", None)
+    if limit and limit < settings.max_length:
+        raise UserError(
+            f"max_length={settings.max_length}: base_model={settings.base_model} takes at most {limit} tokens. "
+            f"Set max_length to {limit} or less."
+        )
+    if lm.get_input_embeddings().num_embeddings < len(tokenizer):
+        lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return lm
+
+
+def _with_lora(lm: Any, settings: LMSettings, new_rows: list[int]) -> Any:
+    """Wrap ``lm`` with LoRA on all linear layers; the rows of the index tokens train in full and are saved too."""
+    from peft import LoraConfig, get_peft_model
+
+    rows = {_name_of(lm, lm.get_input_embeddings()): new_rows}
+    if lm.get_output_embeddings().weight is not lm.get_input_embeddings().weight:
+        rows[_name_of(lm, lm.get_output_embeddings())] = new_rows
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        trainable_token_indices=rows,
+        fan_in_fan_out=lm.config.model_type == "gpt2",
+    )
+    return get_peft_model(lm, config)
+
+
+def _name_of(lm: Any, module: Any) -> str:
+    return next(name for name, candidate in lm.named_modules() if candidate is module)
+
+
+LogitsAt = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def choose_logits(lm: Any) -> LogitsAt:
+    """Return a function (input_ids [B, T], where bool [B, T]) -> logits [n_true, V], computed only where needed.
+
+    Hidden states are gathered before the head. Architectures whose logits are more than head(hidden) (scaling, soft
+    caps) are found by comparing with a plain forward once; for them all logits are computed, then gathered.
+    """
+    inner = base_model(lm)
+
+    def gathered(input_ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        hidden = inner.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+        return inner.get_output_embeddings()(hidden[where])
+
+    def plain(input_ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        return lm(input_ids=input_ids, use_cache=False).logits[where]
+
+    device = next(lm.parameters()).device
+    probe = torch.arange(1, 9, device=device).view(1, -1) % inner.get_input_embeddings().num_embeddings
+    where = torch.ones_like(probe, dtype=torch.bool)
+    training = lm.training
+    lm.eval()
+    with torch.no_grad():
+        same = torch.allclose(gathered(probe, where), plain(probe, where), atol=1e-4, rtol=1e-4)
+    lm.train(training)
+    if not same:
+        logger.info("Logits of %s are not head(hidden): computed at all positions.", type(inner).__name__)
+    return gathered if same else plain
