@@ -153,7 +153,7 @@ def choose_logits(lm: Any) -> LogitsAt:
         return lm(input_ids=input_ids, use_cache=False).logits[where]
 
     device = next(lm.parameters()).device
-    probe = torch.arange(1, 9, device=device).view(1, -1) % inner.get_input_embeddings().num_embeddings
+    probe = torch.arange(1, 9, device=device).view(1, -1) % inner.get_input_embeddings().weight.shape[0]
     where = torch.ones_like(probe, dtype=torch.bool)
     training = lm.training
     lm.eval()

@@ -6,6 +6,7 @@ Both lie in one folder, which is written beside its place and renamed: a folder 
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,9 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
             aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
         state = torch.load(folder / STATE, map_location=device, weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise UserError(f"{folder}: no readable checkpoint ({error}). Train the run again.") from error
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder}: no readable checkpoint ({first_line}). Train the run again.") from error
     weights.update({alias: weights[name] for alias, name in aliases.items()})
     try:
         if hasattr(model, "load_checkpoint_state"):

@@ -1,0 +1,132 @@
+"""Any transformers encoder or language model as text encoder: masked mean pooling of its last hidden states."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.progress import progress
+
+logger = logging.getLogger(__name__)
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def cache_key(source: str, max_length: int) -> list[Any]:
+    """Return what the embeddings depend on beside the texts; for a local model its files' names, sizes and times."""
+    folder = Path(source).expanduser()
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    stats = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    versions = [metadata.version(package) for package in ("transformers", "torch")]
+    return [str(folder.resolve()) if folder.is_dir() else source, max_length, stats, versions]
+
+
+def embed(
+    texts: Sequence[str], source: str, *, max_length: int, batch_size: int, device: str, show_progress: bool
+) -> np.ndarray:
+    """Return the mean of each text's last hidden states, padding left out.
+
+    Args:
+        texts: One text per item. An empty one gets the mean vector of the others.
+        source: Name on the hub or local folder of a transformers model.
+        max_length: Tokens of a text that are read.
+        batch_size: Texts per forward pass; texts of like length go together.
+        device: Where to compute.
+        show_progress: Whether to show a bar.
+
+    Returns:
+        float32 [n_items, d].
+
+    Raises:
+        UserError: If the model cannot be loaded or gives numbers that are not finite.
+    """
+    tokenizer, model = _load(source, device)
+    max_length = _supported_length(tokenizer, model, max_length)
+    rows = [row for row, text in enumerate(texts) if text.strip()]
+    rows.sort(key=lambda row: (-len(texts[row]), row))  # longest first: what does not fit in memory fails at once
+    vectors = np.zeros((len(texts), model.config.get_text_config().hidden_size), dtype=np.float32)
+    with progress(total=len(rows), description="Embed items", show=show_progress, unit="item") as bar:
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            vectors[batch] = _pooled(tokenizer, model, [texts[row] for row in batch], max_length)
+            bar.update(len(batch))
+    if not np.isfinite(vectors).all():
+        raise UserError(f"text_encoder=hf:{source}: the model gives NaN or infinity. Use another model.")
+    empty = np.setdiff1d(np.arange(len(texts)), rows)
+    if rows:
+        vectors[empty] = vectors[rows].mean(axis=0)
+    return vectors
+
+
+def _pooled(tokenizer: Any, model: Any, texts: list[str], max_length: int) -> np.ndarray:
+    """Return masked mean-pooled states of a batch of texts, float32 [B, d]."""
+    import torch
+
+    inputs = tokenizer(texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+    inputs = {name: inputs[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        hidden = model(**inputs).last_hidden_state.float()
+    mask = inputs["attention_mask"].unsqueeze(-1).float()
+    pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+    return pooled.cpu().numpy()
+
+
+def _load(source: str, device: str) -> tuple[Any, Any]:
+    """Return tokenizer and model, in evaluation mode on ``device``.
+
+    Raises:
+        UserError: Naming the option, when either cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = Path(source).expanduser()
+    if not folder.is_dir() and not _HUB_NAME.fullmatch(source):
+        raise UserError(f"text_encoder=hf:{source}: there is no such folder, and it is no name of a model on the hub.")
+    name = str(folder) if folder.is_dir() else source
+    local = folder.is_dir() or not _hub_answers(source)
+    # half precision is slow on a CPU; elsewhere the weights keep the precision they were saved in
+    dtype = torch.float32 if device == "cpu" else "auto"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
+        model = AutoModel.from_pretrained(name, local_files_only=local, dtype=dtype)
+    except Exception as error:  # transformers raises many kinds, all of which mean the same to the user
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"text_encoder=hf:{source}: no model can be loaded from it ({reason}). Give a local folder with the "
+            "tokenizer and weights of a transformers model, or the name of one on the hub (needs a network or a "
+            "filled cache); text_encoder=lsa needs neither."
+        ) from error
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    if tokenizer.pad_token is None:  # decoder-only models often have none; the mask hides whatever is used
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    tokenizer.padding_side = "right"  # positions of a causal model then do not depend on the batch
+    return tokenizer, model.to(device).eval()
+
+
+def _hub_answers(name: str) -> bool:
+    """Whether the hub knows the model; transformers itself asks for a minute before it gives up."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(name, timeout=10)
+    except Exception:  # no network, no such model, no right to see it: only the local cache can help
+        return False
+    return True
+
+
+def _supported_length(tokenizer: Any, model: Any, max_length: int) -> int:
+    """Return ``max_length`` or what the model can read, whichever is less."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length
+    supported = min(positions, tokenizer.model_max_length)
+    if max_length > supported:
+        logger.warning("hf_max_length=%d: the model reads only %d tokens.", max_length, supported)
+    return min(max_length, supported)

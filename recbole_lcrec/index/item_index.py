@@ -1,0 +1,118 @@
+"""The item index: every item's own path of codes, as a value that cannot be wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.io import write_text
+from recbole_lcrec.quantizer.settings import MAX_LEVELS, MIN_LEVELS
+
+LEVEL_LETTERS = string.ascii_lowercase[:MAX_LEVELS]
+
+
+def index_token(level: int, code: int) -> str:
+    """Return the LM's token of a code, e.g. ``<a_12>`` for code 12 of level 0."""
+    return f"<{LEVEL_LETTERS[level]}_{code}>"
+
+
+def check_capacity(n_items: int, level_sizes: Sequence[int]) -> None:
+    """Refuse a catalogue with more items than there are paths.
+
+    Raises:
+        UserError: Naming ``codebook_size`` and ``num_levels``.
+    """
+    n_paths = math.prod(map(int, level_sizes))
+    if n_items > n_paths:
+        sizes = " x ".join(map(str, level_sizes))
+        raise UserError(
+            f"codebook_size, num_levels: {n_items} items need a path each, but {sizes} codes make only {n_paths} "
+            "paths. Raise codebook_size or num_levels."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ItemIndex:
+    """Items and their paths; a position in ``items`` is a row of ``codes``.
+
+    Attributes:
+        items: Item tokens.
+        codes: int64 [n_items, L], read-only; row i is the path of ``items[i]``.
+        level_sizes: Codes of each level, used or not.
+
+    Raises:
+        ValueError: For equal paths, duplicate items, codes out of range, or fewer than 2 or more than 8 levels.
+    """
+
+    items: tuple[str, ...]
+    codes: np.ndarray
+    level_sizes: tuple[int, ...]
+    _rows: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        codes = np.array(self.codes, dtype=np.int64)  # a copy, so that nobody else can write to it
+        codes.flags.writeable = False
+        sizes = tuple(int(size) for size in self.level_sizes)
+        rows = {item: row for row, item in enumerate(self.items)}
+        object.__setattr__(self, "items", tuple(self.items))
+        object.__setattr__(self, "codes", codes)
+        object.__setattr__(self, "level_sizes", sizes)
+        object.__setattr__(self, "_rows", rows)
+        if not MIN_LEVELS <= len(sizes) <= MAX_LEVELS:
+            raise ValueError(f"an item index has {MIN_LEVELS} to {MAX_LEVELS} levels, not {len(sizes)}")
+        if codes.shape != (len(self.items), len(sizes)):
+            raise ValueError(f"codes of shape {codes.shape} for {len(self.items)} items and {len(sizes)} levels")
+        if len(rows) < len(self.items):
+            raise ValueError(f"{len(self.items) - len(rows)} item tokens occur more than once")
+        if ((codes < 0) | (codes >= np.array(sizes))).any():
+            raise ValueError(f"codes must lie in 0 .. size - 1 of their level; the sizes are {sizes}")
+        n_paths = len(np.unique(codes, axis=0))
+        if n_paths < len(codes):
+            raise ValueError(f"{len(codes)} items have only {n_paths} distinct paths")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ItemIndex):
+            return NotImplemented
+        same = self.items == other.items and self.level_sizes == other.level_sizes
+        return same and bool(np.array_equal(self.codes, other.codes))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def index_tokens(self) -> list[str]:
+        """Return the token of every possible code, level by level: ``<a_0> ... <a_255> <b_0> ...``."""
+        return [index_token(level, code) for level, size in enumerate(self.level_sizes) for code in range(size)]
+
+    def row(self, item: str) -> int:
+        """Return the row of an item token.
+
+        Raises:
+            UserError: If the index does not have it.
+        """
+        if item not in self._rows:
+            raise UserError(f"item {item!r} is not in the item index of {len(self)} items.{nearest(item, self.items)}")
+        return self._rows[item]
+
+    def path(self, item: str) -> tuple[str, ...]:
+        """Return the index tokens of an item's path, e.g. ``("<a_12>", "<b_201>", "<c_7>", "<d_88>")``."""
+        return self._path_of(self.row(item))
+
+    def _path_of(self, row: int) -> tuple[str, ...]:
+        return tuple(index_token(level, code) for level, code in enumerate(self.codes[row].tolist()))
+
+    def save(self, path: str | Path) -> None:
+        """Write the exchange JSON, an item a line: ``{"<item>": ["<a_12>", "<b_201>", ...], ...}``."""
+        lines = [
+            f"{json.dumps(item, ensure_ascii=False)}: {json.dumps(self._path_of(row))}"
+            for row, item in enumerate(self.items)
+        ]
+        write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

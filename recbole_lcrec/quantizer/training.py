@@ -1,0 +1,200 @@
+"""Training of the RQ-VAE: warm-up, k-means start, revival of dead codes, early stop."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.progress import progress
+from recbole_lcrec.quantizer.codebooks import initialise, revive
+from recbole_lcrec.quantizer.rqvae import RQVAE
+from recbole_lcrec.quantizer.settings import QuantizerSettings
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_SHARE = 0.1  # of the epochs train the plain autoencoder, before there are codes
+CHECK_EVERY = 5  # epochs between looks at the whole catalogue
+
+# A small catalogue gets smaller batches, down to LEAST_BATCH items, so that an epoch still has several steps:
+# otherwise a few hundred items would see too few of them in the epochs that suit some thousands.
+LEAST_STEPS, LEAST_BATCH = 8, 32
+
+
+def train_rqvae(
+    embeddings: np.ndarray, settings: QuantizerSettings, *, seed: int, device: str, show_progress: bool
+) -> tuple[RQVAE, dict[str, Any]]:
+    """Fit an RQ-VAE to a catalogue.
+
+    A departure from the paper: the autoencoder first trains a little without codes, so that k-means sees latents that
+    mean something, a small catalogue uses only some of the codes, and training stops when the sum of collision rate
+    and relative reconstruction error gets no better.
+
+    Args:
+        embeddings: float32 [n, d], finite.
+        settings: Options of the quantizer.
+        seed: Seed of weights, batches, k-means and revival; global random generators are left alone.
+        device: Where to train.
+        show_progress: Whether to show a bar.
+
+    Returns:
+        The quantizer on the CPU in its best state, and the report of :func:`quality` with ``epochs`` and ``seconds``.
+
+    Raises:
+        UserError: If the embeddings are not finite or the loss diverges.
+    """
+    check_embeddings(embeddings)
+    started = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators too
+        model = RQVAE(embeddings.shape[1], settings)
+    data = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32)).to(device)
+    model.to(device).fit_scale(data)
+    training = _Training(model, model.normalise(data), seed)
+    with progress(total=settings.rqvae_epochs, description="Train RQ-VAE", show=show_progress, unit="epoch") as bar:
+        epochs = training.run(bar)
+    model.eval().requires_grad_(False).cpu()
+    report = quality(model, embeddings)
+    report |= {"epochs": epochs, "seconds": round(time.perf_counter() - started, 2)}
+    logger.info(
+        "RQ-VAE: %d epochs, %.1f s, reconstruction error %.3f of the mean predictor's, collision rate %.2f%%.",
+        epochs, report["seconds"], report["relative_error"], 100 * report["collision_rate"],
+    )  # fmt: skip
+    return model, report
+
+
+def check_embeddings(embeddings: np.ndarray) -> None:
+    """Refuse embeddings that no quantizer can be fitted to.
+
+    Raises:
+        UserError: For NaN or infinity, naming the first rows.
+    """
+    assert embeddings.ndim == 2 and embeddings.size, f"embeddings of shape {embeddings.shape}"
+    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if len(bad):
+        rows = ", ".join(map(str, bad[:5]))
+        raise UserError(
+            f"embeddings: {len(bad)} of {len(embeddings)} rows hold NaN or infinity (rows {rows}"
+            f"{', ...' if len(bad) > 5 else ''}). Check the texts and the text_encoder."
+        )
+
+
+def collision_rate(codes: np.ndarray) -> float:
+    """Return (n - distinct paths) / n of codes [n, L]."""
+    return 1 - len(np.unique(codes, axis=0)) / len(codes)
+
+
+def perplexity(codes: np.ndarray) -> float:
+    """Return exp(entropy) of the codes [n] of one level: how many codes are used, if all were used evenly."""
+    shares = np.bincount(codes) / len(codes)
+    shares = shares[shares > 0]
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+@torch.no_grad()
+def quality(model: RQVAE, embeddings: np.ndarray) -> dict[str, Any]:
+    """Say how well nearest codes describe a catalogue, before any mapping.
+
+    Returns:
+        ``collision_rate``; ``used_codes`` and ``perplexity`` per level; ``reconstruction_error`` and
+        ``mean_predictor_error``, mean squared errors in the scale of the normalised inputs, and ``relative_error``,
+        their quotient (0 when all embeddings are equal).
+    """
+    latents = model.latents_of(embeddings)
+    result = model.quantize(latents)
+    inputs = model.normalise(torch.from_numpy(embeddings).to(latents.device))
+    codes = result.codes.cpu().numpy()
+    error = float(functional.mse_loss(model.decoder(result.vectors), inputs))
+    baseline = float(inputs.pow(2).mean())
+    return {
+        "collision_rate": collision_rate(codes),
+        "used_codes": [len(np.unique(level)) for level in codes.T],
+        "perplexity": [round(perplexity(level), 2) for level in codes.T],
+        "reconstruction_error": error,
+        "mean_predictor_error": baseline,
+        "relative_error": error / baseline if baseline > 1e-12 else 0.0,
+    }
+
+
+class _Training:
+    """One run over one catalogue: model, optimizer and random generators."""
+
+    def __init__(self, model: RQVAE, inputs: Tensor, seed: int) -> None:
+        self.model, self.inputs, self.options = model, inputs, model.settings
+        self.rng = np.random.default_rng(seed)
+        networks = [*model.encoder.parameters(), *model.decoder.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": networks, "weight_decay": self.options.rqvae_weight_decay},
+                # decay would pull codes that are seldom used towards 0
+                {"params": list(model.codebooks.parameters()), "weight_decay": 0.0},
+            ],
+            lr=self.options.rqvae_learning_rate,
+        )
+        per_step = max(LEAST_BATCH, math.ceil(len(inputs) / LEAST_STEPS))
+        self.batch_size = min(self.options.rqvae_batch_size, per_step)
+        self.baseline = max(float(inputs.pow(2).mean()), 1e-12)
+
+    def run(self, bar: Any) -> int:
+        """Train until ``rqvae_epochs`` or until nothing has got better for ``rqvae_patience`` epochs.
+
+        Returns:
+            The number of epochs, warm-up included. The model is left in its best state.
+        """
+        warm_up = math.ceil(WARM_UP_SHARE * self.options.rqvae_epochs)
+        for _ in range(warm_up):
+            self._epoch(quantized=False)
+            bar.update()
+        with torch.no_grad():
+            initialise(self.model, self.model.encoder(self.inputs), self.rng)
+        best, best_epoch, best_state = self._score()[0], warm_up, copy.deepcopy(self.model.state_dict())
+        epoch = warm_up
+        while epoch < self.options.rqvae_epochs and epoch - best_epoch < self.options.rqvae_patience:
+            self._epoch(quantized=True)
+            epoch += 1
+            bar.update()
+            if epoch % CHECK_EVERY and epoch < self.options.rqvae_epochs:
+                continue
+            score, codes, residuals = self._score()
+            bar.set_postfix(score=f"{score:.4f}")
+            if score < best:
+                best, best_epoch, best_state = score, epoch, copy.deepcopy(self.model.state_dict())
+            revive(self.model, codes, residuals, self.rng)
+        self.model.load_state_dict(best_state)
+        return epoch
+
+    def _epoch(self, *, quantized: bool) -> None:
+        n = len(self.inputs)
+        order = torch.from_numpy(self.rng.permutation(n)).to(self.inputs.device)
+        # batches of equal size: Sinkhorn on a small remainder would spread few items over all codes
+        for rows in order.chunk(math.ceil(n / self.batch_size)):
+            error, loss = self.model(self.inputs[rows], quantized=quantized)
+            total = error + self.options.rqvae_loss_weight * loss
+            self.optimizer.zero_grad(set_to_none=True)
+            total.backward()
+            self.optimizer.step()
+        final = float(total.detach())
+        if not math.isfinite(final):
+            raise UserError(
+                f"rqvae_learning_rate={self.options.rqvae_learning_rate}: the RQ-VAE's loss became {final}. "
+                "Use a lower learning rate."
+            )
+
+    @torch.no_grad()
+    def _score(self) -> tuple[float, np.ndarray, Tensor]:
+        """Return what is to get small, with the catalogue's nearest codes [n, L] and residuals [n, L, d].
+
+        Both terms lie between 0 and 1 and both matter: paths that are distinct and codes that mean something.
+        """
+        result = self.model.quantize(self.model.encoder(self.inputs))
+        codes = result.codes.cpu().numpy()
+        error = float(functional.mse_loss(self.model.decoder(result.vectors), self.inputs)) / self.baseline
+        return collision_rate(codes) + error, codes, result.residuals

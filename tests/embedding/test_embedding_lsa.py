@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recbole_lcrec.embedding import EmbeddingSettings, embed_items, lsa
+from recbole_lcrec.errors import UserError
+
+TEXTS = [
+    "red steel bolt M8", "blue steel bolt M6", "steel nut M8", "garden hose green", "garden hose long green",
+    "green garden chair", "chess board wood", "chess pieces wood", "wood chess clock", "a", "の本", "",
+]  # fmt: skip
+
+
+def settings(**changes: object) -> EmbeddingSettings:
+    values = {
+        "text_encoder": "lsa", "lsa_dim": 16, "hf_max_length": 32, "hf_batch_size": 4, "embedding_ids_file": None,
+    }  # fmt: skip
+    return EmbeddingSettings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def embed(texts: list[str], cache: Path, **changes: object) -> np.ndarray:
+    items = [f"i{row}" for row in range(len(texts))]
+    return embed_items(items, texts, settings(**changes), cache_dir=cache, seed=1)
+
+
+def test_like_texts_are_near_and_rows_have_length_one(tmp_path: Path) -> None:
+    vectors = embed(TEXTS, tmp_path)
+    assert vectors.dtype == np.float32 and len(vectors) == 12
+    np.testing.assert_allclose(np.linalg.norm(vectors[:11], axis=1), 1, atol=1e-5)
+    likeness = vectors @ vectors.T
+    assert likeness[0, 1] > likeness[0, 3] + 0.1 and likeness[3, 4] > likeness[3, 6] + 0.1
+
+
+def test_an_item_without_text_gets_the_mean_vector(tmp_path: Path) -> None:
+    vectors = embed(TEXTS, tmp_path)
+    np.testing.assert_allclose(vectors[11], vectors[:11].mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["one item"], ["a"], [""], ["", ""], ["same text"] * 150, ["the and of"] * 5, ["x", "y", "é", "本", "Ж"],
+        [f"word{i}" for i in range(150)], ["..."] * 3, ["!", "word"],
+    ],
+)  # fmt: skip
+def test_degenerate_catalogues(texts: list[str], tmp_path: Path) -> None:
+    vectors = embed(texts, tmp_path)
+    assert vectors.dtype == np.float32 and vectors.shape[0] == len(texts) and vectors.shape[1] >= 1
+    assert np.isfinite(vectors).all()
+    if len(set(texts)) == 1:
+        assert len(np.unique(vectors, axis=0)) == 1
+
+
+@pytest.mark.parametrize("n_items", [20, 60])
+def test_all_dimensions_keep_all_likenesses(n_items: int) -> None:
+    texts = [" ".join(f"w{(i * k) % 7}" for k in range(1, 9)) for i in range(n_items)]
+    terms = lsa._term_weights(texts)
+    vectors = lsa.embed(texts, 1000, 0)
+    assert vectors.shape[1] <= min(terms.shape)
+    np.testing.assert_allclose(vectors @ vectors.T, (terms @ terms.T).toarray(), atol=1e-4)
+
+
+def test_few_dimensions_are_the_first_singular_vectors() -> None:
+    terms = lsa._term_weights([" ".join(f"w{(i * k) % 37}" for k in range(1, 9)) for i in range(60)])
+    cut = lsa._reduce(terms, 5, 0)
+    left, values, _ = np.linalg.svd(terms.toarray())
+    best = (left[:, :5] * values[:5] ** 2) @ left[:, :5].T
+    assert np.corrcoef((cut @ cut.T).ravel(), best.ravel())[0, 1] > 0.95
+
+
+def test_two_computations_are_equal(tmp_path: Path) -> None:
+    texts = [" ".join(f"w{(i * k) % 91}" for k in range(1, 12)) for i in range(200)]
+    np.testing.assert_array_equal(embed(texts, tmp_path / "a"), embed(texts, tmp_path / "b"))
+
+
+def test_the_cache_is_used_and_keyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = embed(TEXTS, tmp_path)
+    assert len(list((tmp_path / "embeddings").iterdir())) == 1
+    embed(TEXTS, tmp_path, lsa_dim=3)
+    embed(TEXTS[::-1], tmp_path)
+    assert len(list((tmp_path / "embeddings").iterdir())) == 3
+    monkeypatch.setattr(lsa, "embed", None)
+    np.testing.assert_array_equal(embed(TEXTS, tmp_path), first)
+    np.testing.assert_array_equal(embed(TEXTS, tmp_path, hf_batch_size=9), first)  # an option that does not matter
+
+
+@pytest.mark.parametrize("damage", [b"", b"junk", "cut"])
+def test_a_broken_cache_is_rebuilt(tmp_path: Path, damage: bytes | str, caplog: pytest.LogCaptureFixture) -> None:
+    first = embed(TEXTS, tmp_path)
+    (file,) = (tmp_path / "embeddings").iterdir()
+    file.write_bytes(damage if isinstance(damage, bytes) else file.read_bytes()[:-50])
+    np.testing.assert_array_equal(embed(TEXTS, tmp_path), first)
+    assert "computed anew" in caplog.text
+    np.testing.assert_array_equal(np.load(file), first)
+
+
+@pytest.mark.parametrize("name", ["bert", "LSA", "hf:", "file:", "lsa:x", "", "hf", "http://x"])
+def test_an_unknown_encoder_lists_the_three_forms(name: str) -> None:
+    with pytest.raises(UserError, match=r"text_encoder=.*lsa.*hf:<.*file:<"):
+        settings(text_encoder=name)
+
+
+@pytest.mark.parametrize("option", ["lsa_dim", "hf_max_length", "hf_batch_size"])
+def test_numbers_out_of_range(option: str) -> None:
+    with pytest.raises(UserError, match=option):
+        settings(**{option: 0})

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.index import BuiltIndex, IndexSettings, build, build_index, load_index, map_items
+from recbole_lcrec.quantizer import RQVAE, QuantizerSettings
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "quantizer"))
+from quantizer_helpers import clustered, small_settings  # noqa: E402
+
+DATASETS = Path(__file__).resolve().parents[3] / "shared" / "datasets"
+
+
+def tokens(n_items: int) -> list[str]:
+    return [f"item{i}" for i in range(n_items)]
+
+
+def run(embeddings: np.ndarray, cache: Path, settings: QuantizerSettings | None = None, seed: int = 1) -> BuiltIndex:
+    settings = settings or small_settings()
+    return build_index(tokens(len(embeddings)), embeddings, settings, cache_dir=cache, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def built(cache: Path) -> BuiltIndex:
+    return run(clustered(), cache)
+
+
+def test_every_item_has_its_own_path(built: BuiltIndex) -> None:
+    assert built.index.items == tuple(tokens(300))
+    assert built.report["collision_rate_after"] == 0 < built.report["collision_rate_before"]
+    assert built.report["items"] == 300 and built.report["level_sizes"] == [16, 16, 16]
+    assert 0 < built.report["moved"] < 300
+    json.dumps(built.report)
+
+
+def test_the_folder_holds_all_of_it(built: BuiltIndex) -> None:
+    names = {path.name for path in built.folder.iterdir()}
+    assert names == {"index.json", "report.json", "quantizer.safetensors", "quantizer.json"}
+    assert load_index(built.folder / "index.json", collisions="error", codebook_size=16) == built.index
+    index, _ = map_items(tokens(300), clustered(), RQVAE.load(built.folder))
+    assert index == built.index
+
+
+def test_second_build_comes_from_the_cache(built: BuiltIndex, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "train_rqvae", None)
+    again = run(clustered(), cache)
+    assert again.index == built.index and again.report == built.report and again.folder == built.folder
+
+
+def test_another_cache_gives_the_same_index(built: BuiltIndex, tmp_path: Path) -> None:
+    assert run(clustered(), tmp_path).index == built.index
+
+
+@pytest.mark.parametrize("change", ["embeddings", "items", "settings", "seed"])
+def test_the_key_is_made_of_everything(built: BuiltIndex, change: str) -> None:
+    embeddings, items, settings, seed = clustered(), tokens(300), small_settings(), 1
+    if change == "embeddings":
+        embeddings[0, 0] += 1e-6
+    elif change == "items":
+        items[0] = "other"
+    elif change == "settings":
+        settings = small_settings(rqvae_epochs=21)
+    else:
+        seed = 2
+    assert build._key(tokens(300), clustered(), small_settings(), 1, "cpu") == built.folder.name
+    assert build._key(items, embeddings, settings, seed, "cpu") != built.folder.name
+
+
+@pytest.mark.parametrize("file", ["index.json", "report.json", "quantizer.safetensors", "quantizer.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_broken_cache_is_rebuilt(
+    built: BuiltIndex, tmp_path: Path, file: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "index" / built.folder.name
+    shutil.copytree(built.folder, folder)
+    if damage == "cut":
+        (folder / file).write_bytes((folder / file).read_bytes()[:20])
+    else:
+        (folder / file).unlink()
+    assert run(clustered(), tmp_path).index == built.index
+    assert "built anew" in caplog.text
+    assert load_index(folder / "index.json", collisions="error", codebook_size=16) == built.index
+
+
+def test_another_process_was_first(built: BuiltIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(folder: Path) -> None:
+        shutil.copytree(built.folder, folder)
+        raise OSError(39, "Directory not empty")
+
+    monkeypatch.setattr(build, "atomic_folder", taken)
+    assert run(clustered(), tmp_path).index == built.index
+
+
+@pytest.mark.parametrize("n_items", [1, 2, 12])
+def test_fewer_items_than_codes(n_items: int, tmp_path: Path) -> None:
+    result = run(clustered(n_items), tmp_path, small_settings(codebook_size=256, num_levels=4, rqvae_epochs=10))
+    assert len(result.index) == n_items
+    assert result.report["moved"] == 0
+
+
+def test_300_equal_items_on_two_levels(tmp_path: Path) -> None:
+    embeddings = np.repeat(clustered(1), 300, axis=0)
+    result = run(embeddings, tmp_path, small_settings(codebook_size=256, num_levels=2, rqvae_epochs=5))
+    assert len(np.unique(result.index.codes, axis=0)) == 300
+
+
+def test_duplicates_among_others_share_a_prefix(tmp_path: Path) -> None:
+    embeddings = clustered(100)
+    embeddings[1:5] = embeddings[0]
+    codes = run(embeddings, tmp_path).index.codes
+    assert len(np.unique(codes[:5, :-1], axis=0)) == 1
+
+
+def test_every_path_used_up(tmp_path: Path) -> None:
+    result = run(clustered(64), tmp_path, small_settings(codebook_size=4, num_levels=3))
+    assert len(np.unique(result.index.codes, axis=0)) == 64
+
+
+def test_nan_and_too_many_items_leave_nothing_behind(tmp_path: Path) -> None:
+    embeddings = clustered(20)
+    with pytest.raises(UserError, match="20 items need a path"):
+        run(embeddings, tmp_path, small_settings(codebook_size=2))
+    embeddings[7, 3] = np.inf
+    with pytest.raises(UserError, match="rows 7"):
+        run(embeddings, tmp_path)
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_index_settings() -> None:
+    assert IndexSettings(index_file=None, index_collisions="error").index_file is None
+    with pytest.raises(UserError, match="index_collisions: expected error or resolve"):
+        IndexSettings(index_file=None, index_collisions="ignore")
+
+
+def test_scientific_in_a_few_epochs(tmp_path: Path) -> None:
+    path = DATASETS / "Scientific" / "Scientific.minilm.npy"
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    settings = small_settings(
+        num_levels=4, codebook_size=256, latent_dim=32, rqvae_layers=[256], rqvae_epochs=5, rqvae_batch_size=512
+    )
+    report = run(np.load(path), tmp_path, settings).report
+    assert report["collision_rate_before"] < 0.10
+    assert min(report["used_codes"]) > 200 and min(report["perplexity"]) > 100
+    assert report["relative_error"] < 0.9

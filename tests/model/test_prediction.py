@@ -1,0 +1,65 @@
+"""RecBole's prediction interface around generation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import TINY, write_dataset
+from recbole.data.interaction import Interaction
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.experiment import Experiment, build
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Experiment:
+    config = {**TINY, "data_path": str(write_dataset(tmp_path)), "output_dir": str(tmp_path / "out")}
+    experiment = build("LCRec", "toy", {**config, "cache_dir": str(tmp_path / "cache"), "num_beams": 12})
+    experiment.model.eval()
+    return experiment
+
+
+@torch.no_grad()
+def test_generated_items_are_scored_exactly_and_the_rest_lies_below(made: Experiment) -> None:
+    interaction = next(iter(made.test_data))[0][:4]
+    scores = made.model.full_sort_predict(interaction)
+    assert scores.shape == (4, made.model.n_items)
+    for row in range(4):
+        top = scores[row].topk(12)
+        assert (scores[row] < top.values[-1]).sum() == made.model.n_items - 12
+        assert 0 not in top.indices, "the padding item is never recommended"
+        rows = {field: interaction[field][row : row + 1].repeat_interleave(12, 0) for field in interaction.columns}
+        rows[made.model.ITEM_ID] = top.indices
+        exact = made.model.predict(Interaction(rows))
+        torch.testing.assert_close(exact, top.values, atol=1e-4, rtol=1e-4)
+
+
+def test_candidate_evaluation_works(tmp_path: Path) -> None:
+    config = {**TINY, "data_path": str(write_dataset(tmp_path)), "output_dir": str(tmp_path / "out")}
+    mode = {"mode": {"valid": "uni20", "test": "uni20"}}
+    made = build("LCRec", "toy", {**config, "cache_dir": str(tmp_path / "cache"), "eval_args": mode})
+    result = made.evaluate("test")
+    assert result is not None and 0 < result["hit@10"] <= 1
+
+
+def test_recommend(made: Experiment) -> None:
+    items, scores = made.recommend([["i1", "i2"], ["i5"]], k=5)
+    assert [len(line) for line in items] == [5, 5] and all(item.startswith("i") for line in items for item in line)
+    assert all(line == sorted(line, reverse=True) for line in scores)
+    for histories, expected in (([["nobody"]], "nobody"), ([[]], "non-empty"), (["i1"], "lists of item tokens")):
+        with pytest.raises(UserError, match=expected):
+            made.recommend(histories)
+
+
+def test_items_without_interactions_can_be_recommended(tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    with (tmp_path / "toy" / "toy.item").open("a", encoding="utf-8") as file:
+        file.write("new1\tgadget of tomorrow\tgroup 9\nnew2\t\t\n")
+    config = {**TINY, "data_path": str(tmp_path), "output_dir": str(tmp_path / "out")}
+    made = build("LCRec", "toy", {**config, "cache_dir": str(tmp_path / "cache"), "num_beams": 32})
+    assert {"new1", "new2"} <= set(made.model.catalogue.index.items)
+    items, _ = made.recommend([["i1", "new1"]], k=32)
+    assert len(set(items[0])) == 32 and {"new1", "new2"} <= set(items[0])
+    assert made.evaluate("test") is not None  # evaluation ranks the items that all models know

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from quantizer_helpers import small_settings
+
+from recbole_lcrec.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("num_levels", 1),
+        ("num_levels", 9),
+        ("codebook_size", 0),
+        ("codebook_size", [16, 16]),
+        ("codebook_size", [16, 16, 0]),
+        ("codebook_size", "many"),
+        ("latent_dim", 0),
+        ("rqvae_layers", [0]),
+        ("rqvae_layers", "512"),
+        ("rqvae_beta", -0.1),
+        ("rqvae_loss_weight", float("nan")),
+        ("rqvae_learning_rate", 0.0),
+        ("rqvae_epochs", 0),
+        ("sinkhorn_epsilon", 1e-5),
+        ("sinkhorn_iterations", 0),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(option: str, value: Any) -> None:
+    with pytest.raises(UserError, match=option):
+        small_settings(**{option: value})
+
+
+def test_level_sizes() -> None:
+    assert small_settings().level_sizes == (16, 16, 16)
+    assert small_settings(codebook_size=[4, 8, 16]).level_sizes == (4, 8, 16)
