@@ -5,6 +5,7 @@ Everything that can be checked without torch is checked before torch is imported
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -123,17 +124,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None takes those of the process.
 
     Returns:
-        The exit status: 0, 2 after a mistake the user can fix, 130 when interrupted.
+        The exit status: 0, 1 when training diverged, 2 after a mistake the user can fix, 130 when interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
     if "--help" in argv or "-h" in argv:
         print(help_text())
         return 0
+    # Waiting threads must not spin: on a machine that others use too, spinning makes everything ten times slower.
+    # Read by OpenMP when torch is imported, so it is set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         start(parse(argv))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:  # training diverged: nothing to trace, and nothing wrong with the input
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -91,9 +91,7 @@ def save_checkpoint(folder: Path, kind: str) -> Path:
     elif kind == "qwen2":
         model = Qwen2ForCausalLM(Qwen2Config(**shape, **common, num_key_value_heads=2, tie_word_embeddings=True))
     else:
-        model = GPT2LMHeadModel(
-            GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=32, n_layer=2, n_head=4)
-        )
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=32, n_layer=2, n_head=4))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -38,7 +38,12 @@ def test_lcrec_writes_everything_and_evaluates_to_the_same_numbers(
     assert {"config.yaml", "result.json", "run.log", "checkpoint", "index.json", "tokenizer", "lm"} <= names
     written = json.loads((out / "result.json").read_text())
     assert written == {key: value for key, value in result.items() if key != "output_dir"}
-    assert written["tasks"] == TINY["task_samples"] and set(written["seconds"]) >= {"embedding", "index", "train", "test"}
+    assert written["tasks"] == TINY["task_samples"] and set(written["seconds"]) >= {
+        "embedding",
+        "index",
+        "train",
+        "test",
+    }
     log = (out / "run.log").read_text()
     assert "epoch 0 training [" in log and "epoch 0 evaluating [" in log and "\x1b" not in log
     assert log.rstrip().splitlines()[-1].startswith("ndcg@10")
@@ -71,7 +76,9 @@ def test_the_same_command_gives_the_same_index_and_metrics(tmp_path: Path) -> No
         assert done.returncode == 0, done.stderr
         assert "Warning" not in done.stderr, done.stderr
         result = json.loads((tmp_path / seed / "result.json").read_text())
-        outcomes.append(((tmp_path / seed / "index.json").read_text(), result["test_result"], result["best_valid_result"]))
+        outcomes.append(
+            ((tmp_path / seed / "index.json").read_text(), result["test_result"], result["best_valid_result"])
+        )
     assert outcomes[0] == outcomes[1]
 
 

@@ -141,12 +141,19 @@ class LCRecConfig(Config):
             load_values(ours / "overall.yaml"),
             *(layer for layer in quick_start if "metrics" in layer or model_class.type in _VALUE_MODELS),
             _load_if_there(ours / "model" / f"{model}.yaml"),
+            self._base_model_layer(model),
             _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
         ]
         self.internal_config_dict = {}
         for layer in layers:
             self.internal_config_dict.update(layer)
         self.internal_config_dict["MODEL_TYPE"] = model_class.type
+
+    def _base_model_layer(self, model: str) -> dict[str, Any]:
+        """Return what a model sets differently when it starts from a pretrained LM (option ``base_model``)."""
+        if not is_generative(model) or not self.external_config_dict.get("base_model"):
+            return {}
+        return _load_if_there(properties_dir() / "model" / model / "base_model.yaml")
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         given = copy.deepcopy(self.external_config_dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.hub import load_pretrained
 from recbole_lcrec.progress import progress
 
 logger = logging.getLogger(__name__)
-
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def cache_key(source: str, max_length: int) -> list[Any]:
@@ -87,40 +85,17 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    folder = Path(source).expanduser()
-    if not folder.is_dir() and not _HUB_NAME.fullmatch(source):
-        raise UserError(f"text_encoder=hf:{source}: there is no such folder, and it is no name of a model on the hub.")
-    name = str(folder) if folder.is_dir() else source
-    local = folder.is_dir() or not _hub_answers(source)
     # half precision is slow on a CPU; elsewhere the weights keep the precision they were saved in
     dtype = torch.float32 if device == "cpu" else "auto"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
-        model = AutoModel.from_pretrained(name, local_files_only=local, dtype=dtype)
-    except Exception as error:  # transformers raises many kinds, all of which mean the same to the user
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"text_encoder=hf:{source}: no model can be loaded from it ({reason}). Give a local folder with the "
-            "tokenizer and weights of a transformers model, or the name of one on the hub (needs a network or a "
-            "filled cache); text_encoder=lsa needs neither."
-        ) from error
+    option = f"text_encoder=hf:{source}"
+    tokenizer = load_pretrained(AutoTokenizer, source, option)
+    model = load_pretrained(AutoModel, source, option, dtype=dtype)
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     if tokenizer.pad_token is None:  # decoder-only models often have none; the mask hides whatever is used
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
     tokenizer.padding_side = "right"  # positions of a causal model then do not depend on the batch
     return tokenizer, model.to(device).eval()
-
-
-def _hub_answers(name: str) -> bool:
-    """Whether the hub knows the model; transformers itself asks for a minute before it gives up."""
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().model_info(name, timeout=10)
-    except Exception:  # no network, no such model, no right to see it: only the local cache can help
-        return False
-    return True
 
 
 def _supported_length(tokenizer: Any, model: Any, max_length: int) -> int:

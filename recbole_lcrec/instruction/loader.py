@@ -41,8 +41,8 @@ class InstructionDataLoader(AbstractDataLoader):
         self.samples = EpochSamples(dataset.catalogue.builder, dataset.sequences(), windows, config["seed"])
         if "seqrec" not in self.samples.per_epoch:
             raise UserError(
-                f"{dataset.dataset_name}: no training sample. At least one user needs two interactions in the training "
-                "part."
+                f"{dataset.dataset_name}: no training sample. At least one user needs two interactions "
+                "in the training part."
             )
         self.sample_size = sum(self.samples.per_epoch.values())
         self.epoch = 0

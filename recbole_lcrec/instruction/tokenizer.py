@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.hub import load_pretrained
 from recbole_lcrec.instruction.templates import PREAMBLE, RESPONSE_HEADER, TEMPLATES
 
 if TYPE_CHECKING:
@@ -57,20 +58,10 @@ def load_tokenizer(source: str | Path, option: str = "base_model") -> Any:
     """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{option}={source}: no tokenizer can be loaded from it ({_first_line(error)}). Give the name of a causal "
-            "LM on the hub (needs a network or a filled cache) or a local folder with its tokenizer and weights."
-        ) from error
+    tokenizer = load_pretrained(AutoTokenizer, str(source), f"{option}={source}")
     if tokenizer.eos_token_id is None:
         raise UserError(f"{option}={source}: its tokenizer has no end token (eos_token), which every response needs.")
     return tokenizer
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def add_index_tokens(tokenizer: Any, index_tokens: Sequence[str]) -> None:

@@ -1,9 +1,9 @@
 """Print training samples with the tokens that carry loss marked.
 
-    python -m recbole_lcrec.instruction.viewer --dataset=ml-100k --task=seqrec --count=2 [--epoch=0] [--any_option=value]
+    python -m recbole_lcrec.instruction.viewer --dataset=ml-100k --task=seqrec --count=2 [--epoch=0] [--option=value]
 
-Tokens are separated by ``|``. Those that carry loss stand in double brackets, ``[[...]]``, with their weight where it is
-not 1.
+Tokens are separated by ``|``. Those that carry loss stand in double brackets, ``[[...]]``, with their weight where it
+is not 1.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def print_samples(command: Any, task: str, count: int, epoch: int) -> None:
     rows = streams[0].rows(epoch)[:count]
     for row, template in zip(rows.tolist(), streams[0].templates(epoch, rows), strict=True):
         sample = samples.builder.sample(template, streams[0].context(row))
-        print(f"--- {task}, epoch {epoch}, sample {row}, {len(sample.ids)} tokens, {(sample.weights > 0).sum()} with loss")
+        n_loss = int((sample.weights > 0).sum())
+        print(f"--- {task}, epoch {epoch}, sample {row}, {len(sample.ids)} tokens, {n_loss} with loss")
         print(format_sample(samples.builder.tokenizer, sample))
 
 

@@ -12,6 +12,7 @@ import torch
 
 from recbole_lcrec.decoding.forward import base_model
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.hub import load_pretrained
 
 logger = logging.getLogger(__name__)
 
@@ -91,15 +92,8 @@ def _pretrained(settings: LMSettings, tokenizer: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     assert settings.base_model
-    lm: Any
-    try:
-        lm = AutoModelForCausalLM.from_pretrained(settings.base_model, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"base_model={settings.base_model}: no causal LM can be loaded from it ({first_line}). Give the name of "
-            "a causal LM on the hub (needs a network or a filled cache) or a local folder with its tokenizer and weights."
-        ) from error
+    option = f"base_model={settings.base_model}"
+    lm = load_pretrained(AutoModelForCausalLM, settings.base_model, option, dtype=torch.float32)
     limit = getattr(lm.config, "max_position_embeddings", None)
     if limit and limit < settings.max_length:
         raise UserError(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_lcrec.embedding import EmbeddingSettings, embed_items, huggingface
+from recbole_lcrec import hub
+from recbole_lcrec.embedding import EmbeddingSettings, embed_items
 from recbole_lcrec.errors import UserError
 
 torch = pytest.importorskip("torch")
@@ -105,7 +106,7 @@ def test_an_edited_model_is_another_key(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_loaded_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface, "_hub_answers", lambda name: False)
+    monkeypatch.setattr(hub, "_hub_answers", lambda name: False)
     (tmp_path / "empty").mkdir()
     broken = save_model(tmp_path / "broken", "bert")
     (broken / "model.safetensors").write_bytes(b"junk")

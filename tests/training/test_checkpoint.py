@@ -32,7 +32,14 @@ class Model(torch.nn.Module):
 
 @pytest.mark.parametrize(
     "other",
-    [None, 3, torch.arange(4), np.arange(6.0).reshape(2, 3), scipy.sparse.random(5, 4, 0.5, "csc"), {"k": [1, (2.5, "x")]}],
+    [
+        None,
+        3,
+        torch.arange(4),
+        np.arange(6.0).reshape(2, 3),
+        scipy.sparse.random(5, 4, 0.5, "csc"),
+        {"k": [1, (2.5, "x")]},
+    ],
 )
 def test_round_trip(tmp_path: Path, other: Any) -> None:
     saved = Model(other)
