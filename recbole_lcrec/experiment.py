@@ -24,7 +24,7 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType, init_seed
 from tabulate import tabulate
 
-from recbole_lcrec import registry
+from recbole_lcrec import __version__, registry
 from recbole_lcrec.compat import logging_to, quiet, restore_numpy_names
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import load_values
@@ -324,7 +324,7 @@ def _result(experiment: Experiment, valid: dict[str, float] | None, test: dict[s
         "evaluated_users_per_second": getattr(experiment.trainer, "users_per_second", None),
         "index": dict(getattr(getattr(experiment.dataset, "catalogue", None), "index_report", {})),
         "versions": {
-            "recbole_lcrec": registry.version(),
+            "recbole_lcrec": __version__,
             "python": sys.version.split()[0],
             **{name: metadata.version(name) for name in _PACKAGES},
         },

@@ -92,10 +92,3 @@ def trainer_class(config: Any) -> type:
     from recbole.utils import get_trainer
 
     return with_features(get_trainer(config["MODEL_TYPE"], config["model"]))
-
-
-def version() -> str:
-    """Return the version of this package."""
-    from recbole_lcrec import __version__
-
-    return __version__
