@@ -40,7 +40,7 @@ class LCRec(GenerativeRecommender):
             disable_progress_bar()  # of loading weights
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
-        self._logits_at = choose_logits(self.lm)
+        self._logits_at = choose_logits(self.lm, settings.lm_dropout)
         self._max_length = settings.max_length + self.catalogue.paths.shape[1]
         self._mode: Mode | None = None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from recbole_lcrec.decoding.forward import base_model
 from recbole_lcrec.errors import UserError
@@ -34,6 +35,8 @@ class LMSettings:
     max_length: int
 
     def __post_init__(self) -> None:
+        if not 0 <= self.lm_dropout < 1:
+            raise UserError(f"lm_dropout: expected a probability in [0, 1), found {self.lm_dropout}.")
         if self.tuning not in ("full", "lora"):
             raise UserError(f"tuning: expected full or lora, found {self.tuning!r}.")
         if self.tuning == "lora" and not self.base_model:
@@ -79,7 +82,6 @@ def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
         num_attention_heads=settings.lm_heads,
         num_key_value_heads=settings.lm_heads,
         max_position_embeddings=settings.max_length + 16,
-        attention_dropout=settings.lm_dropout,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -131,29 +133,49 @@ def _name_of(lm: Any, module: Any) -> str:
 LogitsAt = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def choose_logits(lm: Any) -> LogitsAt:
+def choose_logits(lm: Any, dropout: float = 0.0) -> LogitsAt:
     """Return a function (input_ids [B, T], where bool [B, T]) -> logits [n_true, V], computed only where needed.
 
     Hidden states are gathered before the head. Architectures whose logits are more than head(hidden) (scaling, soft
     caps) are found by comparing with a plain forward once; for them all logits are computed, then gathered.
+
+    Args:
+        lm: The language model.
+        dropout: Probability with which elements of the embeddings, and of the hidden states before the head, are
+            zeroed while ``lm`` is in training mode. Around the model, so that its own forward stays as it is.
     """
     inner = base_model(lm)
 
+    def drop(values: torch.Tensor) -> torch.Tensor:
+        return functional.dropout(values, dropout, training=lm.training)
+
+    def inputs(input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        if not dropout:
+            return {"input_ids": input_ids}
+        return {"inputs_embeds": drop(inner.get_input_embeddings()(input_ids))}
+
     def gathered(input_ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        hidden = inner.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        return inner.get_output_embeddings()(hidden[where])
+        hidden = inner.base_model(**inputs(input_ids), use_cache=False).last_hidden_state
+        return inner.get_output_embeddings()(drop(hidden[where]))
 
     def plain(input_ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        return lm(input_ids=input_ids, use_cache=False).logits[where]
+        return lm(**inputs(input_ids), use_cache=False).logits[where]
 
-    device = next(lm.parameters()).device
-    probe = torch.arange(1, 9, device=device).view(1, -1) % inner.get_input_embeddings().weight.shape[0]
+    if not _same(lm, gathered, plain):
+        logger.info("Logits of %s are not head(hidden): computed at all positions.", type(inner).__name__)
+        return plain
+    return gathered
+
+
+@torch.no_grad()
+def _same(lm: Any, first: LogitsAt, second: LogitsAt) -> bool:
+    """Compare two ways to the logits on a small probe, without dropout."""
+    embeddings = base_model(lm).get_input_embeddings().weight
+    probe = torch.arange(1, 9, device=embeddings.device).view(1, -1) % embeddings.shape[0]
     where = torch.ones_like(probe, dtype=torch.bool)
     training = lm.training
     lm.eval()
-    with torch.no_grad():
-        same = torch.allclose(gathered(probe, where), plain(probe, where), atol=1e-4, rtol=1e-4)
-    lm.train(training)
-    if not same:
-        logger.info("Logits of %s are not head(hidden): computed at all positions.", type(inner).__name__)
-    return gathered if same else plain
+    try:
+        return torch.allclose(first(probe, where), second(probe, where), atol=1e-4, rtol=1e-4)
+    finally:
+        lm.train(training)
