@@ -10,6 +10,7 @@ import torch
 from fakes import TINY, save_checkpoint, write_dataset
 from torch.nn import functional
 
+from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS
@@ -81,3 +82,23 @@ def test_a_base_model_too_short_for_max_length_is_refused(tmp_path: Path) -> Non
     base = save_checkpoint(tmp_path / "gpt2", "gpt2")
     with pytest.raises(UserError, match="takes at most 512 tokens"):
         experiment(tmp_path, base_model=str(base), max_length=600)
+
+
+def test_dropout_acts_in_training_only(tmp_path: Path) -> None:
+    model = experiment(tmp_path, lm_dropout=0.5).model
+    batch = {INPUT_IDS: torch.randint(0, 300, (2, 9)), LOSS_WEIGHTS: torch.ones(2, 9)}
+    model.eval()
+    assert model.calculate_loss(batch) == model.calculate_loss(batch)
+    model.train()
+    assert model.calculate_loss(batch) != model.calculate_loss(batch)
+
+
+def test_a_base_model_brings_the_papers_recipe_and_options_still_win(tmp_path: Path) -> None:
+    base = str(save_checkpoint(tmp_path / "gpt2", "gpt2"))
+    data = {"data_path": str(write_dataset(tmp_path)), "base_model": base}
+    config = LCRecConfig("LCRec", "toy", config_dict=data, cli={"learning_rate": 0.01})
+    assert config["history_loss_weight"] == 0 and config["history_separator"] == ", " and not config["history_windows"]
+    assert (
+        config["learning_rate"] == 0.01 and config["train_batch_size"] * config["gradient_accumulation_steps"] == 128
+    )
+    assert LCRecConfig("LCRec", "toy", config_dict={**data, "base_model": None})["history_loss_weight"] == 1
