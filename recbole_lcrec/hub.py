@@ -34,8 +34,9 @@ def load_pretrained(auto_class: Any, source: str, option: str, **options: Any) -
     except Exception as error:  # transformers raises many kinds, all of which mean the same to the user
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{option}: {auto_class.__name__} cannot load it ({reason}). Give a local folder with the tokenizer and "
-            "weights of a transformers model, or the name of one on the hub (needs a network or a filled cache)."
+            f"{option}: no model can be loaded from it by {auto_class.__name__} ({reason}). Give a local folder with "
+            "the tokenizer and weights of a transformers model, or the name of one on the hub (needs a network or a "
+            "filled cache)."
         ) from error
 
 
