@@ -54,8 +54,10 @@ def model_class(model: str) -> Any:
     """
     if model in MODELS:
         return load(MODELS[model].model)
+    import torch
     from recbole.utils import get_model
 
+    anomaly_detection = torch.is_anomaly_enabled()
     try:
         return get_model(model)
     except ImportError as error:
@@ -63,6 +65,9 @@ def model_class(model: str) -> Any:
             f"model {model} of RecBole needs the package '{error.name}', which is not installed. "
             f"Install it (pip install {error.name}) and run again."
         ) from error
+    finally:
+        # importing RecBole's SINE switches autograd's debugging on for the whole process, at a third of the speed
+        torch.autograd.set_detect_anomaly(anomaly_detection)
 
 
 def dataset_class(config: Any) -> type:

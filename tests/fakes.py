@@ -129,6 +129,7 @@ TINY: dict[str, Any] = {
     "lm_intermediate_size": 32,
     "lm_layers": 1,
     "lm_heads": 2,
+    "lm_dropout": 0.0,
     "vocab_size": 300,
     "codebook_size": 8,
     "num_levels": 3,
