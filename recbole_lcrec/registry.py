@@ -66,7 +66,7 @@ def model_class(model: str) -> Any:
             f"Install it (pip install {error.name}) and run again."
         ) from error
     finally:
-        # importing RecBole's SINE switches autograd's debugging on for the whole process, at a third of the speed
+        # importing RecBole's SINE switches autograd's anomaly detection on for the whole process
         torch.autograd.set_detect_anomaly(anomaly_detection)
 
 
