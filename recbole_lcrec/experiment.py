@@ -9,7 +9,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -271,13 +271,14 @@ def run(
     config = LCRecConfig(model, dataset, config_files, config_dict, cli)
     config["output_dir"] = str(_output_dir(config))
     output_dir = Path(config["output_dir"])
-    with _output_folder(output_dir), logging_to(output_dir / LOG, config["state"]):
+    with _output_folder(output_dir) as keep, logging_to(output_dir / LOG, config["state"]):
         (output_dir / RESULT).unlink(missing_ok=True)  # of an earlier run, which must not pass for this one's
         experiment = build(config=config)
         write_text(output_dir / CONFIG, yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True))
         if hasattr(experiment.model, "save_assets"):
             experiment.model.save_assets(output_dir)
         logger.info(experiment.model)
+        keep()
         best_valid = experiment.fit()
         test = experiment.evaluate("test", load_best=True)
         result = _result(experiment, best_valid, test)
@@ -287,18 +288,22 @@ def run(
 
 
 @contextmanager
-def _output_folder(folder: Path) -> Iterator[None]:
-    """Make the output folder; remove it again if the user has to change something before there are results."""
-    created = not folder.exists()
+def _output_folder(folder: Path) -> Iterator[Callable[[], None]]:
+    """Make the output folder; remove it again if the user has to change something before training starts.
+
+    Yields:
+        A function to call when training starts: from then on there are checkpoints that nobody wants to lose.
+    """
+    removable = [] if folder.exists() else [folder]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output_dir={folder}: cannot be made ({error.strerror}). Choose another folder.") from error
     try:
-        yield
+        yield removable.clear
     except UserError:
-        if created:
-            shutil.rmtree(folder, ignore_errors=True)
+        for created in removable:
+            shutil.rmtree(created, ignore_errors=True)
         raise
 
 

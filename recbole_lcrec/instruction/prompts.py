@@ -119,7 +119,8 @@ class PromptBuilder:
     def _fit(self, template: Template, context: Context, *, with_response: bool) -> Sample:
         """Build within ``max_length``: over-long histories lose their oldest items, over-long texts their ends.
 
-        The response is never touched: only the instruction shrinks.
+        A response is never cut behind its tokens: text that makes it longer than half of ``max_length`` (words without
+        blanks, scripts that take many tokens) loses words before it is tokenized.
         """
         response = self._response(template.response, context) if with_response else []
         room = self.settings.max_length - sum(len(ids) for ids, _ in response)
@@ -148,8 +149,12 @@ class PromptBuilder:
         return [begin, *self._parts(PREAMBLE + text + RESPONSE_HEADER, context, words, "start")]
 
     def _response(self, text: str, context: Context) -> list[tuple[np.ndarray, np.ndarray]]:
-        parts = [ids for ids, _ in self._parts(text, context, self.settings.max_text_words, "response")]
-        return [(ids, np.ones(len(ids), np.float32)) for ids in [*parts, self._end]]
+        words = self.settings.max_text_words
+        while True:
+            parts = [ids for ids, _ in self._parts(text, context, words, "response")] + [self._end]
+            if sum(map(len, parts)) <= self.settings.max_length // 2 or not words:
+                return [(ids, np.ones(len(ids), np.float32)) for ids in parts]
+            words //= 2
 
     def _parts(self, text: str, context: Context, words: int, place: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (token ids, loss weights) of each stretch of words and of each run of index tokens."""
@@ -223,5 +228,6 @@ class PromptBuilder:
 
 
 def _first_words(text: str, limit: int) -> str:
+    """Return the first ``limit`` words, and no more characters than that many long words have."""
     words = text.split(" ")
-    return text if len(words) <= limit else " ".join(words[:limit])
+    return (text if len(words) <= limit else " ".join(words[:limit]))[: 16 * limit]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fakes import catalogue_index, catalogue_text, make_builder, settings
 
+from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.prompts import Context, PromptBuilder
 from recbole_lcrec.instruction.templates import PREAMBLE, RESPONSE_HEADER, TEMPLATES, Template
@@ -95,3 +96,12 @@ def test_viewer_marks_the_tokens_with_loss() -> None:
     path = catalogue_index().path("i0")
     assert shown.endswith("|".join(f"[[{token}]]" for token in [*path, "</s>"]))
     assert shown.count("[[") == 5
+
+
+def test_texts_without_blanks_leave_room_for_the_instruction_and_keep_their_end_token() -> None:
+    builder = make_builder(max_length=200)
+    builder.text = ItemText(("i0",), "title", ("description",), ("\u5929\u6c17" * 300,), ("y" * 3000,))
+    for template in TEMPLATES["index2item"]:
+        sample = builder.sample(template, Context(np.zeros(0, int), 0))
+        assert len(sample.ids) <= 200 and sample.ids[-1] == builder.tokenizer.eos_token_id
+        assert sample.weights[-1] == 1 and sample.weights.sum() > 1
