@@ -21,6 +21,47 @@ def restore_numpy_names() -> None:
     Config.compatibility_settings(None)
 
 
+def restore_scipy_names() -> None:
+    """Give scipy's dictionary matrices back the method that RecBole's graph models (LightGCN, ...) fill them with."""
+    import scipy.sparse
+
+    if not hasattr(scipy.sparse.dok_matrix, "_update"):
+        scipy.sparse.dok_matrix._update = lambda self, data: self._dict.update(data)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run a block from fixed random states and put the old ones back: what it draws depends on ``seed`` alone."""
+    import random
+
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+class NoWriter:
+    """Stands in for a tensorboard writer where nothing may be written: loading a saved run."""
+
+    def add_scalar(self, *_: Any, **__: Any) -> None:
+        """Ignore a value."""
+
+    def add_hparams(self, *_: Any, **__: Any) -> None:
+        """Ignore hyper-parameters."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence warnings that no user of a run can do anything about: those raised by RecBole's own lines."""
@@ -33,8 +74,8 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def tensorboard_in(folder: Path) -> Iterator[None]:
-    """While a RecBole trainer is constructed, make its tensorboard writer write to ``folder``.
+def tensorboard_in(folder: Path | None) -> Iterator[None]:
+    """While a RecBole trainer is constructed, make its tensorboard writer write to ``folder``, or nowhere.
 
     RecBole's ``Trainer.__init__`` calls a module-level function that hard-codes ``./log_tensorboard``.
     """
@@ -43,8 +84,8 @@ def tensorboard_in(folder: Path) -> Iterator[None]:
 
     original = module.get_tensorboard
 
-    def writer(_: Any) -> SummaryWriter:
-        return SummaryWriter(str(folder))
+    def writer(_: Any) -> SummaryWriter | NoWriter:
+        return SummaryWriter(str(folder)) if folder else NoWriter()
 
     module.get_tensorboard = writer
     try:

@@ -25,7 +25,7 @@ from recbole.utils import ModelType, init_seed
 from tabulate import tabulate
 
 from recbole_lcrec import __version__, registry
-from recbole_lcrec.compat import logging_to, quiet, restore_numpy_names
+from recbole_lcrec.compat import logging_to, quiet, restore_numpy_names, restore_scipy_names
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.data.split import sample_users, split_sha256
@@ -203,6 +203,7 @@ def build_data(config: LCRecConfig, timer: StageTimer, saved: Path | None = None
         saved: Folder of a finished run whose index and tokenizer are used, or None.
     """
     restore_numpy_names()
+    restore_scipy_names()
     init_seed(config["seed"], config["reproducibility"])
     with timer("data"):
         data = registry.dataset_class(config)(config)
@@ -272,8 +273,8 @@ def run(
     config["output_dir"] = str(_output_dir(config))
     output_dir = Path(config["output_dir"])
     with _output_folder(output_dir) as keep, logging_to(output_dir / LOG, config["state"]):
-        (output_dir / RESULT).unlink(missing_ok=True)  # of an earlier run, which must not pass for this one's
         experiment = build(config=config)
+        (output_dir / RESULT).unlink(missing_ok=True)  # of an earlier run, which must not pass for this one's
         write_text(output_dir / CONFIG, yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True))
         if hasattr(experiment.model, "save_assets"):
             experiment.model.save_assets(output_dir)

@@ -54,7 +54,7 @@ def test_lcrec_writes_everything_and_evaluates_to_the_same_numbers(
     assert loaded.recommend([["i1", "i2"]], 3) == load_experiment(out).recommend([["i1", "i2"]], 3)
 
 
-@pytest.mark.parametrize("model", ["Pop", "BPR", "SASRec", "GRU4Rec"])
+@pytest.mark.parametrize("model", ["Pop", "BPR", "SASRec", "GRU4Rec", "LightGCN", "BERT4Rec"])
 def test_recboles_models_run_on_the_same_split(tmp_path: Path, model: str) -> None:
     given = {k: v for k, v in options(tmp_path).items() if k != "train_batch_size"}
     result = run(model, "toy", given)

@@ -235,7 +235,18 @@ class LCRecConfig(Config):
         ):  # RecBole's inner form of null, which it refuses
             options["train_neg_sample_args"] = None
         options["data_path"] = str(Path(options["data_path"]).absolute().parent)
+        for name in ("index_file", "embedding_ids_file", "base_model", "text_encoder"):
+            options[name] = _absolute(options.get(name))
+        options = {name: value for name, value in options.items() if name in names}
         return {"model": self.model, "dataset": self.dataset, **options}
+
+
+def _absolute(value: str | None) -> str | None:
+    """Return a file or folder (perhaps behind ``file:`` or ``hf:``) with its absolute path, other values as they are."""
+    kind, colon, source = value.partition(":") if value and value.startswith(("file:", "hf:")) else ("", "", value)
+    if not source or not Path(source).expanduser().exists():
+        return value
+    return f"{kind}{colon}{Path(source).expanduser().absolute()}"
 
 
 def _quick_start(model: str, model_type: ModelType, dataset: str) -> list[str]:

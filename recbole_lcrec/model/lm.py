@@ -17,6 +17,9 @@ from recbole_lcrec.hub import load_pretrained
 
 logger = logging.getLogger(__name__)
 
+MAX_PATH = 8
+"""Most levels of an index, so most tokens that decoding puts behind a prompt."""
+
 
 @dataclass(frozen=True)
 class LMSettings:
@@ -97,6 +100,7 @@ def _pretrained(settings: LMSettings, tokenizer: Any) -> Any:
     option = f"base_model={settings.base_model}"
     lm = load_pretrained(AutoModelForCausalLM, settings.base_model, option, dtype=torch.float32)
     limit = getattr(lm.config, "max_position_embeddings", None)
+    limit = limit - MAX_PATH if limit else limit  # beams go on behind a prompt that fills max_length
     if limit and limit < settings.max_length:
         raise UserError(
             f"max_length={settings.max_length}: base_model={settings.base_model} takes at most {limit} tokens. "

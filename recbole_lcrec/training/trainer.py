@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.evaluator import Collector
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
-from recbole_lcrec.compat import tensorboard_in
+from recbole_lcrec.compat import seeded, tensorboard_in
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.progress import progress
@@ -73,6 +74,19 @@ def learning_rate_factor(step: int, total: int, warmup: int, schedule: str) -> f
     return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
+class PlainValueCollector(Collector):
+    """RecBole's collector for metrics like ItemCoverage too: it treats the counts among its values as tensors."""
+
+    def get_data_struct(self) -> Any:
+        """Return what was collected, counts included."""
+        collected = self.data_struct._data_dict
+        plain = {key: collected.pop(key) for key in list(collected) if not isinstance(collected[key], torch.Tensor)}
+        struct = super().get_data_struct()
+        collected.update(plain)
+        struct._data_dict.update(plain)
+        return struct
+
+
 class FeatureTrainer(Trainer):
     """RecBole's Trainer with schedules, accumulation, autocast, safe checkpoints and one output folder.
 
@@ -86,8 +100,9 @@ class FeatureTrainer(Trainer):
         self.settings = settings_from(TrainingSettings, config)
         if self.settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
             raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
-        with tensorboard_in(output_dir / "tensorboard"):
+        with tensorboard_in(None if config["saved_run"] else output_dir / "tensorboard"):
             super().__init__(config, model)
+        self.eval_collector = PlainValueCollector(config)
         self.saved_model_file = str(output_dir / "checkpoint")
         self.scheduler: Any = None
         self.users_per_second: float | None = None
@@ -191,7 +206,8 @@ class FeatureTrainer(Trainer):
             self.logger.info("Loading model structure and parameters from %s", folder)
         start = time.perf_counter()
         self._bar = progress(total=len(eval_data), description="Evaluate  ", show=show_progress, unit="batch")
-        with self._autocast(), self._bar:
+        # sampled candidates are the same for every model, and when a saved run is evaluated again
+        with self._autocast(), self._bar, seeded(int(self.config["seed"])):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=False)
         if result is None:
             return None

@@ -80,7 +80,7 @@ def test_wrong_options_get_a_message(tmp_path: Path, options: dict[str, Any], ex
 
 def test_a_base_model_too_short_for_max_length_is_refused(tmp_path: Path) -> None:
     base = save_checkpoint(tmp_path / "gpt2", "gpt2")
-    with pytest.raises(UserError, match="takes at most 512 tokens"):
+    with pytest.raises(UserError, match="takes at most 504 tokens"):
         experiment(tmp_path, base_model=str(base), max_length=600)
 
 
