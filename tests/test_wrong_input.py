@@ -89,6 +89,10 @@ CASES: dict[str, tuple[Change, list[str]]] = {
     "index collisions": (index(json.dumps({**COMPLETE, "i3": COMPLETE["i4"]})), ["index_collisions"]),
     "capacity": (plain("--num_levels=2", "--codebook_size=3"), ["codebook_size", "30"]),
     "task": (plain("--tasks=[seqrec, item2indx]"), ["item2indx", "item2index"]),
+    "sample count": (plain("--task_samples={seqrec: many}"), ["task_samples"]),
+    "seed": (plain("--seed=-1"), ["seed is -1"]),
+    "batch": (plain("--train_batch_size=0"), ["train_batch_size is 0"]),
+    "order": (plain("--eval_args={order: RO}"), ["order is RO", "TO"]),
     "metric": (plain("--valid_metric=NDCG@7"), ["NDCG@7", "ndcg@10"]),
 }
 

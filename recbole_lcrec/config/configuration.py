@@ -29,6 +29,7 @@ from recbole_lcrec.registry import is_generative, model_class
 _VALUE_MODELS = {ModelType.CONTEXT, ModelType.DECISIONTREE}
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
 _METRICS_WITHOUT_K = {"auc", "gauc", "logloss", "mae", "rmse"}
+_LEAST = {"seed": 0, "valid_users": 1, "train_batch_size": 1, "eval_batch_size": 1, "lm_layers": 1, "vocab_size": 259}
 _LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
 _COLUMN_OPTIONS = {
     "user_id": "USER_ID_FIELD",
@@ -79,6 +80,7 @@ class LCRecConfig(Config):
         self._cli = dict(cli or {})
         super().__init__(model, dataset, list(config_files), dict(config_dict or {}))
         del self._reading, self._cli
+        self._check_ranges()
         self._check_valid_metric()
         self._check_num_beams()
 
@@ -204,6 +206,17 @@ class LCRecConfig(Config):
             return True
         return self.model_class.type == ModelType.SEQUENTIAL and options.get("loss_type") == "CE"
 
+    def _check_ranges(self) -> None:
+        for name, least in _LEAST.items():
+            value = self[name]
+            if isinstance(value, (int, float)) and value < least:
+                raise UserError(f"option {name} is {value}; expected {least} or more.")
+        order = self["eval_args"]["order"]
+        if self["MODEL_TYPE"] == ModelType.SEQUENTIAL and order != "TO":
+            raise UserError(
+                f"option eval_args: order is {order}, but {self.model} needs TO, interactions in time order."
+            )
+
     def _check_valid_metric(self) -> None:
         metrics, topk, chosen = self["metrics"], self["topk"], self["valid_metric"]
         names = [name for metric in metrics for name in _result_names(metric, topk)]
@@ -242,7 +255,7 @@ class LCRecConfig(Config):
 
 
 def _absolute(value: str | None) -> str | None:
-    """Return a file or folder (perhaps behind ``file:`` or ``hf:``) with its absolute path, other values as they are."""
+    """Return an existing file or folder (perhaps behind ``file:`` or ``hf:``) as absolute path, all else as it is."""
     kind, colon, source = value.partition(":") if value and value.startswith(("file:", "hf:")) else ("", "", value)
     if not source or not Path(source).expanduser().exists():
         return value
@@ -319,7 +332,7 @@ def _check_eval_args(eval_args: Mapping[str, Any]) -> None:
     """Check the values inside eval_args, which RecBole finds wrong only after loading the data."""
     split = eval_args["split"]
     ratios = split.get("RS") if isinstance(split, dict) else None
-    is_ratios = isinstance(ratios, list) and bool(ratios) and all(isinstance(r, (int, float)) for r in ratios)
+    is_ratios = isinstance(ratios, list) and len(ratios) == 3 and all(isinstance(r, (int, float)) for r in ratios)
     if not (isinstance(split, dict) and len(split) == 1 and (split.get("LS") in _LEAVE_OUT or is_ratios)):
         raise UserError(
             f"option eval_args: split is {split}; expected {{'LS': one of {', '.join(_LEAVE_OUT)}}} or "

@@ -49,7 +49,7 @@ class InstructionSettings:
         if "seqrec" not in self.tasks:
             raise UserError("tasks: 'seqrec' must be among them; it is the task that is evaluated.")
         counts = self.task_samples.values() if isinstance(self.task_samples, dict) else [self.task_samples]
-        if any(count is not None and count < 1 for count in counts):
+        if any(count is not None and (type(count) is not int or count < 1) for count in counts):
             raise UserError("task_samples: expected positive numbers of samples per epoch, or ~ for all of them once.")
         for name, lowest in (("history_loss_weight", 0), ("max_text_words", 1), ("max_length", 32)):
             if getattr(self, name) < lowest:
