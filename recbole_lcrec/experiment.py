@@ -385,33 +385,26 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
     run_dir = Path(run_dir).absolute()
     options = dict(cli or {})
     target = Path(options.pop("output_dir", None) or run_dir).absolute()
-    created = not target.exists()
-    target.mkdir(parents=True, exist_ok=True)
-    try:
-        with logging_to(target / "evaluation.log", "INFO"):
-            experiment = load_experiment(run_dir, options)
-            before = load_values(run_dir / RESULT)["split_sha256"] if (run_dir / RESULT).exists() else None
-            if before and before != experiment.split_sha256:
-                raise UserError(
-                    f"{run_dir}: the data set is not the one that the run was trained on (split {before[:12]}, now "
-                    f"{experiment.split_sha256[:12]}). Bring back the old files, or set data_path to them."
-                )
-            valid, test = experiment.evaluate("valid"), experiment.evaluate("test")
-            result = {
-                "model": experiment.config["model"],
-                "dataset": experiment.config["dataset"],
-                "run": str(run_dir),
-                "best_valid_result": valid,
-                "test_result": test,
-                "split_sha256": experiment.split_sha256,
-                "evaluated_users_per_second": experiment.trainer.users_per_second,
-            }
-            write_json(target / "evaluation.json", result)
-            _log_result(result, target)
-    except UserError:
-        if created:
-            shutil.rmtree(target, ignore_errors=True)
-        raise
+    with _output_folder(target), logging_to(target / "evaluation.log", "INFO"):
+        experiment = load_experiment(run_dir, options)
+        before = load_values(run_dir / RESULT)["split_sha256"] if (run_dir / RESULT).exists() else None
+        if before and before != experiment.split_sha256:
+            raise UserError(
+                f"{run_dir}: the data set is not the one that the run was trained on (split {before[:12]}, now "
+                f"{experiment.split_sha256[:12]}). Bring back the old files, or set data_path to them."
+            )
+        valid, test = experiment.evaluate("valid"), experiment.evaluate("test")
+        result = {
+            "model": experiment.config["model"],
+            "dataset": experiment.config["dataset"],
+            "run": str(run_dir),
+            "best_valid_result": valid,
+            "test_result": test,
+            "split_sha256": experiment.split_sha256,
+            "evaluated_users_per_second": experiment.trainer.users_per_second,
+        }
+        write_json(target / "evaluation.json", result)
+        _log_result(result, target)
     return result
 
 

@@ -248,9 +248,8 @@ class LCRecConfig(Config):
         ):  # RecBole's inner form of null, which it refuses
             options["train_neg_sample_args"] = None
         options["data_path"] = str(Path(options["data_path"]).absolute().parent)
-        for name in ("index_file", "embedding_ids_file", "base_model", "text_encoder"):
-            options[name] = _absolute(options.get(name))
-        options = {name: value for name, value in options.items() if name in names}
+        for name in {"index_file", "embedding_ids_file", "base_model", "text_encoder"} & options.keys():
+            options[name] = _absolute(options[name])
         return {"model": self.model, "dataset": self.dataset, **options}
 
 
