@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 
 def restore_numpy_names() -> None:
@@ -49,19 +48,6 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-class NoWriter:
-    """Stands in for a tensorboard writer where nothing may be written: loading a saved run."""
-
-    def add_scalar(self, *_: Any, **__: Any) -> None:
-        """Ignore a value."""
-
-    def add_hparams(self, *_: Any, **__: Any) -> None:
-        """Ignore hyper-parameters."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence warnings that no user of a run can do anything about: those raised by RecBole's own lines."""
@@ -74,20 +60,16 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def tensorboard_in(folder: Path | None) -> Iterator[None]:
-    """While a RecBole trainer is constructed, make its tensorboard writer write to ``folder``, or nowhere.
+def no_tensorboard() -> Iterator[None]:
+    """While a RecBole trainer is constructed, keep it from making a tensorboard writer.
 
-    RecBole's ``Trainer.__init__`` calls a module-level function that hard-codes ``./log_tensorboard``.
+    RecBole's ``Trainer.__init__`` calls a module-level function that hard-codes ``./log_tensorboard``; our trainer
+    makes its writer when the first value is written.
     """
     from recbole.trainer import trainer as module
-    from torch.utils.tensorboard import SummaryWriter
 
     original = module.get_tensorboard
-
-    def writer(_: Any) -> SummaryWriter | NoWriter:
-        return SummaryWriter(str(folder)) if folder else NoWriter()
-
-    module.get_tensorboard = writer
+    module.get_tensorboard = lambda _: None
     try:
         yield
     finally:
@@ -100,7 +82,11 @@ class PlainText(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         import re
 
-        record.msg = re.sub(r"\x1B\[[0-?]*[ -/]*[@-~]", "", record.getMessage())
+        try:
+            text = record.getMessage()
+        except TypeError:  # RecBole's RaCT passes an argument that its message has no place for
+            text = " ".join(map(str, (record.msg, *(record.args or ()))))
+        record.msg = re.sub(r"\x1B\[[0-?]*[ -/]*[@-~]", "", text)
         record.args = ()
         return True
 

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +37,10 @@ from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
 
-CONFIG, RESULT, LOG = "config.yaml", "result.json", "run.log"
+CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
+OF_A_RUN = (CONFIG, RESULT, EVALUATION, "evaluation.log", "checkpoint", "index.json", "tokenizer", "lm", "tensorboard")
+"""What a run writes beside its log."""
+
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "scikit-learn")
 
 
@@ -189,7 +194,7 @@ def build(
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved)
         init_seed(config["seed"], config["reproducibility"])
         with timer("model"):
-            network = registry.model_class(config["model"])(config, train_data._dataset).to(config["device"])
+            network = registry.make_model(config, train_data._dataset).to(config["device"])
             trainer = registry.trainer_class(config)(config, network)
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
 
@@ -208,10 +213,17 @@ def build_data(config: LCRecConfig, timer: StageTimer, saved: Path | None = None
     with timer("data"):
         data = registry.dataset_class(config)(config)
         logger.info(data)
+        train, valid, test = parts = data.build()
+    for phase, part, least in (("training", train, 2), ("test", test, 3)):
+        if not len(part.inter_feat):
+            raise UserError(
+                f"{data.dataset_name}: no user is left for the {phase} part. The split needs users with at least "
+                f"{least} interactions; loosen the filters or bring more data."
+            )
     if registry.is_generative(config["model"]):
-        data.prepare(timer, saved)
+        data.prepare(timer, parts, saved)
     with timer("data"):
-        return (data, *_loaders(config, data))
+        return (data, *_loaders(config, data, parts))
 
 
 def _output_dir(config: LCRecConfig) -> Path:
@@ -220,15 +232,9 @@ def _output_dir(config: LCRecConfig) -> Path:
     return Path(given or Path("saved") / name).absolute()
 
 
-def _loaders(config: LCRecConfig, data: Any) -> tuple[Any, Any, Any, str]:
-    """Split the data and return the three loaders and the split's name."""
-    train, valid, test = parts = data.build()
-    for phase, part, least in (("training", train, 2), ("test", test, 3)):
-        if not len(part.inter_feat):
-            raise UserError(
-                f"{data.dataset_name}: no user is left for the {phase} part. The split needs users with at least "
-                f"{least} interactions; loosen the filters or bring more data."
-            )
+def _loaders(config: LCRecConfig, data: Any, parts: Sequence[Any]) -> tuple[Any, Any, Any, str]:
+    """Return the loaders of the three parts of the split, and the split's name."""
+    train, valid, test = parts
     sha = split_sha256(train, valid, test)
     train_sampler, valid_sampler, test_sampler = create_samplers(config, data, parts)
     samplers = [train_sampler]
@@ -272,14 +278,13 @@ def run(
     config = LCRecConfig(model, dataset, config_files, config_dict, cli)
     config["output_dir"] = str(_output_dir(config))
     output_dir = Path(config["output_dir"])
-    with _output_folder(output_dir) as keep, logging_to(output_dir / LOG, config["state"]):
+    with _output_folder(output_dir, LOG, config["state"]) as keep:
         experiment = build(config=config)
-        (output_dir / RESULT).unlink(missing_ok=True)  # of an earlier run, which must not pass for this one's
+        keep()
         write_text(output_dir / CONFIG, yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True))
         if hasattr(experiment.model, "save_assets"):
             experiment.model.save_assets(output_dir)
         logger.info(experiment.model)
-        keep()
         best_valid = experiment.fit()
         test = experiment.evaluate("test", load_best=True)
         result = _result(experiment, best_valid, test)
@@ -289,23 +294,44 @@ def run(
 
 
 @contextmanager
-def _output_folder(folder: Path) -> Iterator[Callable[[], None]]:
-    """Make the output folder; remove it again if the user has to change something before training starts.
+def _output_folder(folder: Path, log: str, level: str | None) -> Iterator[Callable[[], None]]:
+    """Make the output folder and log to a file in it; until ``keep`` is called, failing leaves nothing behind.
+
+    Args:
+        folder: The output folder; an earlier run's may be there.
+        log: Name of the log file.
+        level: RecBole's option ``state``.
 
     Yields:
-        A function to call when training starts: from then on there are checkpoints that nobody wants to lose.
+        ``keep``, a function to call when the input has turned out right and results are about to be written: it
+        removes what an earlier run left, so that no file of it passes for this one's.
     """
-    removable = [] if folder.exists() else [folder]
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{log}.")
     except OSError as error:
-        raise UserError(f"output_dir={folder}: cannot be made ({error.strerror}). Choose another folder.") from error
+        raise UserError(f"output_dir={folder}: cannot be written to ({error.strerror}). Choose another.") from error
+    os.close(handle)
+    temporary, kept = Path(name), False
+
+    def keep() -> None:
+        nonlocal kept
+        for part in OF_A_RUN if log == LOG else ():
+            path = folder / part
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        temporary.chmod(0o644)
+        os.replace(temporary, folder / log)  # the open file goes with its name
+        kept = True
+
     try:
-        yield removable.clear
-    except UserError:
-        for created in removable:
-            shutil.rmtree(created, ignore_errors=True)
-        raise
+        with logging_to(temporary, level):
+            yield keep
+    finally:
+        if not kept:
+            temporary.unlink(missing_ok=True)
+            if new:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _result(experiment: Experiment, valid: dict[str, float] | None, test: dict[str, float] | None) -> dict[str, Any]:
@@ -385,7 +411,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
     run_dir = Path(run_dir).absolute()
     options = dict(cli or {})
     target = Path(options.pop("output_dir", None) or run_dir).absolute()
-    with _output_folder(target), logging_to(target / "evaluation.log", "INFO"):
+    with _output_folder(target, "evaluation.log", "INFO") as keep:
         experiment = load_experiment(run_dir, options)
         before = load_values(run_dir / RESULT)["split_sha256"] if (run_dir / RESULT).exists() else None
         if before and before != experiment.split_sha256:
@@ -393,6 +419,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
                 f"{run_dir}: the data set is not the one that the run was trained on (split {before[:12]}, now "
                 f"{experiment.split_sha256[:12]}). Bring back the old files, or set data_path to them."
             )
+        keep()
         valid, test = experiment.evaluate("valid"), experiment.evaluate("test")
         result = {
             "model": experiment.config["model"],
@@ -403,7 +430,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
             "split_sha256": experiment.split_sha256,
             "evaluated_users_per_second": experiment.trainer.users_per_second,
         }
-        write_json(target / "evaluation.json", result)
+        write_json(target / EVALUATION, result)
         _log_result(result, target)
     return result
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,13 +62,36 @@ def model_class(model: str) -> Any:
     try:
         return get_model(model)
     except ImportError as error:
-        raise UserError(
-            f"model {model} of RecBole needs the package '{error.name}', which is not installed. "
-            f"Install it (pip install {error.name}) and run again."
-        ) from error
+        raise _missing_package(model, error) from error
     finally:
         # importing RecBole's SINE switches autograd's anomaly detection on for the whole process
         torch.autograd.set_detect_anomaly(anomaly_detection)
+
+
+def make_model(config: Any, dataset: Any) -> Any:
+    """Return ``config['model']`` for a training dataset, not yet on its device.
+
+    Raises:
+        UserError: If a package that the model needs is missing, or a file that it starts from cannot be loaded.
+    """
+    cls = model_class(config["model"])
+    try:
+        return cls(config, dataset)
+    except ImportError as error:
+        raise _missing_package(config["model"], error) from error
+    except (pickle.UnpicklingError, EOFError, OSError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"model {config['model']}: the file of weights that it starts from cannot be loaded ({first_line}). Set "
+            "pre_model_path (or what the model calls it) to a file that a run of this package wrote."
+        ) from error
+
+
+def _missing_package(model: str, error: ImportError) -> UserError:
+    return UserError(
+        f"model {model} of RecBole needs the package '{error.name}', which is not installed. "
+        f"Install it (pip install {error.name}) and run again."
+    )
 
 
 def dataset_class(config: Any) -> type:

@@ -82,6 +82,24 @@ def test_the_same_command_gives_the_same_index_and_metrics(tmp_path: Path) -> No
     assert outcomes[0] == outcomes[1]
 
 
+def test_a_new_run_replaces_what_an_earlier_one_left(tmp_path: Path) -> None:
+    given = options(tmp_path)
+    run("LCRec", "toy", given)
+    evaluate(tmp_path / "out")
+    run("Pop", "toy", given)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"config.yaml", "result.json", "run.log", "checkpoint", "tensorboard"}
+    assert "LCRec" not in (tmp_path / "out" / "run.log").read_text()
+
+
+def test_interactions_split_together_give_each_user_a_sequence(tmp_path: Path) -> None:
+    split = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none"}
+    given = options(tmp_path, eval_args=split, history_loss_weight=0.0, history_windows=False)
+    result = run("LCRec", "toy", given)
+    reference = run("SASRec", "toy", {**given, "output_dir": str(tmp_path / "sasrec")})
+    assert result["split_sha256"] == reference["split_sha256"]
+
+
 def test_a_user_error_leaves_nothing_behind(tmp_path: Path) -> None:
     given = options(tmp_path, text_encoder=f"file:{tmp_path / 'none.npy'}")
     with pytest.raises(UserError, match=r"none\.npy"):

@@ -60,6 +60,14 @@ def no_inter_file(folder: Path) -> list[str]:
     return []
 
 
+def item_called_na(folder: Path) -> list[str]:
+    path = folder / "toy" / "toy.inter"
+    lines = path.read_text().splitlines()
+    lines[2] = "u0\tNA\t1"
+    path.write_text("\n".join(lines) + "\n")
+    return []
+
+
 def plain(*arguments: str) -> Change:
     return lambda folder: list(arguments)
 
@@ -94,28 +102,46 @@ CASES: dict[str, tuple[Change, list[str]]] = {
     "batch": (plain("--train_batch_size=0"), ["train_batch_size is 0"]),
     "order": (plain("--eval_args={order: RO}"), ["order is RO", "TO"]),
     "metric": (plain("--valid_metric=NDCG@7"), ["NDCG@7", "ndcg@10"]),
+    "length": (plain("--max_length=64"), ["max_length=64 is too small"]),
+    "clipping": (plain("--clip_grad_norm={max_nrm: 1.0}"), ["clip_grad_norm", "'max_nrm'", "max_norm"]),
+    "item token": (item_called_na, ["toy.inter, line 3", "item_id", "NA"]),
 }
+
+
+def arguments(folder: Path, case: str) -> list[str]:
+    """Write a small data set with the mistake of a case and return the command line that meets it."""
+    write_dataset(folder)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    given = {
+        "--model": "LCRec",
+        "--dataset": "toy",
+        "--data_path": str(folder),
+        "--config_files": str(folder / "tiny.yaml"),
+        "--output_dir": str(folder / "out"),
+        "--cache_dir": str(folder / "cache"),
+    }
+    given |= dict(argument.split("=", 1) for argument in CASES[case][0](folder))
+    return [f"{name}={value}" for name, value in given.items()]
+
+
+@pytest.mark.parametrize("case", ["type", "length", "index json", "base model"])
+def test_wrong_input_leaves_an_earlier_run_alone(case: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "checkpoint").mkdir(parents=True)
+    for name in ("run.log", "config.yaml", "checkpoint/model.safetensors"):
+        (out / name).write_text("earlier")
+    assert main(arguments(tmp_path, case)) == 2
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert files == ["checkpoint/model.safetensors", "config.yaml", "run.log"]
+    assert (out / "run.log").read_text() == "earlier"
 
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_wrong_input(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_dataset(tmp_path)
-    change, expected = CASES[case]
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    extra = change(tmp_path)
-    given = {
-        "--model": "LCRec",
-        "--dataset": "toy",
-        "--data_path": str(tmp_path),
-        "--config_files": str(tmp_path / "tiny.yaml"),
-        "--output_dir": str(tmp_path / "out"),
-        "--cache_dir": str(tmp_path / "cache"),
-    }
-    given |= dict(argument.split("=", 1) for argument in extra)
-    status = main([f"{name}={value}" for name, value in given.items()])
+    status = main(arguments(tmp_path, case))
     error = capsys.readouterr().err
     assert status == 2, error
     assert error.startswith("error: ") and "Traceback" not in error
-    for words in expected:
+    for words in CASES[case][1]:
         assert words.lower() in error.lower(), error
     assert not (tmp_path / "out").exists()

@@ -248,9 +248,13 @@ class LCRecConfig(Config):
         ):  # RecBole's inner form of null, which it refuses
             options["train_neg_sample_args"] = None
         options["data_path"] = str(Path(options["data_path"]).absolute().parent)
-        for name in {"index_file", "embedding_ids_file", "base_model", "text_encoder"} & options.keys():
+        for name in _PATHS & options.keys():
             options[name] = _absolute(options[name])
         return {"model": self.model, "dataset": self.dataset, **options}
+
+
+_PATHS = {"index_file", "embedding_ids_file", "base_model", "text_encoder"}
+_PATHS |= {"pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path"}  # of RecBole's models
 
 
 def _absolute(value: str | None) -> str | None:

@@ -58,6 +58,13 @@ class StableOrder(Dataset):
                 f"{self.iid_field}:token and {self.time_field}:float; if they have other names, set USER_ID_FIELD, "
                 "ITEM_ID_FIELD and TIME_FIELD (and load_col, if you set it)."
             )
+        for name in wanted[:2]:
+            empty = np.flatnonzero(self.inter_feat[name].isna())
+            if len(empty):
+                raise UserError(
+                    f"{path}, line {empty[0] + 2}: no {name}, or one that pandas reads as missing (NA, null, nan, "
+                    f"None, ...); so in {len(empty)} line(s). RecBole would drop them silently: use another token."
+                )
         if not len(self.inter_feat):
             raise UserError(f"{path}: no interaction found. Expected one line per interaction after the header.")
         if self._in_time_order and self.inter_feat[self.time_field].isna().any():

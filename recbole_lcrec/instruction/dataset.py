@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.split import SequentialSplitDataset
@@ -53,26 +54,29 @@ class GenerativeDataset(SequentialSplitDataset):
 
     catalogue: Catalogue | None = None
 
-    def prepare(self, timer: StageTimer, saved: Path | None = None) -> None:
-        """Build (or load) text, embeddings, index, tokenizer and prompts.
+    def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
+        """Build (or load) text, embeddings, index, tokenizer and prompts, for this dataset and its parts.
 
         Args:
             timer: Gets the seconds of each stage.
+            parts: The split's datasets of training, validation and test; only the first is learned from.
             saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
         """
         self.catalogue = build_catalogue(self.config, self, timer, saved)
+        for part in parts:
+            part.catalogue = self.catalogue
 
     def sequences(self) -> Sequences:
-        """Return the samples of this (training) dataset in catalogue rows."""
+        """Return the samples of this (training) dataset in catalogue rows, each user's together and in time order."""
         assert self.catalogue is not None
-        rows = self.inter_feat
+        rows = self.inter_feat  # in order of time, and of users unless all interactions were split together
+        rows = rows[torch.from_numpy(np.argsort(rows[self.uid_field].numpy(), kind="stable"))]
         users = rows[self.uid_field].numpy()
         lengths = rows[self.item_list_length_field].numpy()
         row_of_id = self.catalogue.row_of_id
         histories = row_of_id[rows[f"{self.iid_field}{self.config['LIST_SUFFIX']}"].numpy()]
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]])
         counts = np.diff(np.r_[starts, len(users)])
-        assert len(starts) == len(np.unique(users)), "a user's training samples must be neighbours"
         ends = np.repeat(starts + counts - 1, counts)
         return Sequences(
             histories=histories,

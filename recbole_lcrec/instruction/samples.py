@@ -61,8 +61,9 @@ class TaskSamples:
         self._sequences = sequences
         self._windows = windows if task in SEQUENCE_TASKS else None
         self._seed = seed
-        self._has_title = np.array([bool(title) for title in text.titles])
-        self._has_description = np.array([bool(description) for description in text.descriptions])
+        self._title_lengths = np.array([len(title) for title in text.titles])
+        self._description_lengths = np.array([len(description) for description in text.descriptions])
+        self._has_title, self._has_description = self._title_lengths > 0, self._description_lengths > 0
         self._usable = self._usable_rows()
         self._pass_ends: list[int] = []
         self.per_epoch = per_epoch or len(self._usable)
@@ -98,6 +99,23 @@ class TaskSamples:
         if self.task in SEQUENCE_TASKS:
             return self._sequences.context(row)
         return Context(np.zeros(0, np.int64), row)
+
+    def longest_row(self, template: Template) -> int | None:
+        """Return the sample whose text fills a wording with the most characters; None if it suits no sample."""
+        rows = self._usable
+        targets = self._sequences.targets[rows] if self.task in SEQUENCE_TASKS else rows
+        suited = np.ones(len(rows), bool)
+        lengths = np.zeros(len(rows), np.int64)
+        for name, has, count in (
+            ("title", self._has_title, self._title_lengths),
+            ("description", self._has_description, self._description_lengths),
+        ):
+            if name in template.fields:
+                suited &= has[targets]
+                lengths += count[targets]
+        if "titles" in template.fields:
+            suited &= self._flags(rows)[2]
+        return int(rows[np.argmax(np.where(suited, lengths, -1))]) if suited.any() else None
 
     def _shuffled(self, number: int) -> np.ndarray:
         rng = np.random.default_rng([self._seed, self._number, 0, number])
@@ -162,6 +180,19 @@ class EpochSamples:
                 missing = f"'{builder.text.title_field}'" if builder.text.title_field else "title (item_text_fields)"
                 logger.warning("Task %s is left out: no item has the text field %s.", stream.task, missing)
         self.streams = [stream for stream in streams if len(stream)]
+        self._check_room()
+
+    def _check_room(self) -> None:
+        """Build a sample of every wording, with the longest text it can ask for: max_length is wrong now or never.
+
+        Raises:
+            UserError: If ``max_length`` is too small for one of them.
+        """
+        for stream in self.streams:
+            for template in TEMPLATES[stream.task]:
+                row = stream.longest_row(template)
+                if row is not None:
+                    self.builder.sample(template, stream.context(row))
 
     @property
     def per_epoch(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ special trainers keep what they do differently, and what they inherit from Train
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +17,15 @@ from typing import Any
 import torch
 from recbole.evaluator import Collector
 from recbole.trainer import Trainer
+from recbole.trainer.trainer import NCLTrainer, PretrainTrainer
 from recbole.utils import set_color
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
-from recbole_lcrec.compat import seeded, tensorboard_in
+from recbole_lcrec.compat import no_tensorboard, seeded
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.io import atomic_path
 from recbole_lcrec.progress import progress
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -38,6 +41,7 @@ class TrainingSettings:
     warmup_ratio: float
     gradient_accumulation_steps: int
     precision: str
+    clip_grad_norm: dict[str, Any] | None
 
     def __post_init__(self) -> None:
         if self.learner.lower() not in LEARNERS:
@@ -55,6 +59,18 @@ class TrainingSettings:
             )
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise UserError(f"precision: expected fp32, bf16 or fp16, found {self.precision!r}.")
+        self._check_clipping()
+
+    def _check_clipping(self) -> None:
+        known = tuple(inspect.signature(clip_grad_norm_).parameters)[1:]
+        expected = f"clip_grad_norm: expected arguments of clip_grad_norm_ ({', '.join(known)}), as {{max_norm: 1.0}}"
+        for name, value in (self.clip_grad_norm or {}).items():
+            if name not in known:
+                raise UserError(f"{expected}; found {name!r}.{nearest(str(name), known)}")
+            if name in ("max_norm", "norm_type") and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise UserError(f"{expected}; found {name}: {value!r}, which is no number.")
+        if self.clip_grad_norm and "max_norm" not in self.clip_grad_norm:
+            raise UserError(f"{expected}; max_norm is missing.")
 
 
 def learning_rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
@@ -100,16 +116,40 @@ class FeatureTrainer(Trainer):
         self.settings = settings_from(TrainingSettings, config)
         if self.settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
             raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
-        with tensorboard_in(None if config["saved_run"] else output_dir / "tensorboard"):
+        self._writer: Any = None
+        with no_tensorboard():
             super().__init__(config, model)
+        self._warn_of_ignored_options()
         self.eval_collector = PlainValueCollector(config)
         self.saved_model_file = str(output_dir / "checkpoint")
-        self.scheduler: Any = None
         self.users_per_second: float | None = None
         self._bar = progress(description="Evaluate", show=False)
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.precision == "fp16" or bool(self.enable_scaler)
         )
+
+    def _warn_of_ignored_options(self) -> None:
+        """Say which options RecBole's trainer with an epoch loop of its own does not read."""
+        if not isinstance(self, NCLTrainer):
+            return
+        plain = {"lr_scheduler": "constant", "warmup_ratio": 0, "gradient_accumulation_steps": 1, "precision": "fp32"}
+        ignored = [name for name, value in plain.items() if getattr(self.settings, name) != value]
+        if ignored:
+            names = ", ".join(ignored)
+            self.logger.warning("RecBole's %s has a loop of its own and ignores %s.", type(self).__name__, names)
+
+    @property
+    def tensorboard(self) -> Any:
+        """The tensorboard writer; its folder appears when the first value is written, that is, in training."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(Path(self.config["checkpoint_dir"]) / "tensorboard"))
+        return self._writer
+
+    @tensorboard.setter
+    def tensorboard(self, value: Any) -> None:
+        """Ignore the writer of RecBole's constructor."""
 
     # ---- optimisation ------------------------------------------------------------------------------------------
 
@@ -125,21 +165,23 @@ class FeatureTrainer(Trainer):
                 ]
         return super()._build_optimizer(params=params, **kwargs)
 
-    def _prepare_schedule(self, train_data: Any) -> None:
-        if self.scheduler is None:
-            steps = math.ceil(len(train_data) / self.settings.gradient_accumulation_steps)
-            total = max(steps * self.epochs, 1)
-            warmup = round(self.settings.warmup_ratio * total)
-            self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-                self.optimizer, lambda step: learning_rate_factor(step, total, warmup, self.settings.lr_scheduler)
-            )
+    def _set_learning_rate(self, position: int, total: int) -> None:
+        """Set the rate of the optimizer in use for one step of the training.
+
+        The position is counted from the epoch's number, not by a scheduler's memory: trainers that alternate between
+        optimizers, and trainings that go on from a checkpoint, need nothing more.
+        """
+        warmup = round(self.settings.warmup_ratio * total)
+        factor = learning_rate_factor(position, total, warmup, self.settings.lr_scheduler)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Callable | None = None, show_progress: bool = False
     ) -> Any:
         """Train one epoch; the loss it returns is the sum over optimizer steps, as RecBole's is over batches."""
         self.model.train()
-        self._prepare_schedule(train_data)
+        steps = math.ceil(len(train_data) / self.settings.gradient_accumulation_steps)
         if hasattr(train_data, "set_epoch"):
             train_data.set_epoch(epoch_idx)
         loss_func = loss_func or self.model.calculate_loss
@@ -149,6 +191,7 @@ class FeatureTrainer(Trainer):
             train_data, total=len(train_data), description=f"Train {epoch_idx:>4}", show=show_progress, unit="batch"
         )
         for step, group in enumerate(_groups(bar, self.settings.gradient_accumulation_steps)):
+            self._set_learning_rate(epoch_idx * steps + step, max(steps * self.epochs, 1))
             parts, is_tuple = self._train_step(group, loss_func, epoch_idx, step)
             total = parts if total is None else tuple(a + b for a, b in zip(total, parts, strict=True))
             bar.set_postfix_str(f"loss {sum(parts):.3f}", refresh=False)
@@ -184,7 +227,6 @@ class FeatureTrainer(Trainer):
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        self.scheduler.step()
         assert parts is not None
         return parts, is_tuple
 
@@ -244,7 +286,6 @@ class FeatureTrainer(Trainer):
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler_steps": self.scheduler.last_epoch if self.scheduler else 0,
         }
         save_checkpoint(folder, self.model, state)
         if verbose:
@@ -273,6 +314,36 @@ def _groups(batches: Any, size: int) -> Iterator[list[Any]]:
         yield group
 
 
+class PretrainFeatures(PretrainTrainer):
+    """What RecBole's trainers with a pre-training stage (S3Rec, RaCT) need besides: safe files, one checkpoint.
+
+    RecBole pickles its configuration into the files of the pre-training and takes the last of them for the model's
+    checkpoint. Here they are ``<model>-<dataset>-<epoch>.pth`` in the output folder, with tensors and numbers only
+    (``pre_model_path`` of the next stage takes one), and the checkpoint is ours.
+    """
+
+    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
+        """Write the weights to a file that ``torch.load(..., weights_only=True)`` reads."""
+        state = {
+            "epoch": epoch,
+            "state_dict": self.model.state_dict(),
+            "other_parameter": self.model.other_parameter(),
+        }
+        with atomic_path(saved_model_file) as temporary:
+            torch.save(state, temporary)
+
+    def pretrain(self, train_data: Any, verbose: bool = True, show_progress: bool = False) -> Any:
+        """Pre-train for ``pretrain_epochs``; the last state is the checkpoint, and a file for the next stage."""
+        self.epochs = self.pretrain_epochs  # the schedule's length
+        result = super().pretrain(train_data, verbose, show_progress)
+        self._save_checkpoint(self.pretrain_epochs - 1, verbose=verbose)
+        name = f"{self.config['model']}-{self.config['dataset']}-{self.pretrain_epochs}.pth"
+        last = Path(self.config["checkpoint_dir"]) / name
+        self.save_pretrained_model(self.pretrain_epochs - 1, str(last))
+        self.logger.info("The next stage starts with --pre_model_path=%s", last)
+        return result
+
+
 def with_features(trainer_class: type) -> type:
     """Return ``trainer_class`` (RecBole's choice for a model) with our features under it."""
     if trainer_class is Trainer:
@@ -280,4 +351,7 @@ def with_features(trainer_class: type) -> type:
     if not issubclass(trainer_class, Trainer):
         # RecBole's tree models (xgboost, lightgbm) have no optimizer, no epochs and no tensors: their trainer stays
         return trainer_class
-    return type(trainer_class.__name__, (trainer_class, FeatureTrainer), {})
+    bases: tuple[type, ...] = (trainer_class, FeatureTrainer)
+    if issubclass(trainer_class, PretrainTrainer):
+        bases = (PretrainFeatures, *bases)
+    return type(trainer_class.__name__, bases, {})
