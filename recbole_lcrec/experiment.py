@@ -207,23 +207,29 @@ def build_data(config: LCRecConfig, timer: StageTimer, saved: Path | None = None
         timer: Gets the seconds of each stage.
         saved: Folder of a finished run whose index and tokenizer are used, or None.
     """
+    data, parts = _split(config, timer)
+    if registry.is_generative(config["model"]):
+        data.prepare(timer, parts, saved)
+    with timer("data"):
+        return (data, *_loaders(config, data, parts))
+
+
+def _split(config: LCRecConfig, timer: StageTimer) -> tuple[Any, Sequence[Any]]:
+    """Load the data set and return it with the parts of its split: training, validation, test."""
     restore_numpy_names()
     restore_scipy_names()
     init_seed(config["seed"], config["reproducibility"])
     with timer("data"):
         data = registry.dataset_class(config)(config)
         logger.info(data)
-        train, valid, test = parts = data.build()
+        train, valid, test = data.build()
     for phase, part, least in (("training", train, 2), ("test", test, 3)):
         if not len(part.inter_feat):
             raise UserError(
                 f"{data.dataset_name}: no user is left for the {phase} part. The split needs users with at least "
                 f"{least} interactions; loosen the filters or bring more data."
             )
-    if registry.is_generative(config["model"]):
-        data.prepare(timer, parts, saved)
-    with timer("data"):
-        return (data, *_loaders(config, data, parts))
+    return data, (train, valid, test)
 
 
 def _output_dir(config: LCRecConfig) -> Path:
@@ -278,6 +284,8 @@ def run(
     config = LCRecConfig(model, dataset, config_files, config_dict, cli)
     config["output_dir"] = str(_output_dir(config))
     output_dir = Path(config["output_dir"])
+    if config["stage"] == "index":
+        return _run_index(config, output_dir)
     with _output_folder(output_dir, LOG, config["state"]) as keep:
         experiment = build(config=config)
         keep()
@@ -290,6 +298,30 @@ def run(
         result = _result(experiment, best_valid, test)
         write_json(output_dir / RESULT, result)
         _log_result(result, output_dir)
+    return {**result, "output_dir": str(output_dir)}
+
+
+def _run_index(config: LCRecConfig, output_dir: Path) -> dict[str, Any]:
+    """Build the item index alone: index.json, the quantizer and the quality report."""
+    timer = StageTimer()
+    with _output_folder(output_dir, LOG, config["state"]) as keep, quiet():
+        data, parts = _split(config, timer)
+        indexed = data.index_items(timer, parts)
+        keep()
+        write_text(output_dir / CONFIG, yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True))
+        with timer("report"):
+            quality = indexed.save(output_dir)
+        result = {
+            "model": config["model"],
+            "dataset": config["dataset"],
+            "seed": config["seed"],
+            "index": quality,
+            "seconds": timer.seconds,
+            "versions": _versions(),
+        }
+        write_json(output_dir / RESULT, result)
+        logger.info("The index, its tokenizer and its report are in %s", output_dir)
+        logger.info("Use it with --index_file=%s", output_dir / "index.json")
     return {**result, "output_dir": str(output_dir)}
 
 
@@ -354,13 +386,14 @@ def _result(experiment: Experiment, valid: dict[str, float] | None, test: dict[s
         "epochs": len(experiment.trainer.train_loss_dict) if hasattr(experiment.trainer, "train_loss_dict") else None,
         "seconds": experiment.timer.seconds,
         "evaluated_users_per_second": getattr(experiment.trainer, "users_per_second", None),
-        "index": dict(getattr(getattr(experiment.dataset, "catalogue", None), "index_report", {})),
-        "versions": {
-            "recbole_lcrec": __version__,
-            "python": sys.version.split()[0],
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
+        "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(config["model"]) else {},
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: metadata.version(name) for name in _PACKAGES}
+    return {"recbole_lcrec": __version__, "python": sys.version.split()[0], **packages}
 
 
 def _log_result(result: dict[str, Any], output_dir: Path) -> None:

@@ -83,6 +83,7 @@ class LCRecConfig(Config):
         self._check_ranges()
         self._check_valid_metric()
         self._check_num_beams()
+        self._check_stage()
 
     # What RecBole's constructor calls, in its order
 
@@ -233,6 +234,13 @@ class LCRecConfig(Config):
                 f"option num_beams is {beams}, less than the longest list in topk ({longest}): every recommended item "
                 f"is a beam. Set num_beams to {longest} or more, or shorten topk."
             )
+
+    def _check_stage(self) -> None:
+        stage = self["stage"]
+        if stage not in (None, "all", "index"):
+            raise UserError(f"option stage is {stage}; expected all or index.")
+        if stage == "index" and not is_generative(self.model):
+            raise UserError(f"option stage is index, but {self.model} has no item index. Leave stage out.")
 
     def resolved(self) -> dict[str, Any]:
         """Return all options as plain values that YAML can hold.

@@ -56,6 +56,21 @@ class ItemText:
         """Whether any item has a description."""
         return any(self.descriptions)
 
+    def extended(self, items: Sequence[str], titles: Sequence[str], descriptions: Sequence[str]) -> ItemText:
+        """Return this text with further items behind it; their texts are cleaned here.
+
+        Raises:
+            UserError: For an item that is there already, or twice.
+        """
+        known = [item for item in items if item in self.rows]
+        if known or len(set(items)) < len(items):
+            again = known[0] if known else next(item for item in items if list(items).count(item) > 1)
+            raise UserError(f"item {again!r} is in the catalogue already, or given twice. Add items once.")
+        return ItemText(
+            (*self.items, *items), self.title_field, self.detail_fields,
+            (*self.titles, *map(clean_text, titles)), (*self.descriptions, *map(clean_text, descriptions)),
+        )  # fmt: skip
+
     def documents(self) -> list[str]:
         """Return one text per item, title and description joined, for the text encoder."""
         return [" ".join(filter(None, pair)) for pair in zip(self.titles, self.descriptions, strict=True)]

@@ -13,14 +13,13 @@ import torch
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.split import SequentialSplitDataset
-from recbole_lcrec.data.text import ItemText, load_item_text
-from recbole_lcrec.embedding import EmbeddingSettings, embed_items
+from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.index import IndexSettings, ItemIndex, build_index, check_capacity, load_index
+from recbole_lcrec.index import ItemIndex
+from recbole_lcrec.index.pipeline import IndexedItems, index_items
 from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
 from recbole_lcrec.instruction.samples import Sequences
 from recbole_lcrec.instruction.tokenizer import add_index_tokens, item_token_ids, load_tokenizer, train_tokenizer
-from recbole_lcrec.quantizer import QuantizerSettings
 from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ class Catalogue:
         paths: Vocabulary ids of each item's path, int64 [n_rows, L].
         row_of_id: Catalogue row of each of RecBole's item ids, int64 [item_num]; -1 for the padding item 0.
         builder: The prompt builder.
-        index_report: What is known of the index's quality (empty for an index that was loaded).
+        indexed: What the index was made of.
     """
 
     text: ItemText
@@ -46,7 +45,7 @@ class Catalogue:
     paths: np.ndarray
     row_of_id: np.ndarray
     builder: PromptBuilder
-    index_report: dict[str, Any]
+    indexed: IndexedItems
 
 
 class GenerativeDataset(SequentialSplitDataset):
@@ -54,15 +53,26 @@ class GenerativeDataset(SequentialSplitDataset):
 
     catalogue: Catalogue | None = None
 
-    def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
-        """Build (or load) text, embeddings, index, tokenizer and prompts, for this dataset and its parts.
+    def index_items(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> IndexedItems:
+        """Build (or load) text, embeddings and item index.
 
         Args:
             timer: Gets the seconds of each stage.
             parts: The split's datasets of training, validation and test; only the first is learned from.
+            saved: Folder of a finished run whose index is to be used; None builds it.
+        """
+        return index_items(self.config, self, parts[0], timer, saved)
+
+    def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
+        """Set ``catalogue`` of this dataset and of its parts: text, index, tokenizer and prompts.
+
+        Args:
+            timer: Gets the seconds of each stage.
+            parts: As for ``index_items``.
             saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
         """
-        self.catalogue = build_catalogue(self.config, self, timer, saved)
+        indexed = self.index_items(timer, parts, saved)
+        self.catalogue = build_catalogue(self.config, self, indexed, timer, saved)
         for part in parts:
             part.catalogue = self.catalogue
 
@@ -87,70 +97,31 @@ class GenerativeDataset(SequentialSplitDataset):
         )
 
 
-def build_catalogue(config: Any, dataset: Any, timer: StageTimer, saved: Path | None) -> Catalogue:
-    """Run the stages from item text to prompts.
+def build_catalogue(
+    config: Any, dataset: Any, indexed: IndexedItems, timer: StageTimer, saved: Path | None
+) -> Catalogue:
+    """Add tokenizer and prompts to the indexed items.
 
     Args:
         config: The experiment's configuration.
         dataset: The whole dataset, filtered and remapped.
+        indexed: Text and index of the items.
         timer: Gets the seconds of each stage.
-        saved: Folder of a finished run to take index and tokenizer from, or None.
+        saved: Folder of a finished run to take the tokenizer from, or None.
 
     Raises:
-        UserError: For missing text, a broken index file, and whatever else the stages refuse.
+        UserError: For a tokenizer that cannot be loaded or extended, and wrong options of the instruction data.
     """
     instruction = settings_from(InstructionSettings, config)
-    index_settings = settings_from(IndexSettings, config)
-    known_items = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
-    with timer("text"):
-        text = load_item_text(
-            Path(dataset.dataset_path) / f"{dataset.dataset_name}.item",
-            known_items,
-            config["item_text_fields"],
-            item_field=dataset.iid_field,
-            separator=config["field_separator"],
-            encoding=config["encoding"],
-            text_required=not (saved or index_settings.index_file or config["text_encoder"].startswith("file:")),
-        )
-    index, report = _index_of(config, text, index_settings, timer, saved)
+    text, index = indexed.text, indexed.index
     with timer("tokenizer"):
         tokenizer = _tokenizer_of(config, text, index, saved)
     rows = np.array([index.row(item) for item in text.items])
     paths = item_token_ids(tokenizer, index)[rows]
-    row_of_id = np.array([-1] + [text.rows[item] for item in known_items], dtype=np.int64)
+    known_items = dataset.field2id_token[dataset.iid_field][1:]
+    row_of_id = np.array([-1] + [text.rows[str(item)] for item in known_items], dtype=np.int64)
     builder = PromptBuilder(tokenizer, paths, text, instruction)
-    return Catalogue(text, index, tokenizer, paths, row_of_id, builder, report)
-
-
-def _index_of(
-    config: Any, text: ItemText, settings: IndexSettings, timer: StageTimer, saved: Path | None
-) -> tuple[ItemIndex, dict[str, Any]]:
-    quantizer = settings_from(QuantizerSettings, config)
-    source = saved / "index.json" if saved else settings.index_file
-    if source:
-        with timer("index"):
-            index = load_index(
-                Path(source),
-                collisions="error" if saved else settings.index_collisions,
-                required_items=text.items,
-                codebook_size=quantizer.codebook_size,
-            )
-        logger.info("Item index: %d items, %d levels, from %s.", len(index.items), len(index.level_sizes), source)
-        return index, {}
-    check_capacity(len(text.items), quantizer.level_sizes)
-    show, device = bool(config["show_progress"]), str(config["device"])
-    cache_dir = Path(config["cache_dir"])
-    with timer("embedding"):
-        embeddings = embed_items(
-            text.items, text.documents(), settings_from(EmbeddingSettings, config),
-            cache_dir=cache_dir, seed=config["seed"], device=device, show_progress=show,
-        )  # fmt: skip
-    with timer("index"):
-        built = build_index(
-            text.items, embeddings, quantizer,
-            cache_dir=cache_dir, seed=config["seed"], device=device, show_progress=show,
-        )  # fmt: skip
-    return built.index, {**built.report, "folder": str(built.folder)}
+    return Catalogue(text, index, tokenizer, paths, row_of_id, builder, indexed)
 
 
 def _tokenizer_of(config: Any, text: ItemText, index: ItemIndex, saved: Path | None) -> Any:

@@ -30,16 +30,18 @@ class GenerativeRecommender(SequentialRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.catalogue: Catalogue = dataset.catalogue
         self.num_beams = int(config["num_beams"])
+        self.use_catalogue(dataset.catalogue)
+
+    def use_catalogue(self, catalogue: Catalogue) -> None:
+        """Recommend from this catalogue: the one of the data set, or that with new items behind it."""
+        self.catalogue = catalogue
         # evaluation ranks RecBole's items, as every other model does; recommending reaches the whole catalogue
-        self._item_rows = torch.from_numpy(self.catalogue.row_of_id[1:])
-        self._item_trie = TokenTrie(torch.from_numpy(self.catalogue.paths[self.catalogue.row_of_id[1:]]))
-        self._catalogue_trie = (
-            self._item_trie
-            if len(self._item_rows) == len(self.catalogue.paths)
-            else TokenTrie(torch.from_numpy(self.catalogue.paths))
-        )
+        rows = catalogue.row_of_id[1:]
+        self._item_rows = torch.from_numpy(rows)
+        self._item_trie = TokenTrie(torch.from_numpy(catalogue.paths[rows]))
+        whole = len(rows) == len(catalogue.paths)
+        self._catalogue_trie = self._item_trie if whole else TokenTrie(torch.from_numpy(catalogue.paths))
 
     def generate(
         self, histories: Sequence[np.ndarray], trie: TokenTrie, num_beams: int
