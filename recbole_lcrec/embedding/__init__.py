@@ -1,5 +1,6 @@
-"""Item text to vectors: lsa, any transformers encoder, or a ready file."""
+"""Items to vectors: their text by lsa, any transformers encoder or a ready file, and their training interactions."""
 
+from recbole_lcrec.embedding.collaborative import sequences_of_samples
 from recbole_lcrec.embedding.encoders import EmbeddingSettings, embed_items
 
-__all__ = ["EmbeddingSettings", "embed_items"]
+__all__ = ["EmbeddingSettings", "embed_items", "sequences_of_samples"]

@@ -13,13 +13,13 @@ import numpy as np
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.split import SequentialSplitDataset
 from recbole_lcrec.data.text import ItemText, load_item_text
-from recbole_lcrec.embedding import EmbeddingSettings, embed_items
+from recbole_lcrec.embedding import EmbeddingSettings, embed_items, sequences_of_samples
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.index import IndexSettings, ItemIndex, build_index, check_capacity, load_index
+from recbole_lcrec.index import IndexSettings, ItemIndex, build_index, check_capacity, index_level_sizes, load_index
 from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
 from recbole_lcrec.instruction.samples import Sequences
 from recbole_lcrec.instruction.tokenizer import add_index_tokens, item_token_ids, load_tokenizer, train_tokenizer
-from recbole_lcrec.quantizer import QuantizerSettings
+from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings
 from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
@@ -53,14 +53,15 @@ class GenerativeDataset(SequentialSplitDataset):
 
     catalogue: Catalogue | None = None
 
-    def prepare(self, timer: StageTimer, saved: Path | None = None) -> None:
+    def prepare(self, timer: StageTimer, saved: Path | None = None, train: Any = None) -> None:
         """Build (or load) text, embeddings, index, tokenizer and prompts.
 
         Args:
             timer: Gets the seconds of each stage.
             saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
+            train: The training part of the split, for indexes made from training interactions.
         """
-        self.catalogue = build_catalogue(self.config, self, timer, saved)
+        self.catalogue = build_catalogue(self.config, self, timer, saved, train)
 
     def sequences(self) -> Sequences:
         """Return the samples of this (training) dataset in catalogue rows."""
@@ -83,7 +84,7 @@ class GenerativeDataset(SequentialSplitDataset):
         )
 
 
-def build_catalogue(config: Any, dataset: Any, timer: StageTimer, saved: Path | None) -> Catalogue:
+def build_catalogue(config: Any, dataset: Any, timer: StageTimer, saved: Path | None, train: Any = None) -> Catalogue:
     """Run the stages from item text to prompts.
 
     Args:
@@ -91,6 +92,7 @@ def build_catalogue(config: Any, dataset: Any, timer: StageTimer, saved: Path | 
         dataset: The whole dataset, filtered and remapped.
         timer: Gets the seconds of each stage.
         saved: Folder of a finished run to take index and tokenizer from, or None.
+        train: The training part of the split, or None where no index is made from it.
 
     Raises:
         UserError: For missing text, a broken index file, and whatever else the stages refuse.
@@ -108,42 +110,64 @@ def build_catalogue(config: Any, dataset: Any, timer: StageTimer, saved: Path | 
             encoding=config["encoding"],
             text_required=not (saved or index_settings.index_file or config["text_encoder"].startswith("file:")),
         )
-    index, report = _index_of(config, text, index_settings, timer, saved)
+    row_of_id = np.array([-1] + [text.rows[item] for item in known_items], dtype=np.int64)
+    sequences = None if train is None else _training_sequences(train, row_of_id)
+    index, report = _index_of(config, text, index_settings, timer, saved, sequences)
     with timer("tokenizer"):
         tokenizer = _tokenizer_of(config, text, index, saved)
     rows = np.array([index.row(item) for item in text.items])
     paths = item_token_ids(tokenizer, index)[rows]
-    row_of_id = np.array([-1] + [text.rows[item] for item in known_items], dtype=np.int64)
     builder = PromptBuilder(tokenizer, paths, text, instruction)
     return Catalogue(text, index, tokenizer, paths, row_of_id, builder, report)
 
 
+def _training_sequences(train: Any, row_of_id: np.ndarray) -> list[np.ndarray]:
+    """Return each user's training interactions as catalogue rows, from the training part of the split."""
+    rows = train.inter_feat
+    return sequences_of_samples(
+        rows[train.uid_field].numpy(),
+        row_of_id[rows[f"{train.iid_field}{train.config['LIST_SUFFIX']}"].numpy()],
+        rows[train.item_list_length_field].numpy(),
+        row_of_id[rows[train.iid_field].numpy()],
+    )
+
+
 def _index_of(
-    config: Any, text: ItemText, settings: IndexSettings, timer: StageTimer, saved: Path | None
+    config: Any,
+    text: ItemText,
+    settings: IndexSettings,
+    timer: StageTimer,
+    saved: Path | None,
+    sequences: Sequence[np.ndarray] | None = None,
 ) -> tuple[ItemIndex, dict[str, Any]]:
     quantizer = settings_from(QuantizerSettings, config)
     source = saved / "index.json" if saved else settings.index_file
     if source:
+        sizes: Any = quantizer.codebook_size
+        if saved and not settings.index_file:  # built by us: index_mapping=digit gave it a level more
+            sizes = list(index_level_sizes(quantizer, settings.index_mapping))
         with timer("index"):
             index = load_index(
                 Path(source),
                 collisions="error" if saved else settings.index_collisions,
                 required_items=text.items,
-                codebook_size=quantizer.codebook_size,
+                codebook_size=sizes,
             )
         logger.info("Item index: %d items, %d levels, from %s.", len(index.items), len(index.level_sizes), source)
         return index, {}
-    check_capacity(len(text.items), quantizer.level_sizes)
+    check_capacity(len(text.items), index_level_sizes(quantizer, settings.index_mapping))
     show, device = bool(config["show_progress"]), str(config["device"])
     cache_dir = Path(config["cache_dir"])
-    with timer("embedding"):
-        embeddings = embed_items(
-            text.items, text.documents(), settings_from(EmbeddingSettings, config),
-            cache_dir=cache_dir, seed=config["seed"], device=device, show_progress=show,
-        )  # fmt: skip
+    embeddings = None
+    if QUANTIZERS[quantizer.quantizer].needs_embeddings:
+        with timer("embedding"):
+            embeddings = embed_items(
+                text.items, text.documents(), settings_from(EmbeddingSettings, config),
+                cache_dir=cache_dir, seed=config["seed"], device=device, show_progress=show, sequences=sequences,
+            )  # fmt: skip
     with timer("index"):
         built = build_index(
-            text.items, embeddings, quantizer,
+            text.items, embeddings, quantizer, mapping=settings.index_mapping, sequences=sequences,
             cache_dir=cache_dir, seed=config["seed"], device=device, show_progress=show,
         )  # fmt: skip
     return built.index, {**built.report, "folder": str(built.folder)}
