@@ -204,6 +204,29 @@ def shared_split_class(config: Any) -> type:
     return type(f"SharedSplit{base.__name__}", (mixin, base), {})
 
 
+def training_sequences(train: Dataset) -> dict[int, np.ndarray]:
+    """Return each user's training interactions in time order: all that anything may be learned from.
+
+    A user's samples are (i_1 -> i_2), (i_1, i_2 -> i_3), ...: the first one's history and the targets of all.
+
+    Args:
+        train: The training part of a sequential dataset, as built by RecBole.
+
+    Returns:
+        RecBole's user id -> RecBole's item ids, int64; users ascending.
+    """
+    rows = train.inter_feat
+    users, targets = rows[train.uid_field].numpy(), rows[train.iid_field].numpy()
+    histories = rows[train.iid_field + train.config["LIST_SUFFIX"]].numpy()
+    lengths = rows[train.item_list_length_field].numpy()
+    order = np.argsort(users, kind="stable")  # in order of time; of users, too, unless all were split together
+    starts = np.flatnonzero(np.r_[True, np.diff(users[order]) != 0])
+    return {
+        int(users[part[0]]): np.concatenate([histories[part[0], : lengths[part[0]]], targets[part]])
+        for part in np.split(order, starts[1:])
+    }
+
+
 def split_records(train: Dataset, valid: Dataset, test: Dataset) -> Iterator[tuple[str, str, list[str], str]]:
     """Yield (phase, user token, last-20 history in item tokens, target item token) of validation and test.
 

@@ -1,4 +1,4 @@
-"""Item text to vectors: lsa, any transformers encoder, or a ready file."""
+"""Items to vectors: their text by lsa, any transformers encoder or a ready file, and their training interactions."""
 
 from recbole_lcrec.embedding.encoders import EmbeddingSettings, embed_items
 

@@ -1,6 +1,7 @@
-"""Item text -> embeddings, float32 [n_items, d] (Sec. III-B.1 of the paper, which uses LLaMA's mean-pooled states).
+"""Items -> embeddings, float32 [n_items, d]: of their text, of who interacted with them, or of both.
 
-The encoders are in one table below; option ``text_encoder`` names one by its prefix.
+The paper uses LLaMA's mean-pooled states of the text (Sec. III-B.1). The text encoders are in one table below; option
+``text_encoder`` names one by its prefix. Option ``embedding`` may add a collaborative part, or use nothing else.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.embedding import huggingface, lsa, ready_file
+from recbole_lcrec.embedding import collaborative, huggingface, lsa, ready_file
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import atomic_path, fingerprint
 
 logger = logging.getLogger(__name__)
 
+SOURCES = ("text", "cf", "text+cf")
+
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """Options of the text encoder; each is explained in properties/model/LCRec.yaml.
+    """Options of the embeddings; each is explained in properties/model/LCRec.yaml.
 
     Raises:
-        UserError: For an unknown encoder or a number out of its range.
+        UserError: For an unknown source or encoder or a number out of its range.
     """
 
     text_encoder: str
@@ -33,15 +36,30 @@ class EmbeddingSettings:
     hf_max_length: int
     hf_batch_size: int
     embedding_ids_file: str | None
+    embedding: str = "text"
+    cf_dim: int = 64
+    cf_window: int = 5
 
     def __post_init__(self) -> None:
+        if self.embedding not in SOURCES:
+            raise UserError(f"embedding: expected text, cf or text+cf, found {self.embedding!r}.")
         encoder = ENCODERS.get(self.kind)
         if encoder is None or encoder.takes_source != bool(self.source):
             forms = ", or ".join(encoder.form for encoder in ENCODERS.values())
             raise UserError(f"text_encoder={self.text_encoder}: no such encoder. Expected {forms}.")
-        for name in ("lsa_dim", "hf_max_length", "hf_batch_size"):
+        for name in ("lsa_dim", "hf_max_length", "hf_batch_size", "cf_dim", "cf_window"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: expected 1 or more, found {getattr(self, name)}.")
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether the items' text (or a ready file) goes in."""
+        return "text" in self.embedding
+
+    @property
+    def uses_sequences(self) -> bool:
+        """Whether training interactions go in."""
+        return "cf" in self.embedding
 
     @property
     def kind(self) -> str:
@@ -123,41 +141,96 @@ def embed_items(
     seed: int,
     device: str = "cpu",
     show_progress: bool = False,
+    sequences: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Return one vector per item, computed or taken from the cache.
 
     An item without text gets the mean vector of the others, and so the path of an average item; the mapping makes it
-    unique.
+    unique. The same holds for an item that no training interaction connects with another, in the collaborative part.
 
     Args:
         item_tokens: Item tokens, in catalogue order.
         texts: One text per item; may be empty.
-        settings: Options of the text encoder.
-        cache_dir: Folder of the caches; the file is ``embeddings/<key>.npy`` there.
+        settings: Options of the embeddings.
+        cache_dir: Folder of the caches; the files are ``embeddings/<key>.npy`` there.
         seed: Seed of the randomized SVD.
         device: Device of an ``hf:`` encoder.
         show_progress: Whether to show a bar.
+        sequences: Item rows of each user's training interactions, in time order: all that the collaborative part
+            reads. Not looked at without one.
 
     Returns:
         float32 [n_items, d], finite.
 
     Raises:
-        UserError: For an encoder that cannot be loaded or a file of the wrong shape or content.
+        UserError: For an encoder that cannot be loaded, a file of the wrong shape or content, or a collaborative part
+            without sequences.
     """
     assert len(item_tokens) == len(texts), "one text per item"
-    encoder = ENCODERS[settings.kind]
-    task = Task(item_tokens, texts, settings, seed, device, show_progress)
+    parts = []
+    if settings.uses_text:
+        parts.append(_of_text(Task(item_tokens, texts, settings, seed, device, show_progress), Path(cache_dir)))
+    if settings.uses_sequences:
+        if sequences is None:
+            raise UserError(
+                f"embedding={settings.embedding}: it is made from training interactions, and there are none. "
+                "Pass the training sequences, or use embedding=text."
+            )
+        parts.append(_of_sequences(sequences, len(item_tokens), settings, seed, Path(cache_dir)))
+    return parts[0] if len(parts) == 1 else joined(parts)
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return vectors of several sources side by side, each centred and scaled to a total variance of 1.
+
+    So a squared distance counts each source alike, however long its vectors are. A source that is the same for all
+    items stays 0.
+
+    Args:
+        parts: float32 [n_items, d_i].
+    """
+    scaled = []
+    for part in parts:
+        centred = part.astype(np.float64) - part.mean(axis=0, dtype=np.float64)
+        total = float((centred**2).sum(axis=1).mean())
+        flat = total <= 1e-12 * max(1.0, float((part.astype(np.float64) ** 2).sum(axis=1).mean()))
+        scaled.append(np.zeros_like(centred) if flat else centred / np.sqrt(total))
+    return np.concatenate(scaled, axis=1).astype(np.float32)
+
+
+def _of_text(task: Task, cache_dir: Path) -> np.ndarray:
+    encoder = ENCODERS[task.settings.kind]
     if encoder.key is None:
         return encoder.compute(task)
-    path = Path(cache_dir) / "embeddings" / f"{fingerprint(settings.kind, list(texts), encoder.key(task))}.npy"
-    vectors = _read(path, len(texts))
+    key = fingerprint(task.settings.kind, list(task.texts), encoder.key(task))
+    return _cached(cache_dir, key, len(task.texts), lambda: encoder.compute(task), task.settings.text_encoder)
+
+
+def _of_sequences(
+    sequences: Sequence[np.ndarray], n_items: int, settings: EmbeddingSettings, seed: int, cache_dir: Path
+) -> np.ndarray:
+    key = collaborative.cache_key(sequences, settings.cf_dim, settings.cf_window, seed)
+    options = {"dimensions": settings.cf_dim, "window": settings.cf_window, "seed": seed}
+    return _cached(
+        cache_dir,
+        fingerprint("cf", n_items, key),
+        n_items,
+        lambda: collaborative.embed(sequences, n_items, **options),
+        "training interactions",
+    )
+
+
+def _cached(cache_dir: Path, key: str, n_items: int, compute: Callable[[], np.ndarray], source: str) -> np.ndarray:
+    """Return what the cache holds under ``key``, or compute and keep it."""
+    path = cache_dir / "embeddings" / f"{key}.npy"
+    vectors = _read(path, n_items)
     if vectors is not None:
         logger.info("Embeddings: %d x %d, from the cache (%s).", *vectors.shape, path)
         return vectors
-    vectors = encoder.compute(task)
+    vectors = compute()
     with atomic_path(path) as temporary:
         np.save(temporary, vectors, allow_pickle=False)
-    logger.info("Embeddings: %d x %d by %s.", *vectors.shape, settings.text_encoder)
+    logger.info("Embeddings: %d x %d by %s.", *vectors.shape, source)
     return vectors
 
 

@@ -1,4 +1,9 @@
-"""Embeddings to item index: quantizer, then uniform semantic mapping, kept in the cache."""
+"""From embeddings or training interactions to the item index: quantizer, then mapping, kept in the cache.
+
+The quantizer's nearest codes may give items the same path. Option ``index_mapping`` says how they are separated:
+``optimal`` is the uniform semantic mapping; ``digit`` keeps the nearest codes and adds a last level that numbers the
+items of each path in catalogue order (TIGER, Rajput et al. 2023, Sec. 3.1), the ablation without uniform mapping.
+"""
 
 from __future__ import annotations
 
@@ -13,41 +18,57 @@ from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.embedding.collaborative import flat_sequences
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
-from recbole_lcrec.index.mapping import Mapping, residual_costs, unique_paths
+from recbole_lcrec.index.mapping import Mapping, unique_paths
 from recbole_lcrec.io import atomic_folder, fingerprint, write_json
-from recbole_lcrec.quantizer import RQVAE, QuantizerSettings, train_rqvae
+from recbole_lcrec.quantizer import (
+    QUANTIZERS,
+    Inputs,
+    Quantizer,
+    QuantizerSettings,
+    fit_quantizer,
+    load_quantizer,
+)
+from recbole_lcrec.quantizer.measures import collision_rate, perplexity
+from recbole_lcrec.quantizer.rqvae import native_bfloat16
+from recbole_lcrec.quantizer.settings import MAX_LEVELS
 
 logger = logging.getLogger(__name__)
 
 INDEX, REPORT = "index.json", "report.json"
-_ALGORITHM = 1  # part of the key: raise it when the same inputs are to give another index
+MAPPINGS = ("optimal", "digit")
+_ALGORITHM = 2  # part of the key: raise it when the same inputs are to give another index
 
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """Options of a ready index; each is explained in properties/model/LCRec.yaml."""
+    """Options of the item index; each is explained in properties/model/LCRec.yaml."""
 
     index_file: str | None
     index_collisions: str
+    index_mapping: str = "optimal"
 
     def __post_init__(self) -> None:
         if self.index_collisions not in ("error", "resolve"):
             raise UserError(f"index_collisions: expected error or resolve, found {self.index_collisions!r}.")
+        if self.index_mapping not in MAPPINGS:
+            raise UserError(f"index_mapping: expected optimal or digit, found {self.index_mapping!r}.")
 
 
 @dataclass(frozen=True)
 class BuiltIndex:
-    """An index built from embeddings.
+    """An index built for a catalogue.
 
     Attributes:
         index: Every item's path.
-        report: ``items``, ``level_sizes``; ``collision_rate_before`` (nearest codes) and ``collision_rate_after``,
-            (n - distinct paths) / n; ``moved`` and ``spilled`` items of the mapping; ``used_codes`` and ``perplexity``
-            per level before the mapping, ``used_codes_after`` and ``perplexity_after``; ``reconstruction_error``,
-            ``mean_predictor_error`` and ``relative_error``, their quotient; ``epochs``; ``seconds``.
+        report: ``items``, ``level_sizes``, ``quantizer``, ``mapping``; ``collision_rate_before`` (nearest codes) and
+            ``collision_rate_after``, (n - distinct paths) / n; ``moved`` and ``spilled`` items of the mapping;
+            ``used_codes`` and ``perplexity`` per level before the mapping, ``used_codes_after`` and
+            ``perplexity_after``; ``reconstruction_error``, ``mean_predictor_error`` and ``relative_error``, their
+            quotient (None without geometry); ``epochs`` (None but for an RQ-VAE); ``seconds``.
         folder: Its folder in the cache, with index, report and quantizer.
     """
 
@@ -58,78 +79,158 @@ class BuiltIndex:
 
 def build_index(
     item_tokens: Sequence[str],
-    embeddings: np.ndarray,
+    embeddings: np.ndarray | None,
     quantizer_settings: QuantizerSettings,
     *,
     cache_dir: Path,
     seed: int,
     device: str = "cpu",
     show_progress: bool = False,
+    mapping: str = "optimal",
+    sequences: Sequence[np.ndarray] | None = None,
 ) -> BuiltIndex:
     """Build the index of a catalogue, or take it from the cache.
 
     Args:
         item_tokens: Item tokens, distinct.
-        embeddings: [n_items, d].
+        embeddings: [n_items, d]; None for quantizers that need none (``cid``, ``random``).
         quantizer_settings: Options of the quantizer.
         cache_dir: Folder of the caches; the index lies in ``index/<key>/`` there.
         seed: Seed of the quantizer.
         device: Where the quantizer trains.
         show_progress: Whether to show a bar.
+        mapping: Option ``index_mapping``.
+        sequences: Item rows of each user's training interactions, for ``cid``; others do not look at them.
 
     Raises:
-        UserError: For more items than paths (before any training) or embeddings that are not finite.
+        UserError: For more items than paths (before any training), embeddings that are not finite, embeddings or
+            sequences that the quantizer needs and does not get, or what :func:`map_items` refuses.
     """
-    assert len(item_tokens) == len(embeddings), "one embedding per item"
-    check_capacity(len(item_tokens), quantizer_settings.level_sizes)
-    embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
-    key = _key(item_tokens, embeddings, quantizer_settings, seed, device)
-    folder = Path(cache_dir) / "index" / key
-    cached = _from_cache(folder, item_tokens, quantizer_settings)
+    level_sizes = index_level_sizes(quantizer_settings, mapping)
+    check_capacity(len(item_tokens), level_sizes)
+    kind = QUANTIZERS[quantizer_settings.quantizer]
+    inputs = Inputs(
+        len(item_tokens),
+        # what a quantizer does not look at is no part of the key
+        np.ascontiguousarray(embeddings, dtype=np.float32)
+        if kind.needs_embeddings and embeddings is not None
+        else None,
+        sequences if kind.needs_sequences else None,
+    )
+    folder = Path(cache_dir) / "index" / _key(item_tokens, inputs, quantizer_settings, seed, device, mapping)
+    cached = _from_cache(folder, item_tokens, level_sizes)
     if cached:
         logger.info("Item index: %d items, from the cache (%s).", len(item_tokens), folder)
         return cached
     started = time.perf_counter()
-    model, trained = train_rqvae(embeddings, quantizer_settings, seed=seed, device=device, show_progress=show_progress)
-    index, mapping = map_items(item_tokens, embeddings, model)
-    report = _report(index, mapping, trained, time.perf_counter() - started)
-    _keep(folder, index, report, model, quantizer_settings)
+    quantizer, fitted = fit_quantizer(
+        inputs, quantizer_settings, seed=seed, device=device, show_progress=show_progress
+    )
+    index, mapped = map_items(item_tokens, inputs.embeddings, quantizer, mapping)
+    report = _report(index, mapped, {**fitted, "mapping": mapping}, time.perf_counter() - started)
+    _keep(folder, index, report, quantizer)
     logger.info(
-        "Item index: %d items, collision rate %.2f%% before the mapping and 0 after it; %d items moved; %.1f s.",
-        len(index), 100 * report["collision_rate_before"], mapping.moved, report["seconds"],
+        "Item index: %d items by %s, collision rate %.2f%% before the mapping and 0 after it; %d items moved; %.1f s.",
+        len(index), report["quantizer"], 100 * report["collision_rate_before"], mapped.moved, report["seconds"],
     )  # fmt: skip
     return BuiltIndex(index, report, folder)
 
 
-def map_items(item_tokens: Sequence[str], embeddings: np.ndarray, model: RQVAE) -> tuple[ItemIndex, Mapping]:
-    """Give every item its own path by a trained quantizer; the same quantizer gives the same paths.
+def index_level_sizes(settings: QuantizerSettings, mapping: str) -> tuple[int, ...]:
+    """Return the sizes of the index's levels: the quantizer's, and under ``digit`` one more as large as the last.
+
+    Raises:
+        UserError: If ``digit`` has no level left, or nothing to separate.
+    """
+    if mapping != "digit":
+        return settings.level_sizes
+    if not QUANTIZERS[settings.quantizer].has_geometry:
+        raise UserError(
+            f"index_mapping=digit: the paths of quantizer={settings.quantizer} are distinct already, so that a level "
+            "that separates them would be the same code for all. Use index_mapping=optimal."
+        )
+    if settings.num_levels >= MAX_LEVELS:
+        raise UserError(
+            f"num_levels: index_mapping=digit adds a level, so expected at most {MAX_LEVELS - 1}, "
+            f"found {settings.num_levels}."
+        )
+    return (*settings.level_sizes, settings.level_sizes[-1])
+
+
+def map_items(
+    item_tokens: Sequence[str], embeddings: np.ndarray | None, quantizer: Quantizer, mapping: str = "optimal"
+) -> tuple[ItemIndex, Mapping]:
+    """Give every item its own path by a fitted quantizer; the same quantizer gives the same paths.
 
     Args:
         item_tokens: Item tokens, distinct.
-        embeddings: float32 [n_items, d].
-        model: A trained quantizer, on the CPU.
+        embeddings: float32 [n_items, d]; None for a quantizer without geometry.
+        quantizer: A fitted quantizer, on the CPU.
+        mapping: Option ``index_mapping``.
+
+    Raises:
+        UserError: For more items than paths, or under ``digit`` more items on one path than the last level has codes.
     """
-    latents = model.latents_of(embeddings)
-    codes = model.quantize(latents).codes.numpy()
-    costs = residual_costs(latents.numpy(), [codebook.detach().numpy() for codebook in model.codebooks])
-    mapping = unique_paths(codes, model.settings.level_sizes, costs)
-    return ItemIndex(tuple(item_tokens), mapping.codes, model.settings.level_sizes), mapping
+    codes = quantizer.codes_of(embeddings)
+    if mapping == "digit":
+        mapped = _numbered(codes, quantizer.level_sizes[-1])
+    else:
+        mapped = unique_paths(codes, quantizer.level_sizes, quantizer.costs_of(embeddings))
+    return ItemIndex(tuple(item_tokens), mapped.codes, index_level_sizes(quantizer.settings, mapping)), mapped
+
+
+def _numbered(codes: np.ndarray, size: int) -> Mapping:
+    """Return codes [n, L] with a level more, which numbers the items of each path; nearest codes stay as they are."""
+    _, path, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    path = path.ravel()
+    if counts.max() > size:
+        raise UserError(
+            f"index_mapping=digit: {counts.max()} items share a path of nearest codes, but the last level can number "
+            f"only {size}. Raise codebook_size or num_levels, or use index_mapping=optimal."
+        )
+    order = np.argsort(path, kind="stable")
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    digits = np.empty(len(codes), dtype=np.int64)
+    digits[order] = np.arange(len(codes)) - starts
+    return Mapping(np.column_stack([codes, digits]), moved=0, spilled=0)
 
 
 def _key(
-    item_tokens: Sequence[str], embeddings: np.ndarray, settings: QuantizerSettings, seed: int, device: str
+    item_tokens: Sequence[str], inputs: Inputs, settings: QuantizerSettings, seed: int, device: str, mapping: str
 ) -> str:
+    """Return the key of all that an index depends on.
+
+    The sums of an RQ-VAE's matrix products depend on how many threads share them and on whether the processor has
+    bfloat16; the other quantizers always compute on one thread.
+    """
     versions = [metadata.version(package) for package in ("torch", "numpy", "scipy", "scikit-learn")]
-    kind = device.partition(":")[0]
-    return fingerprint("index", _ALGORITHM, list(item_tokens), embeddings, settings, seed, kind, versions)
+    machine: list[Any] = []
+    if settings.quantizer == "rqvae":
+        import torch
+
+        kind = device.partition(":")[0]
+        machine = [kind, torch.get_num_threads() if kind == "cpu" else 0, native_bfloat16(torch.device(kind))]
+    sequences = None if inputs.sequences is None else flat_sequences(inputs.sequences)
+    return fingerprint(
+        "index",
+        _ALGORITHM,
+        list(item_tokens),
+        inputs.embeddings,
+        sequences,
+        settings,
+        mapping,
+        seed,
+        machine,
+        versions,
+    )
 
 
 def _report(index: ItemIndex, mapping: Mapping, trained: dict[str, Any], seconds: float) -> dict[str, Any]:
-    from recbole_lcrec.quantizer.training import collision_rate, perplexity
-
     report = dict(trained)
     return {
         "items": len(index),
+        "quantizer": report.pop("quantizer"),
+        "mapping": report.pop("mapping"),
         "level_sizes": list(index.level_sizes),
         "collision_rate_before": report.pop("collision_rate"),
         "collision_rate_after": collision_rate(index.codes),
@@ -142,30 +243,30 @@ def _report(index: ItemIndex, mapping: Mapping, trained: dict[str, Any], seconds
     }
 
 
-def _from_cache(folder: Path, item_tokens: Sequence[str], settings: QuantizerSettings) -> BuiltIndex | None:
+def _from_cache(folder: Path, item_tokens: Sequence[str], level_sizes: tuple[int, ...]) -> BuiltIndex | None:
     """Return what an earlier run kept, or None when there is nothing or it is broken."""
     if not folder.is_dir():
         return None
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        index = load_index(folder / INDEX, collisions="error", codebook_size=list(settings.level_sizes))
-        RQVAE.load(folder)
+        index = load_index(folder / INDEX, collisions="error", codebook_size=list(level_sizes))
+        load_quantizer(folder)
     except Exception as error:  # whatever is wrong with a cache, the remedy is the same
         logger.warning("%s is broken (%s); the index is built anew.", folder, type(error).__name__)
         return None
-    if index.items != tuple(item_tokens) or index.level_sizes != settings.level_sizes:
+    if index.items != tuple(item_tokens) or index.level_sizes != level_sizes:
         logger.warning("%s holds another index; it is built anew.", folder)
         return None
     return BuiltIndex(index, report, folder)
 
 
-def _keep(folder: Path, index: ItemIndex, report: dict[str, Any], model: RQVAE, settings: QuantizerSettings) -> None:
+def _keep(folder: Path, index: ItemIndex, report: dict[str, Any], quantizer: Quantizer) -> None:
     try:
         with atomic_folder(folder) as temporary:
             index.save(temporary / INDEX)
             write_json(temporary / REPORT, report)
-            model.save(temporary)
+            quantizer.save(temporary)
     except OSError:
         # another process may have put the same folder there between our look and our rename
-        if _from_cache(folder, index.items, settings) is None:
+        if _from_cache(folder, index.items, index.level_sizes) is None:
             raise

@@ -13,7 +13,8 @@ import numpy as np
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.item_index import LEVEL_LETTERS, ItemIndex
-from recbole_lcrec.index.mapping import own_code_costs, unique_paths
+from recbole_lcrec.index.mapping import unique_paths
+from recbole_lcrec.quantizer.costs import own_code_costs
 from recbole_lcrec.quantizer.settings import MAX_LEVELS, MIN_LEVELS
 
 logger = logging.getLogger(__name__)

@@ -17,17 +17,15 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from recbole_lcrec.index.item_index import check_capacity
+from recbole_lcrec.quantizer.costs import Costs
 
 logger = logging.getLogger(__name__)
-
-# costs(rows [m], prefixes int64 [m, l]) -> [m, K_l]: what each code of level l costs items whose path begins so
-Costs = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _CHUNK = 8192  # items whose costs are computed at once: 16 MB at 256 codes
 
@@ -47,56 +45,13 @@ class Mapping:
     spilled: int
 
 
-def residual_costs(latents: np.ndarray, codebooks: Sequence[np.ndarray]) -> Costs:
-    """Return squared distances between the codes and the residual that a prefix leaves of an item's latent.
-
-    Args:
-        latents: [n, d].
-        codebooks: One [K_l, d] per level.
-    """
-    books = [np.asarray(book, dtype=np.float64) for book in codebooks]
-    norms = [(book**2).sum(axis=1) for book in books]
-
-    def costs(rows: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
-        level = prefixes.shape[1]
-        residuals = latents[rows].astype(np.float64)
-        for above in range(level):
-            residuals -= books[above][prefixes[:, above]]
-        lengths = (residuals**2).sum(axis=1, keepdims=True)
-        return np.maximum(lengths - 2 * residuals @ books[level].T + norms[level], 0)
-
-    return costs
-
-
-def own_code_costs(codes: np.ndarray, level_sizes: Sequence[int]) -> Costs:
-    """Return costs for an index without geometry: less than 0 for an item's own code, 1 or little more for others.
-
-    An earlier item gains more by its own code, so of equal paths the first is kept; of the other codes the lowest free
-    one is the cheapest, by less than it costs to move any item more.
-
-    Args:
-        codes: int64 [n, L], the paths that the items came with.
-        level_sizes: Codes of each level.
-    """
-    n = len(codes)
-
-    def costs(rows: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
-        level = prefixes.shape[1]
-        size = level_sizes[level]
-        prices = np.tile(1 + np.arange(size) / (2.0 * n * size * size), (len(rows), 1))
-        prices[np.arange(len(rows)), codes[rows, level]] = (rows - n) / n
-        return prices
-
-    return costs
-
-
 def unique_paths(codes: np.ndarray, level_sizes: Sequence[int], costs: Costs) -> Mapping:
     """Give every item its own path.
 
     Args:
         codes: int64 [n, L], the nearest codes; may hold equal rows.
         level_sizes: Codes of each level.
-        costs: :func:`residual_costs` or :func:`own_code_costs`.
+        costs: One of :mod:`recbole_lcrec.quantizer.costs`.
 
     Returns:
         Paths that are distinct, with counts of what changed.

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.text import ItemText, load_item_text
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items
-from recbole_lcrec.index.build import BuiltIndex, IndexSettings, build_index
+from recbole_lcrec.index.build import BuiltIndex, IndexSettings, build_index, index_level_sizes
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
-from recbole_lcrec.quantizer import QuantizerSettings
+from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings
 from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class IndexedItems:
     Attributes:
         text: Text of every item, in catalogue order.
         index: The item index; one that was loaded may name more items, in another order.
-        embeddings: float32 [n_items, d] in catalogue order; None for an index that was loaded.
+        embeddings: float32 [n_items, d] in catalogue order; None for an index that was loaded or needs none.
         built: What building left in the cache; None for an index that was loaded.
     """
 
@@ -47,9 +48,7 @@ class IndexedItems:
         return {**self.built.report, "folder": str(self.built.folder)} if self.built else {}
 
 
-def index_items(
-    config: Any, dataset: Any, train: Any, timer: StageTimer, saved: Path | None = None
-) -> IndexedItems:
+def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved: Path | None = None) -> IndexedItems:
     """Run the stages from item text to item index.
 
     Args:
@@ -74,53 +73,47 @@ def index_items(
             item_field=dataset.iid_field,
             separator=config["field_separator"],
             encoding=config["encoding"],
-            text_required=not (source or config["text_encoder"].startswith("file:")),
+            text_required=not source and _needs_text(config, quantizer),
         )
     if not source:
-        return _built(config, text, quantizer, timer)
+        row_of_id = np.array([-1, *(text.rows[item] for item in known_items)], dtype=np.int64)
+        sequences = [row_of_id[items] for items in training_sequences(train).values()]
+        return _built(config, text, sequences, timer)
+    sizes: Any = quantizer.codebook_size
+    if saved and not settings.index_file:  # built by us: index_mapping=digit gave it a level more
+        sizes = list(index_level_sizes(quantizer, settings.index_mapping))
     with timer("index"):
         index = load_index(
             Path(source),
             collisions="error" if saved else settings.index_collisions,
             required_items=text.items,
-            codebook_size=quantizer.codebook_size,
+            codebook_size=sizes,
         )
     logger.info("Item index: %d items, %d levels, from %s.", len(index.items), len(index.level_sizes), source)
     return IndexedItems(text, index)
 
 
-def _built(config: Any, text: ItemText, quantizer: QuantizerSettings, timer: StageTimer) -> IndexedItems:
-    check_capacity(len(text.items), quantizer.level_sizes)
-    show, device = bool(config["show_progress"]), str(config["device"])
-    cache_dir = Path(config["cache_dir"])
-    with timer("embedding"):
-        embeddings = embed_items(
-            text.items, text.documents(), settings_from(EmbeddingSettings, config),
-            cache_dir=cache_dir, seed=config["seed"], device=device, show_progress=show,
-        )  # fmt: skip
+def _needs_text(config: Any, quantizer: QuantizerSettings) -> bool:
+    """Return whether the index cannot be built without the items' text."""
+    settings = settings_from(EmbeddingSettings, config)
+    return QUANTIZERS[quantizer.quantizer].needs_embeddings and settings.uses_text and settings.kind != "file"
+
+
+def _built(config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: StageTimer) -> IndexedItems:
+    settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
+    check_capacity(len(text.items), index_level_sizes(quantizer, settings.index_mapping))
+    shared: dict[str, Any] = {
+        "cache_dir": Path(config["cache_dir"]),
+        "seed": config["seed"],
+        "device": str(config["device"]),
+        "show_progress": bool(config["show_progress"]),
+        "sequences": sequences,
+    }
+    embeddings = None
+    if QUANTIZERS[quantizer.quantizer].needs_embeddings:
+        with timer("embedding"):
+            chosen = settings_from(EmbeddingSettings, config)
+            embeddings = embed_items(text.items, text.documents(), chosen, **shared)
     with timer("index"):
-        built = build_index(
-            text.items, embeddings, quantizer,
-            cache_dir=cache_dir, seed=config["seed"], device=device, show_progress=show,
-        )  # fmt: skip
+        built = build_index(text.items, embeddings, quantizer, mapping=settings.index_mapping, **shared)
     return IndexedItems(text, built.index, embeddings, built)
-
-
-def training_sequences(rows: Any, user_field: str, item_field: str, history_field: str) -> list[np.ndarray]:
-    """Return each user's training interactions in time order, as RecBole's item ids.
-
-    A training sample holds a history and a target; a user's first sample has a history of one item.
-
-    Args:
-        rows: The interactions of the training dataset, each user's samples in time order.
-        user_field: Name of the user column; likewise ``item_field`` and ``history_field``.
-
-    Returns:
-        One int64 array per user, users in ascending order of RecBole's ids.
-    """
-    users, targets = rows[user_field].numpy(), rows[item_field].numpy()
-    firsts = rows[history_field].numpy()[:, 0]
-    order = np.argsort(users, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(users[order]) != 0])
-    parts: Sequence[np.ndarray] = np.split(order, starts[1:])
-    return [np.r_[firsts[part[0]], targets[part]].astype(np.int64) for part in parts if len(part)]

@@ -1,7 +1,20 @@
-"""Embeddings to codes: the residual-quantized variational autoencoder and its training."""
+"""Embeddings or training interactions to codes: five quantizers with one interface."""
 
+from recbole_lcrec.quantizer.base import Inputs, Quantizer
+from recbole_lcrec.quantizer.costs import Costs
+from recbole_lcrec.quantizer.fitting import QUANTIZERS, fit_quantizer, load_quantizer
 from recbole_lcrec.quantizer.rqvae import RQVAE
 from recbole_lcrec.quantizer.settings import QuantizerSettings
 from recbole_lcrec.quantizer.training import train_rqvae
 
-__all__ = ["RQVAE", "QuantizerSettings", "train_rqvae"]
+__all__ = [
+    "QUANTIZERS",
+    "RQVAE",
+    "Costs",
+    "Inputs",
+    "Quantizer",
+    "QuantizerSettings",
+    "fit_quantizer",
+    "load_quantizer",
+    "train_rqvae",
+]

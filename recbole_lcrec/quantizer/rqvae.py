@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_lcrec.io import write_json
+from recbole_lcrec.quantizer.base import Inputs, Quantizer, load_arrays, load_settings, save_state
+from recbole_lcrec.quantizer.costs import Costs, residual_costs
 from recbole_lcrec.quantizer.settings import QuantizerSettings
 from recbole_lcrec.quantizer.sinkhorn import sinkhorn_log
 
-WEIGHTS, SETTINGS = "quantizer.safetensors", "quantizer.json"
 _CHUNK = 8192  # items encoded at once outside training; bounds memory, not the result
+_WIDE = 1024  # width of a layer from which its matrix products take most of a step's time
 
 
 class Quantized(NamedTuple):
@@ -42,7 +42,7 @@ def squared_distances(points: Tensor, codes: Tensor) -> Tensor:
     return distances.clamp_(min=0)
 
 
-class RQVAE(nn.Module):
+class RQVAE(nn.Module, Quantizer):
     """Encoder, residual codebooks and decoder.
 
     Args:
@@ -104,7 +104,8 @@ class RQVAE(nn.Module):
                 else:
                     chosen = distances.argmin(dim=1)
             vector = functional.embedding(chosen, codebook)
-            loss = loss + functional.mse_loss(vector, residual.detach())
+            if self.settings.rqvae_codebook == "gradient":
+                loss = loss + functional.mse_loss(vector, residual.detach())
             loss = loss + self.settings.rqvae_beta * functional.mse_loss(residual, vector.detach())
             residual = residual - vector.detach()
             codes.append(chosen)
@@ -118,13 +119,29 @@ class RQVAE(nn.Module):
             inputs: [n, d], already normalised.
             quantized: False trains the plain autoencoder (the warm-up before the codebooks exist).
         """
-        latents = self.encoder(inputs)
-        if not quantized:
-            return functional.mse_loss(self.decoder(latents), inputs), latents.new_zeros(())
-        result = self.quantize(latents, balance_last=True)
+        error, result = self.autoencode(inputs, quantized=quantized)
+        return error, inputs.new_zeros(()) if result is None else result.loss
+
+    def autoencode(self, inputs: Tensor, *, quantized: bool) -> tuple[Tensor, Quantized | None]:
+        """Return the reconstruction error of a training batch, and how it was quantized; see :meth:`forward`."""
+        precision = self._precision(inputs.device)
+        with precision:
+            latents = self.encoder(inputs)
+        latents = latents.float()
+        result = self.quantize(latents, balance_last=True) if quantized else None
         # straight-through: the decoder's gradient reaches the encoder as if nothing had been rounded
-        passed = latents + (result.vectors - latents).detach()
-        return functional.mse_loss(self.decoder(passed), inputs), result.loss
+        passed = latents if result is None else latents + (result.vectors - latents).detach()
+        with precision:
+            rebuilt = self.decoder(passed)
+        return functional.mse_loss(rebuilt.float(), inputs), result
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Return the context of training's matrix products; quantization and inference are always in float32."""
+        wanted = self.settings.rqvae_precision
+        wide = max(self.settings.rqvae_layers, default=0) >= _WIDE
+        if wanted == "bfloat16" or (wanted == "auto" and wide and native_bfloat16(device)):
+            return torch.autocast(device.type, dtype=torch.bfloat16)
+        return nullcontext()
 
     @torch.no_grad()
     def latents_of(self, embeddings: np.ndarray) -> Tensor:
@@ -133,23 +150,51 @@ class RQVAE(nn.Module):
         chunks = range(0, len(embeddings), _CHUNK)
         return torch.cat([self.encode(torch.from_numpy(embeddings[i : i + _CHUNK]).to(device)) for i in chunks])
 
-    def save(self, folder: Path) -> None:
-        """Write weights (safetensors) and settings (JSON) into an existing folder."""
-        from safetensors.torch import save_file
+    @classmethod
+    def fit(
+        cls, inputs: Inputs, settings: QuantizerSettings, *, seed: int, device: str, show_progress: bool
+    ) -> tuple[RQVAE, dict[str, Any]]:
+        """Train; see :func:`recbole_lcrec.quantizer.training.train_rqvae`."""
+        from recbole_lcrec.quantizer.training import train_rqvae
 
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        save_file(weights, str(folder / WEIGHTS))
-        write_json(folder / SETTINGS, {"input_dim": self.mean.shape[0], **asdict(self.settings)})
+        assert inputs.embeddings is not None
+        return train_rqvae(inputs.embeddings, settings, seed=seed, device=device, show_progress=show_progress)
+
+    @torch.no_grad()
+    def codes_of(self, embeddings: np.ndarray | None) -> np.ndarray:
+        assert embeddings is not None
+        return self.quantize(self.latents_of(embeddings)).codes.cpu().numpy()
+
+    def costs_of(self, embeddings: np.ndarray | None) -> Costs:
+        assert embeddings is not None
+        codebooks = [codebook.detach().cpu().numpy() for codebook in self.codebooks]
+        return residual_costs(self.latents_of(embeddings).cpu().numpy(), codebooks)
+
+    @torch.no_grad()
+    def reconstruct(self, codes: np.ndarray) -> np.ndarray:
+        rows = torch.from_numpy(codes).to(self.mean.device)
+        vectors = torch.stack([book[rows[:, level]] for level, book in enumerate(self.codebooks)]).sum(0)
+        return (self.decoder(vectors) * self.scale + self.mean).cpu().numpy()
+
+    def save(self, folder: Path) -> None:
+        weights = {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
+        save_state(folder, weights, self.settings, input_dim=self.mean.shape[0])
 
     @classmethod
     def load(cls, folder: Path) -> RQVAE:
-        """Load what ``save`` wrote, on the CPU; the loaded quantizer gives the same codes."""
-        from safetensors.torch import load_file
+        settings, facts = load_settings(folder, "input_dim")
+        model = cls(facts["input_dim"], settings)
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in load_arrays(folder).items()})
+        return model.eval().requires_grad_(False)
 
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        model = cls(settings.pop("input_dim"), QuantizerSettings(**settings))
-        model.load_state_dict(load_file(str(folder / WEIGHTS)))
-        return model.eval()
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware; where it does not, doing so is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
 
 
 def _mlp(widths: list[int]) -> nn.Sequential:

@@ -5,9 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, nearest
 
 MIN_LEVELS, MAX_LEVELS = 2, 8
+QUANTIZER_NAMES = ("rqvae", "rkmeans", "opq", "cid", "random")
+_CHOICES = {
+    "quantizer": QUANTIZER_NAMES,
+    "rqvae_codebook": ("gradient", "ema"),
+    "rqvae_precision": ("auto", "float32", "bfloat16"),
+}
+_LEAST = {
+    "latent_dim": 1,
+    "rqvae_batch_size": 1,
+    "rqvae_epochs": 1,
+    "rqvae_patience": 1,
+    "sinkhorn_iterations": 1,
+    "cid_clusters": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -31,14 +45,24 @@ class QuantizerSettings:
     rqvae_patience: int
     sinkhorn_epsilon: float
     sinkhorn_iterations: int
+    quantizer: str = "rqvae"
+    rqvae_codebook: str = "gradient"
+    rqvae_precision: str = "auto"
+    cid_clusters: int = 20
 
     def __post_init__(self) -> None:
         if not MIN_LEVELS <= self.num_levels <= MAX_LEVELS:
             raise UserError(f"num_levels: expected {MIN_LEVELS} to {MAX_LEVELS}, found {self.num_levels}.")
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"{name}: expected {' or '.join(known)}, found {getattr(self, name)!r}."
+                    f"{nearest(str(getattr(self, name)), known)}"
+                )
         self._check_lists()
-        for name in ("latent_dim", "rqvae_batch_size", "rqvae_epochs", "rqvae_patience", "sinkhorn_iterations"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected 1 or more, found {getattr(self, name)}.")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise UserError(f"{name}: expected {least} or more, found {getattr(self, name)}.")
         for name in ("rqvae_beta", "rqvae_loss_weight", "rqvae_weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name}: expected 0 or more, found {getattr(self, name)}.")

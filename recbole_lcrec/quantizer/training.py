@@ -15,7 +15,10 @@ from torch.nn import functional
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.progress import progress
+from recbole_lcrec.quantizer.base import check_embeddings
 from recbole_lcrec.quantizer.codebooks import initialise, revive
+from recbole_lcrec.quantizer.ema import MovingCodebooks
+from recbole_lcrec.quantizer.measures import collision_rate, quality
 from recbole_lcrec.quantizer.rqvae import RQVAE
 from recbole_lcrec.quantizer.settings import QuantizerSettings
 
@@ -46,7 +49,8 @@ def train_rqvae(
         show_progress: Whether to show a bar.
 
     Returns:
-        The quantizer on the CPU in its best state, and the report of :func:`quality` with ``epochs`` and ``seconds``.
+        The quantizer on the CPU in its best state, and the report of
+        :func:`recbole_lcrec.quantizer.measures.quality` with ``epochs`` and ``seconds``.
 
     Raises:
         UserError: If the embeddings are not finite or the loss diverges.
@@ -71,59 +75,6 @@ def train_rqvae(
     return model, report
 
 
-def check_embeddings(embeddings: np.ndarray) -> None:
-    """Refuse embeddings that no quantizer can be fitted to.
-
-    Raises:
-        UserError: For NaN or infinity, naming the first rows.
-    """
-    assert embeddings.ndim == 2 and embeddings.size, f"embeddings of shape {embeddings.shape}"
-    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(bad):
-        rows = ", ".join(map(str, bad[:5]))
-        raise UserError(
-            f"embeddings: {len(bad)} of {len(embeddings)} rows hold NaN or infinity (rows {rows}"
-            f"{', ...' if len(bad) > 5 else ''}). Check the texts and the text_encoder."
-        )
-
-
-def collision_rate(codes: np.ndarray) -> float:
-    """Return (n - distinct paths) / n of codes [n, L]."""
-    return 1 - len(np.unique(codes, axis=0)) / len(codes)
-
-
-def perplexity(codes: np.ndarray) -> float:
-    """Return exp(entropy) of the codes [n] of one level: how many codes are used, if all were used evenly."""
-    shares = np.bincount(codes) / len(codes)
-    shares = shares[shares > 0]
-    return float(np.exp(-(shares * np.log(shares)).sum()))
-
-
-@torch.no_grad()
-def quality(model: RQVAE, embeddings: np.ndarray) -> dict[str, Any]:
-    """Say how well nearest codes describe a catalogue, before any mapping.
-
-    Returns:
-        ``collision_rate``; ``used_codes`` and ``perplexity`` per level; ``reconstruction_error`` and
-        ``mean_predictor_error``, mean squared errors in the scale of the normalised inputs, and ``relative_error``,
-        their quotient (0 when all embeddings are equal).
-    """
-    latents = model.latents_of(embeddings)
-    result = model.quantize(latents)
-    inputs = model.normalise(torch.from_numpy(embeddings).to(latents.device))
-    codes = result.codes.cpu().numpy()
-    error = float(functional.mse_loss(model.decoder(result.vectors), inputs))
-    baseline = float(inputs.pow(2).mean())
-    return {
-        "collision_rate": collision_rate(codes),
-        "used_codes": [len(np.unique(level)) for level in codes.T],
-        "perplexity": [round(perplexity(level), 2) for level in codes.T],
-        "reconstruction_error": error,
-        "mean_predictor_error": baseline,
-        "relative_error": error / baseline if baseline > 1e-12 else 0.0,
-    }
-
-
 class _Training:
     """One run over one catalogue: model, optimizer and random generators."""
 
@@ -138,7 +89,10 @@ class _Training:
                 {"params": list(model.codebooks.parameters()), "weight_decay": 0.0},
             ],
             lr=self.options.rqvae_learning_rate,
+            fused=inputs.device.type in ("cpu", "cuda"),
         )
+        books = list(model.codebooks.parameters())
+        self.averages = MovingCodebooks(books) if self.options.rqvae_codebook == "ema" else None
         per_step = max(LEAST_BATCH, math.ceil(len(inputs) / LEAST_STEPS))
         self.batch_size = min(self.options.rqvae_batch_size, per_step)
         self.baseline = max(float(inputs.pow(2).mean()), 1e-12)
@@ -167,7 +121,9 @@ class _Training:
             bar.set_postfix(score=f"{score:.4f}")
             if score < best:
                 best, best_epoch, best_state = score, epoch, copy.deepcopy(self.model.state_dict())
-            revive(self.model, codes, residuals, self.rng)
+            moved = revive(self.model, codes, residuals, self.rng)
+            if self.averages:
+                self.averages.forget(moved)
         self.model.load_state_dict(best_state)
         return epoch
 
@@ -176,11 +132,13 @@ class _Training:
         order = torch.from_numpy(self.rng.permutation(n)).to(self.inputs.device)
         # batches of equal size: Sinkhorn on a small remainder would spread few items over all codes
         for rows in order.chunk(math.ceil(n / self.batch_size)):
-            error, loss = self.model(self.inputs[rows], quantized=quantized)
-            total = error + self.options.rqvae_loss_weight * loss
+            error, result = self.model.autoencode(self.inputs[rows], quantized=quantized)
+            total = error if result is None else error + self.options.rqvae_loss_weight * result.loss
             self.optimizer.zero_grad(set_to_none=True)
             total.backward()
             self.optimizer.step()
+            if self.averages and result is not None:
+                self.averages.update(result)
         final = float(total.detach())
         if not math.isfinite(final):
             raise UserError(

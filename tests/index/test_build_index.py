@@ -54,7 +54,7 @@ def test_the_folder_holds_all_of_it(built: BuiltIndex) -> None:
 
 
 def test_second_build_comes_from_the_cache(built: BuiltIndex, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "train_rqvae", None)
+    monkeypatch.setattr(build, "fit_quantizer", None)
     again = run(clustered(), cache)
     assert again.index == built.index and again.report == built.report and again.folder == built.folder
 

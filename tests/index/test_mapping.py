@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.index.mapping import Mapping, Occupancy, own_code_costs, residual_costs, unique_paths
+from recbole_lcrec.index.mapping import Mapping, Occupancy, unique_paths
+from recbole_lcrec.quantizer.costs import own_code_costs, residual_costs
 
 
 def nearest_codes(latents: np.ndarray, books: list[np.ndarray]) -> np.ndarray:

@@ -9,8 +9,9 @@ from quantizer_helpers import clustered, small_settings
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.quantizer import RQVAE, train_rqvae
-from recbole_lcrec.quantizer.codebooks import code_limit, kmeans_centres, revive
-from recbole_lcrec.quantizer.training import collision_rate, perplexity
+from recbole_lcrec.quantizer.codebooks import revive
+from recbole_lcrec.quantizer.kmeans import code_limit, kmeans_centres
+from recbole_lcrec.quantizer.measures import collision_rate, perplexity
 
 
 def train(embeddings: np.ndarray, seed: int = 1, **changes: object) -> tuple[RQVAE, dict]:
@@ -141,7 +142,8 @@ def test_dead_codes_move_to_badly_served_residuals() -> None:
     points = torch.tensor([[0.0, 0.0], [0.0, 0.1], [9.0, 9.0], [-9.0, 9.0]])
     model.codebooks[0][1:] = 50.0  # everything falls on code 0
     result = model.quantize(points)
-    assert revive(model, result.codes.numpy(), result.residuals, np.random.default_rng(0)) >= 1
+    moved = revive(model, result.codes.numpy(), result.residuals, np.random.default_rng(0))
+    assert len(moved) == 2 and len(moved[0]) >= 1
     after = model.quantize(points)
     assert len(np.unique(after.codes[:, 0].numpy())) > 1
     assert float((points - after.vectors).pow(2).sum()) < float((points - result.vectors).pow(2).sum())
@@ -149,7 +151,7 @@ def test_dead_codes_move_to_badly_served_residuals() -> None:
 
 def test_a_small_catalogue_shares_codes_on_all_levels_but_the_last() -> None:
     model, report = train(clustered(60), codebook_size=64, rqvae_epochs=40)
-    assert [code_limit(model, level, 60) for level in range(3)] == [15, 15, 64]
+    assert [code_limit(model.level_sizes, level, 60) for level in range(3)] == [15, 15, 64]
     assert max(report["used_codes"][:2]) <= 15 and report["used_codes"][2] > 15
     assert min(report["perplexity"][:2]) > 4
 

@@ -1,0 +1,72 @@
+"""The one table of quantizers, and how one is fitted or loaded."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.quantizer.base import SETTINGS, Inputs, Quantizer
+from recbole_lcrec.quantizer.cid import CollaborativeIndexing
+from recbole_lcrec.quantizer.measures import quality
+from recbole_lcrec.quantizer.opq import OPQ
+from recbole_lcrec.quantizer.random_paths import RandomPaths
+from recbole_lcrec.quantizer.rkmeans import ResidualKMeans
+from recbole_lcrec.quantizer.rqvae import RQVAE
+from recbole_lcrec.quantizer.settings import QUANTIZER_NAMES, QuantizerSettings
+
+logger = logging.getLogger(__name__)
+
+QUANTIZERS: dict[str, type[Quantizer]] = {
+    "rqvae": RQVAE,
+    "rkmeans": ResidualKMeans,
+    "opq": OPQ,
+    "cid": CollaborativeIndexing,
+    "random": RandomPaths,
+}
+assert tuple(QUANTIZERS) == QUANTIZER_NAMES
+
+
+def fit_quantizer(
+    inputs: Inputs, settings: QuantizerSettings, *, seed: int, device: str = "cpu", show_progress: bool = False
+) -> tuple[Quantizer, dict[str, Any]]:
+    """Fit the quantizer that option ``quantizer`` names.
+
+    Args:
+        inputs: The catalogue: embeddings, training sequences, or both.
+        settings: Options of the quantizer.
+        seed: Seed of all that is drawn; global random generators are left alone.
+        device: Where an RQ-VAE trains; the others always use one thread of the CPU.
+        show_progress: Whether to show a bar.
+
+    Returns:
+        The quantizer on the CPU, and a report: what :func:`recbole_lcrec.quantizer.measures.quality` says,
+        ``quantizer``, ``seconds``, and what the quantizer itself adds (``epochs`` of an RQ-VAE).
+
+    Raises:
+        UserError: If the quantizer needs embeddings or sequences and has none, or cannot be fitted.
+    """
+    kind = QUANTIZERS[settings.quantizer]
+    if kind.needs_embeddings and inputs.embeddings is None:
+        raise UserError(f"quantizer={settings.quantizer}: it needs embeddings of the items, and there are none.")
+    if kind.needs_sequences and inputs.sequences is None:
+        raise UserError(
+            f"quantizer={settings.quantizer}: it is made from training interactions, and there are none. "
+            "Pass the training sequences, or use another quantizer."
+        )
+    started = time.perf_counter()
+    quantizer, report = kind.fit(inputs, settings, seed=seed, device=device, show_progress=show_progress)
+    seconds = round(time.perf_counter() - started, 2)
+    if "collision_rate" not in report:
+        report = {**quality(quantizer, inputs.embeddings if kind.has_geometry else None), **report}
+        logger.info("%s: %.1f s, collision rate %.2f%%.", settings.quantizer, seconds, 100 * report["collision_rate"])
+    return quantizer, {"quantizer": settings.quantizer, "epochs": None, **report, "seconds": seconds}
+
+
+def load_quantizer(folder: Path) -> Quantizer:
+    """Load a quantizer of any kind; the settings beside its weights name it."""
+    name = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["quantizer"]
+    return QUANTIZERS[name].load(folder)

@@ -1,0 +1,158 @@
+"""k-means as every quantizer here uses it: seeded, on one thread, and defined for fewer points than codes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLE_PER_CODE = 64  # points per code that k-means sees of a large catalogue
+ITEMS_PER_CODE = 4  # items per code on every level but the last, at least; binds below 4 x K items
+_CHUNK = 8192  # points whose distances are computed at once; bounds memory
+_ITERATIONS = 20  # what later ones gain is less than 1% of the error, and the training of an RQ-VAE moves on anyway
+
+
+def code_limit(level_sizes: tuple[int, ...], level: int, n_items: int) -> int:
+    """Return how many codes of a level a catalogue may use: one for every few items, all on the last level.
+
+    With as many codes as items the first code would be the item's name and those after it noise: nothing shared,
+    nothing to learn from.
+    """
+    size = level_sizes[level]
+    last = level == len(level_sizes) - 1
+    return size if last else min(size, max(2, math.ceil(n_items / ITEMS_PER_CODE)))
+
+
+def fit_codebook(points: np.ndarray, size: int, used: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a level's codebook, float32 [size, d]: k-means centres, and after ``used`` of them codes out of reach.
+
+    Args:
+        points: float32 [n, d], what the level has to quantize. Of many only a sample is used.
+        size: Codes of the level.
+        used: Codes that may be used, at most ``size``.
+        rng: Draws the sample and k-means' starting points.
+    """
+    most = SAMPLE_PER_CODE * size
+    if len(points) > most:
+        points = points[np.sort(rng.choice(len(points), most, replace=False))]
+    return np.concatenate([kmeans_centres(points, used, rng), _parked(points, size - used, rng)])
+
+
+def _parked(points: np.ndarray, n_codes: int, rng: np.random.Generator) -> np.ndarray:
+    """Return places for codes that are not to be used: distinct, and too far away to be anybody's nearest code."""
+    directions = rng.normal(size=(n_codes, points.shape[1]))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return (100 * max(1.0, float(np.abs(points).max())) * directions).astype(np.float32)
+
+
+def kmeans_centres(points: np.ndarray, n_codes: int, rng: np.random.Generator) -> np.ndarray:
+    """Return ``n_codes`` centres of points [n, d], float32 [n_codes, d].
+
+    With fewer distinct points than codes, every point is a centre and the codes left over lie around them, so that
+    the mapping finds distinct, nearby codes for items that share a path.
+    """
+    distinct = np.unique(points, axis=0)
+    if len(distinct) <= n_codes:
+        around = distinct[rng.integers(len(distinct), size=n_codes - len(distinct))]
+        spread = max(float(points.std()), 1e-3)
+        noise = rng.normal(scale=spread / np.sqrt(points.shape[1]), size=around.shape)
+        return np.concatenate([distinct, around + noise]).astype(np.float32)
+    from sklearn.cluster import kmeans_plusplus
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        start, _ = kmeans_plusplus(points, n_codes, random_state=_seed(rng))
+    return refined_centres(points, start, rng, _ITERATIONS)
+
+
+def refined_centres(points: np.ndarray, start: np.ndarray, rng: np.random.Generator, iterations: int) -> np.ndarray:
+    """Return centres [K, d] after a few of Lloyd's iterations from ``start`` [K, d]; no more centres than points."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    kmeans = KMeans(len(start), init=start, n_init=1, max_iter=iterations, random_state=_seed(rng))
+    # one thread: the sums of several are added in the order in which they finish
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nearly equal points give fewer clusters, which is no harm here
+        return kmeans.fit(points).cluster_centers_.astype(np.float32)
+
+
+def nearest_codes(points: np.ndarray, codebook: np.ndarray) -> np.ndarray:
+    """Return the nearest code of each of points [n, d], int64 [n]; of equally near ones the first of the [K, d]."""
+    from threadpoolctl import threadpool_limits
+
+    chosen = np.empty(len(points), dtype=np.int64)
+    norms = (codebook**2).sum(axis=1)
+    with threadpool_limits(limits=1):
+        for start in range(0, len(points), _CHUNK):
+            chunk = points[start : start + _CHUNK]
+            chosen[start : start + _CHUNK] = (norms - 2 * chunk @ codebook.T).argmin(axis=1)
+    return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Embeddings centred, scaled as one, and projected on their first principal components.
+
+    The linear counterpart of the RQ-VAE's encoder. k-means of what earlier levels leave needs it: in hundreds of
+    dimensions most residuals end in one cluster, with an outlier in each of the others.
+
+    Attributes:
+        mean: float32 [d].
+        scale: float32 [], never 0. One scale for all dimensions: a scale each would blow up the least important
+            dimensions of an SVD.
+        components: float32 [d, k], orthonormal columns.
+        variances: float64 [k], of the components, from the largest down.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    components: np.ndarray
+    variances: np.ndarray
+
+    @classmethod
+    def fit(cls, embeddings: np.ndarray, dimensions: int) -> Projection:
+        """Fit to embeddings [n, d]; k is the least of ``dimensions`` and d."""
+        from threadpoolctl import threadpool_limits
+
+        mean = embeddings.mean(axis=0, dtype=np.float64)
+        centred = embeddings - mean
+        spread = float(np.sqrt((centred**2).mean()))
+        scale = spread if spread > 1e-8 else 1.0
+        with threadpool_limits(limits=1):
+            variances, components = np.linalg.eigh(centred.T @ centred / (len(centred) * scale**2))
+        variances, components = variances[::-1][:dimensions], components[:, ::-1][:, :dimensions]
+        # the sign of an eigenvector is anybody's: let its largest entry be positive
+        signs = np.sign(components[np.abs(components).argmax(axis=0), np.arange(components.shape[1])])
+        return cls(
+            mean.astype(np.float32),
+            np.asarray(scale, dtype=np.float32),
+            np.ascontiguousarray(components * signs, dtype=np.float32),
+            np.maximum(variances, 0),
+        )
+
+    def apply(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return embeddings [n, d] as points, float32 [n, k]."""
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(limits=1):
+            return ((embeddings - self.mean) / self.scale).astype(np.float32) @ self.components
+
+    def invert(self, points: np.ndarray) -> np.ndarray:
+        """Return the embeddings [n, d] that points [n, k] stand for, float32."""
+        return (points @ self.components.T * self.scale + self.mean).astype(np.float32)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what is saved."""
+        return {"mean": self.mean, "scale": self.scale, "components": self.components, "variances": self.variances}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> Projection:
+        """Return the projection that :meth:`arrays` described."""
+        return cls(*(arrays[name] for name in ("mean", "scale", "components", "variances")))
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))
