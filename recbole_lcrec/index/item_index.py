@@ -109,10 +109,33 @@ class ItemIndex:
     def _path_of(self, row: int) -> tuple[str, ...]:
         return tuple(index_token(level, code) for level, code in enumerate(self.codes[row].tolist()))
 
-    def save(self, path: str | Path) -> None:
-        """Write the exchange JSON, an item a line: ``{"<item>": ["<a_12>", "<b_201>", ...], ...}``."""
+    def extended(self, items: Sequence[str], codes: np.ndarray) -> ItemIndex:
+        """Return this index with further items behind its own, whose rows and paths stay as they are.
+
+        Args:
+            items: New item tokens.
+            codes: int64 [len(items), L], their paths.
+
+        Raises:
+            ValueError: As for a new index: for an item or a path that is there already.
+        """
+        return ItemIndex((*self.items, *items), np.concatenate([self.codes, codes]), self.level_sizes)
+
+    def save(self, path: str | Path, *, form: str = "tokens") -> None:
+        """Write the exchange JSON, an item a line.
+
+        The file names no level sizes: whoever loads it gives them as ``codebook_size``, or has levels as large as
+        their largest code in use.
+
+        Args:
+            path: The file.
+            form: "tokens" for ``{"<item>": ["<a_12>", "<b_201>", ...], ...}``, "integers" for
+                ``{"<item>": [12, 201, ...], ...}`` with the codes of each level counted from 0.
+        """
+        assert form in ("tokens", "integers"), form
         lines = [
-            f"{json.dumps(item, ensure_ascii=False)}: {json.dumps(self._path_of(row))}"
+            f"{json.dumps(item, ensure_ascii=False)}: "
+            + json.dumps(self._path_of(row) if form == "tokens" else self.codes[row].tolist())
             for row, item in enumerate(self.items)
         ]
         write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

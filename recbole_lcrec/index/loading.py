@@ -1,11 +1,15 @@
-"""Reading the exchange JSON of LC-Rec, LETTER and MiniOneRec: ``{"<item>": ["<a_12>", "<b_201>", ...], ...}``."""
+"""Reading the exchange JSON of LC-Rec, LETTER and MiniOneRec: ``{"<item>": ["<a_12>", "<b_201>", ...], ...}``.
+
+Files with integers in place of tokens, ``{"<item>": [12, 201, ...], ...}``, are read too; the codes of each level
+count from 0. (Some tools add an offset per level: nothing in a file tells, so it is not guessed.)
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +98,13 @@ def _read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-_EXPECTED = 'Expected {"<item token>": ["<a_12>", "<b_201>", ...], ...}.'
+_EXPECTED = 'Expected {"<item token>": ["<a_12>", "<b_201>", ...], ...}, or integers in place of all tokens.'
 
 
 def _parse(entries: dict[str, Any], path: Path) -> tuple[list[str], np.ndarray]:
     """Return item tokens and codes [n, L] of the file's entries."""
     n_levels = None
+    read: Callable[[Any, int, str], int] = _code
     rows = []
     for item, tokens in entries.items():
         where = f"index_file={path}, item {item!r}"
@@ -107,6 +112,7 @@ def _parse(entries: dict[str, Any], path: Path) -> tuple[list[str], np.ndarray]:
             raise UserError(f"{where}: found {_short(tokens)}, expected a list of index tokens. {_EXPECTED}")
         if n_levels is None:
             n_levels, first = len(tokens), item
+            read = _integer_code if tokens and isinstance(tokens[0], int) else _code
             if not MIN_LEVELS <= n_levels <= MAX_LEVELS:
                 raise UserError(
                     f"{where}: found a path of {n_levels} codes, expected {MIN_LEVELS} to {MAX_LEVELS}. {_EXPECTED}"
@@ -116,7 +122,7 @@ def _parse(entries: dict[str, Any], path: Path) -> tuple[list[str], np.ndarray]:
                 f"{where}: found a path of {len(tokens)} codes, expected {n_levels} as for item {first!r}. "
                 "All paths must have the same length."
             )
-        rows.append([_code(token, level, where) for level, token in enumerate(tokens)])
+        rows.append([read(token, level, where) for level, token in enumerate(tokens)])
     return list(entries), np.array(rows, dtype=np.int64)
 
 
@@ -128,9 +134,21 @@ def _code(token: Any, level: int, where: str) -> int:
             f"{where}: found {_short(token)} at position {level + 1}, expected an index token like <{letter}_12>. "
             f"Levels are named {', '.join(LEVEL_LETTERS[: level + 1])}, ... in order."
         )
-    code = int(match[2])
+    return _checked_code(int(match[2]), token, where)
+
+
+def _integer_code(value: Any, level: int, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UserError(
+            f"{where}: found {_short(value)} at position {level + 1}, expected a code, an integer from 0 up, as for "
+            "the first item of the file."
+        )
+    return _checked_code(value, str(value), where)
+
+
+def _checked_code(code: int, shown: str, where: str) -> int:
     if code > MAX_CODE:
-        raise UserError(f"{where}: found code {code} in {token}, expected at most {MAX_CODE}.")
+        raise UserError(f"{where}: found code {code} in {shown}, expected at most {MAX_CODE}.")
     return code
 
 

@@ -5,11 +5,15 @@ Sinkhorn again on each group of colliding items, which assigns nearly random cod
 each prefix is an assignment problem and is solved exactly: distinct last codes at the least summed cost. Where the
 nearest codes are distinct already, they are that optimum.
 
-A prefix with more than K items first keeps the K that are cheapest to keep. Each of the others, in catalogue order,
-goes up to its longest ancestor prefix whose subtree has room, and down again by the nearest code that has room; the
-prefix it reaches is then solved with it. That is local and deterministic, and always ends: n items fit n paths.
+A prefix with more than K items first keeps K of them: those for which staying is cheapest, compared with what they
+would pay under their next nearest sibling prefix. Each of the others, in catalogue order, goes up to its longest
+ancestor prefix whose subtree has room, and down again by the nearest code that has room; the prefix it reaches is then
+solved with it. That is local and deterministic, and always ends: n items fit n paths. It is no global optimum: on
+random cases of 2 and 3 levels the displacement is 1.3 times the least possible one when 30% of the paths are used, all
+of it from the nearest codes chosen level by level, and 1.4 to 1.6 times when 90% are (tests/index/test_mapping.py).
 
-Time grows with the number of items in prefixes that have a collision, not with the catalogue.
+Time grows with the number of items in prefixes that have a collision, not with the catalogue. Items that come later
+are mapped around those that are there, which keep their paths.
 """
 
 from __future__ import annotations
@@ -45,28 +49,56 @@ class Mapping:
     spilled: int
 
 
-def unique_paths(codes: np.ndarray, level_sizes: Sequence[int], costs: Costs) -> Mapping:
+def unique_paths(
+    codes: np.ndarray, level_sizes: Sequence[int], costs: Costs, *, taken: np.ndarray | None = None
+) -> Mapping:
     """Give every item its own path.
 
     Args:
         codes: int64 [n, L], the nearest codes; may hold equal rows.
         level_sizes: Codes of each level.
         costs: One of :mod:`recbole_lcrec.quantizer.costs`.
+        taken: int64 [m, L], distinct paths of other items, which keep them; None for none.
 
     Returns:
-        Paths that are distinct, with counts of what changed.
+        Paths that are distinct and not taken, with counts of what changed.
 
     Raises:
         UserError: If there are more items than paths.
     """
-    check_capacity(len(codes), level_sizes)
-    mapped = np.array(codes, dtype=np.int64)
-    spilled = _spill(mapped, level_sizes, costs)
-    unsettled = _equal_to_another(mapped)
+    codes = np.asarray(codes, dtype=np.int64)
+    taken = np.empty((0, len(level_sizes)), dtype=np.int64) if taken is None else np.asarray(taken, dtype=np.int64)
+    check_capacity(len(codes) + len(taken), level_sizes)
+    paths = np.concatenate([codes, taken])  # the first n rows are ours to change
+    task = _Task(paths, len(codes), tuple(level_sizes), costs)
+    spilled = _spill(task)
+    unsettled = _equal_to_another(paths)
     unsettled[spilled] = True
-    _assign_last(mapped, unsettled, level_sizes[-1], costs)
-    assert not _equal_to_another(mapped).any(), "the mapping must leave no two paths equal"
+    _assign_last(task, unsettled)
+    assert not _equal_to_another(paths).any(), "the mapping must leave no two paths equal"
+    mapped = paths[: len(codes)].copy()
     return Mapping(mapped, moved=int((mapped != codes).any(axis=1).sum()), spilled=len(spilled))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Paths that are being made distinct, in place: those of the first ``n`` rows may change, the others are fixed."""
+
+    paths: np.ndarray
+    n: int
+    level_sizes: tuple[int, ...]
+    costs: Costs
+
+    @property
+    def prefixes(self) -> np.ndarray:
+        """All but the last codes, [n + m, L-1]: a view."""
+        return self.paths[:, :-1]
+
+    def of_group(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return, of the rows of one prefix, those that may change and the last codes that no fixed one has."""
+        free = np.ones(self.level_sizes[-1], dtype=bool)
+        free[self.paths[rows[rows >= self.n], -1]] = False
+        return rows[rows < self.n], np.flatnonzero(free)
 
 
 def _group_ids(keys: np.ndarray) -> np.ndarray:
@@ -94,31 +126,46 @@ def _groups(prefixes: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
     return np.split(rows[order], np.flatnonzero(np.diff(ids[order])) + 1)
 
 
-def _spill(mapped: np.ndarray, level_sizes: Sequence[int], costs: Costs) -> np.ndarray:
-    """Move the surplus of over-full prefixes to prefixes with room, in place; return the rows that moved.
+def _spill(task: _Task) -> np.ndarray:
+    """Move the surplus of over-full prefixes to prefixes with room; return the rows that moved.
 
     The last codes of moved rows mean nothing until their new prefix is solved.
     """
-    prefixes = mapped[:, :-1]  # a view: writing to it moves items
+    prefixes = task.prefixes
     ids = _group_ids(prefixes)
-    over_full = _groups(prefixes, np.bincount(ids)[ids] > level_sizes[-1])
-    if not over_full:
+    surplus = [
+        _dearest_to_keep(rows, task) for rows in _groups(prefixes, np.bincount(ids)[ids] > task.level_sizes[-1])
+    ]
+    if not surplus:
         return np.empty(0, dtype=np.int64)
-    kept = np.concatenate([_cheapest_to_keep(rows, prefixes, costs) for rows in over_full])
-    spilled = np.setdiff1d(np.concatenate(over_full), kept)
-    tree = Occupancy(np.delete(prefixes, spilled, axis=0), level_sizes)
+    spilled = np.sort(np.concatenate(surplus))
+    tree = Occupancy(np.delete(prefixes, spilled, axis=0), task.level_sizes)
     for row in spilled.tolist():
-        prefixes[row] = tree.place(row, tuple(prefixes[row].tolist()), costs)
-    logger.info("Item index: %d items moved out of prefixes with over %d items.", len(spilled), level_sizes[-1])
+        prefixes[row] = tree.place(row, tuple(prefixes[row].tolist()), task.costs)
+    logger.info("Item index: %d items moved out of prefixes with over %d items.", len(spilled), task.level_sizes[-1])
     return spilled
 
 
-def _cheapest_to_keep(rows: np.ndarray, prefixes: np.ndarray, costs: Costs) -> np.ndarray:
-    """Return those of an over-full prefix's rows that the least-cost assignment of all its last codes keeps."""
+def _dearest_to_keep(rows: np.ndarray, task: _Task) -> np.ndarray:
+    """Return those of an over-full prefix's rows that the least-cost assignment of its free last codes leaves out."""
     from scipy.optimize import linear_sum_assignment
 
-    kept, _ = linear_sum_assignment(costs(rows, prefixes[rows]))
-    return rows[kept]
+    ours, free = task.of_group(rows)
+    staying = task.costs(ours, task.prefixes[ours])[:, free]
+    leaving = _cost_of_leaving(ours, task)
+    kept, _ = linear_sum_assignment(staying - leaving[:, None])
+    return np.delete(ours, kept)
+
+
+def _cost_of_leaving(rows: np.ndarray, task: _Task) -> np.ndarray:
+    """Return what the rows of one prefix would pay for the nearest code under their next nearest sibling prefix."""
+    above = task.prefixes[rows][:, :-1]
+    prices = task.costs(rows, above)
+    prices[np.arange(len(rows)), task.prefixes[rows, -1]] = np.inf
+    if prices.shape[1] == 1:
+        return np.zeros(len(rows))
+    sibling = prices.argmin(axis=1)
+    return task.costs(rows, np.column_stack([above, sibling])).min(axis=1)
 
 
 class Occupancy:
@@ -157,29 +204,31 @@ class Occupancy:
         return prefix
 
 
-def _assign_last(mapped: np.ndarray, unsettled: np.ndarray, n_codes: int, costs: Costs) -> None:
-    """Solve the last level of every prefix that holds an unsettled row, in place."""
+def _assign_last(task: _Task, unsettled: np.ndarray) -> None:
+    """Solve the last level of every prefix that holds an unsettled row."""
     from scipy.optimize import linear_sum_assignment
 
-    ids = _group_ids(mapped[:, :-1])
+    prefixes = task.prefixes
+    ids = _group_ids(prefixes)
     affected = np.bincount(ids, weights=unsettled) > 0
-    for chunk in _chunks(_groups(mapped[:, :-1], affected[ids])):
-        rows = np.concatenate(chunk)
-        prices = costs(rows, mapped[rows, :-1])
+    for chunk in _chunks([task.of_group(rows) for rows in _groups(prefixes, affected[ids])]):
+        rows = np.concatenate([ours for ours, _ in chunk])
+        prices = task.costs(rows, prefixes[rows])
         start = 0
-        for group in chunk:
-            assert len(group) <= n_codes
-            _, mapped[group, -1] = linear_sum_assignment(prices[start : start + len(group)])
-            start += len(group)
+        for ours, free in chunk:
+            assert len(ours) <= len(free)
+            _, chosen = linear_sum_assignment(prices[start : start + len(ours)][:, free])
+            task.paths[ours, -1] = free[chosen]
+            start += len(ours)
 
 
-def _chunks(groups: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Yield runs of groups of about ``_CHUNK`` rows in all."""
-    chunk: list[np.ndarray] = []
+def _chunks(groups: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+    """Yield runs of groups (rows, free codes) of about ``_CHUNK`` rows in all."""
+    chunk: list[tuple[np.ndarray, np.ndarray]] = []
     size = 0
     for group in groups:
         chunk.append(group)
-        size += len(group)
+        size += len(group[0])
         if size >= _CHUNK:
             yield chunk
             chunk, size = [], 0

@@ -65,7 +65,8 @@ def own_code_costs(codes: np.ndarray, level_sizes: Sequence[int]) -> Costs:
         level = prefixes.shape[1]
         size = level_sizes[level]
         prices = np.tile(1 + np.arange(size) / (2.0 * n * size * size), (len(rows), 1))
-        prices[np.arange(len(rows)), codes[rows, level]] = (rows - n) / n
+        own = np.flatnonzero((codes[rows, :level] == prefixes).all(axis=1))  # elsewhere an item's code is any code
+        prices[own, codes[rows[own], level]] = (rows[own] - n) / n
         return prices
 
     return costs

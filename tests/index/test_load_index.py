@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.index import load_index
+from recbole_lcrec.index import ItemIndex, load_index
 
 DATASETS = Path(__file__).resolve().parents[3] / "shared" / "datasets"
 GOOD = {"x": ["<a_1>", "<b_0>"], "y": ["<a_1>", "<b_5>"]}
@@ -27,6 +27,21 @@ def test_level_sizes_cover_file_and_option(tmp_path: Path) -> None:
     assert load_index(path, collisions="error").level_sizes == (2, 6)
     assert load_index(path, collisions="error", codebook_size=4).level_sizes == (4, 6)
     assert load_index(path, collisions="error", codebook_size=[8, 9]).level_sizes == (8, 9)
+
+
+def test_integers_in_place_of_tokens(tmp_path: Path) -> None:
+    path = write(tmp_path, {"x": [1, 0], "y": [1, 5]})
+    assert load_index(path, collisions="error") == load_index(write(tmp_path / "..", GOOD), collisions="error")
+
+
+@pytest.mark.parametrize("form", ["tokens", "integers"])
+@pytest.mark.parametrize("sizes", [(3, 5), (2, 7, 4), (2,) * 8])
+def test_round_trip_is_exact(tmp_path: Path, form: str, sizes: tuple[int, ...]) -> None:
+    chosen = np.random.default_rng(0).permutation(int(np.prod(sizes)))[:9]
+    items = ("a", "10", 'quo"te', "tab\t", "日本", " ", "\\", "<a_1>", "é")
+    index = ItemIndex(items, np.stack(np.unravel_index(chosen, sizes), axis=1), sizes)
+    index.save(tmp_path / "i.json", form=form)
+    assert load_index(tmp_path / "i.json", collisions="error", codebook_size=list(sizes)) == index
 
 
 def test_extra_items_are_kept(tmp_path: Path) -> None:
@@ -49,6 +64,11 @@ def test_extra_items_are_kept(tmp_path: Path) -> None:
         ({**GOOD, "z": ["<a_1>", "<c_3>"]}, "item 'z'.*found \"<c_3>\" at position 2.*<b_12>"),
         ({**GOOD, "z": ["<a_1>", "<b_99999999>"]}, "item 'z'.*expected at most 65535"),
         ({**GOOD, "z": ["<a_1>", "<b_0>", "<c_0>"]}, "item 'z'.*path of 3 codes, expected 2 as for item 'x'"),
+        ({"x": [1, 0], "z": [1, "<b_2>"]}, "item 'z'.*found \"<b_2>\" at position 2, expected a code"),
+        ({"x": [1, 0], "z": [1, -2]}, "item 'z'.*found -2 at position 2"),
+        ({"x": [1, 0], "z": [1, 2.5]}, "item 'z'.*found 2.5 at position 2"),
+        ({"x": [1, 0], "z": [True, 2]}, "item 'z'.*found true at position 1"),
+        ({"x": [1, 70000]}, "item 'x'.*expected at most 65535"),
         ({"x": ["<a_1>"]}, "item 'x'.*path of 1 codes, expected 2 to 8"),
         ({"x": []}, "item 'x'.*path of 0 codes"),
         ('{"x": ["<a_1>", "<b_0>"], "x": ["<a_1>", "<b_1>"]}', "item 'x' occurs more than once"),

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.mapping import Mapping, Occupancy, unique_paths
@@ -53,15 +54,65 @@ def test_exact_optimum_within_each_prefix(seed: int) -> None:
         assert price[np.arange(len(rows)), mapping.codes[rows, 1]].sum() == pytest.approx(best)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_spill_is_close_to_the_global_optimum(seed: int) -> None:
-    # six items, paths 2 x 3: all paths are used up; compare with all 720 assignments
-    latents, books = random_case(seed, 6, (2, 3))
-    _, mapping = run(latents, books)
+def best_displacement(latents: np.ndarray, books: list[np.ndarray]) -> float:
+    """Return the least displacement over all assignments of distinct paths, prefixes left free."""
+    paths = np.stack(np.meshgrid(*(np.arange(len(book)) for book in books), indexing="ij"), -1).reshape(-1, len(books))
+    points = sum(book[paths[:, level]] for level, book in enumerate(books))
+    prices = ((latents[:, None] - points[None]) ** 2).sum(-1)
+    rows, chosen = linear_sum_assignment(prices)
+    return float(prices[rows, chosen].sum())
+
+
+def test_the_global_optimum_of_the_reference_is_one() -> None:
+    latents, books = random_case(0, 6, (2, 3))
     paths = np.array(list(itertools.product(range(2), range(3))))
     best = min(displacement(latents, books, paths[list(order)]) for order in itertools.permutations(range(6)))
-    assert displacement(latents, books, mapping.codes) <= 2 * best + 1e-9
-    assert len(np.unique(mapping.codes, axis=0)) == 6
+    assert best_displacement(latents, books) == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "share", "mean_gap", "worst_gap"),
+    # measured; nearest codes level by level are part of the gap, the spill rule the rest
+    [((8, 8), 0.3, 1.30, 1.6), ((8, 8), 0.9, 1.42, 1.7), ((8, 8), 1.0, 1.55, 2.0), ((4, 4, 4), 0.9, 1.60, 2.3)],
+)
+def test_gap_of_the_whole_rule_to_the_global_optimum(
+    sizes: tuple[int, ...], share: float, mean_gap: float, worst_gap: float
+) -> None:
+    gaps = []
+    for seed in range(20):
+        latents, books = random_case(seed, int(share * np.prod(sizes)), sizes)
+        gaps.append(displacement(latents, books, run(latents, books)[1].codes) / best_displacement(latents, books))
+    assert min(gaps) >= 1 - 1e-9
+    assert np.mean(gaps) < mean_gap and max(gaps) < worst_gap
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_new_items_get_the_best_free_codes_and_move_nobody(seed: int) -> None:
+    latents, books = random_case(seed, 17, (3, 6))
+    codes = nearest_codes(latents, books)
+    sizes = [len(book) for book in books]
+    old = unique_paths(codes[:10], sizes, residual_costs(latents[:10], books)).codes
+    new = unique_paths(codes[10:], sizes, residual_costs(latents[10:], books), taken=old).codes
+    both = np.concatenate([old, new])
+    assert len(np.unique(both, axis=0)) == 17
+    for prefix in np.unique(new[:, 0]):
+        rows = np.flatnonzero(new[:, 0] == prefix)
+        free = np.setdiff1d(np.arange(6), old[old[:, 0] == prefix, 1])
+        price = ((latents[10:][rows][:, None] - books[0][prefix] - books[1][None]) ** 2).sum(-1)
+        best = min(
+            sum(price[i, code] for i, code in enumerate(option)) for option in itertools.permutations(free, len(rows))
+        )
+        assert price[np.arange(len(rows)), new[rows, 1]].sum() == pytest.approx(best)
+
+
+def test_new_items_fill_a_catalogue_to_the_last_path() -> None:
+    latents, books = random_case(0, 18, (3, 6))
+    codes = nearest_codes(latents, books)
+    old = unique_paths(codes[:12], (3, 6), residual_costs(latents[:12], books)).codes
+    added = unique_paths(codes[12:], (3, 6), residual_costs(latents[12:], books), taken=old)
+    assert len(np.unique(np.concatenate([old, added.codes]), axis=0)) == 18
+    with pytest.raises(UserError, match="18 paths"):
+        unique_paths(codes[:7], (3, 6), residual_costs(latents[:7], books), taken=old)
 
 
 @pytest.mark.parametrize("sizes", [(4, 4), (2, 3, 4), (2, 2, 2, 2), (16, 1), (1, 16)])
