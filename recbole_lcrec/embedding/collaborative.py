@@ -33,7 +33,9 @@ def sequences_of_samples(
         users: [n], a user's samples being neighbours, in time order; then ``histories`` [n, T], of which the first
             ``lengths`` [n] count, and ``targets`` [n], both in item rows.
     """
-    starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.empty(0, dtype=np.int64)
+    if not len(users):
+        return []
+    starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]])
     assert len(starts) == len(np.unique(users)), "a user's training samples must be neighbours"
     ends = np.r_[starts[1:], len(users)]
     return [

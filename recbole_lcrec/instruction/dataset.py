@@ -108,7 +108,7 @@ def build_catalogue(config: Any, dataset: Any, timer: StageTimer, saved: Path | 
             item_field=dataset.iid_field,
             separator=config["field_separator"],
             encoding=config["encoding"],
-            text_required=not (saved or index_settings.index_file or config["text_encoder"].startswith("file:")),
+            text_required=not (saved or index_settings.index_file) and _index_needs_text(config),
         )
     row_of_id = np.array([-1] + [text.rows[item] for item in known_items], dtype=np.int64)
     sequences = None if train is None else _training_sequences(train, row_of_id)
@@ -119,6 +119,13 @@ def build_catalogue(config: Any, dataset: Any, timer: StageTimer, saved: Path | 
     paths = item_token_ids(tokenizer, index)[rows]
     builder = PromptBuilder(tokenizer, paths, text, instruction)
     return Catalogue(text, index, tokenizer, paths, row_of_id, builder, report)
+
+
+def _index_needs_text(config: Any) -> bool:
+    """Whether an index can only be built from the items' text."""
+    embedding = settings_from(EmbeddingSettings, config)
+    kind = QUANTIZERS[settings_from(QuantizerSettings, config).quantizer]
+    return kind.needs_embeddings and embedding.uses_text and embedding.kind != "file"
 
 
 def _training_sequences(train: Any, row_of_id: np.ndarray) -> list[np.ndarray]:

@@ -26,6 +26,10 @@ from recbole_lcrec.errors import UserError
         ("rqvae_epochs", 0),
         ("sinkhorn_epsilon", 1e-5),
         ("sinkhorn_iterations", 0),
+        ("quantizer", "pq"),
+        ("rqvae_codebook", "cosine"),
+        ("rqvae_precision", "float16"),
+        ("cid_clusters", 1),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(option: str, value: Any) -> None:
@@ -36,3 +40,8 @@ def test_a_value_out_of_range_is_refused_by_name(option: str, value: Any) -> Non
 def test_level_sizes() -> None:
     assert small_settings().level_sizes == (16, 16, 16)
     assert small_settings(codebook_size=[4, 8, 16]).level_sizes == (4, 8, 16)
+
+
+def test_a_near_miss_is_named() -> None:
+    with pytest.raises(UserError, match="quantizer: expected rqvae or .*Did you mean 'rkmeans'"):
+        small_settings(quantizer="rkmean")
