@@ -32,7 +32,10 @@ def embed(texts: Sequence[str], dimensions: int, seed: int) -> np.ndarray:
     terms = _term_weights(texts)
     if terms is None:
         return np.zeros((len(texts), 1), dtype=np.float32)
-    vectors = _reduce(terms, dimensions, seed)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):  # the sums of several threads are grouped otherwise
+        vectors = _reduce(terms, dimensions, seed)
     lengths = np.linalg.norm(vectors, axis=1)
     present = lengths > 1e-6
     vectors[present] /= lengths[present, None]
