@@ -165,11 +165,13 @@ def _index_of(
     check_capacity(len(text.items), index_level_sizes(quantizer, settings.index_mapping))
     show, device = bool(config["show_progress"]), str(config["device"])
     cache_dir = Path(config["cache_dir"])
-    embeddings = None
+    embeddings, embedded = None, None
     if QUANTIZERS[quantizer.quantizer].needs_embeddings:
+        embedding = settings_from(EmbeddingSettings, config)
+        embedded = embedding.embedding
         with timer("embedding"):
             embeddings = embed_items(
-                text.items, text.documents(), settings_from(EmbeddingSettings, config),
+                text.items, text.documents(), embedding,
                 cache_dir=cache_dir, seed=config["seed"], device=device, show_progress=show, sequences=sequences,
             )  # fmt: skip
     with timer("index"):
@@ -177,7 +179,7 @@ def _index_of(
             text.items, embeddings, quantizer, mapping=settings.index_mapping, sequences=sequences,
             cache_dir=cache_dir, seed=config["seed"], device=device, show_progress=show,
         )  # fmt: skip
-    return built.index, {**built.report, "folder": str(built.folder)}
+    return built.index, {**built.report, "embedding": embedded, "folder": str(built.folder)}
 
 
 def _tokenizer_of(config: Any, text: ItemText, index: ItemIndex, saved: Path | None) -> Any:

@@ -132,7 +132,7 @@ class Projection:
         mean = embeddings.mean(axis=0, dtype=np.float64)
         centred = embeddings - mean
         spread = float(np.sqrt((centred**2).mean()))
-        scale = spread if spread > 1e-8 else 1.0
+        scale = spread if spread > 1e-6 * float(np.sqrt((embeddings.astype(np.float64) ** 2).mean())) else 1.0
         with one_thread():
             variances, components = np.linalg.eigh(centred.T @ centred / (len(centred) * scale**2))
         variances, components = variances[::-1][:dimensions], components[:, ::-1][:, :dimensions]

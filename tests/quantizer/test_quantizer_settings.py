@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
+import yaml
 from quantizer_helpers import small_settings
 
+from recbole_lcrec.config import properties_dir
+from recbole_lcrec.embedding import EmbeddingSettings
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.index import IndexSettings
+from recbole_lcrec.quantizer import QuantizerSettings
 
 
 @pytest.mark.parametrize(
@@ -45,3 +51,12 @@ def test_level_sizes() -> None:
 def test_a_near_miss_is_named() -> None:
     with pytest.raises(UserError, match="quantizer: expected rqvae or .*Did you mean 'rkmeans'"):
         small_settings(quantizer="rkmean")
+
+
+@pytest.mark.parametrize("cls", [QuantizerSettings, IndexSettings, EmbeddingSettings])
+def test_defaults_in_python_are_those_of_the_yaml(cls: type) -> None:
+    options = yaml.safe_load((properties_dir() / "model" / "LCRec.yaml").read_text(encoding="utf-8"))
+    for field in dataclasses.fields(cls):
+        assert field.name in options
+        if field.default is not dataclasses.MISSING:
+            assert options[field.name] == field.default, field.name
