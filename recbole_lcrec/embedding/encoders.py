@@ -193,7 +193,7 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     for part in parts:
         centred = part.astype(np.float64) - part.mean(axis=0, dtype=np.float64)
         total = float((centred**2).sum(axis=1).mean())
-        flat = total <= 1e-12 * max(1.0, float((part.astype(np.float64) ** 2).sum(axis=1).mean()))
+        flat = total <= 1e-12 * float((part.astype(np.float64) ** 2).sum(axis=1).mean())
         scaled.append(np.zeros_like(centred) if flat else centred / np.sqrt(total))
     return np.concatenate(scaled, axis=1).astype(np.float32)
 

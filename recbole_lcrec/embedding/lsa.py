@@ -129,11 +129,13 @@ def _fit_terms(texts: Sequence[str]) -> tuple[Any, Any] | None:
 def _right_singular_vectors(weights: Any, dimensions: int, seed: int) -> np.ndarray:
     """Return the leading right singular vectors of ``weights`` [n, n_terms], [min(dimensions, rank), n_terms]."""
     from sklearn.decomposition import TruncatedSVD
+    from threadpoolctl import threadpool_limits
 
     smaller = min(weights.shape)
     if dimensions < smaller:
         svd = TruncatedSVD(dimensions, n_iter=_POWER_ITERATIONS, random_state=seed)
-        return svd.fit(weights).components_
+        with threadpool_limits(limits=1):  # several threads would group the sums otherwise
+            return svd.fit(weights).components_
     # all of it: the eigenvectors of the smaller Gram matrix are exact and need no random start
     by_item = weights.shape[0] == smaller
     gram = weights @ weights.T if by_item else weights.T @ weights

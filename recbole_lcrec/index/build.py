@@ -33,7 +33,7 @@ from recbole_lcrec.quantizer import (
     load_quantizer,
 )
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
-from recbole_lcrec.quantizer.rqvae import native_bfloat16
+from recbole_lcrec.quantizer.rqvae import uses_bfloat16
 from recbole_lcrec.quantizer.settings import MAX_LEVELS
 
 logger = logging.getLogger(__name__)
@@ -200,29 +200,20 @@ def _key(
 ) -> str:
     """Return the key of all that an index depends on.
 
-    The sums of an RQ-VAE's matrix products depend on how many threads share them and on whether the processor has
-    bfloat16; the other quantizers always compute on one thread.
+    An RQ-VAE depends on the kind of device and on its precision. On one and two threads of a CPU it came out the
+    same, but libraries do not promise that sums are grouped alike for any number, so that is in the key too. The other
+    quantizers always compute on one thread.
     """
     versions = [metadata.version(package) for package in ("torch", "numpy", "scipy", "scikit-learn")]
     machine: list[Any] = []
     if settings.quantizer == "rqvae":
         import torch
 
-        kind = device.partition(":")[0]
-        machine = [kind, torch.get_num_threads() if kind == "cpu" else 0, native_bfloat16(torch.device(kind))]
+        place = torch.device(device)
+        machine = [place.type, torch.get_num_threads() if place.type == "cpu" else 0, uses_bfloat16(settings, place)]
     sequences = None if inputs.sequences is None else flat_sequences(inputs.sequences)
-    return fingerprint(
-        "index",
-        _ALGORITHM,
-        list(item_tokens),
-        inputs.embeddings,
-        sequences,
-        settings,
-        mapping,
-        seed,
-        machine,
-        versions,
-    )
+    made_of = [list(item_tokens), inputs.embeddings, sequences, settings, mapping, seed, machine, versions]
+    return fingerprint("index", _ALGORITHM, made_of)
 
 
 def _report(index: ItemIndex, mapping: Mapping, trained: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -35,17 +35,21 @@ class IndexedItems:
         index: The item index; one that was loaded may name more items, in another order.
         embeddings: float32 [n_items, d] in catalogue order; None for an index that was loaded or needs none.
         built: What building left in the cache; None for an index that was loaded.
+        embedding: Option ``embedding``; None where there are no embeddings.
     """
 
     text: ItemText
     index: ItemIndex
     embeddings: np.ndarray | None = None
     built: BuiltIndex | None = field(default=None, repr=False)
+    embedding: str | None = None
 
     @property
     def report(self) -> dict[str, Any]:
         """What is known of the index's quality; empty for an index that was loaded."""
-        return {**self.built.report, "folder": str(self.built.folder)} if self.built else {}
+        return (
+            {**self.built.report, "embedding": self.embedding, "folder": str(self.built.folder)} if self.built else {}
+        )
 
 
 def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved: Path | None = None) -> IndexedItems:
@@ -109,11 +113,12 @@ def _built(config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: 
         "show_progress": bool(config["show_progress"]),
         "sequences": sequences,
     }
-    embeddings = None
+    embeddings, source = None, None
     if QUANTIZERS[quantizer.quantizer].needs_embeddings:
         with timer("embedding"):
             chosen = settings_from(EmbeddingSettings, config)
+            source = chosen.embedding
             embeddings = embed_items(text.items, text.documents(), chosen, **shared)
     with timer("index"):
         built = build_index(text.items, embeddings, quantizer, mapping=settings.index_mapping, **shared)
-    return IndexedItems(text, built.index, embeddings, built)
+    return IndexedItems(text, built.index, embeddings, built, source)

@@ -24,6 +24,7 @@ import numpy as np
 
 from recbole_lcrec.embedding.collaborative import flat_sequences
 from recbole_lcrec.quantizer.base import Inputs
+from recbole_lcrec.quantizer.kmeans import one_thread
 from recbole_lcrec.quantizer.random_paths import FixedPaths
 from recbole_lcrec.quantizer.settings import QuantizerSettings
 
@@ -41,11 +42,9 @@ class CollaborativeIndexing(FixedPaths):
         cls, inputs: Inputs, settings: QuantizerSettings, *, seed: int, device: str, show_progress: bool
     ) -> tuple[CollaborativeIndexing, dict[str, Any]]:
         """Cluster the items of the training sequences, on one thread."""
-        from threadpoolctl import threadpool_limits
-
         assert inputs.sequences is not None
         users = membership(inputs.sequences, inputs.n_items)
-        with threadpool_limits(limits=1):
+        with one_thread():
             codes = _Tree(users, settings, seed).codes
         alone = _alone(users)
         return cls(settings, codes), {"items_without_neighbours": int(alone.sum())}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +15,22 @@ SAMPLE_PER_CODE = 64  # points per code that k-means sees of a large catalogue
 ITEMS_PER_CODE = 4  # items per code on every level but the last, at least; binds below 4 x K items
 _CHUNK = 8192  # points whose distances are computed at once; bounds memory
 _ITERATIONS = 20  # what later ones gain is less than 1% of the error, and the training of an RQ-VAE moves on anyway
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> Any:
+    import sklearn.cluster  # noqa: F401  so that its pools are among those that are found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Return a context in which numpy and scikit-learn use one thread.
+
+    The sums of several threads are added in the order in which they finish, or in another grouping.
+    """
+    return _thread_pools().limit(limits=1)
 
 
 def code_limit(level_sizes: tuple[int, ...], level: int, n_items: int) -> int:
@@ -60,9 +79,8 @@ def kmeans_centres(points: np.ndarray, n_codes: int, rng: np.random.Generator) -
         noise = rng.normal(scale=spread / np.sqrt(points.shape[1]), size=around.shape)
         return np.concatenate([distinct, around + noise]).astype(np.float32)
     from sklearn.cluster import kmeans_plusplus
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1):
+    with one_thread():
         start, _ = kmeans_plusplus(points, n_codes, random_state=_seed(rng))
     return refined_centres(points, start, rng, _ITERATIONS)
 
@@ -70,22 +88,18 @@ def kmeans_centres(points: np.ndarray, n_codes: int, rng: np.random.Generator) -
 def refined_centres(points: np.ndarray, start: np.ndarray, rng: np.random.Generator, iterations: int) -> np.ndarray:
     """Return centres [K, d] after a few of Lloyd's iterations from ``start`` [K, d]; no more centres than points."""
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
 
     kmeans = KMeans(len(start), init=start, n_init=1, max_iter=iterations, random_state=_seed(rng))
-    # one thread: the sums of several are added in the order in which they finish
-    with threadpool_limits(limits=1), warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nearly equal points give fewer clusters, which is no harm here
         return kmeans.fit(points).cluster_centers_.astype(np.float32)
 
 
 def nearest_codes(points: np.ndarray, codebook: np.ndarray) -> np.ndarray:
     """Return the nearest code of each of points [n, d], int64 [n]; of equally near ones the first of the [K, d]."""
-    from threadpoolctl import threadpool_limits
-
     chosen = np.empty(len(points), dtype=np.int64)
     norms = (codebook**2).sum(axis=1)
-    with threadpool_limits(limits=1):
+    with one_thread():
         for start in range(0, len(points), _CHUNK):
             chunk = points[start : start + _CHUNK]
             chosen[start : start + _CHUNK] = (norms - 2 * chunk @ codebook.T).argmin(axis=1)
@@ -115,13 +129,11 @@ class Projection:
     @classmethod
     def fit(cls, embeddings: np.ndarray, dimensions: int) -> Projection:
         """Fit to embeddings [n, d]; k is the least of ``dimensions`` and d."""
-        from threadpoolctl import threadpool_limits
-
         mean = embeddings.mean(axis=0, dtype=np.float64)
         centred = embeddings - mean
         spread = float(np.sqrt((centred**2).mean()))
-        scale = spread if spread > 1e-8 else 1.0
-        with threadpool_limits(limits=1):
+        scale = spread if spread > 1e-6 * float(np.sqrt((embeddings.astype(np.float64) ** 2).mean())) else 1.0
+        with one_thread():
             variances, components = np.linalg.eigh(centred.T @ centred / (len(centred) * scale**2))
         variances, components = variances[::-1][:dimensions], components[:, ::-1][:, :dimensions]
         # the sign of an eigenvector is anybody's: let its largest entry be positive
@@ -135,9 +147,7 @@ class Projection:
 
     def apply(self, embeddings: np.ndarray) -> np.ndarray:
         """Return embeddings [n, d] as points, float32 [n, k]."""
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(limits=1):
+        with one_thread():
             return ((embeddings - self.mean) / self.scale).astype(np.float32) @ self.components
 
     def invert(self, points: np.ndarray) -> np.ndarray:

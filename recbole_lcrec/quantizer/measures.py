@@ -46,7 +46,7 @@ def quality(quantizer: Quantizer, embeddings: np.ndarray | None) -> dict[str, An
     spread = float(((exact - exact.mean(axis=0)) ** 2).mean())
     error = float(((rebuilt - exact) ** 2).mean())
     # nothing to describe where all embeddings are equal; their rounding is no spread
-    flat = spread <= 1e-12 * max(1.0, float((exact**2).mean()))
+    flat = spread <= 1e-12 * float((exact**2).mean())
     unit = 1.0 if flat else spread
     return report | {
         "reconstruction_error": error / unit,

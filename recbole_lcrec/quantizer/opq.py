@@ -22,6 +22,7 @@ from recbole_lcrec.quantizer.kmeans import (
     code_limit,
     kmeans_centres,
     nearest_codes,
+    one_thread,
     refined_centres,
 )
 from recbole_lcrec.quantizer.settings import QuantizerSettings
@@ -50,8 +51,6 @@ class OPQ(Quantizer):
         cls, inputs: Inputs, settings: QuantizerSettings, *, seed: int, device: str, show_progress: bool
     ) -> tuple[OPQ, dict[str, Any]]:
         """Fit rotation and codebooks on one thread, to a sample of a large catalogue."""
-        from threadpoolctl import threadpool_limits
-
         assert inputs.embeddings is not None
         rng = np.random.default_rng(seed)
         projection = Projection.fit(inputs.embeddings, settings.latent_dim)
@@ -60,7 +59,7 @@ class OPQ(Quantizer):
         if len(points) > SAMPLE_PER_CODE * max(sizes):
             points = points[np.sort(rng.choice(len(points), SAMPLE_PER_CODE * max(sizes), replace=False))]
         used = [code_limit(sizes, level, inputs.n_items) for level in range(len(sizes))]
-        with threadpool_limits(limits=1):
+        with one_thread():
             rotation, widths = _balanced(projection.variances, points.shape[1], len(sizes))
             cuts = np.cumsum(widths)[:-1]
             books = [
@@ -97,12 +96,10 @@ class OPQ(Quantizer):
 
     def _parts(self, embeddings: np.ndarray | None) -> list[np.ndarray]:
         """Return each level's part of the rotated embeddings, float32 [n, d_l]."""
-        from threadpoolctl import threadpool_limits
-
         assert embeddings is not None
         points = _padded(self.projection.apply(embeddings), len(self.codebooks))
         cuts = np.cumsum([book.shape[1] for book in self.codebooks])[:-1]
-        with threadpool_limits(limits=1):
+        with one_thread():
             rotated = points @ self.rotation
         return [np.ascontiguousarray(part) for part in np.split(rotated, cuts, axis=1)]
 

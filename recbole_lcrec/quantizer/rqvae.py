@@ -137,9 +137,7 @@ class RQVAE(nn.Module, Quantizer):
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return the context of training's matrix products; quantization and inference are always in float32."""
-        wanted = self.settings.rqvae_precision
-        wide = max(self.settings.rqvae_layers, default=0) >= _WIDE
-        if wanted == "bfloat16" or (wanted == "auto" and wide and native_bfloat16(device)):
+        if uses_bfloat16(self.settings, device):
             return torch.autocast(device.type, dtype=torch.bfloat16)
         return nullcontext()
 
@@ -186,6 +184,13 @@ class RQVAE(nn.Module, Quantizer):
         model = cls(facts["input_dim"], settings)
         model.load_state_dict({name: torch.from_numpy(array) for name, array in load_arrays(folder).items()})
         return model.eval().requires_grad_(False)
+
+
+def uses_bfloat16(settings: QuantizerSettings, device: torch.device) -> bool:
+    """Whether training multiplies in bfloat16 on a device (option ``rqvae_precision``)."""
+    if settings.rqvae_precision == "auto":
+        return max(settings.rqvae_layers, default=0) >= _WIDE and native_bfloat16(device)
+    return settings.rqvae_precision == "bfloat16"
 
 
 def native_bfloat16(device: torch.device) -> bool:

@@ -10,10 +10,10 @@ import pytest
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.index import BuiltIndex, IndexSettings, build, build_index, load_index, map_items
-from recbole_lcrec.quantizer import RQVAE, QuantizerSettings
+from recbole_lcrec.quantizer import QUANTIZERS, RQVAE, Inputs, QuantizerSettings, load_quantizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "quantizer"))
-from quantizer_helpers import clustered, small_settings  # noqa: E402
+from quantizer_helpers import clustered, communities, small_settings  # noqa: E402
 
 DATASETS = Path(__file__).resolve().parents[3] / "shared" / "datasets"
 
@@ -63,19 +63,41 @@ def test_another_cache_gives_the_same_index(built: BuiltIndex, tmp_path: Path) -
     assert run(clustered(), tmp_path).index == built.index
 
 
-@pytest.mark.parametrize("change", ["embeddings", "items", "settings", "seed"])
+def key(items: list[str], inputs: Inputs, settings: QuantizerSettings, seed: int = 1, mapping: str = "optimal") -> str:
+    return build._key(items, inputs, settings, seed, "cpu", mapping)
+
+
+@pytest.mark.parametrize("change", ["embeddings", "items", "settings", "quantizer", "seed", "mapping"])
 def test_the_key_is_made_of_everything(built: BuiltIndex, change: str) -> None:
-    embeddings, items, settings, seed = clustered(), tokens(300), small_settings(), 1
+    embeddings, items, settings, seed, mapping = clustered(), tokens(300), small_settings(), 1, "optimal"
+    assert key(items, Inputs(300, embeddings), settings) == built.folder.name
     if change == "embeddings":
         embeddings[0, 0] += 1e-6
     elif change == "items":
         items[0] = "other"
     elif change == "settings":
         settings = small_settings(rqvae_epochs=21)
+    elif change == "quantizer":
+        settings = small_settings(quantizer="rkmeans")
+    elif change == "mapping":
+        mapping = "digit"
     else:
         seed = 2
-    assert build._key(tokens(300), clustered(), small_settings(), 1, "cpu") == built.folder.name
-    assert build._key(items, embeddings, settings, seed, "cpu") != built.folder.name
+    assert key(items, Inputs(300, embeddings), settings, seed, mapping) != built.folder.name
+
+
+def test_the_key_holds_the_sequences_and_threads_where_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    cid, rkmeans, rqvae = (small_settings(quantizer=kind) for kind in ("cid", "rkmeans", "rqvae"))
+    sequences = [np.array([0, 1, 2]), np.array([3])]
+    keys = {key(tokens(300), Inputs(300, None, other), cid) for other in (sequences, sequences[::-1], sequences[:1])}
+    assert len(keys) == 3
+    inputs = Inputs(300, clustered())
+    before = key(tokens(300), inputs, rkmeans), key(tokens(300), inputs, rqvae)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert key(tokens(300), inputs, rkmeans) == before[0]
+    assert key(tokens(300), inputs, rqvae) != before[1]
 
 
 @pytest.mark.parametrize("file", ["index.json", "report.json", "quantizer.safetensors", "quantizer.json"])
@@ -138,10 +160,86 @@ def test_nan_and_too_many_items_leave_nothing_behind(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*"))
 
 
+@pytest.mark.parametrize("kind", sorted(QUANTIZERS))
+@pytest.mark.parametrize("case", ["clusters", "equal", "one", "full"])
+def test_every_quantizer_gives_a_valid_index(kind: str, case: str, tmp_path: Path) -> None:
+    embeddings, sizes = {
+        "clusters": (clustered(), [16, 16, 16]),
+        "equal": (np.repeat(clustered(1), 40, axis=0), [4, 4, 4]),
+        "one": (clustered(1), [16, 16, 16]),
+        "full": (clustered(64), [4, 4, 4]),
+    }[case]
+    n = len(embeddings)
+    settings = small_settings(quantizer=kind, codebook_size=sizes, rqvae_epochs=5)
+    result = build_index(tokens(n), embeddings, settings, cache_dir=tmp_path, seed=1, sequences=communities(n))
+    assert len(np.unique(result.index.codes, axis=0)) == n and result.index.level_sizes == tuple(sizes)
+    assert result.report["quantizer"] == kind and result.report["mapping"] == "optimal"
+    if not QUANTIZERS[kind].has_geometry:
+        assert result.report["moved"] == 0 == result.report["collision_rate_before"]
+    loaded, _ = map_items(tokens(n), embeddings, load_quantizer(result.folder))
+    assert loaded == result.index
+    again = build_index(tokens(n), embeddings, settings, cache_dir=tmp_path, seed=1, sequences=communities(n))
+    assert again.index == result.index and again.report == result.report
+    json.dumps(result.report, allow_nan=False)
+
+
+@pytest.mark.parametrize("kind", ["cid", "random"])
+def test_what_a_quantizer_does_not_look_at_changes_nothing(kind: str, tmp_path: Path) -> None:
+    settings = small_settings(quantizer=kind)
+    first = build_index(tokens(300), None, settings, cache_dir=tmp_path, seed=1, sequences=communities())
+    second = build_index(tokens(300), clustered(), settings, cache_dir=tmp_path, seed=1, sequences=communities())
+    assert first.folder == second.folder and first.index == second.index
+
+
+def test_missing_inputs_are_said_and_leave_nothing_behind(tmp_path: Path) -> None:
+    for kind, message in (("rqvae", "needs embeddings"), ("cid", "training interactions")):
+        with pytest.raises(UserError, match=message):
+            build_index(tokens(9), None, small_settings(quantizer=kind), cache_dir=tmp_path, seed=1)
+    with pytest.raises(UserError, match="20 items need a path"):
+        settings = small_settings(quantizer="random", codebook_size=2)
+        build_index(tokens(20), None, settings, cache_dir=tmp_path, seed=1)
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_digit_keeps_nearest_codes_and_numbers_what_collides(tmp_path: Path) -> None:
+    embeddings = clustered()
+    embeddings[10:15] = embeddings[0]
+    settings = small_settings(quantizer="rkmeans")
+    built = build_index(tokens(300), embeddings, settings, cache_dir=tmp_path, seed=1, mapping="digit")
+    codes, nearest = built.index.codes, load_quantizer(built.folder).codes_of(embeddings)
+    assert built.index.level_sizes == (16, 16, 16, 16)
+    np.testing.assert_array_equal(codes[:, :3], nearest)
+    seen: dict[tuple[int, ...], int] = {}
+    for row in range(300):
+        path = tuple(nearest[row].tolist())
+        assert codes[row, 3] == seen.get(path, 0)
+        seen[path] = seen.get(path, 0) + 1
+    assert (codes[:, 3] > 0).mean() == pytest.approx(built.report["collision_rate_before"])
+    assert built.report["moved"] == 0 and built.report["mapping"] == "digit"
+    again = build_index(tokens(300), embeddings, settings, cache_dir=tmp_path, seed=1, mapping="digit")
+    assert again.index == built.index and again.folder == built.folder
+
+
+def test_digit_refuses_what_it_cannot_number(tmp_path: Path) -> None:
+    equal = np.repeat(clustered(1), 20, axis=0)
+    settings = small_settings(quantizer="rkmeans")
+    with pytest.raises(UserError, match="20 items share a path.*only 16"):
+        build_index(tokens(20), equal, settings, cache_dir=tmp_path, seed=1, mapping="digit")
+    with pytest.raises(UserError, match="num_levels.*at most 7, found 8"):
+        eight = small_settings(num_levels=8)
+        build_index(tokens(20), equal, eight, cache_dir=tmp_path, seed=1, mapping="digit")
+    with pytest.raises(UserError, match="quantizer=random are distinct already"):
+        fixed = small_settings(quantizer="random")
+        build_index(tokens(20), equal, fixed, cache_dir=tmp_path, seed=1, mapping="digit")
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_index_settings() -> None:
     assert IndexSettings(index_file=None, index_collisions="error").index_file is None
     with pytest.raises(UserError, match="index_collisions: expected error or resolve"):
         IndexSettings(index_file=None, index_collisions="ignore")
+    with pytest.raises(UserError, match="index_mapping: expected optimal or digit"):
+        IndexSettings(index_file=None, index_collisions="error", index_mapping="both")
 
 
 def test_scientific_in_a_few_epochs(tmp_path: Path) -> None:

@@ -19,6 +19,14 @@ def small_settings(**changes: Any) -> QuantizerSettings:
     return QuantizerSettings(**{**values, **changes})
 
 
+def communities(n_items: int = 300, n_groups: int = 10, per_item: int = 4, seed: int = 0) -> list[np.ndarray]:
+    """Return sequences of 6 item rows; a sequence stays within a group, and item i belongs to group i % n_groups."""
+    rng = np.random.default_rng(seed)
+    members = [np.arange(group, n_items, n_groups) for group in range(min(n_groups, n_items))]
+    count = max(1, n_items * per_item // 6)
+    return [rng.choice(members[i % len(members)], size=6) for i in range(count)]
+
+
 def clustered(n_items: int = 300, dimensions: int = 12, seed: int = 0) -> np.ndarray:
     """Return embeddings in ten loose clusters, float32 [n_items, dimensions]."""
     rng = np.random.default_rng(seed)

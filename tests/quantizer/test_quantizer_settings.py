@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
+import yaml
 from quantizer_helpers import small_settings
 
+from recbole_lcrec.config import properties_dir
+from recbole_lcrec.embedding import EmbeddingSettings
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.index import IndexSettings
+from recbole_lcrec.quantizer import QuantizerSettings
 
 
 @pytest.mark.parametrize(
@@ -26,6 +32,10 @@ from recbole_lcrec.errors import UserError
         ("rqvae_epochs", 0),
         ("sinkhorn_epsilon", 1e-5),
         ("sinkhorn_iterations", 0),
+        ("quantizer", "pq"),
+        ("rqvae_codebook", "cosine"),
+        ("rqvae_precision", "float16"),
+        ("cid_clusters", 1),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(option: str, value: Any) -> None:
@@ -36,3 +46,17 @@ def test_a_value_out_of_range_is_refused_by_name(option: str, value: Any) -> Non
 def test_level_sizes() -> None:
     assert small_settings().level_sizes == (16, 16, 16)
     assert small_settings(codebook_size=[4, 8, 16]).level_sizes == (4, 8, 16)
+
+
+def test_a_near_miss_is_named() -> None:
+    with pytest.raises(UserError, match="quantizer: expected rqvae or .*Did you mean 'rkmeans'"):
+        small_settings(quantizer="rkmean")
+
+
+@pytest.mark.parametrize("cls", [QuantizerSettings, IndexSettings, EmbeddingSettings])
+def test_defaults_in_python_are_those_of_the_yaml(cls: type) -> None:
+    options = yaml.safe_load((properties_dir() / "model" / "LCRec.yaml").read_text(encoding="utf-8"))
+    for field in dataclasses.fields(cls):
+        assert field.name in options
+        if field.default is not dataclasses.MISSING:
+            assert options[field.name] == field.default, field.name

@@ -10,8 +10,10 @@ from quantizer_helpers import clustered, small_settings
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.quantizer import RQVAE, train_rqvae
 from recbole_lcrec.quantizer.codebooks import revive
+from recbole_lcrec.quantizer.ema import MovingCodebooks
 from recbole_lcrec.quantizer.kmeans import code_limit, kmeans_centres
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
+from recbole_lcrec.quantizer.rqvae import Quantized
 
 
 def train(embeddings: np.ndarray, seed: int = 1, **changes: object) -> tuple[RQVAE, dict]:
@@ -154,6 +156,45 @@ def test_a_small_catalogue_shares_codes_on_all_levels_but_the_last() -> None:
     assert [code_limit(model.level_sizes, level, 60) for level in range(3)] == [15, 15, 64]
     assert max(report["used_codes"][:2]) <= 15 and report["used_codes"][2] > 15
     assert min(report["perplexity"][:2]) > 4
+
+
+def test_moving_averages_end_at_the_mean_of_what_a_code_gets() -> None:
+    books = [torch.tensor([[0.0, 0.0], [5.0, 5.0], [9.0, 9.0]])]
+    averages = MovingCodebooks(books)
+    residuals = torch.tensor([[[1.0, 0.0]], [[3.0, 2.0]], [[4.0, 4.0]]])
+    batch = Quantized(torch.tensor([[0], [0], [1]]), residuals, residuals[:, 0], torch.zeros(()))
+    averages.update(batch)
+    assert torch.allclose(books[0], torch.tensor([[2.0, 1.0], [4.0, 4.0], [9.0, 9.0]]))  # the last one got nothing
+    books[0][0] = 50.0
+    averages.forget([np.array([0])])
+    averages.update(batch)
+    assert torch.allclose(books[0][0], torch.tensor([2.0, 1.0]))  # of its old place nothing is left
+
+
+def test_codebooks_by_moving_averages_train_as_well() -> None:
+    model, report = train(clustered(), rqvae_codebook="ema")
+    assert report["relative_error"] < 0.3 and min(report["used_codes"]) >= 12
+    error, loss = model.requires_grad_(True)(torch.from_numpy(clustered()))
+    (error + loss).backward()
+    assert all(book.grad is None for book in model.codebooks)  # they move by averages, not by gradients
+
+
+def test_bfloat16_trains_as_well_and_is_not_used_afterwards() -> None:
+    model, report = train(clustered(), rqvae_precision="bfloat16")
+    assert report["relative_error"] < 0.3
+    assert model.latents_of(clustered()).dtype == torch.float32
+    assert all(value.dtype == torch.float32 for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("layers", "native", "expected"), [([1024], True, True), ([1024], False, False), ([512], True, False)]
+)
+def test_auto_precision(layers: list[int], native: bool, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recbole_lcrec.quantizer import rqvae
+
+    monkeypatch.setattr(rqvae, "native_bfloat16", lambda device: native)
+    model = RQVAE(4, small_settings(rqvae_layers=layers))
+    assert isinstance(model._precision(torch.device("cpu")), torch.autocast) == expected
 
 
 def test_measures() -> None:

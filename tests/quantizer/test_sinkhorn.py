@@ -61,3 +61,24 @@ def test_spreads_a_crowd_that_prefers_one_code() -> None:
     codes[0] = 0
     plan = sinkhorn_log(torch.cdist(points, codes) ** 2, 0.003, 200)
     assert plan.argmax(1).bincount(minlength=4).min() >= 15
+
+
+@pytest.mark.parametrize("epsilon", [1e-4, 3e-4, 0.003, 1.0, 1e4])
+@pytest.mark.parametrize("iterations", [1, 9, 50])
+@pytest.mark.parametrize("shape", [(64, 32), (1, 8), (8, 1), (3, 256)])
+@pytest.mark.parametrize("kind", ["huge", "tiny", "smallest", "one outlier", "far rows", "far codes", "near equal"])
+def test_finite_for_costs_of_any_size(epsilon: float, iterations: int, shape: tuple[int, int], kind: str) -> None:
+    cost = torch.rand(shape, generator=torch.Generator().manual_seed(4))
+    if kind == "one outlier":
+        cost[0, 0] = 1e30
+    elif kind == "far rows":
+        cost[0] += 1e6
+    elif kind == "far codes":
+        cost[:, 0] = 3e38
+    elif kind == "near equal":
+        cost = 1 + cost * 1e-7
+    else:
+        cost = cost * {"huge": 3e38, "tiny": 1e-30, "smallest": 1e-44}[kind]
+    log_q = sinkhorn_log(cost, epsilon, iterations)
+    assert torch.isfinite(log_q).all()
+    assert torch.allclose(log_q.exp().sum(1), torch.ones(shape[0]), atol=1e-4)
