@@ -109,12 +109,11 @@ def build_index(
     level_sizes = index_level_sizes(quantizer_settings, mapping)
     check_capacity(len(item_tokens), level_sizes)
     kind = QUANTIZERS[quantizer_settings.quantizer]
+    # what a quantizer does not look at is no part of the key
+    embeddings = embeddings if kind.needs_embeddings else None
     inputs = Inputs(
         len(item_tokens),
-        # what a quantizer does not look at is no part of the key
-        np.ascontiguousarray(embeddings, dtype=np.float32)
-        if kind.needs_embeddings and embeddings is not None
-        else None,
+        None if embeddings is None else np.ascontiguousarray(embeddings, dtype=np.float32),
         sequences if kind.needs_sequences else None,
     )
     folder = Path(cache_dir) / "index" / _key(item_tokens, inputs, quantizer_settings, seed, device, mapping)

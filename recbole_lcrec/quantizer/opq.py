@@ -27,7 +27,7 @@ from recbole_lcrec.quantizer.kmeans import (
 )
 from recbole_lcrec.quantizer.settings import QuantizerSettings
 
-ROUNDS = 10  # of rotation and k-means; the error changes by less than 1% after them
+ROUNDS = 30  # of rotation and k-means; with 10 the error was up to 10% larger on some thousand items
 _LLOYD = 3  # k-means iterations per round, which start where the last ones ended
 
 
