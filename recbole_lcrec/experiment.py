@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from recbole.data.interaction import Interaction
@@ -38,7 +39,10 @@ from recbole_lcrec.stages import StageTimer
 logger = logging.getLogger(__name__)
 
 CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
-OF_A_RUN = (CONFIG, RESULT, EVALUATION, "evaluation.log", "checkpoint", "index.json", "tokenizer", "lm", "tensorboard")
+OF_A_RUN = (
+    *(CONFIG, RESULT, EVALUATION, "evaluation.log", "checkpoint", "tensorboard"),
+    *("index.json", "quantizer", "tokenizer", "lm", "report.json", "report.html"),
+)
 """What a run writes beside its log."""
 
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "scikit-learn")
@@ -119,6 +123,29 @@ class Experiment:
                 items += tokens
                 scores += values
         return items, scores
+
+    def add_items(
+        self,
+        titles: Mapping[str, str],
+        descriptions: Mapping[str, str] | None = None,
+        embeddings: np.ndarray | None = None,
+    ) -> None:
+        """Give new items paths of their own, so that ``recommend`` can name them; nothing is trained.
+
+        Args:
+            titles: New item tokens and their titles, which may be empty.
+            descriptions: Their descriptions, where they have any.
+            embeddings: float32 [len(titles), d], made as those of the index, in place of texts.
+
+        Raises:
+            UserError: For a model without an item index, or items that cannot be placed in it.
+        """
+        if not registry.is_generative(self.config["model"]):
+            raise UserError(f"add_items: {self.config['model']} has no item index. Use a generative model.")
+        catalogue = self.model.catalogue
+        device = str(self.config["device"])
+        indexed = catalogue.indexed.add(titles, descriptions, embeddings, device=device)
+        self.model.use_catalogue(catalogue.extended(indexed))
 
     def _recommend_batch(self, histories: list[list[str]], k: int) -> tuple[list[list[str]], list[list[float]]]:
         if hasattr(self.model, "recommend_rows"):

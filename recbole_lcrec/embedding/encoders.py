@@ -16,7 +16,7 @@ import numpy as np
 
 from recbole_lcrec.embedding import collaborative, huggingface, lsa, ready_file
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import atomic_path, fingerprint
+from recbole_lcrec.io import atomic_folder, atomic_path, fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class Task:
     seed: int
     device: str
     show_progress: bool
+    cache_dir: Path
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ ENCODERS: dict[str, Encoder] = {
     "lsa": Encoder(
         form="lsa (TF-IDF and truncated SVD, offline)",
         takes_source=False,
-        compute=lambda task: lsa.embed(task.texts, task.settings.lsa_dim, task.seed),
-        key=lambda task: lsa.cache_key(task.settings.lsa_dim, task.seed),
+        compute=lambda task: fitted_lsa(task.texts, task.settings, task.cache_dir, task.seed).embed(task.texts),
+        key=None,  # what is kept is the fitted encoder, which new items need too
     ),
     "hf": Encoder(
         form="hf:<name or local folder of a transformers model>",
@@ -169,7 +170,7 @@ def embed_items(
     assert len(item_tokens) == len(texts), "one text per item"
     parts = []
     if settings.uses_text:
-        parts.append(_of_text(Task(item_tokens, texts, settings, seed, device, show_progress), Path(cache_dir)))
+        parts.append(_of_text(Task(item_tokens, texts, settings, seed, device, show_progress, Path(cache_dir))))
     if settings.uses_sequences:
         if sequences is None:
             raise UserError(
@@ -198,12 +199,34 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(scaled, axis=1).astype(np.float32)
 
 
-def _of_text(task: Task, cache_dir: Path) -> np.ndarray:
+def _of_text(task: Task) -> np.ndarray:
     encoder = ENCODERS[task.settings.kind]
     if encoder.key is None:
         return encoder.compute(task)
     key = fingerprint(task.settings.kind, list(task.texts), encoder.key(task))
-    return _cached(cache_dir, key, len(task.texts), lambda: encoder.compute(task), task.settings.text_encoder)
+    return _cached(task.cache_dir, key, len(task.texts), lambda: encoder.compute(task), task.settings.text_encoder)
+
+
+def fitted_lsa(texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Path, seed: int) -> lsa.LSA:
+    """Return the LSA encoder of a catalogue's texts, fitted now or taken from the cache."""
+    key = fingerprint("lsa", list(texts), lsa.cache_key(settings.lsa_dim, seed))
+    folder = cache_dir / "embeddings" / key
+    if folder.is_dir():
+        try:
+            encoder = lsa.LSA.load(folder)
+        except Exception as error:  # whatever is wrong with a cache, the remedy is the same
+            logger.warning("%s cannot be read (%s); the embeddings are computed anew.", folder, type(error).__name__)
+        else:
+            logger.info("Embeddings: lsa of %d terms, from the cache (%s).", len(encoder.terms), folder)
+            return encoder
+    encoder = lsa.LSA.fit(texts, settings.lsa_dim, seed)
+    try:
+        with atomic_folder(folder) as temporary:
+            encoder.save(temporary)
+    except OSError:
+        lsa.LSA.load(folder)  # another process may have put the same folder there; if not, this says what is wrong
+    logger.info("Embeddings: %d x %d by lsa.", len(texts), len(encoder.components))
+    return encoder
 
 
 def _of_sequences(

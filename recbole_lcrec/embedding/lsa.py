@@ -97,11 +97,6 @@ class LSA:
         return cls(tuple(terms), arrays["idf"], arrays["components"], arrays["mean"])
 
 
-def embed(texts: Sequence[str], dimensions: int, seed: int) -> np.ndarray:
-    """Fit an encoder to texts and return their vectors, float32 [n_items, d]."""
-    return LSA.fit(texts, dimensions, seed).embed(texts)
-
-
 def _vectorizer(**options: Any) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -49,11 +49,14 @@ class IndexSettings:
 
     index_file: str | None
     index_collisions: str
+    index_missing: str = "error"
     index_mapping: str = "optimal"
 
     def __post_init__(self) -> None:
         if self.index_collisions not in ("error", "resolve"):
             raise UserError(f"index_collisions: expected error or resolve, found {self.index_collisions!r}.")
+        if self.index_missing not in ("error", "add"):
+            raise UserError(f"index_missing: expected error or add, found {self.index_missing!r}.")
         if self.index_mapping not in MAPPINGS:
             raise UserError(f"index_mapping: expected optimal or digit, found {self.index_mapping!r}.")
 

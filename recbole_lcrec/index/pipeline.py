@@ -6,8 +6,8 @@ The one place where these stages are joined; training, ``--stage=index``, search
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.text import ItemText, load_item_text
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items
+from recbole_lcrec.embedding.new_items import ItemEncoder
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.index.adding import IndexMaker
 from recbole_lcrec.index.build import BuiltIndex, IndexSettings, build_index, index_level_sizes
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
-from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings
+from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings, load_quantizer
 from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ class IndexedItems:
         embeddings: float32 [n_items, d] in catalogue order; None for an index that was loaded or needs none.
         built: What building left in the cache; None for an index that was loaded.
         embedding: Option ``embedding``; None where there are no embeddings.
+        maker: What new items are placed with; None for a file of an index alone.
     """
 
     text: ItemText
@@ -43,6 +47,7 @@ class IndexedItems:
     embeddings: np.ndarray | None = None
     built: BuiltIndex | None = field(default=None, repr=False)
     embedding: str | None = None
+    maker: IndexMaker | None = field(default=None, repr=False)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -50,6 +55,42 @@ class IndexedItems:
         return (
             {**self.built.report, "embedding": self.embedding, "folder": str(self.built.folder)} if self.built else {}
         )
+
+    def add(
+        self,
+        titles: Mapping[str, str],
+        descriptions: Mapping[str, str] | None = None,
+        embeddings: np.ndarray | None = None,
+        *,
+        device: str = "cpu",
+    ) -> IndexedItems:
+        """Return the catalogue with new items behind its own; no path that is there changes.
+
+        Args:
+            titles: New item tokens and their titles, which may be empty.
+            descriptions: Their descriptions, where they have any.
+            embeddings: float32 [len(titles), d], made as those of the index, in place of texts.
+            device: Where an ``hf:`` encoder runs.
+
+        Raises:
+            UserError: If there is no quantizer beside the index, or for what :meth:`IndexMaker.add` refuses.
+        """
+        if self.maker is None:
+            raise UserError(
+                "new items: there is no quantizer beside this index (a folder 'quantizer' where index.json is). Use "
+                "an index that this package built."
+            )
+        items = list(titles)
+        text = self.text.extended(items, list(titles.values()), [(descriptions or {}).get(i, "") for i in items])
+        documents = text.documents()[len(self.text.items) :]
+        index = self.maker.add(self.index, items, documents, embeddings, device=device)
+        return replace(self, text=text, index=index, embeddings=None)
+
+    def save(self, folder: Path) -> None:
+        """Write index.json, and the quantizer in a folder beside it, into an existing folder."""
+        self.index.save(folder / "index.json")
+        if self.maker is not None:
+            self.maker.save(folder)
 
 
 def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved: Path | None = None) -> IndexedItems:
@@ -90,11 +131,30 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
         index = load_index(
             Path(source),
             collisions="error" if saved else settings.index_collisions,
-            required_items=text.items,
+            required_items=text.items if settings.index_missing == "error" else (),
             codebook_size=sizes,
         )
-    logger.info("Item index: %d items, %d levels, from %s.", len(index.items), len(index.level_sizes), source)
-    return IndexedItems(text, index)
+        logger.info("Item index: %d items, %d levels, from %s.", len(index.items), len(index.level_sizes), source)
+        maker = IndexMaker.load(Path(source).parent)
+        return IndexedItems(text, _with_missing(text, index, maker, config), maker=maker)
+
+
+def _with_missing(text: ItemText, index: ItemIndex, maker: IndexMaker | None, config: Any) -> ItemIndex:
+    """Return the index with the catalogue's items that it lacks added (option ``index_missing: add``)."""
+    known = set(index.items)
+    missing = [item for item in text.items if item not in known]
+    if not missing:
+        return index
+    if maker is None:
+        raise UserError(
+            f"index_missing=add: the index lacks {len(missing)} of the catalogue's items (e.g. {missing[0]!r}), and "
+            "there is no quantizer beside it (a folder 'quantizer') to place them with. Use an index that this "
+            "package built, with its folder."
+        )
+    documents = text.documents()
+    index = maker.add(index, missing, [documents[text.rows[item]] for item in missing], device=str(config["device"]))
+    logger.info("Item index: %d new items added; no path that was there changed.", len(missing))
+    return index
 
 
 def _needs_text(config: Any, quantizer: QuantizerSettings) -> bool:
@@ -114,11 +174,17 @@ def _built(config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: 
         "sequences": sequences,
     }
     embeddings, source = None, None
+    chosen = settings_from(EmbeddingSettings, config)
     if QUANTIZERS[quantizer.quantizer].needs_embeddings:
         with timer("embedding"):
-            chosen = settings_from(EmbeddingSettings, config)
             source = chosen.embedding
             embeddings = embed_items(text.items, text.documents(), chosen, **shared)
     with timer("index"):
         built = build_index(text.items, embeddings, quantizer, mapping=settings.index_mapping, **shared)
-    return IndexedItems(text, built.index, embeddings, built, source)
+    encoder = None
+    if embeddings is not None:
+        encoder = ItemEncoder.of_catalogue(
+            text.documents(), embeddings, chosen, cache_dir=shared["cache_dir"], seed=shared["seed"]
+        )
+    maker = IndexMaker(load_quantizer(built.folder), encoder)
+    return IndexedItems(text, built.index, embeddings, built, source, maker)

@@ -47,6 +47,18 @@ class Catalogue:
     builder: PromptBuilder
     indexed: IndexedItems
 
+    def extended(self, indexed: IndexedItems) -> Catalogue:
+        """Return this catalogue with new items behind its own; the tokens of their paths exist already.
+
+        Args:
+            indexed: What ``self.indexed.add`` returned.
+        """
+        text, index = indexed.text, indexed.index
+        rows = np.array([index.row(item) for item in text.items])
+        paths = item_token_ids(self.tokenizer, index)[rows]
+        builder = PromptBuilder(self.tokenizer, paths, text, self.builder.settings)
+        return Catalogue(text, index, self.tokenizer, paths, self.row_of_id, builder, indexed)
+
 
 class GenerativeDataset(SequentialSplitDataset):
     """RecBole's sequential dataset that carries a ``catalogue`` once ``prepare`` has been called."""

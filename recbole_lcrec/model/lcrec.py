@@ -94,8 +94,8 @@ class LCRec(GenerativeRecommender):
             self.load_state_dict(state)
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: index, tokenizer and the LM's architecture."""
-        self.catalogue.index.save(folder / "index.json")
+        """Write what a saved run needs beside the weights: index and quantizer, tokenizer, the LM's architecture."""
+        self.catalogue.indexed.save(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
         base_model(self.lm).config.save_pretrained(folder / "lm")
 

@@ -86,6 +86,11 @@ class Quantizer(ABC):
         """Codes of each level."""
         return self.settings.level_sizes
 
+    @property
+    def input_dim(self) -> int | None:
+        """Width of the embeddings it was fitted to; None for quantizers that need none."""
+        return None
+
     @classmethod
     @abstractmethod
     def fit(

@@ -46,6 +46,11 @@ class OPQ(Quantizer):
     ) -> None:
         self.settings, self.projection, self.rotation, self.codebooks = settings, projection, rotation, codebooks
 
+    @property
+    def input_dim(self) -> int:
+        """Width of the embeddings it was fitted to."""
+        return len(self.projection.mean)
+
     @classmethod
     def fit(
         cls, inputs: Inputs, settings: QuantizerSettings, *, seed: int, device: str, show_progress: bool

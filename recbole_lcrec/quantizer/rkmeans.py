@@ -29,6 +29,11 @@ class ResidualKMeans(Quantizer):
     def __init__(self, settings: QuantizerSettings, projection: Projection, codebooks: list[np.ndarray]) -> None:
         self.settings, self.projection, self.codebooks = settings, projection, codebooks
 
+    @property
+    def input_dim(self) -> int:
+        """Width of the embeddings it was fitted to."""
+        return len(self.projection.mean)
+
     @classmethod
     def fit(
         cls, inputs: Inputs, settings: QuantizerSettings, *, seed: int, device: str, show_progress: bool

@@ -65,6 +65,11 @@ class RQVAE(nn.Module, Quantizer):
         self.register_buffer("mean", torch.zeros(input_dim))
         self.register_buffer("scale", torch.ones(()))
 
+    @property
+    def input_dim(self) -> int:
+        """Width of the embeddings."""
+        return len(self.mean)
+
     @torch.no_grad()
     def fit_scale(self, embeddings: Tensor) -> None:
         """Take centre and scale of the inputs from the catalogue's embeddings [n, d].

@@ -58,7 +58,7 @@ def test_degenerate_catalogues(texts: list[str], tmp_path: Path) -> None:
 def test_all_dimensions_keep_all_likenesses(n_items: int) -> None:
     texts = [" ".join(f"w{(i * k) % 7}" for k in range(1, 9)) for i in range(n_items)]
     _, terms = lsa._fit_terms(texts)
-    vectors = lsa.embed(texts, 1000, 0)
+    vectors = lsa.LSA.fit(texts, 1000, 0).embed(texts)
     assert vectors.shape[1] <= min(terms.shape)
     np.testing.assert_allclose(vectors @ vectors.T, (terms @ terms.T).toarray(), atol=3e-3)  # float16 components
 
@@ -92,19 +92,23 @@ def test_the_cache_is_used_and_keyed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     embed(TEXTS, tmp_path, lsa_dim=3)
     embed(TEXTS[::-1], tmp_path)
     assert len(list((tmp_path / "embeddings").iterdir())) == 3
-    monkeypatch.setattr(lsa, "embed", None)
+    monkeypatch.setattr(lsa.LSA, "fit", None)
     np.testing.assert_array_equal(embed(TEXTS, tmp_path), first)
     np.testing.assert_array_equal(embed(TEXTS, tmp_path, hf_batch_size=9), first)  # an option that does not matter
 
 
 @pytest.mark.parametrize("damage", [b"", b"junk", "cut"])
-def test_a_broken_cache_is_rebuilt(tmp_path: Path, damage: bytes | str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["lsa.json", "lsa.safetensors"])
+def test_a_broken_cache_is_rebuilt(
+    tmp_path: Path, name: str, damage: bytes | str, caplog: pytest.LogCaptureFixture
+) -> None:
     first = embed(TEXTS, tmp_path)
-    (file,) = (tmp_path / "embeddings").iterdir()
+    (folder,) = (tmp_path / "embeddings").iterdir()
+    file = folder / name
     file.write_bytes(damage if isinstance(damage, bytes) else file.read_bytes()[:-50])
     np.testing.assert_array_equal(embed(TEXTS, tmp_path), first)
     assert "computed anew" in caplog.text
-    np.testing.assert_array_equal(np.load(file), first)
+    np.testing.assert_array_equal(lsa.LSA.load(folder).embed(TEXTS), first)
 
 
 @pytest.mark.parametrize("name", ["bert", "LSA", "hf:", "file:", "lsa:x", "", "hf", "http://x"])
