@@ -337,17 +337,20 @@ def _run_index(config: LCRecConfig, output_dir: Path) -> dict[str, Any]:
         keep()
         write_text(output_dir / CONFIG, yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True))
         with timer("report"):
-            quality = indexed.save(output_dir)
+            indexed.save(output_dir)
+            quality = indexed.write_report(output_dir)
+        for warning in quality["warnings"]:
+            logger.warning("Item index: %s", warning)
         result = {
             "model": config["model"],
             "dataset": config["dataset"],
             "seed": config["seed"],
-            "index": quality,
+            "index": indexed.report,
             "seconds": timer.seconds,
             "versions": _versions(),
         }
         write_json(output_dir / RESULT, result)
-        logger.info("The index, its tokenizer and its report are in %s", output_dir)
+        logger.info("Index, quantizer and report (report.html) are in %s", output_dir)
         logger.info("Use it with --index_file=%s", output_dir / "index.json")
     return {**result, "output_dir": str(output_dir)}
 

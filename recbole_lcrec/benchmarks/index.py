@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.index.mapping import Mapping, unique_paths
+from recbole_lcrec.index.mapping import last_code_ranks, unique_paths
 from recbole_lcrec.progress import progress
-from recbole_lcrec.quantizer.costs import Costs, residual_costs
+from recbole_lcrec.quantizer.costs import residual_costs
 
 SIZES = {"XS": 10_000, "S": 100_000, "M": 1_000_000}
 LEVELS, CODES, DIMENSIONS = 4, 256, 32
@@ -53,7 +53,7 @@ def _measure(kind: str, n_items: int) -> dict[str, Any]:
         "nearest codes s": seconds_codes,
         "mapping s": seconds,
         "items/s": n_items / (seconds + seconds_codes),
-        "mean rank": mean_rank(mapping, costs),
+        "mean rank": float(last_code_ranks(mapping.codes, costs).mean()),
         "peak GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
 
@@ -98,13 +98,3 @@ def nearest_codes(latents: np.ndarray, books: list[np.ndarray]) -> np.ndarray:
             codes[start : start + _CHUNK, level] = chosen
             residual -= book[chosen]
     return codes
-
-
-def mean_rank(mapping: Mapping, costs: Costs) -> float:
-    """Return how many last codes are nearer to an item than its own, on average (0: all have the nearest)."""
-    nearer = 0
-    for start in range(0, len(mapping.codes), _CHUNK // 8):
-        paths = mapping.codes[start : start + _CHUNK // 8]
-        prices = costs(np.arange(start, start + len(paths)), paths[:, :-1])
-        nearer += int((prices < np.take_along_axis(prices, paths[:, -1:], axis=1)).sum())
-    return nearer / len(mapping.codes)

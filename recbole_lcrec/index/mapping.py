@@ -101,6 +101,21 @@ class _Task:
         return rows[rows < self.n], np.flatnonzero(free)
 
 
+def last_code_ranks(paths: np.ndarray, costs: Costs) -> np.ndarray:
+    """Return how many last codes are nearer to each item than its own, int64 [n]; 0: it has the nearest.
+
+    Args:
+        paths: int64 [n, L].
+        costs: Those that the paths were made with.
+    """
+    ranks = np.empty(len(paths), dtype=np.int64)
+    for start in range(0, len(paths), _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(paths)))
+        prices = costs(rows, paths[rows, :-1])
+        ranks[rows] = (prices < np.take_along_axis(prices, paths[rows, -1:], axis=1)).sum(axis=1)
+    return ranks
+
+
 def _group_ids(keys: np.ndarray) -> np.ndarray:
     """Return a number per row of ``keys`` [n, l], equal for equal rows and ascending with them."""
     order = np.lexsort(keys.T[::-1])

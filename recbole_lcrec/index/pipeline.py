@@ -23,6 +23,7 @@ from recbole_lcrec.index.adding import IndexMaker
 from recbole_lcrec.index.build import BuiltIndex, IndexSettings, build_index, index_level_sizes
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
+from recbole_lcrec.index.mapping import last_code_ranks
 from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings, load_quantizer
 from recbole_lcrec.stages import StageTimer
 
@@ -85,6 +86,24 @@ class IndexedItems:
         documents = text.documents()[len(self.text.items) :]
         index = self.maker.add(self.index, items, documents, embeddings, device=device)
         return replace(self, text=text, index=index, embeddings=None)
+
+    def write_report(self, folder: Path) -> dict[str, Any]:
+        """Write report.json and report.html into an existing folder; return the figures."""
+        from recbole_lcrec.index.report import index_quality, write_report
+
+        rows = [self.text.rows.get(item) for item in self.index.items]
+        titles = ["" if row is None else self.text.titles[row] for row in rows]
+        nearest, ranks = None, None
+        if self.built and self.maker and self.maker.quantizer.has_geometry:
+            nearest = self.maker.quantizer.codes_of(self.embeddings)
+            if nearest.shape == self.index.codes.shape:
+                ranks = last_code_ranks(self.index.codes, self.maker.quantizer.costs_of(self.embeddings))
+        quality = index_quality(
+            self.index, titles=titles, embeddings=self.embeddings, nearest_codes=nearest, ranks=ranks,
+            build_report=self.report,
+        )  # fmt: skip
+        write_report(folder, quality, self.index, titles)
+        return quality
 
     def save(self, folder: Path) -> None:
         """Write index.json, and the quantizer in a folder beside it, into an existing folder."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from quantizer.quantizer_helpers import small_settings
 
-from recbole_lcrec.index.mapping import unique_paths
+from recbole_lcrec.index.mapping import last_code_ranks, unique_paths
 from recbole_lcrec.quantizer import train_rqvae
 from recbole_lcrec.quantizer.costs import residual_costs
 
@@ -47,12 +47,6 @@ def published(codes: np.ndarray, distances: np.ndarray) -> np.ndarray:
     return codes
 
 
-def mean_rank(codes: np.ndarray, distances: np.ndarray) -> float:
-    """Return how many codes of the last level are nearer than the one assigned, on average."""
-    own = np.take_along_axis(distances, codes[:, -1:], axis=1)
-    return float((distances < own).sum(axis=1).mean())
-
-
 def compare(latents: np.ndarray, books: list[np.ndarray]) -> dict[str, tuple[int, float]]:
     """Return (remaining collisions, mean rank) of both procedures."""
     costs, everything = residual_costs(latents, books), np.arange(len(latents))
@@ -65,8 +59,8 @@ def compare(latents: np.ndarray, books: list[np.ndarray]) -> dict[str, tuple[int
     result = {}
     for name, paths in (("published", theirs), ("ours", ours)):
         left = len(paths) - len(np.unique(paths, axis=0))
-        result[name] = (left, mean_rank(paths, costs(everything, paths[:, :-1])))
-    print(len(codes) - len(np.unique(codes, axis=0)), result)
+        result[name] = (left, float(last_code_ranks(paths, costs).mean()))
+    print(f"{len(codes) - len(np.unique(codes, axis=0))} collisions, then (left, mean rank): {result}")
     return result
 
 
