@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from recbole_lcrec.errors import UserError
 from recbole_lcrec.index import IndexSettings, ItemIndex, build_index, check_capacity, load_index
 from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
 from recbole_lcrec.instruction.samples import Sequences
+from recbole_lcrec.instruction.templates import USER_TASKS
 from recbole_lcrec.instruction.tokenizer import add_index_tokens, item_token_ids, load_tokenizer, train_tokenizer
 from recbole_lcrec.quantizer import QuantizerSettings
 from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings, load_user_texts, training_sequences
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Catalogue:
         row_of_id: Catalogue row of each of RecBole's item ids, int64 [item_num]; -1 for the padding item 0.
         builder: The prompt builder.
         index_report: What is known of the index's quality (empty for an index that was loaded).
+        user_texts: What the users say, for training.
     """
 
     text: ItemText
@@ -47,6 +50,7 @@ class Catalogue:
     row_of_id: np.ndarray
     builder: PromptBuilder
     index_report: dict[str, Any]
+    user_texts: UserTexts = NO_USER_TEXTS
 
 
 class GenerativeDataset(SequentialSplitDataset):
@@ -62,9 +66,33 @@ class GenerativeDataset(SequentialSplitDataset):
             parts: The split's datasets of training, validation and test; only the first is learned from.
             saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
         """
+        user_settings = settings_from(UserTextSettings, self.config)  # refused before the long stages
         self.catalogue = build_catalogue(self.config, self, timer, saved)
+        if USER_TASKS & set(self.config["tasks"]):
+            with timer("user_texts"):
+                texts = self._user_texts(user_settings, self.catalogue, parts[0])
+            self.catalogue = replace(self.catalogue, user_texts=texts)
         for part in parts:
             part.catalogue = self.catalogue
+
+    def _user_texts(self, settings: UserTextSettings, catalogue: Catalogue, train: Any) -> UserTexts:
+        config = self.config
+        return load_user_texts(
+            settings,
+            train_sequences=training_sequences(train, catalogue.row_of_id),
+            item_text=catalogue.text,
+            data_folder=Path(self.dataset_path),
+            dataset_name=self.dataset_name,
+            max_history=config["MAX_ITEM_LIST_LENGTH"],
+            cache_dir=Path(config["cache_dir"]),
+            seed=config["seed"],
+            device=str(config["device"]),
+            show_progress=bool(config["show_progress"]),
+            user_field=self.uid_field,
+            item_field=self.iid_field,
+            separator=config["field_separator"],
+            encoding=config["encoding"],
+        )
 
     def sequences(self) -> Sequences:
         """Return the samples of this (training) dataset in catalogue rows, each user's together and in time order."""

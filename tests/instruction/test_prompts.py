@@ -19,6 +19,8 @@ def as_text(template: Template, context: Context) -> tuple[str, str]:
     fill = {
         "history": ", ".join("".join(index.path(f"i{row}")) for row in context.history),
         "titles": ", ".join(f'"{text.titles[row]}"' for row in context.history if text.titles[row]),
+        "intention": context.intention,
+        "preferences": context.preferences,
     }
     if context.target is not None:
         fill["index"] = "".join(index.path(f"i{context.target}"))
@@ -32,7 +34,8 @@ def as_text(template: Template, context: Context) -> tuple[str, str]:
 def test_assembled_samples_equal_tokenizing_the_whole_text(kind: str, task: str) -> None:
     builder = make_builder(kind)
     for number, template in enumerate(TEMPLATES[task]):
-        context = Context(np.array([1, 2, 3, 4, 0][: 1 + number % 5]), target=(0, 3, 4, 5)[number % 4])
+        said = {"intention": "Show me a saw, Amélie!", "preferences": "Likes nails & 天気; sharp."}
+        context = Context(np.array([1, 2, 3, 4, 0][: 1 + number % 5]), target=(0, 3, 4, 5)[number % 4], **said)
         prompt, response = as_text(template, context)
         sample = builder.sample(template, context)
         whole = builder.tokenizer(prompt + response).input_ids + [builder.tokenizer.eos_token_id]
