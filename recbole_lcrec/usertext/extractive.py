@@ -8,15 +8,18 @@ common, in phrasings that are drawn by seed and user.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.usertext.jobs import INTENTION, Job
 from recbole_lcrec.usertext.words import Trait, Traits, chosen, draw, listed
 
+Terms = Sequence[tuple[float, str]]
+"""Words with their weights, highest first."""
+
 _SEARCHES = ("I am looking for {}", "Show me {}", "I would like {}", "Do you have {}", "Please find {}", "I want {}")
-_DETAILS = (", with {}", ", something about {}", ": {}", ", and it should have to do with {}", " for {}")
+_DETAILS = (", with {}", ", something about {}", ": {}", ", and it should have to do with {}", ". It is about {}")
 _MAKERS = (" by {}", " from {}")
 
 _LIKES = ("Likes {}", "Interested in {}", "Goes for {}", "Comes back to {}", "Drawn to {}")
@@ -38,33 +41,38 @@ def generate(jobs: Sequence[Job], text: ItemText, seed: int) -> list[tuple[str, 
     for job in jobs:
         items = [of_item(row) for row in job.items]
         reviews = [traits.terms(review) for review in job.reviews if review]
-        write = _intention if job.kind == INTENTION else _preferences
-        texts.append(tuple(dict.fromkeys(filter(None, write(items, reviews, seed, job.user)))))
+        if job.kind == INTENTION:
+            written = _intention(items[0], reviews, seed, job.user)
+        else:
+            written = _preferences(items, reviews, traits.rarity, seed, job.user)
+        texts.append(tuple(dict.fromkeys(written)))
     return texts
 
 
-def _intention(items: list[Trait], reviews: list, seed: int, user: str) -> list[str]:
+def _intention(item: Trait, reviews: Sequence[Terms], seed: int, user: str) -> list[str]:
     """Return a query by kind, and one by kind and brand with further words."""
-    item = items[0]
-    words = chosen(_summed([item.terms, *reviews]), 6, but=(item.kind, item.brand))
-    what = item.kind or (words.pop(0) if words else "")
+    words = chosen(_summed([item.terms, *reviews]), 6, but=(*item.kinds, item.brand))
+    what = listed(item.kinds) or (words.pop(0) if words else "")
     if not what and not item.brand:
-        return [_phrase(_SEARCHES, item.name, seed, user, "name") + "."] if item.name else []
+        return [_phrase(_SEARCHES, item.name, seed, user, 0) + "."] if item.name else []
     what = what or "something"
     queries = []
     for number, some in enumerate((words[:3], words[3:] or words[:2])):
         query = _phrase(_SEARCHES, what, seed, user, number)
         if item.brand and (number or what == "something"):
             query += _phrase(_MAKERS, item.brand, seed, user, number)
-        queries.append(query + _phrase(_DETAILS, listed(some), seed, user, number, "details") + ".")
+        queries.append(query + _phrase(_DETAILS, listed(some), seed, user, number) + ".")
     return queries
 
 
-def _preferences(items: list[Trait], reviews: list, seed: int, user: str) -> list[str]:
-    """Return two texts: the kinds and brands that come most often, each with other telling words."""
-    kinds = _most_frequent([item.kind for item in items], 2)
+def _preferences(
+    items: Sequence[Trait], reviews: Sequence[Terms], rarity: Mapping[str, float], seed: int, user: str
+) -> list[str]:
+    """Return two texts: the kinds and brands that the user has most of, each with other telling words."""
+    all_kinds = [kind for item in items for kind in item.kinds]
+    kinds = _most_frequent(all_kinds, 2, weights=rarity)
     brands = _most_frequent([item.brand for item in items], 2, least=2 if len(items) > 2 else 1)
-    words = chosen(_summed([item.terms for item in items] + reviews), 6, but=(*kinds, *brands))
+    words = chosen(_summed([*(item.terms for item in items), *reviews]), 6, but=(*all_kinds, *brands))
     if not kinds:
         kinds, words = words[:2], words[2:]
     kinds = kinds or [f'"{name}"' for name in [item.name for item in items if item.name][-2:]]
@@ -78,14 +86,12 @@ def _preferences(items: list[Trait], reviews: list, seed: int, user: str) -> lis
     return texts
 
 
-def _phrase(phrasings: tuple[str, ...], words: str, *key: object) -> str:
-    """Return ``words`` in one of the phrasings; "" for no words."""
-    seed, *rest = key
-    assert isinstance(seed, int)
-    return phrasings[draw(seed, *rest, phrasings[0], below=len(phrasings))].format(words) if words else ""
+def _phrase(phrasings: tuple[str, ...], words: str, seed: int, user: str, number: int) -> str:
+    """Return ``words`` in the phrasing that is drawn for a user's text of a number; "" for no words."""
+    return phrasings[draw(seed, user, number, phrasings[0], below=len(phrasings))].format(words) if words else ""
 
 
-def _summed(lists: Sequence[Sequence[tuple[float, str]]]) -> list[tuple[float, str]]:
+def _summed(lists: Sequence[Terms]) -> list[tuple[float, str]]:
     """Add up the weights of equal terms; highest first."""
     total: dict[str, float] = {}
     for terms in lists:
@@ -94,9 +100,15 @@ def _summed(lists: Sequence[Sequence[tuple[float, str]]]) -> list[tuple[float, s
     return sorted(((weight, term) for term, weight in total.items()), key=lambda pair: (-pair[0], pair[1]))
 
 
-def _most_frequent(words: Sequence[str], limit: int, *, least: int = 1) -> list[str]:
+def _most_frequent(
+    words: Sequence[str], limit: int, *, least: int = 1, weights: Mapping[str, float] | None = None
+) -> list[str]:
     """Return the words that come most often (of equals, the latest), each at least ``least`` times."""
+    weights = weights or {}
     counts = Counter(filter(None, words))
     last = {word: place for place, word in enumerate(words)}
-    ranked = sorted((word for word in counts if counts[word] >= least), key=lambda word: (-counts[word], -last[word]))
+    ranked = sorted(
+        (word for word in counts if counts[word] >= least),
+        key=lambda word: (-counts[word] * weights.get(word, 1.0), -last[word]),
+    )
     return ranked[:limit]

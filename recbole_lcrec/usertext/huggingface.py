@@ -83,7 +83,7 @@ def generate(
         texts.append(found)
         counts["answers repaired"] += bool(found) and repaired
         counts["answers dropped"] += key is not None and not found
-        counts["users' texts without item text"] += key is None
+        counts["texts not asked for (items without text)"] += key is None
     if counts["answers dropped"]:
         logger.warning("user_text=hf:%s: %d answers without words are dropped.", source, counts["answers dropped"])
     return texts, dict(counts)

@@ -1,4 +1,4 @@
-"""What is characteristic of an item: its kind, its brand, and the most telling words of its text."""
+"""What is characteristic of an item: its kinds, its brand, and the most telling words of its text."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from functools import lru_cache
 
 from recbole_lcrec.data.text import ItemText
 
-KIND_FIELDS = ("categories", "category", "class", "genre", "genres", "main_cat", "main_category")
+KIND_FIELDS = ("categories", "category", "main_cat", "main_category")
+GENRE_FIELDS = ("class", "genre", "genres")
 BRAND_FIELDS = ("brand", "manufacturer", "author", "artist", "director", "studio", "publisher")
-_BLANK_SEPARATED = ("class", "genre", "genres")  # RecBole writes genres as "Action Thriller"
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]")
 _KIND_SEPARATOR = re.compile(r"[,|;>/\[\]\"]|' | '")
 _TEXT_WORDS = 120  # what follows in a long description is mostly conditions of sale
 _TERMS_KEPT = 24
+_GENRES_KEPT = 3
 _SHOP_WORDS = frozenset(
     "product products item items new use used uses using useful include included includes including pack packs count"
     " inch inches feature features featuring made make makes quality high great good best better ideal perfect"
     " designed design available set sets description size sizes color colors colour please note comes come easy easily"
     " provide provides pcs piece pieces usa brand model number type suitable like also ideally various quantity"
     " package packaging shipping warranty buy customer customers amazon review reviews stars just love really works"
-    " don didn doesn isn wasn couldn wouldn".split()
+    " don didn doesn isn wasn couldn wouldn especially nearly".split()
 )
 
 
@@ -55,13 +56,13 @@ class Trait:
     """What is characteristic of one item.
 
     Attributes:
-        kind: Its most specific category, "" for none.
+        kinds: Its most specific category, or its genres.
         brand: Its maker, "" for none.
         terms: (weight, word or pair of words), most telling first.
         name: A few words of its title or else description, for an item that has nothing of the above.
     """
 
-    kind: str
+    kinds: tuple[str, ...]
     brand: str
     terms: tuple[tuple[float, str], ...]
     name: str
@@ -72,11 +73,16 @@ class Traits:
 
     Args:
         text: The catalogue's text.
+
+    Attributes:
+        rarity: Kind -> inverse document frequency: what nearly all items are says little of a user.
     """
 
     def __init__(self, text: ItemText) -> None:
         self._text = text
         self._kinds = _kinds(text)
+        shared = Counter(kind for kinds in self._kinds for kind in kinds)
+        self.rarity = {kind: math.log(1 + len(text.items) / count) for kind, count in shared.items()}
         self._brands = _first_column(text, BRAND_FIELDS)
         n_items = len(text.items)
         document_counts: Counter[str] = Counter()
@@ -93,7 +99,7 @@ class Traits:
         """Return what is characteristic of the item at ``row``."""
         title = self._text.titles[row] or self._text.descriptions[row]
         return Trait(
-            kind=self._kinds[row],
+            kinds=self._kinds[row],
             brand=_shortened(self._brands[row], 4) if self._brands else "",
             terms=self.terms(self._document(row)),
             name=_shortened(title, 6),
@@ -129,26 +135,26 @@ def _stems(text: str) -> set[str]:
     return {token.rstrip("s") for token in _TOKEN.findall(text.lower())}
 
 
-def _kinds(text: ItemText) -> list[str]:
-    """Return each item's most specific category: the one that the fewest items share, but more than one."""
-    lists: list[list[str]] = [[] for _ in text.items]
-    for name in KIND_FIELDS:
-        if name in text.columns:
-            for row, cell in enumerate(text.columns[name]):
-                lists[row] = lists[row] or _split_kinds(name, cell)
+def _kinds(text: ItemText) -> list[tuple[str, ...]]:
+    """Return the kinds of every item: of categories, which are nested, the most specific; of genres, the first three.
+
+    The most specific category is the one that the fewest items share, but more than one.
+    """
+    field = next((name for name in (*KIND_FIELDS, *GENRE_FIELDS) if any(text.columns.get(name, ()))), None)
+    if field is None:
+        return [()] * len(text.items)
+    lists = [_split_kinds(cell, field in GENRE_FIELDS) for cell in text.columns[field]]
+    if field in GENRE_FIELDS:
+        return [tuple(kinds[:_GENRES_KEPT]) for kinds in lists]
     counts = Counter(kind for kinds in lists for kind in set(kinds))
-    return [_lower(min(kinds, key=lambda kind: _rank(counts[kind], kind))) if kinds else "" for kinds in lists]
+    return [tuple(sorted(kinds, key=lambda kind: (counts[kind] < 2, counts[kind], kind))[:1]) for kinds in lists]
 
 
-def _rank(count: int, kind: str) -> tuple[bool, int, str]:
-    return count < 2, count, kind
-
-
-def _split_kinds(field: str, cell: str) -> list[str]:
+def _split_kinds(cell: str, by_blanks: bool) -> list[str]:
     parts = [part.strip(" '") for part in _KIND_SEPARATOR.split(cell)]
-    if len(parts) == 1 and field in _BLANK_SEPARATED:
+    if len(parts) == 1 and by_blanks:  # RecBole writes genres as "Action Thriller"
         parts = cell.split(" ")
-    return [part for part in parts if any(c.isalpha() for c in part) and len(part) <= 40]
+    return [_lower(part) for part in parts if any(c.isalpha() for c in part) and len(part) <= 40]
 
 
 def _first_column(text: ItemText, names: Sequence[str]) -> Sequence[str]:

@@ -102,9 +102,9 @@ def test_viewer_marks_the_tokens_with_loss() -> None:
 
 
 def test_texts_without_blanks_leave_room_for_the_instruction_and_keep_their_end_token() -> None:
-    builder = make_builder(max_length=200)
+    builder = make_builder(max_length=240)
     builder.text = ItemText(("i0",), "title", ("description",), ("\u5929\u6c17" * 300,), ("y" * 3000,))
     for template in TEMPLATES["index2item"]:
         sample = builder.sample(template, Context(np.zeros(0, int), 0))
-        assert len(sample.ids) <= 200 and sample.ids[-1] == builder.tokenizer.eos_token_id
+        assert len(sample.ids) <= 240 and sample.ids[-1] == builder.tokenizer.eos_token_id
         assert sample.weights[-1] == 1 and sample.weights.sum() > 1
