@@ -10,29 +10,32 @@ import numpy as np
 import pytest
 from fakes import TINY
 
+from recbole_lcrec.compat import quiet
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.experiment import build_data
 from recbole_lcrec.stages import StageTimer
 
 N_ITEMS, N_POISON = 24, 6
+WORDS = ["copper", "oak", "steel", "garden", "pine", "brass"]
 LENGTHS = [1, 2, 3, 3, 4, 5, 6, 8, 9, 12, 25, 7]
+
+
+def held_out(n: int) -> int:
+    """Return how many of a user's n interactions are validation or test: a user keeps one training sample."""
+    return min(2, max(n - 2, 0))
 
 
 def sequences(poisoned: bool) -> dict[str, list[str]]:
     """Return every user's items; in the poisoned form those of validation and test are other ones."""
-    rng = np.random.default_rng(0)
+    rng, poison = np.random.default_rng(0), np.random.default_rng(1)
     users = {}
     for user, n in enumerate(LENGTHS):
-        items = (
-            [f"i{item}" for item in rng.permutation(N_ITEMS)[:n]]
-            if n <= N_ITEMS
-            else [f"i{item}" for item in rng.integers(N_ITEMS, size=n)]
-        )
+        rows = rng.permutation(N_ITEMS)[:n] if n <= N_ITEMS else rng.integers(N_ITEMS, size=n)
+        items = [f"i{row}" for row in rows]
         if user == 6:
             items[-1] = items[1]  # a test item that the user already has from training
-        n_held_out = min(2, max(n - 2, 0))
-        if poisoned and n_held_out:
-            items[-n_held_out:] = [f"p{item}" for item in rng.integers(N_POISON, size=n_held_out)]
+        if poisoned and held_out(n):
+            items[-held_out(n) :] = [f"p{row}" for row in poison.integers(N_POISON, size=held_out(n))]
         users[f"u{user}"] = items
     return users
 
@@ -46,23 +49,17 @@ def write(folder: Path, *, poisoned: bool, published: bool) -> None:
     lines += [f"{user}\t{item}\t{time}" for user, items in users.items() for time, item in enumerate(items)]
     (target / "toy.inter").write_text("\n".join(lines) + "\n")
     lines = ["item_id:token\ttitle:token_seq\tdescription:token_seq\tbrand:token\tcategories:token_seq"]
-    words = ["copper", "oak", "steel", "garden", "pine", "brass"]
     for n in range(N_ITEMS):
-        lines.append(
-            f"i{n}\t{words[n % 6]} thing {'abcdef'[n % 5] * 4}\tfor {words[n // 5]}\tbrand{n % 3}\tAll,kind{n % 4}"
-        )
+        title = f"{WORDS[n % 6]} thing {'abcdef'[n % 5] * 4}"
+        lines.append(f"i{n}\t{title}\tfor {WORDS[n // 5]}\tbrand{n % 3}\tAll,kind{n % 4}")
     lines += [f"p{n}\tpoison vial\tvenom arsenic\ttoxin\tAll,poison" for n in range(N_POISON)]
     (target / "toy.item").write_text("\n".join(lines) + "\n")
     lines = ["user_id:token\titem_id:token\treview:token_seq"]
     for user, items in users.items():
-        n_train = len(items) - min(2, max(len(items) - 2, 0))
-        for place, item in enumerate(items):
-            held_out = place >= n_train
-            text = (
-                "poison and venom" if held_out and poisoned else f"{words[place % 6]} {words[len(items) % 6]} garden"
-            )
-            if not held_out or item not in items[:n_train]:
-                lines.append(f"{user}\t{item}\t{text}")
+        train = items[: len(items) - held_out(len(items))]
+        lines += [f"{user}\t{item}\t{WORDS[place % 6]} garden" for place, item in enumerate(train)]
+        words = "poison and venom" if poisoned else "copper and oak"
+        lines += [f"{user}\t{item}\t{words}" for item in items[len(train) :] if item not in train]
     (target / "toy.review").write_text("\n".join(lines) + "\n")
     if published:
         (target / "toy.user.json").write_text(json.dumps(published_texts(users, poisoned)))
@@ -71,7 +68,7 @@ def write(folder: Path, *, poisoned: bool, published: bool) -> None:
 def published_texts(users: dict[str, list[str]], poisoned: bool) -> dict[str, Any]:
     train, test = {}, {}
     for user, items in users.items():
-        kept = items[: len(items) - min(2, max(len(items) - 2, 0))]
+        kept = items[: len(items) - held_out(len(items))]
         queries = [f"something like {kept[-1]}", f"a thing after {len(kept)} others"]
         train[user] = {"item": kept[-1], "inters": kept[:-1], "querys": queries}
         words = "poison please" if poisoned else "the test item please"
@@ -89,7 +86,8 @@ def build(folder: Path, user_text: str) -> dict[str, Any]:
         "task_samples": None, "item_text_fields": ["title", "description", "brand", "categories"],
         "history_loss_weight": 0.0, "history_windows": False,
     }  # fmt: skip
-    data, train, *_ = build_data(LCRecConfig("LCRec", "toy", config_dict=options), StageTimer())
+    with quiet():
+        data, train, *_ = build_data(LCRecConfig("LCRec", "toy", config_dict=options), StageTimer())
     (embeddings,) = (folder / "cache" / "embeddings").glob("*.npy")
     samples = [sample for epoch in range(4) for sample in train.samples.build(epoch)]
     return {
@@ -111,14 +109,7 @@ def test_held_out_interactions_reviews_and_texts_change_nothing_in_training(tmp_
         write(folder, poisoned=poisoned, published=user_text == "file")
         made[poisoned] = build(folder, user_text)
     clean, poison = made[False], made[True]
-    assert list(clean["tasks"]) == [
-        "seqrec",
-        "item2index",
-        "index2item",
-        "fusionseqrec",
-        "itemsearch",
-        "preferenceobtain",
-    ]
+    assert len(clean["tasks"]) == 6
     texts = clean["texts"]
     assert len(texts.intentions) == (11 if user_text == "extractive" else 9) and len(texts.preferences) == 11
     assert texts.intentions == poison["texts"].intentions and texts.preferences == poison["texts"].preferences
