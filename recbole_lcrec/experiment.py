@@ -38,7 +38,10 @@ from recbole_lcrec.stages import StageTimer
 logger = logging.getLogger(__name__)
 
 CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
-OF_A_RUN = (CONFIG, RESULT, EVALUATION, "evaluation.log", "checkpoint", "index.json", "tokenizer", "lm", "tensorboard")
+OF_A_RUN = (
+    CONFIG, RESULT, EVALUATION, "evaluation.log", "checkpoint", "index.json", "tokenizer", "lm", "user_texts.json",
+    "tensorboard",
+)  # fmt: skip
 """What a run writes beside its log."""
 
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "scikit-learn")

@@ -70,12 +70,14 @@ class GenerativeDataset(SequentialSplitDataset):
         self.catalogue = build_catalogue(self.config, self, timer, saved)
         if USER_TASKS & set(self.config["tasks"]):
             with timer("user_texts"):
-                texts = self._user_texts(user_settings, self.catalogue, parts[0])
+                texts = self._user_texts(user_settings, self.catalogue, parts[0], saved)
             self.catalogue = replace(self.catalogue, user_texts=texts)
         for part in parts:
             part.catalogue = self.catalogue
 
-    def _user_texts(self, settings: UserTextSettings, catalogue: Catalogue, train: Any) -> UserTexts:
+    def _user_texts(
+        self, settings: UserTextSettings, catalogue: Catalogue, train: Any, saved: Path | None
+    ) -> UserTexts:
         config = self.config
         return load_user_texts(
             settings,
@@ -92,6 +94,7 @@ class GenerativeDataset(SequentialSplitDataset):
             item_field=self.iid_field,
             separator=config["field_separator"],
             encoding=config["encoding"],
+            saved=saved,
         )
 
     def sequences(self) -> Sequences:

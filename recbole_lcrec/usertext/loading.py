@@ -22,6 +22,9 @@ from recbole_lcrec.usertext.reviews import read_reviews, review_path
 from recbole_lcrec.usertext.settings import AUTO, FILE, NONE, UserTextSettings
 from recbole_lcrec.usertext.texts import NO_USER_TEXTS, Intention, Preferences, UserTexts
 
+SAVED_TEXTS = "user_texts.json"
+"""Where a finished run keeps the texts it was trained with, in the published form."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,6 +44,7 @@ def load_user_texts(
     item_field: str = "item_id",
     separator: str = "\t",
     encoding: str | None = None,
+    saved: Path | None = None,
 ) -> UserTexts:
     """Return the users' intentions and preferences for training.
 
@@ -63,16 +67,17 @@ def load_user_texts(
         item_field: Column of the item token in the reviews.
         separator: RecBole's ``field_separator``.
         encoding: RecBole's ``encoding``.
+        saved: Folder of a finished run whose texts are used, whatever the options say; none if it kept none.
 
     Raises:
         UserError: For a file that is missing or malformed, or a model that cannot be loaded.
     """
     sequences = {user: [int(row) for row in rows] for user, rows in train_sequences.items() if len(rows)}
-    path = published_path(data_folder, dataset_name)
-    if settings.user_text == NONE:
+    path = published_path(data_folder, dataset_name) if saved is None else saved / SAVED_TEXTS
+    if settings.user_text == NONE or (saved is not None and not path.is_file()):
         return NO_USER_TEXTS
-    if reads_file(settings, path):
-        texts = _from_file(path, sequences, item_text, max_history)
+    if saved is not None or reads_file(settings, path):
+        texts = _from_file(path, sequences, item_text, max_history, as_is=saved is not None)
     else:
         reviews = read_reviews(
             review_path(data_folder, dataset_name), sequences, item_text, settings.review_text_fields,
@@ -162,10 +167,12 @@ def _from_generator(
     return UserTexts(preferences, intentions, source, counts)
 
 
-def _from_file(path: Path, sequences: Mapping[str, Sequence[int]], item_text: ItemText, max_history: int) -> UserTexts:
+def _from_file(
+    path: Path, sequences: Mapping[str, Sequence[int]], item_text: ItemText, max_history: int, *, as_is: bool
+) -> UserTexts:
     """Take preferences and the "train" intentions; an entry with anything but training items is dropped."""
     value = read_published(path)
-    published, blocks = preferences_of(value, path), intentions_of(value, path, "train")
+    published, blocks = preferences_of(value, path, as_is=as_is), intentions_of(value, path, "train", as_is=as_is)
     counts = Counter({"users": len(sequences)})
     counts["unknown users"] = len((published.keys() | blocks.keys()) - sequences.keys())
     preferences, intentions = {}, {}

@@ -6,17 +6,23 @@
 
 Users and items are the data set's raw tokens, as texts or whole numbers. The whole file is checked when it is read; a
 block is only looked at by who asks for it: training never asks for "test".
+
+A run keeps the texts that it was trained with in the same form, so that a saved run needs neither the model that wrote
+them nor its cache.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.data.text import clean_text
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import write_json
+from recbole_lcrec.usertext.texts import UserTexts
 
 PREFERENCES, INTENTIONS = "user_explicit_preference", "user_vague_intention"
 
@@ -53,18 +59,40 @@ def read_published(path: Path) -> dict[str, Any]:
     return value
 
 
-def preferences_of(value: dict[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
-    """Return user token -> preferences, cleaned; empty when no words are left.
+def write_published(path: Path, texts: UserTexts, items: Sequence[str]) -> None:
+    """Write training texts in the published form, whole or not at all; there is no "test" block.
+
+    Args:
+        path: Where the file is to lie.
+        texts: The texts.
+        items: Item tokens of the catalogue's rows.
+    """
+    train = {
+        user: {
+            "item": items[intention.target],
+            "inters": [items[row] for row in intention.history],
+            "querys": list(intention.queries),
+        }
+        for user, intention in texts.intentions.items()
+    }
+    preferences = {user: list(entry.texts) for user, entry in texts.preferences.items()}
+    write_json(path, {PREFERENCES: preferences, INTENTIONS: {"train": train}})
+
+
+def preferences_of(value: dict[str, Any], path: Path, *, as_is: bool = False) -> dict[str, tuple[str, ...]]:
+    """Return user token -> preferences, cleaned (unless ``as_is``); empty when no words are left.
 
     Raises:
         UserError: Naming the entry that is no list of texts.
     """
     users = _dict(value.get(PREFERENCES, {}), path, PREFERENCES)
-    return {user: _texts(texts, path, f"{PREFERENCES}.{user}") for user, texts in users.items()}
+    return {user: _texts(texts, path, f"{PREFERENCES}.{user}", as_is) for user, texts in users.items()}
 
 
-def intentions_of(value: dict[str, Any], path: Path, block: str) -> dict[str, PublishedIntention]:
-    """Return user token -> entry of the block "train" or "test".
+def intentions_of(
+    value: dict[str, Any], path: Path, block: str, *, as_is: bool = False
+) -> dict[str, PublishedIntention]:
+    """Return user token -> entry of the block "train" or "test", its queries cleaned (unless ``as_is``).
 
     Raises:
         UserError: Naming the entry and the key that is missing or of another type.
@@ -84,7 +112,7 @@ def intentions_of(value: dict[str, Any], path: Path, block: str) -> dict[str, Pu
         found[user] = PublishedIntention(
             _token(entry["item"], path, f"{where}.item"),
             tuple(_token(item, path, f"{where}.inters") for item in inters),
-            _texts(entry["querys"], path, f"{where}.querys"),
+            _texts(entry["querys"], path, f"{where}.querys", as_is),
         )
     return found
 
@@ -101,11 +129,11 @@ def _token(value: Any, path: Path, where: str) -> str:
     return str(value)
 
 
-def _texts(value: Any, path: Path, where: str) -> tuple[str, ...]:
+def _texts(value: Any, path: Path, where: str, as_is: bool) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{path}: {where} is {_shown(value)}; expected a list of texts.")
-    return tuple(dict.fromkeys(filter(None, map(clean_text, texts))))
+    return tuple(dict.fromkeys(filter(None, texts if as_is else map(clean_text, texts))))
 
 
 def _shown(value: Any) -> str:

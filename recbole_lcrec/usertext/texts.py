@@ -60,5 +60,9 @@ class UserTexts:
     source: str
     counts: Mapping[str, int] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        """Whether anybody says anything."""
+        return bool(self.preferences or self.intentions)
+
 
 NO_USER_TEXTS = UserTexts({}, {}, "user_text=none")

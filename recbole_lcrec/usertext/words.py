@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections import Counter
@@ -16,6 +18,7 @@ GENRE_FIELDS = ("class", "genre", "genres")
 BRAND_FIELDS = ("brand", "manufacturer", "author", "artist", "director", "studio", "publisher")
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]")
+_DIGIT = re.compile(r"\d")
 _KIND_SEPARATOR = re.compile(r"[,|;>/\[\]\"]|' | '")
 _TEXT_WORDS = 120  # what follows in a long description is mostly conditions of sale
 _TERMS_KEPT = 24
@@ -42,7 +45,7 @@ def terms_of(text: str) -> list[str]:
     terms, before = [], ""
     stop = _stop_words()
     for token in _TOKEN.findall(text.lower()):
-        is_word = 3 <= len(token) <= 30 and token not in stop and not any(c.isdigit() for c in token)
+        is_word = 3 <= len(token) <= 30 and token not in stop and not _DIGIT.search(token)
         if is_word:
             terms.append(token)
             if before:
@@ -131,8 +134,9 @@ def chosen(terms: Iterable[tuple[float, str]], limit: int, *, but: Iterable[str]
     return found
 
 
-def _stems(text: str) -> set[str]:
-    return {token.rstrip("s") for token in _TOKEN.findall(text.lower())}
+@lru_cache(maxsize=1 << 16)
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(token.rstrip("s") for token in _TOKEN.findall(text.lower()))
 
 
 def _kinds(text: ItemText) -> list[tuple[str, ...]]:
@@ -172,9 +176,8 @@ def _shortened(text: str, words: int) -> str:
 
 def draw(seed: int, *key: object, below: int) -> int:
     """Return a number below ``below`` that depends on nothing but the seed and the key."""
-    from recbole_lcrec.io import fingerprint
-
-    return int(fingerprint(seed, *map(str, key)), 16) % below
+    text = json.dumps([seed, *map(str, key)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % below
 
 
 def listed(words: Sequence[str]) -> str:

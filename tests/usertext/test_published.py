@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from usertext_helpers import options
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.usertext import UserTexts
+from recbole_lcrec.usertext import SAVED_TEXTS, UserTexts, write_published
 from recbole_lcrec.usertext.held_out import load_test_intentions
 
 Load = Callable[..., UserTexts]
@@ -51,7 +52,6 @@ def test_the_file_is_preferred_and_cleaned(load: Load, tmp_path: Path) -> None:
 
 
 def test_whole_numbers_are_tokens_too(load: Load, shop: Any, tmp_path: Path) -> None:
-    from dataclasses import replace
 
     numbered = replace(shop, items=tuple(str(row) for row in range(8)))
     write(tmp_path, {"1": entry(3, [0, "1"], "a plank")}, None, {"1": "one text"})
@@ -168,3 +168,15 @@ def test_nothing_on_the_way_to_training_imports_the_test_intentions() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 assert "held_out" not in ast.dump(node), path
+
+
+def test_a_run_keeps_its_texts_exactly(load: Load, shop: Any, tmp_path: Path) -> None:
+    texts = load("extractive")
+    odd = UserTexts({"f": replace(texts.preferences["f"], texts=('"a" & <b>', " x "))}, texts.intentions, "test")
+    run = tmp_path / "run"
+    write_published(run / SAVED_TEXTS, odd, shop.items)
+    again = load("hf:no/where", saved=run)
+    assert again.intentions == odd.intentions and again.preferences == odd.preferences
+    assert not load("extractive", saved=tmp_path), "a run that kept none had none"
+    (run / SAVED_TEXTS).rename(tmp_path / "toy.user.json")
+    assert load("auto").intentions == texts.intentions, "it can be published as it is"
