@@ -92,6 +92,7 @@ class GenerativeDataset(SequentialSplitDataset):
             show_progress=bool(config["show_progress"]),
             user_field=self.uid_field,
             item_field=self.iid_field,
+            time_field=self.time_field,
             separator=config["field_separator"],
             encoding=config["encoding"],
             saved=saved,

@@ -42,6 +42,7 @@ def load_user_texts(
     show_progress: bool = False,
     user_field: str = "user_id",
     item_field: str = "item_id",
+    time_field: str = "timestamp",
     separator: str = "\t",
     encoding: str | None = None,
     saved: Path | None = None,
@@ -65,6 +66,7 @@ def load_user_texts(
         show_progress: Whether to show a bar.
         user_field: Column of the user token in the reviews.
         item_field: Column of the item token in the reviews.
+        time_field: Column of the time in the reviews, which they may have.
         separator: RecBole's ``field_separator``.
         encoding: RecBole's ``encoding``.
         saved: Folder of a finished run whose texts are used, whatever the options say; none if it kept none.
@@ -81,7 +83,7 @@ def load_user_texts(
     else:
         reviews = read_reviews(
             review_path(data_folder, dataset_name), sequences, item_text, settings.review_text_fields,
-            user_field=user_field, item_field=item_field, separator=separator, encoding=encoding,
+            user_field=user_field, item_field=item_field, time_field=time_field, separator=separator, encoding=encoding,
         )  # fmt: skip
         jobs = _jobs(sequences, reviews, max_history)
         made = generate(

@@ -26,13 +26,14 @@ def read_reviews(
     *,
     user_field: str = "user_id",
     item_field: str = "item_id",
+    time_field: str | None = None,
     separator: str = "\t",
     encoding: str | None = None,
 ) -> dict[tuple[str, int], str]:
     """Return (user token, catalogue row) -> review of the interactions that are asked for, and of no others.
 
-    A user may have had an item several times, in training and after it. The file does not say which time a review is
-    of, so the reviews of a pair are only used when the interactions asked for are at least as many.
+    A user may have had an item several times, in training and after it. Of a pair with more reviews than interactions
+    asked for, the earliest are used if the file has times, and none if not: they could be of a held-out interaction.
 
     Args:
         path: The file; without it there are no reviews.
@@ -41,6 +42,7 @@ def read_reviews(
         fields: Option ``review_text_fields``; those present are joined.
         user_field: Column of the user token.
         item_field: Column of the item token.
+        time_field: Column of the time, which the file may have; None to go without.
         separator: RecBole's ``field_separator``.
         encoding: RecBole's ``encoding``.
 
@@ -50,7 +52,39 @@ def read_reviews(
     if not path.is_file():
         return {}
     columns = read_item_columns(path, separator, encoding)
-    for name in (user_field, item_field):
+    present = _text_columns(path, columns, fields, (user_field, item_field))
+    asked = {user: Counter(int(row) for row in rows) for user, rows in wanted.items()}
+    found: dict[tuple[str, int], list[int]] = {}
+    for line, (user, item) in enumerate(zip(columns[user_field], columns[item_field], strict=True)):
+        row = text.rows.get(item, -1)
+        if row in asked.get(user, ()):
+            found.setdefault((user, row), []).append(line)
+    times = columns.get(time_field) if time_field else None
+    reviews, n_unclear = {}, 0
+    for (user, row), lines in found.items():
+        n_asked = asked[user][row]
+        if len(lines) > n_asked:
+            n_unclear += times is None
+            lines = [] if times is None else sorted(lines, key=lambda line: _time(path, times, line))[:n_asked]
+        cells = [clean_text(columns[name][line]) for line in lines for name in present]
+        reviews[user, row] = " ".join(filter(None, cells))
+    if n_unclear:
+        logger.warning(
+            "%s: %d pairs of user and item have more reviews than interactions of this phase, and there is no column "
+            "%s to tell them apart; theirs are not used.", path.name, n_unclear, time_field or "of times",
+        )  # fmt: skip
+    return {pair: review for pair, review in reviews.items() if review}
+
+
+def _text_columns(
+    path: Path, columns: Mapping[str, Sequence[str]], fields: Sequence[str], required: Sequence[str]
+) -> list[str]:
+    """Return the text columns that are there.
+
+    Raises:
+        UserError: If there is none, or a required column is missing.
+    """
+    for name in required:
         if name not in columns:
             raise UserError(f"{path}, line 1: no column {name}.{nearest(name, columns)} Found: {', '.join(columns)}.")
     present = [name for name in fields if name in columns]
@@ -59,21 +93,11 @@ def read_reviews(
             f"{path}, line 1: none of the text fields {', '.join(fields)} is a column. Found: {', '.join(columns)}. "
             "Set review_text_fields to the columns that hold the reviews."
         )
-    asked = {user: Counter(int(row) for row in rows) for user, rows in wanted.items()}
-    found: dict[tuple[str, int], list[str]] = {}
-    for line, (user, item) in enumerate(zip(columns[user_field], columns[item_field], strict=True)):
-        row = text.rows.get(item, -1)
-        if row in asked.get(user, ()):
-            review = " ".join(filter(None, (clean_text(columns[name][line]) for name in present)))
-            found.setdefault((user, row), []).append(review)
-    reviews = {
-        (user, row): " ".join(filter(None, texts))
-        for (user, row), texts in found.items()
-        if len(texts) <= asked[user][row]
-    }
-    if len(reviews) < len(found):
-        logger.warning(
-            "%s: %d pairs of user and item have more reviews than interactions of this phase; theirs are not used.",
-            path.name, len(found) - len(reviews),
-        )  # fmt: skip
-    return {pair: review for pair, review in reviews.items() if review}
+    return present
+
+
+def _time(path: Path, times: Sequence[str], line: int) -> float:
+    try:
+        return float(times[line])
+    except ValueError:
+        raise UserError(f"{path}: {times[line]!r} is no time. Expected a number in every line.") from None

@@ -54,12 +54,12 @@ def write(folder: Path, *, poisoned: bool, published: bool) -> None:
         lines.append(f"i{n}\t{title}\tfor {WORDS[n // 5]}\tbrand{n % 3}\tAll,kind{n % 4}")
     lines += [f"p{n}\tpoison vial\tvenom arsenic\ttoxin\tAll,poison" for n in range(N_POISON)]
     (target / "toy.item").write_text("\n".join(lines) + "\n")
-    lines = ["user_id:token\titem_id:token\treview:token_seq"]
+    lines = ["user_id:token\titem_id:token\treview:token_seq\ttimestamp:float"]
     for user, items in users.items():
         train = items[: len(items) - held_out(len(items))]
-        lines += [f"{user}\t{item}\t{WORDS[place % 6]} garden" for place, item in enumerate(train)]
         words = "poison and venom" if poisoned else "copper and oak"
-        lines += [f"{user}\t{item}\t{words}" for item in items[len(train) :] if item not in train]
+        lines += [f"{user}\t{item}\t{words}\t99" for item in items[len(train) :]]
+        lines += [f"{user}\t{item}\t{WORDS[place % 6]} garden\t{place}" for place, item in enumerate(train)]
     (target / "toy.review").write_text("\n".join(lines) + "\n")
     if published:
         (target / "toy.user.json").write_text(json.dumps(published_texts(users, poisoned)))

@@ -124,7 +124,10 @@ def test_wrong_review_files_are_refused(load: Load, tmp_path: Path) -> None:
         load()
 
 
-def test_a_pair_with_more_reviews_than_training_interactions_is_not_used(load: Load, tmp_path: Path) -> None:
+def test_of_a_pair_with_more_reviews_than_training_interactions_the_earliest_are_used(
+    load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "toy.review"
     lines = ["user_id:token\titem_id:token\tsummary:token_seq\treview:token_seq"]
     lines += [
         "a\ti3\tflower\tbeds",
@@ -133,8 +136,17 @@ def test_a_pair_with_more_reviews_than_training_interactions_is_not_used(load: L
         "b\ti4\tsoft\ttoys",
         "b\ti0\tx\ty",
     ]
-    (tmp_path / "toy.review").write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n")
     assert load("extractive").counts["reviews"] == 2
+    assert "1 pairs of user and item have more reviews" in caplog.text
+    timed = [lines[0] + "\ttimestamp:float", *(f"{line}\t{9 - n}" for n, line in enumerate(lines[1:]))]
+    path.write_text("\n".join(timed) + "\n")
+    texts = load("extractive")
+    assert texts.counts["reviews"] == 3
+    assert "brass" in str(texts.intentions["a"]) and "flower" not in str(texts.intentions["a"])
+    path.write_text("\n".join([*timed[:2], timed[2].replace("\t8", "\tlater")]) + "\n")
+    with pytest.raises(UserError, match=r"toy\.review: 'later' is no time"):
+        load("extractive")
 
 
 def ask(shop: Any, folder: Path, targets: dict[str, int], user_text: str = "auto") -> dict[str, tuple[str, ...]]:
