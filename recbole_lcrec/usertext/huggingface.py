@@ -66,9 +66,8 @@ def generate(
     counts = Counter({"answers from the cache": sum(key in known for key in set(filter(None, keys)))})
     if asked:
         author = Author(source, device, max_tokens)
-        order = sorted(
-            asked, key=lambda key: (-sum(map(len, asked[key][1])), key)
-        )  # longest first: memory fails at once
+        # longest first: what does not fit in memory fails at once
+        order = sorted(asked, key=lambda key: (-sum(map(len, asked[key][1])), key))
         with progress(total=len(order), description="Write user texts", show=show_progress, unit="text") as bar:
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]

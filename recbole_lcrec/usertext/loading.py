@@ -83,7 +83,8 @@ def load_user_texts(
     else:
         reviews = read_reviews(
             review_path(data_folder, dataset_name), sequences, item_text, settings.review_text_fields,
-            user_field=user_field, item_field=item_field, time_field=time_field, separator=separator, encoding=encoding,
+            user_field=user_field, item_field=item_field, time_field=time_field,
+            separator=separator, encoding=encoding,
         )  # fmt: skip
         jobs = _jobs(sequences, reviews, max_history)
         made = generate(
