@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
 OF_A_RUN = (
     *(CONFIG, RESULT, EVALUATION, "evaluation.log", "checkpoint", "tensorboard"),
-    *("index.json", "quantizer", "tokenizer", "lm", "report.json", "report.html"),
+    *("index.json", "quantizer", "tokenizer", "lm", "user_texts.json", "report.json", "report.html"),
 )
 """What a run writes beside its log."""
 

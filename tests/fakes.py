@@ -30,8 +30,9 @@ def catalogue_index(levels: tuple[int, ...] = (4, 4, 4, 4)) -> ItemIndex:
 
 def settings(**changes: Any) -> InstructionSettings:
     options: dict[str, Any] = {
-        "tasks": ["seqrec", "item2index", "index2item", "fusionseqrec"],
+        "tasks": ["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"],
         "task_samples": None,
+        "task_weights": None,
         "history_loss_weight": 0.0,
         "history_windows": False,
         "history_separator": ", ",
@@ -124,7 +125,14 @@ TINY: dict[str, Any] = {
     "epochs": 2,
     "eval_step": 1,
     "train_batch_size": 16,
-    "task_samples": {"seqrec": 32, "item2index": 16, "index2item": 8, "fusionseqrec": 8},
+    "task_samples": {
+        "seqrec": 32,
+        "item2index": 16,
+        "index2item": 8,
+        "fusionseqrec": 8,
+        "itemsearch": 8,
+        "preferenceobtain": 8,
+    },
     "lm_hidden_size": 16,
     "lm_intermediate_size": 32,
     "lm_layers": 1,

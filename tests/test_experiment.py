@@ -35,7 +35,17 @@ def test_lcrec_writes_everything_and_evaluates_to_the_same_numbers(
     assert {path.name for path in tmp_path.iterdir()} - before == {"out", "cache"}, "nothing is written elsewhere"
     out = tmp_path / "out"
     names = {path.name for path in out.iterdir()}
-    assert {"config.yaml", "result.json", "run.log", "checkpoint", "index.json", "tokenizer", "lm"} <= names
+    expected = {
+        "config.yaml",
+        "result.json",
+        "run.log",
+        "checkpoint",
+        "index.json",
+        "tokenizer",
+        "lm",
+        "user_texts.json",
+    }
+    assert expected <= names
     written = json.loads((out / "result.json").read_text())
     assert written == {key: value for key, value in result.items() if key != "output_dir"}
     assert written["tasks"] == TINY["task_samples"] and set(written["seconds"]) >= {

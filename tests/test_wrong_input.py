@@ -74,6 +74,15 @@ def plain(*arguments: str) -> Change:
 
 COMPLETE = {f"i{n}": [f"<a_{n}>", "<b_0>"] for n in range(30)}
 
+
+def user_json(content: str) -> Change:
+    def change(folder: Path) -> list[str]:
+        (folder / "toy" / "toy.user.json").write_text(content)
+        return []
+
+    return change
+
+
 CASES: dict[str, tuple[Change, list[str]]] = {
     "option": (plain("--num_beems=20"), ["num_beems", "num_beams"]),
     "model": (plain("--model=LCRek"), ["LCRek", "LCRec"]),
@@ -98,6 +107,11 @@ CASES: dict[str, tuple[Change, list[str]]] = {
     "capacity": (plain("--num_levels=2", "--codebook_size=3"), ["codebook_size", "30"]),
     "task": (plain("--tasks=[seqrec, item2indx]"), ["item2indx", "item2index"]),
     "sample count": (plain("--task_samples={seqrec: many}"), ["task_samples"]),
+    "task weight": (plain("--task_weights={seqrec: -1}"), ["task_weights", "-1"]),
+    "user text": (plain("--user_text=gpt"), ["user_text=gpt", "extractive", "hf:"]),
+    "user text file": (plain("--user_text=file"), ["toy.user.json", "does not exist"]),
+    "user text json": (user_json('{"user_explicit_preference": {"u1": 7}}'), ["toy.user.json", "u1"]),
+    "user text model": (plain("--user_text=hf:no/where"), ["user_text=hf:no/where"]),
     "seed": (plain("--seed=-1"), ["seed is -1"]),
     "batch": (plain("--train_batch_size=0"), ["train_batch_size is 0"]),
     "order": (plain("--eval_args={order: RO}"), ["order is RO", "TO"]),

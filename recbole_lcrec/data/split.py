@@ -219,6 +219,8 @@ def training_sequences(train: Dataset) -> dict[int, np.ndarray]:
     users, targets = rows[train.uid_field].numpy(), rows[train.iid_field].numpy()
     histories = rows[train.iid_field + train.config["LIST_SUFFIX"]].numpy()
     lengths = rows[train.item_list_length_field].numpy()
+    if not len(users):
+        return {}
     order = np.argsort(users, kind="stable")  # in order of time; of users, too, unless all were split together
     starts = np.flatnonzero(np.r_[True, np.diff(users[order]) != 0])
     return {

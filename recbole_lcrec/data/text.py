@@ -32,6 +32,7 @@ class ItemText:
         detail_fields: The other columns, in order of preference; together they are the description.
         titles: One title per item, "" when the item has none.
         descriptions: One description per item, "" when the item has none.
+        columns: The same text by column, for what asks for brands or categories: name -> one text per item.
     """
 
     items: tuple[str, ...]
@@ -39,6 +40,7 @@ class ItemText:
     detail_fields: tuple[str, ...]
     titles: tuple[str, ...]
     descriptions: tuple[str, ...]
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
     rows: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -211,7 +213,7 @@ def _join(
     descriptions = (details or [""] * len(rows)) + blank
     text = ItemText(
         tuple(row_of) + tuple(lacking), present[0] if present else None, tuple(present[1:]),
-        tuple(titles), tuple(descriptions),
+        tuple(titles), tuple(descriptions), {name: tuple(column + blank) for name, column in cleaned.items()},
     )  # fmt: skip
     empty = sum(not document for document in text.documents())
     logger.info("Catalogue: %d items, %d without any text.", len(text.items), empty)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ import numpy as np
 import torch
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.data.split import SequentialSplitDataset
+from recbole_lcrec.data.split import SequentialSplitDataset, training_sequences
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.index import ItemIndex
 from recbole_lcrec.index.pipeline import IndexedItems, index_items
 from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
 from recbole_lcrec.instruction.samples import Sequences
+from recbole_lcrec.instruction.templates import USER_TASKS
 from recbole_lcrec.instruction.tokenizer import add_index_tokens, item_token_ids, load_tokenizer, train_tokenizer
 from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings, load_user_texts
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class Catalogue:
         row_of_id: Catalogue row of each of RecBole's item ids, int64 [item_num]; -1 for the padding item 0.
         builder: The prompt builder.
         indexed: What the index was made of.
+        user_texts: What the users say, for training.
     """
 
     text: ItemText
@@ -46,6 +49,7 @@ class Catalogue:
     row_of_id: np.ndarray
     builder: PromptBuilder
     indexed: IndexedItems
+    user_texts: UserTexts = NO_USER_TEXTS
 
     def extended(self, indexed: IndexedItems) -> Catalogue:
         """Return this catalogue with new items behind its own; the tokens of their paths exist already.
@@ -57,7 +61,7 @@ class Catalogue:
         rows = np.array([index.row(item) for item in text.items])
         paths = item_token_ids(self.tokenizer, index)[rows]
         builder = PromptBuilder(self.tokenizer, paths, text, self.builder.settings)
-        return Catalogue(text, index, self.tokenizer, paths, self.row_of_id, builder, indexed)
+        return Catalogue(text, index, self.tokenizer, paths, self.row_of_id, builder, indexed, self.user_texts)
 
 
 class GenerativeDataset(SequentialSplitDataset):
@@ -83,10 +87,39 @@ class GenerativeDataset(SequentialSplitDataset):
             parts: As for ``index_items``.
             saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
         """
+        user_settings = settings_from(UserTextSettings, self.config)  # refused before the long stages
         indexed = self.index_items(timer, parts, saved)
         self.catalogue = build_catalogue(self.config, self, indexed, timer, saved)
+        if USER_TASKS & set(self.config["tasks"]):
+            with timer("user_texts"):
+                texts = self._user_texts(user_settings, self.catalogue, parts[0], saved)
+            self.catalogue = replace(self.catalogue, user_texts=texts)
         for part in parts:
             part.catalogue = self.catalogue
+
+    def _user_texts(
+        self, settings: UserTextSettings, catalogue: Catalogue, train: Any, saved: Path | None
+    ) -> UserTexts:
+        config, users = self.config, self.field2id_token[self.uid_field]
+        sequences = {str(users[user]): catalogue.row_of_id[i] for user, i in training_sequences(train).items()}
+        return load_user_texts(
+            settings,
+            train_sequences=sequences,
+            item_text=catalogue.text,
+            data_folder=Path(self.dataset_path),
+            dataset_name=self.dataset_name,
+            max_history=config["MAX_ITEM_LIST_LENGTH"],
+            cache_dir=Path(config["cache_dir"]),
+            seed=config["seed"],
+            device=str(config["device"]),
+            show_progress=bool(config["show_progress"]),
+            user_field=self.uid_field,
+            item_field=self.iid_field,
+            time_field=self.time_field,
+            separator=config["field_separator"],
+            encoding=config["encoding"],
+            saved=saved,
+        )
 
     def sequences(self) -> Sequences:
         """Return the samples of this (training) dataset in catalogue rows, each user's together and in time order."""

@@ -38,7 +38,9 @@ class InstructionDataLoader(AbstractDataLoader):
     def __init__(self, config: Any, dataset: Any, sampler: Any = None, shuffle: bool = True) -> None:
         settings = dataset.catalogue.builder.settings
         windows = config["MAX_ITEM_LIST_LENGTH"] if settings.history_windows else None
-        self.samples = EpochSamples(dataset.catalogue.builder, dataset.sequences(), windows, config["seed"])
+        self.samples = EpochSamples(
+            dataset.catalogue.builder, dataset.sequences(), windows, config["seed"], dataset.catalogue.user_texts
+        )
         if "seqrec" not in self.samples.per_epoch:
             raise UserError(
                 f"{dataset.dataset_name}: no training sample. At least one user needs two interactions "

@@ -8,7 +8,7 @@ tokenized, the pieces put together equal the tokens of the whole prompt (a test 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +32,7 @@ class InstructionSettings:
 
     tasks: list[str]
     task_samples: int | dict[str, int | None] | None
+    task_weights: dict[str, float] | None
     history_loss_weight: float
     history_windows: bool
     history_separator: str
@@ -41,16 +42,25 @@ class InstructionSettings:
     def __post_init__(self) -> None:
         from recbole_lcrec.errors import nearest
 
-        for name in [*self.tasks, *(self.task_samples if isinstance(self.task_samples, dict) else ())]:
-            if name not in TEMPLATES:
-                raise UserError(
-                    f"tasks: unknown task '{name}'.{nearest(name, TEMPLATES)} Known: {', '.join(TEMPLATES)}."
-                )
+        samples = self.task_samples if isinstance(self.task_samples, dict) else {}
+        weights = self.task_weights or {}
+        for option, names in (("tasks", self.tasks), ("task_samples", samples), ("task_weights", weights)):
+            for name in names:
+                if name not in TEMPLATES:
+                    raise UserError(
+                        f"{option}: unknown task '{name}'.{nearest(name, TEMPLATES)} Known: {', '.join(TEMPLATES)}."
+                    )
         if "seqrec" not in self.tasks:
             raise UserError("tasks: 'seqrec' must be among them; it is the task that is evaluated.")
         counts = self.task_samples.values() if isinstance(self.task_samples, dict) else [self.task_samples]
         if any(count is not None and (type(count) is not int or count < 1) for count in counts):
             raise UserError("task_samples: expected positive numbers of samples per epoch, or ~ for all of them once.")
+        for task, weight in weights.items():
+            if type(weight) not in (int, float) or not 0 < weight < float("inf"):
+                raise UserError(
+                    f"task_weights: {task} is {weight!r}; expected a number above 0. To switch a task off, leave it "
+                    "out of tasks."
+                )
         for name, lowest in (("history_loss_weight", 0), ("max_text_words", 1), ("max_length", 32)):
             if getattr(self, name) < lowest:
                 raise UserError(f"{name}: expected at least {lowest}, found {getattr(self, name)}.")
@@ -61,13 +71,26 @@ class InstructionSettings:
             return self.task_samples.get(task)
         return self.task_samples
 
+    def weight(self, task: str) -> float:
+        """Return what the loss weights of ``task``'s samples are multiplied by."""
+        return float((self.task_weights or {}).get(task, 1.0))
+
 
 @dataclass(frozen=True)
 class Context:
-    """What a template is filled with: catalogue rows of the history (oldest first) and of the target item."""
+    """What a template is filled with.
+
+    Attributes:
+        history: Catalogue rows of the user's items, oldest first.
+        target: Catalogue row of the target item, None where the template asks for none.
+        intention: What the user looks for, in words; "" where the template does not say it.
+        preferences: What the user likes, in words; likewise.
+    """
 
     history: np.ndarray
     target: int | None = None
+    intention: str = ""
+    preferences: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +156,7 @@ class PromptBuilder:
                 break
             if uses_history and len(context.history) > 1:
                 n_kept = max(len(context.history) - 1 - excess // (8 * self.paths.shape[1]), 1)
-                context = Context(full[-n_kept:], context.target)
+                context = replace(context, history=full[-n_kept:])
             elif words:
                 words //= 2
             else:
@@ -196,6 +219,10 @@ class PromptBuilder:
         if name == "titles":
             titles = (self.text.titles[row] for row in context.history)
             return ", ".join(f'"{_first_words(title, words)}"' for title in titles if title)
+        if name in ("intention", "preferences"):
+            text = {"intention": context.intention, "preferences": context.preferences}[name]
+            assert text, f"a template with {{{name}}} was drawn for a sample without"
+            return _first_words(text, words)
         assert context.target is not None
         column = {"title": self.text.titles, "description": self.text.descriptions}[name]
         return _first_words(column[context.target], words)

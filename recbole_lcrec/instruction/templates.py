@@ -1,7 +1,8 @@
 """The wording of the alignment tasks: one table, about as many templates per task as the paper has.
 
 Placeholders: ``{history}`` the paths of the user's items, oldest first; ``{titles}`` their titles; ``{index}`` the
-path of one item; ``{title}`` and ``{description}`` its text. Template 0 of seqrec is the one used for evaluation.
+path of one item; ``{title}`` and ``{description}`` its text; ``{intention}`` what the user looks for, and
+``{preferences}`` what the user likes, both in words. Template 0 of seqrec and of itemsearch is the one for evaluation.
 """
 
 from __future__ import annotations
@@ -149,13 +150,56 @@ FUSIONSEQREC = (
     ),
 )
 
+ITEMSEARCH = (
+    *_all(
+        "{index}",
+        "Find an item for this request: {intention}",
+        "A user writes: \"{intention}\" Which item is meant?",
+        "What should be shown to someone who searches for this: {intention}",
+        "Read the query and answer with the index of one item. {intention}",
+    ),
+    *_all(
+        "{index}",
+        "The user has interacted with {history} and now asks: {intention} Which item fits?",
+        "After the items {history}, the user searches with these words: {intention} Name the item.",
+        "A customer bought {history} and wants something new. The request is: {intention} Recommend an item.",
+        "Use the history {history} to answer this query with an item: {intention}",
+    ),
+    *_all(
+        "{index}",
+        "About the user: {preferences} The user searches for this: {intention} Which item suits both?",
+        "A user has these tastes: {preferences} Find an item for the user's request: {intention}",
+        "Query: {intention}\nPreferences: {preferences}\nGive the index of the item that answers the query.",
+    ),
+)  # fmt: skip
+
+PREFERENCEOBTAIN = _all(
+    "{preferences}",
+    "The user has interacted with {history}. What does the user like?",
+    "Here is a user's history, oldest first: {history}. Describe the user's preferences.",
+    "Given the items {history}, say in words what this user looks for.",
+    "A customer bought {history} one after the other. What are the customer's tastes?",
+    "Work out from {history} what matters to the user.",
+    "Write down what is typical of a user with the history {history}.",
+    "Which interests stand behind the choices {history}?",
+    "Look at the sequence {history} and sum up the user's preferences.",
+    "The user's past choices are {history}. What kinds of items does the user prefer?",
+    "Tell a shop assistant what a customer who took {history} wants.",
+    "From the interaction history {history}, infer the user's lasting preferences.",
+)
+
 TEMPLATES: dict[str, tuple[Template, ...]] = {
     "seqrec": SEQREC,
     "item2index": ITEM2INDEX,
     "index2item": INDEX2ITEM,
     "fusionseqrec": FUSIONSEQREC,
+    "itemsearch": ITEMSEARCH,
+    "preferenceobtain": PREFERENCEOBTAIN,
 }
 """Task name -> its templates. The order of tasks and templates is part of the seeded draw: append, do not reorder."""
 
 SEQUENCE_TASKS = frozenset({"seqrec", "fusionseqrec"})
-"""Tasks whose samples are a user's history and its target; the others have one sample per item."""
+"""Tasks whose samples are a user's history and its target."""
+
+USER_TASKS = frozenset({"itemsearch", "preferenceobtain"})
+"""Tasks with one sample per user, made of what the user says; the tasks in neither set have one per item."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from recbole_lcrec.errors import UserError, nearest
@@ -66,10 +67,10 @@ def print_samples(command: Any, task: str, count: int, epoch: int) -> None:
     samples = train_data.samples
     streams = [stream for stream in samples.streams if stream.task == task]
     if not streams:
-        raise UserError(f"--task={task}: the data set has no such samples (see tasks and item_text_fields).")
-    rows = streams[0].rows(epoch)[:count]
-    for row, template in zip(rows.tolist(), streams[0].templates(epoch, rows), strict=True):
-        sample = samples.builder.sample(template, streams[0].context(row))
+        raise UserError(
+            f"--task={task}: the data set has no such samples (see tasks, item_text_fields and user_text)."
+        )
+    for row, sample in islice(samples.of_task(streams[0], epoch), count):
         n_loss = int((sample.weights > 0).sum())
         print(f"--- {task}, epoch {epoch}, sample {row}, {len(sample.ids)} tokens, {n_loss} with loss")
         print(format_sample(samples.builder.tokenizer, sample))

@@ -19,6 +19,7 @@ from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import SEQREC
 from recbole_lcrec.model.generative import GenerativeRecommender
 from recbole_lcrec.model.lm import LMSettings, build_lm, choose_logits
+from recbole_lcrec.usertext import SAVED_TEXTS, write_published
 
 
 class LCRec(GenerativeRecommender):
@@ -94,10 +95,12 @@ class LCRec(GenerativeRecommender):
             self.load_state_dict(state)
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: index and quantizer, tokenizer, the LM's architecture."""
+        """Write what a saved run needs beside the weights: index, tokenizer, user texts, the LM's architecture."""
         self.catalogue.indexed.save(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
         base_model(self.lm).config.save_pretrained(folder / "lm")
+        if self.catalogue.user_texts:
+            write_published(folder / SAVED_TEXTS, self.catalogue.user_texts, self.catalogue.text.items)
 
     def _prompts(self, histories: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return left-padded prompts of seqrec's first template: (input_ids, attention_mask), int64 [B, T]."""

@@ -19,6 +19,8 @@ def as_text(template: Template, context: Context) -> tuple[str, str]:
     fill = {
         "history": ", ".join("".join(index.path(f"i{row}")) for row in context.history),
         "titles": ", ".join(f'"{text.titles[row]}"' for row in context.history if text.titles[row]),
+        "intention": context.intention,
+        "preferences": context.preferences,
     }
     if context.target is not None:
         fill["index"] = "".join(index.path(f"i{context.target}"))
@@ -32,7 +34,8 @@ def as_text(template: Template, context: Context) -> tuple[str, str]:
 def test_assembled_samples_equal_tokenizing_the_whole_text(kind: str, task: str) -> None:
     builder = make_builder(kind)
     for number, template in enumerate(TEMPLATES[task]):
-        context = Context(np.array([1, 2, 3, 4, 0][: 1 + number % 5]), target=(0, 3, 4, 5)[number % 4])
+        said = {"intention": "Show me a saw, Amélie!", "preferences": "Likes nails & 天気; sharp."}
+        context = Context(np.array([1, 2, 3, 4, 0][: 1 + number % 5]), target=(0, 3, 4, 5)[number % 4], **said)
         prompt, response = as_text(template, context)
         sample = builder.sample(template, context)
         whole = builder.tokenizer(prompt + response).input_ids + [builder.tokenizer.eos_token_id]
@@ -83,6 +86,12 @@ def test_a_limit_that_nothing_fits_is_refused() -> None:
         ({"tasks": ["item2index"]}, "'seqrec' must be among them"),
         ({"task_samples": {"seqrec": 0}}, "task_samples"),
         ({"history_loss_weight": -1.0}, "history_loss_weight"),
+        ({"task_samples": {"itemsarch": 3}}, "task_samples: unknown task.*Did you mean 'itemsearch'"),
+        ({"task_weights": {"preference": 3}}, "task_weights: unknown task 'preference'"),
+        ({"task_weights": {"seqrec": 0}}, "task_weights: seqrec is 0"),
+        ({"task_weights": {"seqrec": "2"}}, "task_weights: seqrec is '2'"),
+        ({"task_weights": {"seqrec": float("nan")}}, "task_weights: seqrec is nan"),
+        ({"task_weights": {"seqrec": True}}, "task_weights: seqrec is True"),
     ],
 )
 def test_settings_are_checked(changes: dict, expected: str) -> None:
@@ -99,9 +108,9 @@ def test_viewer_marks_the_tokens_with_loss() -> None:
 
 
 def test_texts_without_blanks_leave_room_for_the_instruction_and_keep_their_end_token() -> None:
-    builder = make_builder(max_length=200)
+    builder = make_builder(max_length=240)
     builder.text = ItemText(("i0",), "title", ("description",), ("\u5929\u6c17" * 300,), ("y" * 3000,))
     for template in TEMPLATES["index2item"]:
         sample = builder.sample(template, Context(np.zeros(0, int), 0))
-        assert len(sample.ids) <= 200 and sample.ids[-1] == builder.tokenizer.eos_token_id
+        assert len(sample.ids) <= 240 and sample.ids[-1] == builder.tokenizer.eos_token_id
         assert sample.weights[-1] == 1 and sample.weights.sum() > 1

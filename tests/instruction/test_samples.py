@@ -9,8 +9,11 @@ import pytest
 from fakes import catalogue_text, make_builder
 
 from recbole_lcrec.data.text import ItemText
+from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.loader import collate, left_pad
 from recbole_lcrec.instruction.samples import EpochSamples, Sequences, TaskSamples
+from recbole_lcrec.instruction.templates import TEMPLATES
+from recbole_lcrec.usertext import Intention, Preferences, UserTexts
 
 
 def sequences(lengths: list[int], width: int = 3, n_items: int = 6) -> Sequences:
@@ -68,6 +71,81 @@ def test_a_task_without_text_is_left_out_with_a_warning(caplog: pytest.LogCaptur
         samples = EpochSamples(builder, sequences([5, 5]), None, seed=0)
     assert samples.per_epoch == {"seqrec": 8}
     assert "Task item2index is left out" in caplog.text and "title" in caplog.text
+    assert "Task itemsearch is left out: no user has an intention in words (user_text=none)." in caplog.text
+    assert "Task preferenceobtain is left out: no user has preferences in words (user_text=none)." in caplog.text
+
+
+def user_texts() -> UserTexts:
+    """Three users: without history, without preferences, and with everything twice."""
+    preferences = {"u0": Preferences((1,), ("likes saws",)), "u2": Preferences((4, 2), ("likes film", "wants nails"))}
+    intentions = {
+        "u0": Intention(3, (), ("a nail",)),
+        "u1": Intention(0, (5, 2), ("a saw",)),
+        "u2": Intention(1, (4, 2), ("a hammer", "a large hammer")),
+    }
+    return UserTexts(preferences, intentions, "test")
+
+
+def test_wordings_of_a_search_fit_what_the_user_has() -> None:
+    stream = TaskSamples("itemsearch", sequences([3]), catalogue_text(), 600, None, 0, user_texts())
+    fields: dict[int, set[frozenset[str]]] = {0: set(), 1: set(), 2: set()}
+    said = set()
+    for row, template, context in stream.draw(0):
+        fields[row].add(template.fields)
+        said.add((row, context.intention, context.target))
+        assert ("preferences" not in template.fields) or context.preferences
+    alone, history, preferences = (
+        frozenset({"intention", "index", *more}) for more in ((), ("history",), ("preferences",))
+    )
+    assert fields == {0: {alone, preferences}, 1: {alone, history}, 2: {alone, history, preferences}}
+    assert said == {(0, "a nail", 3), (1, "a saw", 0), (2, "a hammer", 1), (2, "a large hammer", 1)}
+    again = TaskSamples("itemsearch", sequences([3]), catalogue_text(), 600, None, 0, user_texts())
+    drawn, other = list(again.draw(1)), list(stream.draw(1))
+    assert [(row, t, c.intention) for row, t, c in drawn] == [(row, t, c.intention) for row, t, c in other]
+    assert len({template for _, template, _ in drawn}) == len(TEMPLATES["itemsearch"])
+
+
+def test_preferences_are_read_off_the_history_before_them() -> None:
+    stream = TaskSamples("preferenceobtain", sequences([3]), catalogue_text(), None, None, 0, user_texts())
+    assert len(stream) == 2
+    found = {(tuple(c.history.tolist()), c.preferences) for epoch in range(20) for _, _, c in stream.draw(epoch)}
+    assert found == {((1,), "likes saws"), ((4, 2), "likes film"), ((4, 2), "wants nails")}
+
+
+def test_all_six_tasks_and_their_weights() -> None:
+    weights = {"itemsearch": 0.5, "seqrec": 3.0}
+    built = {}
+    for name, some in (("plain", None), ("weighted", weights)):
+        builder = make_builder(task_samples=5, history_loss_weight=0.25, task_weights=some)
+        samples = EpochSamples(builder, sequences([5, 4]), None, seed=0, user_texts=user_texts())
+        built[name] = {s.task: [sample for _, sample in samples.of_task(s, 2)] for s in samples.streams}
+        assert [len(sample.ids) for task in built[name].values() for sample in task] == [
+            len(sample.ids) for sample in samples.build(2)
+        ]
+    assert list(built["plain"]) == list(TEMPLATES)
+    for task, samples in built["plain"].items():
+        for plain, weighted in zip(samples, built["weighted"][task], strict=True):
+            np.testing.assert_array_equal(plain.ids, weighted.ids)
+            np.testing.assert_allclose(plain.weights * weights.get(task, 1.0), weighted.weights)
+            assert weighted.weights.dtype == np.float32
+
+
+def test_long_user_texts_are_cut_by_words_and_the_response_ends_with_the_end_token() -> None:
+    long = " ".join(f"word{n}" for n in range(500))
+    texts = UserTexts({"u": Preferences((1, 2), (long, "x " + long))}, {"u": Intention(0, (1, 2), (long,))}, "test")
+    builder = make_builder(task_samples=30, max_length=240)
+    samples = EpochSamples(builder, sequences([4]), None, seed=0, user_texts=texts)
+    for stream in samples.streams[4:]:
+        for _, sample in samples.of_task(stream, 0):
+            text = builder.tokenizer.decode(sample.ids)
+            assert "word0" in text and "word10" not in text and len(sample.ids) <= 240
+            assert sample.ids[-1] == builder.tokenizer.eos_token_id and sample.weights[-1] == 1
+
+
+def test_a_limit_that_no_user_text_fits_is_refused_before_training() -> None:
+    texts = UserTexts({}, {"u": Intention(0, (1, 2), ("word " * 9,))}, "test")
+    with pytest.raises(UserError, match="max_length=60 is too small"):
+        EpochSamples(make_builder(tasks=["seqrec", "itemsearch"], max_length=60), sequences([4]), None, 0, texts)
 
 
 def test_padding() -> None:

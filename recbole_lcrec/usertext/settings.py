@@ -1,0 +1,45 @@
+"""Options of the users' texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.usertext.generators import GENERATORS
+
+AUTO, FILE, NONE = "auto", "file", "none"
+"""Values of ``user_text`` that name no generator."""
+
+
+@dataclass(frozen=True)
+class UserTextSettings:
+    """Options of the users' texts; each is explained in properties/model/LCRec.yaml.
+
+    Raises:
+        UserError: For an unknown source or a number out of its range.
+    """
+
+    user_text: str
+    user_text_batch_size: int
+    user_text_max_tokens: int
+    review_text_fields: list[str]
+
+    def __post_init__(self) -> None:
+        generator = GENERATORS.get(self.kind)
+        known = self.user_text in (AUTO, FILE, NONE) or generator is not None
+        if not known or (generator is not None and generator.takes_source != bool(self.source)):
+            forms = ", ".join([AUTO, FILE, *(generator.form for generator in GENERATORS.values())])
+            raise UserError(f"user_text={self.user_text}: no such source of user texts. Expected {forms}, or {NONE}.")
+        for name in ("user_text_batch_size", "user_text_max_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: expected 1 or more, found {getattr(self, name)}.")
+
+    @property
+    def kind(self) -> str:
+        """What stands before the colon."""
+        return self.user_text.partition(":")[0]
+
+    @property
+    def source(self) -> str:
+        """The model: what stands behind the colon."""
+        return self.user_text.partition(":")[2]

@@ -1,0 +1,68 @@
+"""The users' texts as values: what the tasks itemsearch and preferenceobtain are made of.
+
+All rows are rows of the catalogue. Nothing here knows a user's validation or test item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Intention:
+    """What a user looked for, as queries in words, before taking one item.
+
+    Attributes:
+        target: Row of the item that answers the queries.
+        history: Rows of the items before it, oldest first; may be empty.
+        queries: At least one query; each says the same in other words.
+    """
+
+    target: int
+    history: tuple[int, ...]
+    queries: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert self.queries and all(self.queries), "an intention without words is none"
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """What a user likes, in words.
+
+    Attributes:
+        history: Rows of the items from which it can be seen, oldest first; at least one.
+        texts: At least one text; each says the same in other words.
+    """
+
+    history: tuple[int, ...]
+    texts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert self.history, "preferences show in a history"
+        assert self.texts and all(self.texts), "preferences without words are none"
+
+
+@dataclass(frozen=True)
+class UserTexts:
+    """The texts that training may use.
+
+    Attributes:
+        preferences: User token -> preferences, in the order of the training sequences.
+        intentions: User token -> intention, in the same order.
+        source: Where the texts come from, for messages and the log.
+        counts: What was used and what was left out, for the log.
+    """
+
+    preferences: Mapping[str, Preferences]
+    intentions: Mapping[str, Intention]
+    source: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether anybody says anything."""
+        return bool(self.preferences or self.intentions)
+
+
+NO_USER_TEXTS = UserTexts({}, {}, "user_text=none")
