@@ -95,12 +95,15 @@ class Experiment:
             )
         return dict(result)
 
-    def recommend(self, histories: Sequence[Sequence[str]], k: int = 10) -> tuple[list[list[str]], list[list[float]]]:
+    def recommend(
+        self, histories: Sequence[Sequence[str]], k: int = 10, *, among: Sequence[str] | None = None
+    ) -> tuple[list[list[str]], list[list[float]]]:
         """Recommend items for histories of item tokens.
 
         Args:
             histories: Item tokens (raw ids, as strings), oldest first; only the last MAX_ITEM_LIST_LENGTH count.
-            k: Items per history; generative models return at most as many as the catalogue has.
+            k: Items per history; generative models return at most as many as there are to choose from.
+            among: Item tokens to choose from, such as new arrivals; None for the whole catalogue.
 
         Returns:
             Item tokens and scores, best first, one list per history.
@@ -112,6 +115,9 @@ class Experiment:
             raise UserError(f"recommend: k must be at least 1, found {k}.")
         if any(isinstance(history, str) or not len(history) for history in histories):
             raise UserError("recommend: expected histories as non-empty lists of item tokens.")
+        if among is not None and (isinstance(among, str) or not len(among)):
+            raise UserError("recommend: expected among as a non-empty list of item tokens.")
+        chosen = None if among is None else list(dict.fromkeys(map(str, among)))
         self.model.eval()
         items: list[list[str]] = []
         scores: list[list[float]] = []
@@ -119,7 +125,7 @@ class Experiment:
         with torch.no_grad():
             for start in range(0, len(histories), step):
                 batch = [[str(item) for item in history] for history in histories[start : start + step]]
-                tokens, values = self._recommend_batch(batch, k)
+                tokens, values = self._recommend_batch(batch, k, chosen)
                 items += tokens
                 scores += values
         return items, scores
@@ -147,18 +153,30 @@ class Experiment:
         indexed = catalogue.indexed.add(titles, descriptions, embeddings, device=device)
         self.model.use_catalogue(catalogue.extended(indexed))
 
-    def _recommend_batch(self, histories: list[list[str]], k: int) -> tuple[list[list[str]], list[list[float]]]:
+    def _recommend_batch(
+        self, histories: list[list[str]], k: int, among: list[str] | None
+    ) -> tuple[list[list[str]], list[list[float]]]:
         if hasattr(self.model, "recommend_rows"):
             from recbole_lcrec.instruction.dataset import rows_of_items
 
             catalogue = self.model.catalogue
-            rows, values = self.model.recommend_rows([rows_of_items(catalogue, history) for history in histories], k)
+            chosen = None if among is None else rows_of_items(catalogue, among)
+            rows, values = self.model.recommend_rows([rows_of_items(catalogue, h) for h in histories], k, chosen)
             return [[catalogue.text.items[row] for row in line] for line in rows], values.tolist()
         tokens = self.dataset.field2id_token[self.dataset.iid_field]
         scores = self.model.full_sort_predict(self._interaction(histories)).view(len(histories), -1).float()
-        scores[:, 0] = -torch.inf
-        values_, ids = scores.topk(min(k, scores.shape[1] - 1), dim=1)
+        allowed = torch.zeros(scores.shape[1], dtype=torch.bool)
+        allowed[slice(1, None) if among is None else self._item_ids(among)] = True
+        scores[:, ~allowed] = -torch.inf
+        values_, ids = scores.topk(min(k, int(allowed.sum())), dim=1)
         return [[str(tokens[i]) for i in line] for line in ids.tolist()], values_.tolist()
+
+    def _item_ids(self, items: Sequence[str]) -> list[int]:
+        known = self.dataset.field2token_id[self.dataset.iid_field]
+        unknown = [item for item in items if item not in known]
+        if unknown:
+            raise UserError(f"recommend: {len(unknown)} item(s) are not in the data set, e.g. {unknown[0]!r}.")
+        return [int(known[item]) for item in items]
 
     def _interaction(self, histories: list[list[str]]) -> Interaction:
         """Return RecBole's form of histories of item tokens for its sequential models."""
@@ -168,14 +186,10 @@ class Experiment:
                 "Use a sequential or generative model."
             )
         dataset, width = self.dataset, int(self.config["MAX_ITEM_LIST_LENGTH"])
-        known = dataset.field2token_id[dataset.iid_field]
-        unknown = [item for history in histories for item in history if item not in known]
-        if unknown:
-            raise UserError(f"recommend: {len(unknown)} item(s) are not in the data set, e.g. {unknown[0]!r}.")
         ids = torch.zeros(len(histories), width, dtype=torch.int64)
         lengths = torch.zeros(len(histories), dtype=torch.int64)
         for row, history in enumerate(histories):
-            kept = [known[item] for item in history[-width:]]
+            kept = self._item_ids(history)[-width:]
             ids[row, : len(kept)] = torch.tensor(kept)
             lengths[row] = len(kept)
         fields = {

@@ -193,7 +193,7 @@ def rows_of_items(catalogue: Catalogue, items: Sequence[str]) -> np.ndarray:
     unknown = [item for item in items if item not in catalogue.text.rows]
     if unknown:
         raise UserError(
-            f"{len(unknown)} item(s) of the history are not in the catalogue, e.g. {unknown[0]!r}. "
+            f"{len(unknown)} item(s) are not in the catalogue, e.g. {unknown[0]!r}. "
             "Item tokens are the raw ids of the data set's .inter and .item files, as strings."
         )
     return np.array([catalogue.text.rows[item] for item in items], dtype=np.int64)

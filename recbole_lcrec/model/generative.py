@@ -89,15 +89,28 @@ class GenerativeRecommender(SequentialRecommender):
             result[torch.tensor(rows, device=self.device)] = self.score([histories[rows[0]]], paths)[0].float()
         return result
 
-    def recommend_rows(self, histories: Sequence[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
+    def recommend_rows(
+        self, histories: Sequence[np.ndarray], k: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k rows of the whole catalogue for each history of catalogue rows: (rows, scores), [B, k].
 
         Items that no interaction names can be recommended too: their paths are as good as any other.
+
+        Args:
+            histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
+            k: Items per history; fewer where there are not so many.
+            among: Catalogue rows to choose from, int64 [n]; None for all.
         """
         limit = int(self.max_seq_length)
         cut = [history[-limit:] for history in histories]
-        rows, scores = self.generate(cut, self._catalogue_trie, max(k, self.num_beams))
-        order = rows if self._catalogue_trie is not self._item_trie else self._item_rows.to(rows.device)[rows]
+        if among is not None:
+            trie, row_of_trie = TokenTrie(torch.from_numpy(self.catalogue.paths[among])), torch.from_numpy(among)
+        elif self._catalogue_trie is self._item_trie:
+            trie, row_of_trie = self._item_trie, self._item_rows
+        else:
+            trie, row_of_trie = self._catalogue_trie, torch.arange(len(self.catalogue.paths))
+        rows, scores = self.generate(cut, trie, max(k, self.num_beams))
+        order = row_of_trie.to(rows.device)[rows]
         return order[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
 
     def _histories(self, interaction: Interaction) -> list[np.ndarray]:

@@ -114,6 +114,10 @@ def test_a_trained_model_recommends_items_that_came_later(tmp_path: Path) -> Non
     after = experiment.model.catalogue.index
     assert after.items == (*before.items, "i3", "i17") and (after.codes[:28] == before.codes).all()
     assert new <= set(experiment.recommend(histories, 30)[0][0])
+    shelf = experiment.recommend(histories, 10, among=["i17", "i3", "i17"])[0]
+    assert [set(line) for line in shelf] == [new, new]
+    with pytest.raises(UserError, match="'x'"):
+        experiment.recommend(histories, among=["x"])
     with pytest.raises(UserError, match="already"):
         experiment.add_items({"i3": "again"})
     # the same through the data: the grown catalogue, loaded with the option
@@ -122,3 +126,36 @@ def test_a_trained_model_recommends_items_that_came_later(tmp_path: Path) -> Non
     grown = load_experiment(tmp_path / "out", {"data_path": str(tmp_path / "whole"), "index_missing": "add"})
     assert {item: grown.model.catalogue.index.path(item) for item in new} == {i: after.path(i) for i in new}
     assert grown.evaluate("test") is not None
+
+
+SCIENTIFIC = Path(__file__).resolve().parents[3] / "shared" / "datasets" / "Scientific"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SCIENTIFIC.is_dir(), reason="the shared data sets are not here")
+def test_items_added_to_scientific_are_ranked_beyond_chance_among_each_other(tmp_path: Path) -> None:
+    lines = (SCIENTIFIC / "Scientific.item").read_text().splitlines()[1:]
+    items = sorted(line.split("\t")[0] for line in lines)
+    new = set(np.random.default_rng(0).choice(items, size=len(items) // 20, replace=False).tolist())
+    (tmp_path / "part" / "Scientific").mkdir(parents=True)
+    for name in ("Scientific.inter", "Scientific.item"):
+        head, *rows = (SCIENTIFIC / name).read_text().splitlines()
+        column = [cell.split(":")[0] for cell in head.split("\t")].index("item_id")
+        kept = [row for row in rows if row.split("\t")[column] not in new]
+        (tmp_path / "part" / "Scientific" / name).write_text("\n".join([head, *kept]) + "\n")
+    intervals = {"user_inter_num_interval": "[0,inf)", "item_inter_num_interval": "[0,inf)"}
+    given = {"cache_dir": str(tmp_path / "c"), "output_dir": str(tmp_path / "out"), "show_progress": False}
+    part = {"data_path": str(tmp_path / "part"), "epochs": 8, "valid_users": 100, "eval_step": 8}
+    run("LCRec", "Scientific", {**given, **intervals, **part})
+    whole = {"data_path": str(SCIENTIFIC.parent), "index_missing": "add"}
+    grown = load_experiment(tmp_path / "out", whole)
+    tokens, shelf = grown.dataset.field2id_token["item_id"], sorted(new)
+    users, hits = 0, 0
+    for batch, *_ in grown.test_data:
+        for ids, length, target in zip(*(batch[f] for f in ("item_id_list", "item_length", "item_id")), strict=True):
+            if str(tokens[target]) in new:
+                history = [str(tokens[i]) for i in ids[:length]]
+                users += 1
+                hits += str(tokens[target]) in grown.recommend([history], 10, among=shelf)[0][0]
+    print(f"{hits} of {users} new targets among the first 10 of {len(new)} new items; chance {10 / len(new):.3f}")
+    assert hits / users > 2 * 10 / len(new)
