@@ -6,15 +6,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +19,30 @@ from recbole.data.interaction import Interaction
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, init_seed
-from tabulate import tabulate
 
-from recbole_lcrec import __version__, registry
-from recbole_lcrec.compat import logging_to, quiet, restore_numpy_names, restore_scipy_names
+from recbole_lcrec import registry
+from recbole_lcrec.compat import quiet, restore_numpy_names, restore_scipy_names
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.data.split import sample_users, split_sha256
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.evaluation import SEARCH, load_queries
 from recbole_lcrec.io import write_json, write_text
+from recbole_lcrec.outputs import (
+    CONFIG,
+    EVALUATION,
+    LOG,
+    RESULT,
+    about_evaluation,
+    log_result,
+    metrics_table,
+    output_folder,
+    result_of,
+    versions,
+)
 from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
-
-CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
-OF_A_RUN = (
-    *(CONFIG, RESULT, EVALUATION, "evaluation.log", "checkpoint", "tensorboard"),
-    *("index.json", "quantizer", "tokenizer", "lm", "user_texts.json", "report.json", "report.html"),
-)
-"""What a run writes beside its log."""
-
-_PACKAGES = ("recbole", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "scikit-learn")
 
 
 @dataclass
@@ -62,6 +59,7 @@ class Experiment:
         output_dir: Folder of the run.
         split_sha256: Names the split (see ``recbole_lcrec.data.split.split_sha256``).
         timer: Seconds per stage so far.
+        by_prompt: Phase -> wording -> metrics, after an evaluation with several ``eval_prompts``.
     """
 
     config: LCRecConfig
@@ -74,6 +72,7 @@ class Experiment:
     output_dir: Path
     split_sha256: str
     timer: StageTimer = field(default_factory=StageTimer)
+    by_prompt: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     def fit(self) -> dict[str, float] | None:
         """Train the model; return the best validation result (None without validation users)."""
@@ -84,16 +83,29 @@ class Experiment:
         return None if best is None else dict(best)
 
     def evaluate(self, phase: str = "test", *, load_best: bool = False) -> dict[str, float] | None:
-        """Return the metrics of the "valid" or "test" phase; with ``load_best`` those of the best checkpoint."""
+        """Return the metrics of the "valid" or "test" phase; with ``load_best`` those of the best checkpoint.
+
+        With several ``eval_prompts`` they are the mean over the wordings; ``by_prompt`` has those of each.
+        """
         data = {"valid": self.valid_data, "test": self.test_data}[phase]
         if data is None:
             return None
         self.trainer.eval_collector.data_collect(self.train_data)
+        show = bool(self.config["show_progress"])
+        rounds = self.model.evaluation.rounds if registry.is_generative(self.config["model"]) else (None,)
+        results = []
         with self.timer(phase), quiet():
-            result = self.trainer.evaluate(
-                data, load_best_model=load_best, show_progress=bool(self.config["show_progress"])
-            )
-        return dict(result)
+            for number, prompts in enumerate(rounds):
+                if prompts is not None:
+                    self.model.prompts = prompts
+                best = load_best and number == 0
+                results.append(dict(self.trainer.evaluate(data, load_best_model=best, show_progress=show)))
+        if len(results) == 1:
+            return results[0]
+        numbers = [prompts[0] for prompts in self.model.evaluation.rounds]
+        self.model.prompts = (numbers[0],)
+        self.by_prompt[phase] = {str(number): result for number, result in zip(numbers, results, strict=True)}
+        return {name: sum(result[name] for result in results) / len(results) for name in results[0]}
 
     def recommend(
         self, histories: Sequence[Sequence[str]], k: int = 10, *, among: Sequence[str] | None = None
@@ -236,6 +248,9 @@ def build(
         init_seed(config["seed"], config["reproducibility"])
         with timer("model"):
             network = registry.make_model(config, train_data._dataset).to(config["device"])
+            if registry.is_generative(config["model"]) and network.evaluation.eval_task == SEARCH:
+                loaders = [loader for loader in (valid_data, test_data) if loader is not None]
+                network.queries = load_queries(config, data, [loader._dataset for loader in loaders])
             trainer = registry.trainer_class(config)(config, network)
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
 
@@ -327,7 +342,7 @@ def run(
     output_dir = Path(config["output_dir"])
     if config["stage"] == "index":
         return _run_index(config, output_dir)
-    with _output_folder(output_dir, LOG, config["state"]) as keep:
+    with output_folder(output_dir, LOG, config["state"]) as keep:
         experiment = build(config=config)
         keep()
         write_text(output_dir / CONFIG, yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True))
@@ -336,16 +351,16 @@ def run(
         logger.info(experiment.model)
         best_valid = experiment.fit()
         test = experiment.evaluate("test", load_best=True)
-        result = _result(experiment, best_valid, test)
+        result = result_of(experiment, best_valid, test)
         write_json(output_dir / RESULT, result)
-        _log_result(result, output_dir)
+        log_result(result, output_dir)
     return {**result, "output_dir": str(output_dir)}
 
 
 def _run_index(config: LCRecConfig, output_dir: Path) -> dict[str, Any]:
     """Build the item index alone: index.json, the quantizer and the quality report."""
     timer = StageTimer()
-    with _output_folder(output_dir, LOG, config["state"]) as keep, quiet():
+    with output_folder(output_dir, LOG, config["state"]) as keep, quiet():
         data, parts = _split(config, timer)
         indexed = data.index_items(timer, parts)
         keep()
@@ -361,97 +376,12 @@ def _run_index(config: LCRecConfig, output_dir: Path) -> dict[str, Any]:
             "seed": config["seed"],
             "index": indexed.report,
             "seconds": timer.seconds,
-            "versions": _versions(),
+            "versions": versions(),
         }
         write_json(output_dir / RESULT, result)
         logger.info("Index, quantizer and report (report.html) are in %s", output_dir)
         logger.info("Use it with --index_file=%s", output_dir / "index.json")
     return {**result, "output_dir": str(output_dir)}
-
-
-@contextmanager
-def _output_folder(folder: Path, log: str, level: str | None) -> Iterator[Callable[[], None]]:
-    """Make the output folder and log to a file in it; until ``keep`` is called, failing leaves nothing behind.
-
-    Args:
-        folder: The output folder; an earlier run's may be there.
-        log: Name of the log file.
-        level: RecBole's option ``state``.
-
-    Yields:
-        ``keep``, a function to call when the input has turned out right and results are about to be written: it
-        removes what an earlier run left, so that no file of it passes for this one's.
-    """
-    new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{log}.")
-    except OSError as error:
-        raise UserError(f"output_dir={folder}: cannot be written to ({error.strerror}). Choose another.") from error
-    os.close(handle)
-    temporary, kept = Path(name), False
-
-    def keep() -> None:
-        nonlocal kept
-        for part in OF_A_RUN if log == LOG else ():
-            path = folder / part
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        temporary.chmod(0o644)
-        os.replace(temporary, folder / log)  # the open file goes with its name
-        kept = True
-
-    try:
-        with logging_to(temporary, level):
-            yield keep
-    finally:
-        if not kept:
-            temporary.unlink(missing_ok=True)
-            if new:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _result(experiment: Experiment, valid: dict[str, float] | None, test: dict[str, float] | None) -> dict[str, Any]:
-    parameters = list(experiment.model.parameters())
-    samples = getattr(experiment.train_data, "samples", None)
-    config = experiment.config
-    return {
-        "model": config["model"],
-        "dataset": config["dataset"],
-        "seed": config["seed"],
-        "best_valid_result": valid,
-        "valid_users": config["valid_users"],
-        "test_result": test,
-        "split_sha256": experiment.split_sha256,
-        "tasks": samples.per_epoch if samples is not None else {},
-        "parameters": {
-            "total": sum(p.numel() for p in parameters),
-            "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-        },
-        "epochs": len(experiment.trainer.train_loss_dict) if hasattr(experiment.trainer, "train_loss_dict") else None,
-        "seconds": experiment.timer.seconds,
-        "evaluated_users_per_second": getattr(experiment.trainer, "users_per_second", None),
-        "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(config["model"]) else {},
-        "versions": _versions(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: metadata.version(name) for name in _PACKAGES}
-    return {"recbole_lcrec": __version__, "python": sys.version.split()[0], **packages}
-
-
-def _log_result(result: dict[str, Any], output_dir: Path) -> None:
-    logger.info("best valid : %s", result["best_valid_result"])
-    logger.info("test result: %s", result["test_result"])
-    logger.info("Results are in %s", output_dir)
-    logger.info("%s on %s\n%s", result["model"], result["dataset"], metrics_table(result))
-
-
-def metrics_table(result: Mapping[str, Any]) -> str:
-    """Return validation and test metrics as a table of plain text."""
-    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
-    rows = [[name, valid.get(name), test[name]] for name in test]
-    return tabulate(rows, headers=["metric", "best valid", "test"], floatfmt=".4f", missingval="-")
 
 
 def load_experiment(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> Experiment:
@@ -488,7 +418,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
     run_dir = Path(run_dir).absolute()
     options = dict(cli or {})
     target = Path(options.pop("output_dir", None) or run_dir).absolute()
-    with _output_folder(target, "evaluation.log", "INFO") as keep:
+    with output_folder(target, "evaluation.log", "INFO") as keep:
         experiment = load_experiment(run_dir, options)
         before = load_values(run_dir / RESULT)["split_sha256"] if (run_dir / RESULT).exists() else None
         if before and before != experiment.split_sha256:
@@ -504,11 +434,12 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
             "run": str(run_dir),
             "best_valid_result": valid,
             "test_result": test,
+            **about_evaluation(experiment),
             "split_sha256": experiment.split_sha256,
             "evaluated_users_per_second": experiment.trainer.users_per_second,
         }
         write_json(target / EVALUATION, result)
-        _log_result(result, target)
+        log_result(result, target)
     return result
 
 

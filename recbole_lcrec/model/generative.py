@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,15 +13,35 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
+from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding import TokenTrie
+from recbole_lcrec.evaluation import EvaluationSettings, Queries
 from recbole_lcrec.instruction.dataset import Catalogue
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a recommendation is asked with.
+
+    Attributes:
+        history: Catalogue rows, oldest first, int64 [n].
+        query: What the user looks for in words; "" outside search.
+    """
+
+    history: np.ndarray
+    query: str = ""
 
 
 class GenerativeRecommender(SequentialRecommender):
     """Base class of models that recommend by generating an item's path.
 
-    A subclass implements ``generate`` and ``score`` on prompts; RecBole's ``full_sort_predict`` and ``predict`` and
+    A subclass implements ``generate`` and ``score`` on requests; RecBole's ``full_sort_predict`` and ``predict`` and
     the catalogue-wide ``recommend_rows`` are made of these two here.
+
+    Attributes:
+        catalogue: What it recommends from.
+        prompts: Numbers of the wordings in use; several are an ensemble.
+        queries: What users look for, under ``eval_task: itemsearch``.
 
     Args:
         config: The experiment's configuration.
@@ -31,6 +53,9 @@ class GenerativeRecommender(SequentialRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.num_beams = int(config["num_beams"])
+        self.evaluation = settings_from(EvaluationSettings, config)
+        self.prompts: tuple[int, ...] = self.evaluation.rounds[0]
+        self.queries: Queries = {}
         self.use_catalogue(dataset.catalogue)
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
@@ -44,14 +69,44 @@ class GenerativeRecommender(SequentialRecommender):
         self._catalogue_trie = self._item_trie if whole else TokenTrie(torch.from_numpy(catalogue.paths))
 
     def generate(
-        self, histories: Sequence[np.ndarray], trie: TokenTrie, num_beams: int
+        self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best ``num_beams`` items of ``trie`` per history: (trie rows [B, K], scores [B, K])."""
+        """Return the best ``num_beams`` items of ``trie`` per request: (trie rows [B, K], scores [B, K]).
+
+        Args:
+            requests: What is known of each user.
+            trie: The items to choose from.
+            num_beams: Items per request.
+            prompt: Number of the wording, for models that have several.
+        """
         raise TypeError(f"{type(self).__name__} does not implement generate")
 
-    def score(self, histories: Sequence[np.ndarray], paths: torch.Tensor) -> torch.Tensor:
-        """Return the log-likelihood [B, C] of candidate paths [B, C, L] (vocabulary ids) after each history."""
+    def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
+        """Return the log-likelihood [B, C] of candidate paths [B, C, L] (vocabulary ids) after each request."""
         raise TypeError(f"{type(self).__name__} does not implement score")
+
+    def best(self, requests: Sequence[Request], trie: TokenTrie, num_beams: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the best items by the wordings in use (``prompts``): (trie rows [B, K], scores [B, K]).
+
+        The beams of several wordings are merged by the logarithm of their mean probability; an item that a wording's
+        beams do not hold has probability 0 there.
+        """
+        found = [self.generate(requests, trie, num_beams, prompt) for prompt in self.prompts]
+        if len(found) == 1:
+            return found[0]
+        rows, scores = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+        order = rows.argsort(dim=1, stable=True)
+        rows, scores = rows.gather(1, order), scores.gather(1, order).double()
+        first = torch.ones_like(rows, dtype=torch.bool)
+        first[:, 1:] = rows[:, 1:] != rows[:, :-1]
+        group = first.cumsum(dim=1) - 1
+        top = scores.max(dim=1, keepdim=True).values
+        summed = torch.zeros_like(scores).scatter_add_(1, group, (scores - top).exp())
+        merged = summed.clamp_min(1e-300).log() + top - math.log(len(found))
+        of_group = torch.zeros_like(rows).scatter_(1, group, rows)
+        merged[summed == 0] = -torch.inf
+        values, places = merged.topk(min(num_beams, rows.shape[1] // len(found)), dim=1)
+        return of_group.gather(1, places), values.float()
 
     def loss_weight(self, interaction: Interaction) -> float:
         """Return how much a batch counts when gradients of several batches are accumulated."""
@@ -66,7 +121,7 @@ class GenerativeRecommender(SequentialRecommender):
         Returns:
             float32 [B, n_items].
         """
-        rows, beams = self.generate(self._histories(interaction), self._item_trie, self.num_beams)
+        rows, beams = self.best(self._requests(interaction), self._item_trie, self.num_beams)
         lowest = beams.min(dim=1, keepdim=True).values.float() - 1.0
         scores = lowest.repeat(1, self.n_items)
         # trie rows follow RecBole's item ids, which start at 1
@@ -77,16 +132,18 @@ class GenerativeRecommender(SequentialRecommender):
 
         Rows that share a history (candidates of one user) share one prompt.
         """
-        histories = self._histories(interaction)
+        requests = self._requests(interaction)
         items = interaction[self.ITEM_ID].tolist()
-        groups: dict[bytes, list[int]] = {}
-        for row, history in enumerate(histories):
-            groups.setdefault(history.tobytes(), []).append(row)
+        groups: dict[tuple[bytes, str], list[int]] = {}
+        for row, request in enumerate(requests):
+            groups.setdefault((request.history.tobytes(), request.query), []).append(row)
         result = torch.empty(len(items), dtype=torch.float32, device=self.device)
         for rows in groups.values():
             ids = self.catalogue.row_of_id[[items[row] for row in rows]]
             paths = torch.from_numpy(self.catalogue.paths[ids])[None]
-            result[torch.tensor(rows, device=self.device)] = self.score([histories[rows[0]]], paths)[0].float()
+            scores = torch.stack([self.score([requests[rows[0]]], paths, prompt)[0] for prompt in self.prompts])
+            mean = scores.double().logsumexp(dim=0) - math.log(len(scores))
+            result[torch.tensor(rows, device=self.device)] = mean.float()
         return result
 
     def recommend_rows(
@@ -102,19 +159,24 @@ class GenerativeRecommender(SequentialRecommender):
             among: Catalogue rows to choose from, int64 [n]; None for all.
         """
         limit = int(self.max_seq_length)
-        cut = [history[-limit:] for history in histories]
+        requests = [Request(history[-limit:]) for history in histories]
         if among is not None:
             trie, row_of_trie = TokenTrie(torch.from_numpy(self.catalogue.paths[among])), torch.from_numpy(among)
         elif self._catalogue_trie is self._item_trie:
             trie, row_of_trie = self._item_trie, self._item_rows
         else:
             trie, row_of_trie = self._catalogue_trie, torch.arange(len(self.catalogue.paths))
-        rows, scores = self.generate(cut, trie, max(k, self.num_beams))
+        rows, scores = self.best(requests, trie, max(k, self.num_beams))
         order = row_of_trie.to(rows.device)[rows]
         return order[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
 
-    def _histories(self, interaction: Interaction) -> list[np.ndarray]:
-        """Return each row's history in catalogue rows, oldest first."""
+    def _requests(self, interaction: Interaction) -> list[Request]:
+        """Return each row's history in catalogue rows, oldest first, and the user's query if there are queries."""
         ids = interaction[self.ITEM_SEQ].cpu().numpy()
         lengths = interaction[self.ITEM_SEQ_LEN].tolist()
-        return [self.catalogue.row_of_id[row[:length]] for row, length in zip(ids, lengths, strict=True)]
+        users = interaction[self.USER_ID].tolist() if self.queries else [0] * len(lengths)
+        histories = [self.catalogue.row_of_id[row[:length]] for row, length in zip(ids, lengths, strict=True)]
+        return [
+            Request(history, self.queries.get((user, history.tobytes()), ""))
+            for user, history in zip(users, histories, strict=True)
+        ]

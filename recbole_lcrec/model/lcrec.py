@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional
@@ -14,10 +13,11 @@ from torch.nn import functional
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding import Mode, TokenTrie, choose_mode, constrained_beam_search, score_paths
 from recbole_lcrec.decoding.forward import base_model
+from recbole_lcrec.evaluation import EVAL_TEMPLATES
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS, left_pad
 from recbole_lcrec.instruction.prompts import Context
-from recbole_lcrec.instruction.templates import SEQREC
-from recbole_lcrec.model.generative import GenerativeRecommender
+from recbole_lcrec.instruction.templates import Template
+from recbole_lcrec.model.generative import GenerativeRecommender, Request
 from recbole_lcrec.model.lm import LMSettings, build_lm, choose_logits
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
 
@@ -66,15 +66,15 @@ class LCRec(GenerativeRecommender):
         return float(interaction[LOSS_WEIGHTS].sum())
 
     def generate(
-        self, histories: Sequence[np.ndarray], trie: TokenTrie, num_beams: int
+        self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best items per history by constrained beam search: (trie rows, scores), both [B, K]."""
-        ids, mask = self._prompts(histories)
+        """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
+        ids, mask = self._prompts(requests, prompt)
         return constrained_beam_search(self.lm, ids, mask, trie.to(ids.device), num_beams, mode=self._decoding_mode())
 
-    def score(self, histories: Sequence[np.ndarray], paths: torch.Tensor) -> torch.Tensor:
-        """Return the log-likelihood [B, C] of candidate paths [B, C, L] after each history."""
-        ids, mask = self._prompts(histories)
+    def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
+        """Return the log-likelihood [B, C] of candidate paths [B, C, L] after each request."""
+        ids, mask = self._prompts(requests, prompt)
         return score_paths(self.lm, ids, mask, paths.to(ids.device), mode=self._decoding_mode())
 
     def checkpoint_state(self) -> dict[str, torch.Tensor]:
@@ -102,12 +102,26 @@ class LCRec(GenerativeRecommender):
         if self.catalogue.user_texts:
             write_published(folder / SAVED_TEXTS, self.catalogue.user_texts, self.catalogue.text.items)
 
-    def _prompts(self, histories: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return left-padded prompts of seqrec's first template: (input_ids, attention_mask), int64 [B, T]."""
+    def _prompts(self, requests: Sequence[Request], prompt: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return left-padded prompts in the task's wording: (input_ids, attention_mask), int64 [B, T]."""
         builder = self.catalogue.builder
-        prompts = [builder.prompt(SEQREC[0], Context(history)) for history in histories]
+        prompts = [
+            builder.prompt(self._template(request, prompt), Context(request.history, intention=request.query))
+            for request in requests
+        ]
         ids, mask = left_pad(prompts, builder.pad_id)
         return ids.to(self.device), mask.to(self.device)
+
+    def _template(self, request: Request, prompt: int) -> Template:
+        """Return the wording for a request; one without the text that the task needs is asked as in seqrec."""
+        text, task = self.catalogue.text, self.evaluation.eval_task
+        answerable = {
+            "seqrec": True,
+            "itemsearch": bool(request.query),
+            "fusionseqrec": any(text.titles[row] for row in request.history),
+        }
+        templates = EVAL_TEMPLATES[task]
+        return templates[prompt] if answerable[task] else EVAL_TEMPLATES["seqrec"][0]
 
     def _decoding_mode(self) -> Mode:
         """Check once, on the device the model runs on, whether beams may be folded into one sequence."""

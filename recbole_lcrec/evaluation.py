@@ -1,0 +1,120 @@
+"""What a generative model is asked at evaluation: which task, in which wordings, and the test users' queries.
+
+Queries of the test phase are made of the very items that are to be found, so nothing that builds training data may
+see this module; it is called when an experiment is put together, for the evaluation loaders only.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_lcrec.config import settings_from
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.instruction.templates import TEMPLATES, Template
+from recbole_lcrec.usertext import UserTextSettings
+
+logger = logging.getLogger(__name__)
+
+EVAL_TEMPLATES: dict[str, tuple[Template, ...]] = {
+    task: tuple(t for t in TEMPLATES[task] if t.response == "{index}" and "preferences" not in t.fields)
+    for task in ("seqrec", "itemsearch", "fusionseqrec")
+}
+"""Task -> wordings that are answered with an item; the first is the one that evaluation uses by itself."""
+
+SEARCH = "itemsearch"
+
+Queries = dict[tuple[int, bytes], str]
+"""(RecBole's user id, history in catalogue rows as bytes) -> what the user asks for."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Options of the evaluation; each is explained in properties/model/LCRec.yaml.
+
+    Raises:
+        UserError: For an unknown task, or wordings that the task does not have.
+    """
+
+    eval_task: str
+    eval_prompts: str | list[int]
+
+    def __post_init__(self) -> None:
+        if self.eval_task not in EVAL_TEMPLATES:
+            raise UserError(f"eval_task: expected one of {', '.join(EVAL_TEMPLATES)}, found {self.eval_task!r}.")
+        count, given = len(EVAL_TEMPLATES[self.eval_task]), self.eval_prompts
+        numbers = given if isinstance(given, list) else []
+        right = all(type(number) is int and 0 <= number < count for number in numbers)
+        if given not in ("all", "ensemble") and not (numbers and right and len(set(numbers)) == len(numbers)):
+            raise UserError(
+                f"eval_prompts: expected all, ensemble, or a list of wordings of {self.eval_task}, each from 0 to "
+                f"{count - 1} and given once; found {given!r}."
+            )
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The wordings in use."""
+        if isinstance(self.eval_prompts, list):
+            return tuple(self.eval_prompts)
+        return tuple(range(len(EVAL_TEMPLATES[self.eval_task])))
+
+    @property
+    def rounds(self) -> tuple[tuple[int, ...], ...]:
+        """The wordings of each evaluation: an ensemble's go together, others are evaluated one after another."""
+        return (self.numbers,) if self.eval_prompts == "ensemble" else tuple((number,) for number in self.numbers)
+
+
+def load_queries(config: Any, data: Any, parts: Any) -> Queries:
+    """Return the queries of the users of the evaluation parts: the intentions behind their own target items.
+
+    Args:
+        config: The experiment's configuration, with ``eval_task: itemsearch``.
+        data: The whole dataset, its catalogue prepared.
+        parts: Datasets of validation and test.
+
+    Raises:
+        UserError: If a user has several targets, or no user has a query.
+    """
+    from recbole_lcrec.usertext.held_out import load_test_intentions
+
+    queries: Queries = {}
+    wanted = 0
+    for part in parts:
+        rows = part.inter_feat
+        users, items = rows[part.uid_field].numpy(), rows[part.iid_field].numpy()
+        if len(np.unique(users)) < len(users):
+            raise UserError("eval_task=itemsearch needs one target per user: use a leave-one-out split.")
+        tokens = [str(token) for token in part.field2id_token[part.uid_field][users]]
+        targets = dict(zip(tokens, data.catalogue.row_of_id[items].tolist(), strict=True))
+        found = load_test_intentions(
+            settings_from(UserTextSettings, config),
+            targets=targets,
+            item_text=data.catalogue.text,
+            data_folder=Path(data.dataset_path),
+            dataset_name=data.dataset_name,
+            cache_dir=Path(config["cache_dir"]),
+            seed=config["seed"],
+            device=str(config["device"]),
+            show_progress=bool(config["show_progress"]),
+            user_field=data.uid_field,
+            item_field=data.iid_field,
+            separator=config["field_separator"],
+            encoding=config["encoding"],
+        )
+        histories = rows[part.iid_field + config["LIST_SUFFIX"]].numpy()
+        lengths = rows[part.item_list_length_field].tolist()
+        wanted += len(users)
+        for user, token, history, length in zip(users.tolist(), tokens, histories, lengths, strict=True):
+            if token in found:
+                queries[user, data.catalogue.row_of_id[history[:length]].tobytes()] = found[token][0]
+    if not queries:
+        raise UserError(
+            "eval_task=itemsearch: no user has a query. It is made of item text, reviews or <name>.user.json: bring "
+            "one of them, or evaluate seqrec."
+        )
+    logger.info("Search, not recommendation: %d of %d evaluated users have a query.", len(queries), wanted)
+    return queries
