@@ -45,10 +45,7 @@ setup(
     # the YAMLs lie at the top of the repository and inside the package once installed
     packages=[*find_packages(include=["recbole_lcrec", "recbole_lcrec.*"]), "recbole_lcrec.properties"],
     package_dir={"recbole_lcrec.properties": "properties"},
-    package_data={
-        "recbole_lcrec.properties": ["*.yaml", "model/*.yaml", "model/*/*.yaml", "dataset/*.yaml"],
-        "recbole_lcrec.index.report": ["*.js"],
-    },
+    package_data={"recbole_lcrec.properties": ["*.yaml", "model/*.yaml", "model/*/*.yaml", "dataset/*.yaml"]},
     install_requires=REQUIRES,
     extras_require={
         "test": ["pytest>=8"],

@@ -369,7 +369,7 @@ def _run_index(config: LCRecConfig, output_dir: Path) -> dict[str, Any]:
             indexed.save(output_dir)
             quality = indexed.write_report(output_dir)
         for warning in quality["warnings"]:
-            logger.warning("Item index: %s", warning)
+            logger.warning("Item index: %s", warning["text"])
         result = {
             "model": config["model"],
             "dataset": config["dataset"],

@@ -1,4 +1,4 @@
-"""The benchmarks' command line: one table of benchmarks, a table of figures on the screen, the same as JSON."""
+"""``python -m recbole_lcrec.benchmarks NAME [options]``; ``--help`` lists the names."""
 
 from __future__ import annotations
 
@@ -6,47 +6,54 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
-
-from tabulate import tabulate
+from dataclasses import dataclass
 
 from recbole_lcrec.benchmarks import index
-from recbole_lcrec.io import write_json
+from recbole_lcrec.errors import UserError
 
-BENCHMARKS: dict[str, Callable[[str], list[dict[str, Any]]]] = {"index": index.run}
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark of the table below.
+
+    Attributes:
+        help: What it measures, a line.
+        add_arguments: Describes its options.
+        run: Measures, prints and writes.
+    """
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+BENCHMARKS = {
+    "index": Benchmark("Uniform semantic mapping of a made-up catalogue.", index.add_arguments, index.run),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a benchmark; return the exit status."""
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; None takes those of the process.
+
+    Returns:
+        The exit status: 0, or 2 after a mistake the user can fix (argparse ends with 2 itself).
+    """
     parser = argparse.ArgumentParser(prog="python -m recbole_lcrec.benchmarks", description=__doc__)
-    parser.add_argument("name", choices=BENCHMARKS, help="what to measure")
-    parser.add_argument("--size", choices=("XS", "S", "M"), default="XS", help="size of the data (default XS)")
-    parser.add_argument("--output", type=Path, help="write the figures as JSON here")
-    options = parser.parse_args(argv)
-    rows = BENCHMARKS[options.name](options.size)
-    machine = conditions()
-    print(tabulate([list(row.values()) for row in rows], headers=list(rows[0]), floatfmt=".4g"))
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    if options.output:
-        write_json(options.output, {"benchmark": options.name, "size": options.size, **machine, "rows": rows})
-        print(f"Figures: {options.output}")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, benchmark in BENCHMARKS.items():
+        benchmark.add_arguments(commands.add_parser(name, help=benchmark.help, description=benchmark.help))
+    arguments = parser.parse_args(argv)
+    # Read by OpenMP when a process starts to compute: waiting threads that spin slow down everybody
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        BENCHMARKS[arguments.name].run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
-
-
-def conditions() -> dict[str, Any]:
-    """Return what the figures depend on beside the code: cores, threads, load and versions."""
-    from importlib import metadata
-
-    import torch
-
-    return {
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2),
-        "python": sys.version.split()[0],
-        **{name: metadata.version(name) for name in ("torch", "numpy", "scipy")},
-    }
 
 
 if __name__ == "__main__":

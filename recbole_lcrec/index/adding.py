@@ -15,7 +15,7 @@ import numpy as np
 from recbole_lcrec.embedding.new_items import ItemEncoder
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.item_index import ItemIndex
-from recbole_lcrec.index.mapping import unique_paths
+from recbole_lcrec.index.mapping import add_paths
 from recbole_lcrec.io import atomic_folder
 from recbole_lcrec.quantizer import Quantizer, load_quantizer
 from recbole_lcrec.quantizer.base import check_embeddings
@@ -74,7 +74,7 @@ class IndexMaker:
         if len(index.level_sizes) > codes.shape[1]:  # index_mapping=digit: the next free number under the path
             codes = np.column_stack([codes, np.zeros(len(codes), dtype=np.int64)])
             costs = own_code_costs(codes, index.level_sizes)
-        added = unique_paths(codes, index.level_sizes, costs, taken=index.codes)
+        added = add_paths(index.codes, codes, index.level_sizes, costs)
         return index.extended(items, added.codes)
 
     def _vectors(

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 INDEX, REPORT = "index.json", "report.json"
 MAPPINGS = ("optimal", "digit")
-_ALGORITHM = 2  # part of the key: raise it when the same inputs are to give another index
+_ALGORITHM = 3  # part of the key: raise it when the same inputs are to give another index
 
 
 @dataclass(frozen=True)

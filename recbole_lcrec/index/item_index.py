@@ -110,32 +110,40 @@ class ItemIndex:
         return tuple(index_token(level, code) for level, code in enumerate(self.codes[row].tolist()))
 
     def extended(self, items: Sequence[str], codes: np.ndarray) -> ItemIndex:
-        """Return this index with further items behind its own, whose rows and paths stay as they are.
+        """Return an index with more items; those that are here keep their rows and paths.
 
         Args:
             items: New item tokens.
-            codes: int64 [len(items), L], their paths.
+            codes: int64 [m, L], their paths, free ones (:func:`recbole_lcrec.index.mapping.add_paths` finds them).
 
         Raises:
-            ValueError: As for a new index: for an item or a path that is there already.
+            ValueError: As for a new index.
         """
+        if np.ndim(codes) != 2 or np.shape(codes)[1] != len(self.level_sizes):
+            raise ValueError(
+                f"codes of shape {np.shape(codes)} for {len(items)} items and {len(self.level_sizes)} levels"
+            )
         return ItemIndex((*self.items, *items), np.concatenate([self.codes, codes]), self.level_sizes)
 
-    def save(self, path: str | Path, *, form: str = "tokens") -> None:
+    def save(self, path: str | Path, form: str = "tokens") -> None:
         """Write the exchange JSON, an item a line.
 
-        The file names no level sizes: whoever loads it gives them as ``codebook_size``, or has levels as large as
-        their largest code in use.
+        The file holds no level sizes, so that other tools can read it. Where the highest codes are unused, loading it
+        with ``codebook_size=index.level_sizes`` gives the same index.
 
         Args:
             path: The file.
-            form: "tokens" for ``{"<item>": ["<a_12>", "<b_201>", ...], ...}``, "integers" for
-                ``{"<item>": [12, 201, ...], ...}`` with the codes of each level counted from 0.
+            form: ``tokens`` for ``{"<item>": ["<a_12>", "<b_201>", ...], ...}``; ``integers`` for
+                ``{"<item>": [12, 201, ...], ...}``, the codes of each level from 0.
+
+        Raises:
+            UserError: For another form.
         """
-        assert form in ("tokens", "integers"), form
+        if form not in ("tokens", "integers"):
+            raise UserError(f"form: expected tokens or integers, found {form!r}.")
+        paths = self.codes.tolist() if form == "integers" else map(self._path_of, range(len(self)))
         lines = [
-            f"{json.dumps(item, ensure_ascii=False)}: "
-            + json.dumps(self._path_of(row) if form == "tokens" else self.codes[row].tolist())
-            for row, item in enumerate(self.items)
+            f"{json.dumps(item, ensure_ascii=False)}: {json.dumps(path)}"
+            for item, path in zip(self.items, paths, strict=True)
         ]
         write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

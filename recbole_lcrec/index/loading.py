@@ -1,7 +1,8 @@
-"""Reading the exchange JSON of LC-Rec, LETTER and MiniOneRec: ``{"<item>": ["<a_12>", "<b_201>", ...], ...}``.
+"""Reading index files: item to path, as the exchange JSON of LC-Rec, LETTER and MiniOneRec or as integers.
 
-Files with integers in place of tokens, ``{"<item>": [12, 201, ...], ...}``, are read too; the codes of each level
-count from 0. (Some tools add an offset per level: nothing in a file tells, so it is not guessed.)
+``{"<item>": ["<a_12>", "<b_201>", ...], ...}`` or ``{"<item>": [12, 201, ...], ...}``; the first code of a file tells
+which. Integers are the codes of each level from 0. Tools that number the levels' codes one after the other (256 .. 511
+on the second level) must subtract that first: whether they do cannot be seen in a file, so it is not guessed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ def load_index(
     """Load an index file, ours or anybody's.
 
     Args:
-        path: A file in the exchange JSON.
+        path: A file of index tokens or of integers.
         collisions: Option ``index_collisions``. ``error`` refuses equal paths; ``resolve`` lets the first item in the
             file keep its path and gives the others the lowest free last codes under the same prefix.
         required_items: Item tokens that the file must have; it may have more, which are kept.
-        codebook_size: Least number of codes per level, one number or one per level. A level is larger where the file
-            uses larger codes.
+        codebook_size: Least number of codes per level, one number or one per level; a file does not say how many
+            there are. A level is larger where the file uses larger codes.
 
     Returns:
         The index, items in the file's order.
@@ -98,32 +99,58 @@ def _read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-_EXPECTED = 'Expected {"<item token>": ["<a_12>", "<b_201>", ...], ...}, or integers in place of all tokens.'
+_EXPECTED = 'Expected {"<item token>": ["<a_12>", "<b_201>", ...], ...} or {"<item token>": [12, 201, ...], ...}.'
 
 
 def _parse(entries: dict[str, Any], path: Path) -> tuple[list[str], np.ndarray]:
     """Return item tokens and codes [n, L] of the file's entries."""
     n_levels = None
-    read: Callable[[Any, int, str], int] = _code
     rows = []
-    for item, tokens in entries.items():
+    for item, values in entries.items():
         where = f"index_file={path}, item {item!r}"
-        if not isinstance(tokens, list):
-            raise UserError(f"{where}: found {_short(tokens)}, expected a list of index tokens. {_EXPECTED}")
+        if not isinstance(values, list):
+            raise UserError(f"{where}: found {_short(values)}, expected a list of codes. {_EXPECTED}")
         if n_levels is None:
-            n_levels, first = len(tokens), item
-            read = _integer_code if tokens and isinstance(tokens[0], int) else _code
+            n_levels, first = len(values), item
             if not MIN_LEVELS <= n_levels <= MAX_LEVELS:
                 raise UserError(
                     f"{where}: found a path of {n_levels} codes, expected {MIN_LEVELS} to {MAX_LEVELS}. {_EXPECTED}"
                 )
-        if len(tokens) != n_levels:
+            integers = _is_integer(values[0])
+        if len(values) != n_levels:
             raise UserError(
-                f"{where}: found a path of {len(tokens)} codes, expected {n_levels} as for item {first!r}. "
+                f"{where}: found a path of {len(values)} codes, expected {n_levels} as for item {first!r}. "
                 "All paths must have the same length."
             )
-        rows.append([read(token, level, where) for level, token in enumerate(tokens)])
+        if any(_is_integer(value) != integers for value in values):
+            _refuse_other_form(values, integers, where)
+        parse = _integer if integers else _code
+        rows.append([parse(value, level, where) for level, value in enumerate(values)])
     return list(entries), np.array(rows, dtype=np.int64)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _refuse_other_form(values: list[Any], integers: bool, where: str) -> None:
+    """Refuse a path with values of the other form than the file's first; what is of neither form is left alone."""
+    for level, value in enumerate(values):
+        if isinstance(value, str) if integers else _is_integer(value):
+            forms = ("integers", "an index token") if integers else ("index tokens", "an integer")
+            raise UserError(
+                f"{where}: found {_short(value)} at position {level + 1}, {forms[1]}, but the file began with "
+                f"{forms[0]}. Use one form in the whole file."
+            )
+
+
+def _integer(value: Any, level: int, where: str) -> int:
+    if not _is_integer(value) or value < 0:
+        raise UserError(
+            f"{where}: found {_short(value)} at position {level + 1}, expected a whole number of 0 or more: the code "
+            f"of level {level + 1}, counted from 0."
+        )
+    return _in_range(value, str(value), where)
 
 
 def _code(token: Any, level: int, where: str) -> int:
@@ -134,21 +161,12 @@ def _code(token: Any, level: int, where: str) -> int:
             f"{where}: found {_short(token)} at position {level + 1}, expected an index token like <{letter}_12>. "
             f"Levels are named {', '.join(LEVEL_LETTERS[: level + 1])}, ... in order."
         )
-    return _checked_code(int(match[2]), token, where)
+    return _in_range(int(match[2]), token, where)
 
 
-def _integer_code(value: Any, level: int, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UserError(
-            f"{where}: found {_short(value)} at position {level + 1}, expected a code, an integer from 0 up, as for "
-            "the first item of the file."
-        )
-    return _checked_code(value, str(value), where)
-
-
-def _checked_code(code: int, shown: str, where: str) -> int:
+def _in_range(code: int, found: str, where: str) -> int:
     if code > MAX_CODE:
-        raise UserError(f"{where}: found code {code} in {shown}, expected at most {MAX_CODE}.")
+        raise UserError(f"{where}: found code {found[:60]}, expected at most {MAX_CODE}.")
     return code
 
 

@@ -99,7 +99,7 @@ class IndexedItems:
             if nearest.shape == self.index.codes.shape:
                 ranks = last_code_ranks(self.index.codes, self.maker.quantizer.costs_of(self.embeddings))
         quality = index_quality(
-            self.index, titles=titles, embeddings=self.embeddings, nearest_codes=nearest, ranks=ranks,
+            self.index, titles=titles, embeddings=self.embeddings, nearest_codes=nearest, displacement_ranks=ranks,
             build_report=self.report,
         )  # fmt: skip
         write_report(folder, quality, self.index, titles)

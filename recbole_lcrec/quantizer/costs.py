@@ -1,4 +1,8 @@
-"""What a code costs an item: the mapping asks this when items share a path and some have to take another one."""
+"""What it costs to give an item a code: the geometry behind the mapping, or the lack of it.
+
+Distances are computed pair by pair, not by a matrix product: its last bits depend on the batch and on the number of
+threads, and equal latents must get equal costs whatever they are computed with.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +10,65 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# costs(rows [m], prefixes int64 [m, l]) -> [m, K_l]: what each code of level l costs items whose path begins so
+from recbole_lcrec.errors import UserError
+
+# costs(rows [m], prefixes int64 [m, l]) -> float64 [m, K_l]: what each code of level l costs items so far there
 Costs = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+CELLS = 2**21  # costs computed at once, 16 MB: bounds memory, not the result
+
+
+def rows_at_once(n_codes: int) -> int:
+    """Return of how many items the costs of so many codes are computed at once."""
+    return max(1, CELLS // n_codes)
+
+
+def nearest_codes(latents: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the nearest code of every level's residual, int64 [n, L] (Eq. 2 and 3 of the paper), in chunks.
+
+    Args:
+        latents: [n, d], finite.
+        codebooks: One [K_l, d] per level, finite.
+
+    Raises:
+        UserError: For NaN or infinity.
+    """
+    from scipy.spatial.distance import cdist
+
+    books = _checked(latents, codebooks)
+    codes = np.empty((len(latents), len(books)), dtype=np.int64)
+    step = rows_at_once(max(map(len, books)))
+    for start in range(0, len(latents), step):
+        residuals = latents[start : start + step].astype(np.float64)
+        for level, book in enumerate(books):
+            chosen = cdist(residuals, book, "sqeuclidean").argmin(axis=1)
+            residuals -= book[chosen]
+            codes[start : start + step, level] = chosen
+    return codes
 
 
 def residual_costs(latents: np.ndarray, codebooks: Sequence[np.ndarray]) -> Costs:
     """Return squared distances between the codes and the residual that a prefix leaves of an item's latent.
 
+    On the last level that is the path's whole displacement, |latent - sum of its codes|^2.
+
     Args:
-        latents: [n, d].
-        codebooks: One [K_l, d] per level.
+        latents: [n, d], finite.
+        codebooks: One [K_l, d] per level, finite.
+
+    Raises:
+        UserError: For NaN or infinity.
     """
-    books = [np.asarray(book, dtype=np.float64) for book in codebooks]
-    norms = [(book**2).sum(axis=1) for book in books]
+    from scipy.spatial.distance import cdist
+
+    books = _checked(latents, codebooks)
 
     def costs(rows: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
         level = prefixes.shape[1]
         residuals = latents[rows].astype(np.float64)
         for above in range(level):
             residuals -= books[above][prefixes[:, above]]
-        lengths = (residuals**2).sum(axis=1, keepdims=True)
-        return np.maximum(lengths - 2 * residuals @ books[level].T + norms[level], 0)
+        return cdist(residuals, books[level], "sqeuclidean")
 
     return costs
 
@@ -53,7 +95,7 @@ def own_code_costs(codes: np.ndarray, level_sizes: Sequence[int]) -> Costs:
     """Return costs for an index without geometry: less than 0 for an item's own code, 1 or little more for others.
 
     An earlier item gains more by its own code, so of equal paths the first is kept; of the other codes the lowest free
-    one is the cheapest, by less than it costs to move any item more.
+    one is the cheapest, by less than it costs to move any item more. Under another prefix no code is an item's own.
 
     Args:
         codes: int64 [n, L], the paths that the items came with.
@@ -65,8 +107,29 @@ def own_code_costs(codes: np.ndarray, level_sizes: Sequence[int]) -> Costs:
         level = prefixes.shape[1]
         size = level_sizes[level]
         prices = np.tile(1 + np.arange(size) / (2.0 * n * size * size), (len(rows), 1))
-        own = np.flatnonzero((codes[rows, :level] == prefixes).all(axis=1))  # elsewhere an item's code is any code
-        prices[own, codes[rows[own], level]] = (rows[own] - n) / n
+        at_home = np.flatnonzero((codes[rows, :level] == prefixes).all(axis=1))
+        own = rows[at_home]
+        prices[at_home, codes[own, level]] = (own - n) / n
         return prices
 
     return costs
+
+
+def _checked(latents: np.ndarray, codebooks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the codebooks as float64; refuse NaN and infinity, which no assignment could be optimal for."""
+    books = [np.asarray(book, dtype=np.float64) for book in codebooks]
+    _check_finite(latents, "latents")
+    for level, book in enumerate(books):
+        _check_finite(book, f"codebook of level {level + 1}")
+    return books
+
+
+def _check_finite(values: np.ndarray, what: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        rows = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        raise UserError(
+            f"{what}: {len(bad)} of {len(values)} rows hold NaN or infinity (rows {rows}), expected finite numbers. "
+            "The quantizer's training has diverged or its files are damaged: check the embeddings and train it again, "
+            "if need be with a lower rqvae_learning_rate."
+        )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_lcrec.quantizer.base import Inputs, Quantizer, load_arrays, load_settings, save_state
-from recbole_lcrec.quantizer.costs import Costs, residual_costs
+from recbole_lcrec.quantizer.costs import Costs, nearest_codes, residual_costs
 from recbole_lcrec.quantizer.settings import QuantizerSettings
 from recbole_lcrec.quantizer.sinkhorn import sinkhorn_log
 
@@ -166,12 +166,14 @@ class RQVAE(nn.Module, Quantizer):
     @torch.no_grad()
     def codes_of(self, embeddings: np.ndarray | None) -> np.ndarray:
         assert embeddings is not None
-        return self.quantize(self.latents_of(embeddings)).codes.cpu().numpy()
+        return nearest_codes(self.latents_of(embeddings).cpu().numpy(), self._books())
 
     def costs_of(self, embeddings: np.ndarray | None) -> Costs:
         assert embeddings is not None
-        codebooks = [codebook.detach().cpu().numpy() for codebook in self.codebooks]
-        return residual_costs(self.latents_of(embeddings).cpu().numpy(), codebooks)
+        return residual_costs(self.latents_of(embeddings).cpu().numpy(), self._books())
+
+    def _books(self) -> list[np.ndarray]:
+        return [codebook.detach().cpu().numpy() for codebook in self.codebooks]
 
     @torch.no_grad()
     def reconstruct(self, codes: np.ndarray) -> np.ndarray:

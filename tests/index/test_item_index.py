@@ -73,15 +73,51 @@ def test_round_trip_is_exact(index: ItemIndex, tmp_path: Path) -> None:
     assert (tmp_path / "again.json").read_bytes() == file.read_bytes()
 
 
+def test_integers(index: ItemIndex, tmp_path: Path) -> None:
+    file = tmp_path / "index.json"
+    index.save(file, form="integers")
+    assert json.loads(file.read_text(encoding="utf-8")) == dict(zip(ITEMS, CODES.tolist(), strict=True))
+    assert load_index(file, collisions="error", codebook_size=index.level_sizes) == index
+    with pytest.raises(UserError, match="form: expected tokens or integers, found 'pickle'"):
+        index.save(file, form="pickle")
+
+
+@pytest.mark.parametrize("form", ["tokens", "integers"])
 @pytest.mark.parametrize("n_levels", range(2, 9))
-def test_any_number_of_levels_of_any_size(n_levels: int, tmp_path: Path) -> None:
+def test_any_number_of_levels_of_any_size(n_levels: int, form: str, tmp_path: Path) -> None:
     sizes = tuple(range(3, 3 + n_levels))
     rng = np.random.default_rng(0)
-    codes = np.unique(np.stack([rng.integers(size, size=40) for size in sizes], axis=1), axis=0)
+    # the highest code of every level is unused: the sizes must come back all the same
+    codes = np.unique(np.stack([rng.integers(size - 1, size=40) for size in sizes], axis=1), axis=0)
     index = ItemIndex(tuple(map(str, range(len(codes)))), codes, sizes)
-    index.save(tmp_path / "i.json")
+    index.save(tmp_path / "i.json", form=form)
     assert load_index(tmp_path / "i.json", collisions="error", codebook_size=sizes) == index
+    assert load_index(tmp_path / "i.json", collisions="error").level_sizes != sizes
     assert len(index.index_tokens()) == sum(sizes) == len(set(index.index_tokens()))
+
+
+def test_extended_keeps_every_row(index: ItemIndex) -> None:
+    longer = index.extended(["new", "newer"], np.array([[1, 1], [1, 2]]))
+    assert longer.items == (*ITEMS, "new", "newer") and longer.level_sizes == index.level_sizes
+    np.testing.assert_array_equal(longer.codes[:4], index.codes)
+    assert longer.path("newer") == ("<a_1>", "<b_2>") and len(index) == 4
+    assert index.extended([], np.empty((0, 2))) == index
+
+
+@pytest.mark.parametrize(
+    ("items", "codes", "message"),
+    [
+        (["new"], [[0, 1]], "4 distinct paths"),
+        (["B001"], [[1, 1]], "more than once"),
+        (["new"], [[4, 0]], "0 .. size - 1"),
+        (["new"], [[1, 1], [1, 2]], "codes of shape"),
+        (["new"], [[1, 1, 1]], "codes of shape"),
+        (["new"], [1, 1], "codes of shape"),
+    ],
+)
+def test_a_wrong_extension_cannot_be_made(index: ItemIndex, items: list, codes: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        index.extended(items, np.array(codes))
 
 
 def test_capacity() -> None:

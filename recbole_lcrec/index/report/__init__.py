@@ -1,4 +1,4 @@
-"""The quality report of an item index: figures as JSON, and a page that explains them."""
+"""Quality report of an item index: figures as JSON, and one HTML page that explains them."""
 
 from recbole_lcrec.index.report.page import write_report
 from recbole_lcrec.index.report.quality import index_quality
