@@ -30,6 +30,7 @@ from recbole_lcrec import __version__, registry
 from recbole_lcrec.compat import logging_to, quiet, restore_numpy_names, restore_scipy_names
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.data.fetch import fetch_dataset
 from recbole_lcrec.data.split import sample_users, split_sha256
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import write_json, write_text
@@ -210,6 +211,7 @@ def build_data(config: LCRecConfig, timer: StageTimer, saved: Path | None = None
     restore_numpy_names()
     restore_scipy_names()
     init_seed(config["seed"], config["reproducibility"])
+    fetch_dataset(config)
     with timer("data"):
         data = registry.dataset_class(config)(config)
         logger.info(data)
