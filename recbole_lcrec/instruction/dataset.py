@@ -111,6 +111,7 @@ def build_catalogue(config: Any, dataset: Any, timer: StageTimer, saved: Path | 
             separator=config["field_separator"],
             encoding=config["encoding"],
             text_required=not (saved or index_settings.index_file or config["text_encoder"].startswith("file:")),
+            cold_items=config["cold_items"],
         )
     index, report = _index_of(config, text, index_settings, timer, saved)
     with timer("tokenizer"):

@@ -27,6 +27,7 @@ def atomic_files(users: int = 30, items: int = 12) -> dict[str, str]:
     item = [
         "item_id:token\tprice:float\tsales_type:token\tsales_rank:float\tcategories:token_seq\ttitle:token\tbrand:token"
     ]
+    item += ["rare\t\t\t\tVideo Games\tRare game\tMaker", "unseen\t\t\t\tVideo Games\tUnseen game\tMaker"]
     item += [f"B{n}\t9.99\tVideo Games\t{n}.0\tVideo Games PC\tGame &amp; {n}\tMaker" for n in range(items)]
     return {f"{PREFIX}.inter": "\n".join(inter) + "\n", f"{PREFIX}.item": "\n".join(item) + "\n"}
 

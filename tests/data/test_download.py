@@ -106,7 +106,7 @@ def test_lcrec_reads_the_text_of_recboles_archives(tmp_path: Path, server: Serve
     run("LCRec", "Games", {**given, "output_dir": str(tmp_path / "o"), "cache_dir": str(tmp_path / "cache")})
     log = (tmp_path / "o" / "run.log").read_text()
     assert "Text fields used: title, brand, categories (not in Games.item: description)" in log
-    assert "Catalogue: 12 items, 0 without any text." in log
+    assert "Catalogue: 12 items, 0 without any text." in log, "without the items that the filters removed"
 
 
 def test_names_of_recbole_are_downloaded_too(tmp_path: Path, server: Server) -> None:
