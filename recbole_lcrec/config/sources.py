@@ -88,8 +88,11 @@ def source_of(name: str, options: Mapping[str, Any]) -> Source | None:
     url = given or recbole_urls().get(recbole_name)
     if url is None:
         return None
-    parts = urlsplit(url)
-    if given and (parts.scheme not in ("http", "https") or not parts.netloc):
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
         raise UserError(
             f"option dataset_url is {given}; expected the address of a zip archive, http://... or https://... A file "
             "on this machine needs no address: put it into the data set's folder."

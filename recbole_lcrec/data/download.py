@@ -204,6 +204,8 @@ def _answer(opener: urllib.request.OpenerDirector, request: urllib.request.Reque
         raise DownloadError(text) from error
     except urllib.error.URLError as error:  # no name, no route, refused, no certificate: trying again is no use
         raise _Unreachable(f"the server cannot be reached ({error.reason})") from error
+    except (ValueError, http.client.InvalidURL) as error:
+        raise DownloadError(f"this is no address ({error})") from error
     except (OSError, http.client.HTTPException) as error:  # the connection was made, and cut before the answer
         raise _Interrupted(_reason(error)) from error
 

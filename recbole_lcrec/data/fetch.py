@@ -20,7 +20,7 @@ from typing import Any
 from recbole_lcrec.config.names import missing_files
 from recbole_lcrec.config.sources import Source, source_of
 from recbole_lcrec.data.archive import BadArchive, unpack
-from recbole_lcrec.data.download import DownloadError, discard, download, part_of
+from recbole_lcrec.data.download import DownloadError, discard, download
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import write_json
 
@@ -80,7 +80,6 @@ def _fetch(source: Source, folder: Path, allowed: bool, show: bool) -> None:
             f"data set {source.name} is not in {folder.absolute()}, and its archive cannot be downloaded from "
             f"{source.url}: {error}. {source.by_hand(folder)}"
         ) from error
-    assert part == part_of(archive)
     try:
         _install(part, source.url, source, folder, show)
     except BadArchive as error:
@@ -130,11 +129,12 @@ def _alone(folder: Path) -> Iterator[None]:
             "data sets cannot be downloaded or unpacked on this system (it has no fcntl to keep processes apart). "
             f"Unpack the archive into {folder.absolute()} by hand, and name its files after the folder."
         ) from error
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
     path = folder / _LOCK
+    made: list[Path] = []
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        made = [one for one in (folder, *folder.parents) if not one.exists()] or made
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
         except FileNotFoundError:  # another process has just removed the empty folder
             continue

@@ -98,7 +98,7 @@ def test_an_address_makes_any_name_known(tmp_path: Path) -> None:
         check_dataset("shop", options)
         source = source_of("shop", options)
         assert source is not None and (source.url, source.archive, source.from_amazon) == (url, archive, False)
-    for url in ("shop.zip", "file:///shop.zip", "http://"):
+    for url in ("shop.zip", "file:///shop.zip", "http://", "http://[::1/shop.zip"):
         with pytest.raises(UserError, match="option dataset_url is"):
             check_dataset("shop", {"data_path": tmp_path, "download": True, "dataset_url": url})
 

@@ -461,6 +461,12 @@ def test_options_are_checked_before_anything_is_downloaded(tmp_path: Path, serve
     assert server.requests == []
 
 
+@pytest.mark.parametrize("url", ["http://host:port/a.zip", "http://a b/a.zip", f"http://{'x' * 70}.org/a.zip"])
+def test_an_address_that_cannot_be_is_told_at_once(tmp_path: Path, url: str) -> None:
+    assert "this is no address" in refused(tmp_path, url)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_does_without_a_network(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*args: Any) -> None:
         raise AssertionError("the network was touched")
