@@ -24,6 +24,7 @@ from recbole_lcrec import registry
 from recbole_lcrec.compat import quiet, restore_numpy_names, restore_scipy_names
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.data.fetch import fetch_dataset
 from recbole_lcrec.data.split import sample_users, split_sha256
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH, load_queries
@@ -275,6 +276,7 @@ def _split(config: LCRecConfig, timer: StageTimer) -> tuple[Any, Sequence[Any]]:
     restore_numpy_names()
     restore_scipy_names()
     init_seed(config["seed"], config["reproducibility"])
+    fetch_dataset(config)
     with timer("data"):
         data = registry.dataset_class(config)(config)
         logger.info(data)

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import bundled_ml_100k, properties_dir, recbole_dir
+from recbole_lcrec.config.sources import downloadable_datasets, source_of
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.registry import MODELS
 
@@ -43,13 +43,6 @@ def described_datasets() -> list[str]:
     return sorted((path.stem for path in (properties_dir() / "dataset").glob("*.yaml")), key=str.lower)
 
 
-@lru_cache(maxsize=1)
-def downloadable_datasets() -> frozenset[str]:
-    """Return the names that RecBole itself would download."""
-    folder = recbole_dir() / "properties" / "dataset"
-    return frozenset(name for file in ("url.yaml", "kg_url.yaml") for name in load_values(folder / file))
-
-
 def check_model(name: str) -> None:
     """Refuse a model that neither this package nor RecBole has.
 
@@ -67,30 +60,46 @@ def dataset_folder(name: str, data_path: str | Path) -> Path:
     return bundled_ml_100k() if name == "ml-100k" and not folder.is_dir() else folder
 
 
-def check_dataset(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse a data set whose interaction files are not there.
+def missing_files(name: str, folder: Path, parts: Sequence[str] | None) -> list[Path]:
+    """Return the interaction files that a data set needs and that are not there.
 
     Args:
         name: The data set.
-        options: ``data_path``, and ``benchmark_filename`` where a user set it (the split is then in several files).
+        folder: Its folder.
+        parts: Option ``benchmark_filename``: the parts of a split that lies in several files, or None.
+    """
+    stems = [f"{name}.{part}" for part in parts] if parts else [name]
+    return [path for path in (folder / f"{stem}.inter" for stem in stems) if not path.is_file()]
+
+
+def check_dataset(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a data set whose interaction files are not there and cannot be fetched either.
+
+    Args:
+        name: The data set.
+        options: ``data_path``; ``download`` and ``dataset_url``; and ``benchmark_filename`` where a user set it (the
+            split is then in several files).
 
     Raises:
-        UserError: With the files that were expected, the data sets found and the nearest name.
+        UserError: With the files that were expected, and what to do: the data sets found and the nearest name, or how
+            to do without a download.
     """
     data_path = str(options["data_path"])
     if not name or Path(name).name != name:
         raise UserError(f"'{name}' is no name of a data set: give the folder that holds it as --data_path instead.")
     parts: Sequence[str] | None = options.get("benchmark_filename")
-    stems = [f"{name}.{part}" for part in parts] if parts else [name]
     folder = dataset_folder(name, data_path)
-    expected = [folder / f"{stem}.inter" for stem in stems]
-    missing = [path for path in expected if not path.is_file()]
+    missing = missing_files(name, folder, parts)
     if not missing:
         return
+    source = source_of(name, options)
+    if source is not None and (options.get("download") or (folder / source.archive).is_file()):
+        return  # fetched when the data are loaded (recbole_lcrec.data.fetch), after all options have been checked
+    not_found = f"{', '.join(str(path.absolute()) for path in missing)} not found"
+    if source is not None:
+        raise UserError(f"data set {name}: {not_found}, and download is False. {source.by_hand(folder)}")
     found = known_datasets(data_path)
-    message = f"unknown data set {name}: {', '.join(str(path.absolute()) for path in missing)} not found."
-    if name in downloadable_datasets():
-        message += " RecBole knows where to download it, but this version does not download: put the files there."
-    elif not parts:
-        message += nearest(name, found)
-    raise UserError(f"{message} Data sets found with data_path={data_path}: {', '.join(found)}.")
+    hint = "" if parts else nearest(name, [*found, *downloadable_datasets()])
+    raise UserError(
+        f"unknown data set {name}: {not_found}.{hint} Data sets found with data_path={data_path}: {', '.join(found)}."
+    )

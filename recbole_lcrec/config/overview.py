@@ -12,6 +12,7 @@ from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.names import described_datasets, known_datasets, recbole_models
 from recbole_lcrec.config.options import read_comments, yaml_options
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.config.sources import downloadable_datasets
 from recbole_lcrec.registry import MODELS
 
 USAGE = """\
@@ -57,6 +58,7 @@ def help_text() -> str:
         _wrapped("Models of RecBole", (name for name in recbole_models() if name not in MODELS)),
         _wrapped("Data sets with settings here (ml-100k comes with RecBole)", described_datasets()),
         _wrapped(f"Data sets found in data_path={overall['data_path']}", found or ["none"]),
+        _wrapped("Data sets downloaded when they are not there", downloadable_datasets()),
         _section("Options of every run", [ours / "overall.yaml"]),
         _section(
             "Some options of RecBole (all of them work)",

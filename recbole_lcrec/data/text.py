@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 
 from recbole_lcrec.errors import UserError, nearest
@@ -137,6 +138,7 @@ def load_item_text(
     separator: str = "\t",
     encoding: str | None = None,
     text_required: bool = True,
+    cold_items: bool = True,
 ) -> ItemText:
     """Read the catalogue's text and join it with the items that interactions name.
 
@@ -149,9 +151,10 @@ def load_item_text(
         separator: RecBole's ``field_separator``.
         encoding: RecBole's ``encoding``.
         text_required: Whether the index has to be built from text.
+        cold_items: Whether items of the file that interactions do not name belong to the catalogue.
 
     Returns:
-        The text of every item of the file and of every known item.
+        The text of every known item and, with ``cold_items``, of every item of the file.
 
     Raises:
         UserError: If text is required and there is no file or none of the fields.
@@ -178,10 +181,19 @@ def load_item_text(
             "Set item_text_fields to the columns that hold text, e.g. "
             f"--item_text_fields=\"['{(others or ['title'])[0]}']\"."
         )
+    if not cold_items:
+        columns = _rows_of(columns, item_field, known_items)
     missing = [name for name in fields if name not in columns]
     if present and missing:
         logger.info("Text fields used: %s (not in %s: %s).", ", ".join(present), path.name, ", ".join(missing))
     return _join(columns, item_field, present, known_items, path)
+
+
+def _rows_of(columns: dict[str, list[str]], item_field: str, items: Sequence[str]) -> dict[str, list[str]]:
+    """Return the lines of an item file that are about ``items``, in the order of the file."""
+    wanted = set(items)
+    keep = [item in wanted for item in columns[item_field]]
+    return {name: list(compress(column, keep)) for name, column in columns.items()}
 
 
 def _without_text(items: Sequence[str]) -> ItemText:

@@ -138,6 +138,7 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
             separator=config["field_separator"],
             encoding=config["encoding"],
             text_required=not source and _needs_text(config, quantizer),
+            cold_items=config["cold_items"],
         )
     if not source:
         row_of_id = np.array([-1, *(text.rows[item] for item in known_items)], dtype=np.int64)

@@ -12,6 +12,7 @@ from recbole_lcrec.config.names import (
     recbole_models,
 )
 from recbole_lcrec.config.paths import bundled_ml_100k
+from recbole_lcrec.config.sources import PAPER_NAMES, recbole_urls, source_of
 from recbole_lcrec.errors import UserError
 
 
@@ -65,9 +66,49 @@ def test_unknown_data_set_names_files_and_neighbours(tmp_path: Path) -> None:
         assert part in str(error.value)
 
 
-def test_a_data_set_that_recbole_downloads_must_be_put_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not download: put the files there"):
-        check_dataset("amazon-video-games-18", {"data_path": tmp_path})
+@pytest.mark.parametrize("name", ["Games", "Arts", "Instruments", "Scientific", "amazon-video-games-18", "ml-1m"])
+def test_a_data_set_that_can_be_downloaded_passes(tmp_path: Path, name: str) -> None:
+    check_dataset(name, {"data_path": tmp_path, "download": True})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_download_the_archive_must_be_there(tmp_path: Path) -> None:
+    options = {"data_path": tmp_path, "download": False}
+    with pytest.raises(UserError) as error:
+        check_dataset("Games", options)
+    archive = tmp_path / "Games" / "Amazon_Video_Games.zip"
+    for part in ("Games.inter not found", "download is False", str(archive), "convert amazon2018"):
+        assert part in str(error.value)
+    archive.parent.mkdir()
+    archive.write_bytes(b"")
+    check_dataset("Games", options)
+    with pytest.raises(UserError, match="ml-1m.zip") as error:
+        check_dataset("ml-1m", options)
+    assert "convert" not in str(error.value)
+
+
+def test_the_nearest_name_may_be_one_that_is_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Did you mean 'Instruments'?"):
+        check_dataset("instrumets", {"data_path": tmp_path, "download": True})
+
+
+def test_an_address_makes_any_name_known(tmp_path: Path) -> None:
+    for url, archive in (("http://host/a/shop-1.zip?x=1", "shop-1.zip"), ("https://host/download?id=3", "shop.zip")):
+        options = {"data_path": tmp_path, "download": True, "dataset_url": url}
+        check_dataset("shop", options)
+        source = source_of("shop", options)
+        assert source is not None and (source.url, source.archive, source.from_amazon) == (url, archive, False)
+    for url in ("shop.zip", "file:///shop.zip", "http://", "http://[::1/shop.zip"):
+        with pytest.raises(UserError, match="option dataset_url is"):
+            check_dataset("shop", {"data_path": tmp_path, "download": True, "dataset_url": url})
+
+
+def test_the_papers_data_sets_are_archives_of_recbole(tmp_path: Path) -> None:
+    assert set(PAPER_NAMES.values()) <= set(recbole_urls()) and "ml-100k" not in recbole_urls()
+    assert set(PAPER_NAMES) | {"ml-100k"} == set(described_datasets())
+    (tmp_path / "ml-100k").mkdir()
+    with pytest.raises(UserError, match="unknown data set ml-100k"):
+        check_dataset("ml-100k", {"data_path": tmp_path, "download": True})
 
 
 def test_a_path_is_no_name(tmp_path: Path) -> None:

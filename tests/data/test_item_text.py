@@ -45,6 +45,12 @@ def test_first_present_field_is_the_title_and_the_others_describe(tmp_path: Path
     assert text.documents() == ["Big saw Acme", "", "Nail Bob", ""]
 
 
+def test_without_cold_items_the_file_is_cut_to_what_interactions_name(tmp_path: Path) -> None:
+    path = item_file(tmp_path, "item_id:token\ttitle:token_seq", "1\tone", "2\ttwo", "3\tthree", "2\tagain")
+    text = load_item_text(path, ["3", "9", "2"], FIELDS, cold_items=False)
+    assert text.items == ("2", "3", "9") and text.titles == ("two", "three", "")
+
+
 def test_messages_name_file_line_and_columns(tmp_path: Path) -> None:
     path = item_file(tmp_path, "item_id:token\ttitle:token_seq", "1\tone", "2\ttwo\textra")
     with pytest.raises(UserError, match=r"toy\.item, line 3: expected 2 columns, found 3"):

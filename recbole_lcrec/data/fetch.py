@@ -1,0 +1,166 @@
+"""A data set by name: its files are downloaded and unpacked when they are not there.
+
+RecBole's own download ends in a barrier of ``torch.distributed``, which crashes without a process group, and takes
+whatever an interrupted download left for the data set. Here a data set's ``.inter`` appears last and complete, and of
+several processes that want the same data set one works while the others wait.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.config.names import missing_files
+from recbole_lcrec.config.sources import Source, source_of
+from recbole_lcrec.data.archive import BadArchive, unpack
+from recbole_lcrec.data.download import DownloadError, discard, download
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import write_json
+
+logger = logging.getLogger(__name__)
+
+_LOCK, _UNPACKED = ".download.lock", ".unpacking"
+
+
+def fetch_dataset(config: Any) -> None:
+    """Bring the files of ``config["dataset"]`` to where they are expected, unless they are there.
+
+    An archive that somebody put into the folder is unpacked; otherwise it is downloaded, if option ``download`` is on.
+    ``<name>.source.json`` keeps address, size and SHA-256 of the archive.
+
+    Args:
+        config: An :class:`LCRecConfig`, whose ``data_path`` is the folder of this data set.
+
+    Raises:
+        UserError: With what to do by hand; nothing that looks like a data set is left behind.
+    """
+    name, folder = config["dataset"], Path(config["data_path"])
+    if not missing_files(name, folder, config["benchmark_filename"]):
+        return
+    source = source_of(name, {"dataset_url": config["dataset_url"]})
+    assert source is not None, "check_dataset has refused names without a source"
+    show = bool(config["show_progress"])
+    try:
+        with _alone(folder):
+            if missing_files(name, folder, config["benchmark_filename"]):  # nobody was faster
+                _fetch(source, folder, bool(config["download"]), show)
+    except OSError as error:
+        raise UserError(
+            f"data set {name}: {error.filename or folder} cannot be written ({error.strerror})."
+        ) from error
+    missing = missing_files(name, folder, config["benchmark_filename"])
+    if missing:
+        found = sorted(path.name for path in folder.glob("*.inter"))
+        raise UserError(
+            f"data set {name}: {', '.join(path.name for path in missing)} expected, but the archive {source.archive} "
+            f"holds {', '.join(found)}. If these are parts of a split, name them, e.g. "
+            "--benchmark_filename=\"['train', 'test']\"."
+        )
+
+
+def _fetch(source: Source, folder: Path, allowed: bool, show: bool) -> None:
+    """Unpack the archive in the folder, or download it first."""
+    archive = folder / source.archive
+    if archive.is_file():
+        _install(archive, None, source, folder, show)
+        return
+    if not allowed:  # the archive was there when the options were checked
+        raise UserError(f"data set {source.name}: {archive} is gone, and download is False.")
+    try:
+        part = download(source.url, archive, show=show)
+    except DownloadError as error:
+        raise UserError(
+            f"data set {source.name} is not in {folder.absolute()}, and its archive cannot be downloaded from "
+            f"{source.url}: {error}. {source.by_hand(folder)}"
+        ) from error
+    try:
+        _install(part, source.url, source, folder, show)
+    except BadArchive as error:
+        discard(archive)
+        raise UserError(f"{error} It came from {source.url} and was removed. {source.by_hand(folder)}") from error
+    discard(archive)
+
+
+def _install(archive: Path, url: str | None, source: Source, folder: Path, show: bool) -> None:
+    """Unpack beside the target, then move the files to their places, interactions last.
+
+    Raises:
+        UserError: If the archive is no good, or a file of another origin is in the way.
+    """
+    with archive.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    record = {"archive": source.archive, "url": url, "bytes": archive.stat().st_size, "sha256": sha256}
+    unpacked = folder / _UNPACKED
+    shutil.rmtree(unpacked, ignore_errors=True)  # of a process that was killed: ours alone holds the lock
+    unpacked.mkdir()
+    try:
+        files = unpack(archive, Path(source.archive).stem, source.name, unpacked, show=show)
+        for name in files:
+            if (folder / name).exists() and not filecmp.cmp(unpacked / name, folder / name, shallow=False):
+                raise UserError(
+                    f"{(folder / name).absolute()} is not the file of that name in {source.archive} and would be "
+                    f"overwritten. Move it away, or add {source.name}.inter to it."
+                )
+        write_json(folder / f"{source.name}.source.json", record)
+        for name in sorted(files, key=lambda name: (name.endswith(".inter"), name)):
+            os.replace(unpacked / name, folder / name)
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+    logger.info("Unpacked %s from %s (sha256 %s).", ", ".join(files), source.archive, sha256[:12])
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make the folder and hold its lock; folders made in vain are removed.
+
+    The lock is the system's and ends with the process, however that ends.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise UserError(
+            "data sets cannot be downloaded or unpacked on this system (it has no fcntl to keep processes apart). "
+            f"Unpack the archive into {folder.absolute()} by hand, and name its files after the folder."
+        ) from error
+    path = folder / _LOCK
+    made: list[Path] = []
+    while True:
+        made = [one for one in (folder, *folder.parents) if not one.exists()] or made
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = path.open("a")
+        except FileNotFoundError:  # another process has just removed the empty folder
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("Another process is fetching %s: waiting for it.", folder.name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if _is_at(file.fileno(), path):
+            break
+        file.close()  # the process before us removed this lock when it had done
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+        for one in made:
+            try:
+                one.rmdir()
+            except OSError:  # not empty: there is something to keep
+                break
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one that its path names."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
