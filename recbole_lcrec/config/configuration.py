@@ -168,6 +168,8 @@ class LCRecConfig(Config):
             options["train_neg_sample_args"] = None
         if "load_col" not in given:
             options["load_col"] = _columns_to_load(options)
+        if options["benchmark_filename"] is not None:
+            _take_ready_split(options)
         return options
 
     def _set_default_parameters(self) -> None:
@@ -311,6 +313,17 @@ def _columns_to_load(options: Mapping[str, Any]) -> dict[str, Any] | None:
     if isinstance(renamed.get("inter"), list) and time not in renamed["inter"]:
         renamed["inter"] = [*renamed["inter"], time]
     return {part: [name for name in names if name is not None] for part, names in renamed.items()}
+
+
+def _take_ready_split(options: dict[str, Any]) -> None:
+    """Make RecBole read the histories of pre-split files, whose items have the ids of the targets."""
+    from recbole_lcrec.data.presplit import refuse_filters
+
+    refuse_filters(options)
+    if isinstance(options["load_col"], dict):
+        options["load_col"] = {**options["load_col"], "inter": "*"}
+    history = f"{options['ITEM_ID_FIELD']}{options['LIST_SUFFIX']}"
+    options["alias_of_item_id"] = sorted({*(options.get("alias_of_item_id") or []), history})
 
 
 def _result_names(metric: str, topk: Sequence[int]) -> list[str]:

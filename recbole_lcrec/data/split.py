@@ -23,6 +23,7 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
+from recbole_lcrec.data.presplit import recent_histories, training_pairs
 from recbole_lcrec.errors import UserError
 
 
@@ -50,6 +51,8 @@ class StableOrder(Dataset):
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
         super()._load_inter_feat(token, dataset_path)
         path = Path(dataset_path) / f"{token}.inter"
+        if self.benchmark_filename_list is not None:
+            path = path.with_name(f"{token}.*.inter")  # lines are counted over all of them
         wanted = [self.uid_field, self.iid_field] + ([self.time_field] if self._in_time_order else [])
         missing = [name for name in wanted if name not in self.inter_feat]
         if missing:
@@ -67,6 +70,8 @@ class StableOrder(Dataset):
                 )
         if not len(self.inter_feat):
             raise UserError(f"{path}: no interaction found. Expected one line per interaction after the header.")
+        if self.benchmark_filename_list is not None:
+            recent_histories(self, self.config["MAX_ITEM_LIST_LENGTH"])
         if self._in_time_order and self.inter_feat[self.time_field].isna().any():
             line = int(np.flatnonzero(self.inter_feat[self.time_field].isna())[0]) + 2
             raise UserError(f"{path}, line {line}: no {self.time_field}. Every interaction needs a number there.")
@@ -122,6 +127,13 @@ class GeneralSplit(StableOrder):
     Training pairs are the interactions that a sequential model sees in training, as part of a history or as a
     target: all but the held-out targets, and none of users with a single interaction, who have no sample.
     """
+
+    def build(self) -> list[Dataset]:
+        """Build the parts as RecBole does; of a ready split, training gets the pairs in its histories too."""
+        parts = super().build()
+        if self.benchmark_filename_list is not None:
+            parts[0] = parts[0].copy(training_pairs(parts[0]))
+        return parts
 
     def _split_index_by_leave_one_out(self, grouped_index: Any, leave_one_num: int) -> list[list[int]]:
         parts: list[list[int]] = [[] for _ in range(leave_one_num + 1)]
@@ -239,7 +251,8 @@ def split_records(train: Dataset, valid: Dataset, test: Dataset) -> Iterator[tup
         train: The dataset of the training phase, as built by RecBole; likewise ``valid`` and ``test``.
     """
     max_length = int(train.config["MAX_ITEM_LIST_LENGTH"])
-    sequential = hasattr(train, "item_list_length_field")
+    # rows carry their history in sequential datasets, and in all of a ready split
+    sequential = hasattr(train, "item_list_length_field") or train.config["benchmark_filename"] is not None
     seen: dict[int, list[int]] = {}
     if not sequential:
         _append_interactions(seen, train)
@@ -247,9 +260,8 @@ def split_records(train: Dataset, valid: Dataset, test: Dataset) -> Iterator[tup
         rows = dataset.inter_feat
         users, items = rows[dataset.uid_field].tolist(), rows[dataset.iid_field].tolist()
         if sequential:
-            lengths = rows[dataset.item_list_length_field].tolist()
             lists = rows[dataset.iid_field + dataset.config["LIST_SUFFIX"]].tolist()
-            histories = [row[:length] for row, length in zip(lists, lengths, strict=True)]
+            histories = [[item for item in row if item] for row in lists]  # 0 is padding
         else:
             histories = [list(seen.get(user, ())) for user in users]
             _append_interactions(seen, dataset)

@@ -68,6 +68,12 @@ class IndexMaker:
                 f"the index was built by quantizer={self.quantizer.settings.quantizer}, whose codes are not places "
                 "near an embedding: new items have no path. Build the index again with them."
             )
+        sizes = self.quantizer.level_sizes
+        if index.level_sizes[: len(sizes)] != sizes:
+            raise UserError(
+                f"the quantizer beside the index has levels of {sizes} codes, the index of {index.level_sizes}: they "
+                "do not belong together. Use the folder that the index was written to."
+            )
         vectors = self._vectors(items, texts, embeddings, device)
         codes = self.quantizer.codes_of(vectors)
         costs = self.quantizer.costs_of(vectors)

@@ -58,6 +58,9 @@ def test_what_cannot_be_added(tmp_path: Path) -> None:
     for arguments, message in cases:
         with pytest.raises(UserError, match=message):
             maker.add(index, **arguments)
+    other = build_index(["a"], embeddings[:1], small_settings(quantizer="rkmeans"), cache_dir=tmp_path, seed=1)
+    with pytest.raises(UserError, match="do not belong together"):
+        maker.add(other.index, ["x"], embeddings=embeddings[:1])
     random = build_index(["a", "b"], None, small_settings(quantizer="random"), cache_dir=tmp_path, seed=1)
     with pytest.raises(UserError, match="quantizer=random"):
         IndexMaker(load_quantizer(random.folder), None).add(random.index, ["x"], embeddings=embeddings[:1])

@@ -1,0 +1,90 @@
+"""Data that somebody has split already: RecBole's ``benchmark_filename``, with ready histories, for every model.
+
+The files are ``<name>.<part>.inter`` with the columns user_id, item_id (the target) and item_id_list (the history,
+oldest first). RecBole cuts histories to their *first* items and filters nothing in this mode without saying so; here
+they keep the most recent ones, and filters are refused (:func:`refuse_filters`). General models get the pairs that the
+histories and targets of the training rows hold, so that all models learn from the same interactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+
+from recbole_lcrec.errors import UserError
+
+_FILTERS = ("user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter")
+_NO_FILTER: tuple[Any, ...] = (None, "[0,inf)", "[0, inf)", {})
+
+
+def refuse_filters(options: Mapping[str, Any]) -> None:
+    """Refuse options that would change a ready split.
+
+    Raises:
+        UserError: Naming the options that are set.
+    """
+    found = [name for name in _FILTERS if options.get(name) not in _NO_FILTER]
+    if found:
+        settings = " ".join(f"--{name}=~" for name in found)
+        raise UserError(
+            f"option benchmark_filename: the split is ready, so {', '.join(found)} cannot apply (RecBole would skip "
+            f"them in silence). Take them out, e.g. with {settings}, or give the whole data in one .inter file."
+        )
+    if len(options["benchmark_filename"]) != 3:
+        raise UserError(
+            f"option benchmark_filename is {options['benchmark_filename']}; expected three names, of the training, "
+            "validation and test files, e.g. [train, valid, test]."
+        )
+
+
+def recent_histories(dataset: Dataset, length: int) -> None:
+    """Cut the history of every row to its last ``length`` items, in the dataframe that RecBole has loaded.
+
+    Raises:
+        UserError: If there is no history column, or a row has no history.
+    """
+    feat, suffix = dataset.inter_feat, dataset.config["LIST_SUFFIX"]
+    column = f"{dataset.iid_field}{suffix}"
+    if column not in feat:
+        raise UserError(
+            f"{dataset.dataset_name}: the files of benchmark_filename have no column {column}:token_seq, the history "
+            "of each row (item tokens, oldest first, separated by blanks). Add it, or give the whole data in one file."
+        )
+    empty = np.flatnonzero(np.array([len(history) == 0 for history in feat[column]]))
+    if len(empty):
+        raise UserError(
+            f"{dataset.dataset_name}: {len(empty)} rows of the files of benchmark_filename have an empty {column}; "
+            "every row needs at least one item of history."
+        )
+    for name in [name for name in feat if name.endswith(suffix)]:
+        feat[name] = [history[-length:] for history in feat[name]]
+        dataset.field2seqlen[name] = length
+
+
+def training_pairs(train: Dataset) -> Interaction:
+    """Return user-item pairs for a general model: targets, and what the histories hold beside them.
+
+    A pair that a history adds is a copy of the row it was found in, with the other item.
+    """
+    rows = train.inter_feat
+    users, items = rows[train.uid_field].numpy(), rows[train.iid_field].numpy()
+    histories = rows[train.iid_field + train.config["LIST_SUFFIX"]].numpy()
+    place, _ = np.nonzero(histories)
+    pairs = pd.DataFrame(
+        {
+            "user": np.r_[users, users[place]],
+            "item": np.r_[items, histories[histories != 0]],
+            "row": np.r_[np.arange(len(users)), place],
+            "added": np.r_[np.zeros(len(users), bool), np.ones(len(place), bool)],
+        }
+    )
+    added = pairs[~pairs.duplicated(["user", "item"]) & pairs.added]
+    extra = rows[torch.from_numpy(added.row.to_numpy())]
+    extra.update(Interaction({train.iid_field: torch.from_numpy(added.item.to_numpy())}))
+    return Interaction({name: torch.cat([rows[name], extra[name]]) for name in rows.columns})
