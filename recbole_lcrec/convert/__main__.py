@@ -15,8 +15,9 @@ from recbole_lcrec.convert.report import report
 from recbole_lcrec.convert.table import TableSource
 from recbole_lcrec.errors import UserError
 
-_EPILOG = """Ids that RecBole's reader would lose (NA, null, nan, None, ..., empty, with tabs or line breaks, starting
-with a quote) are rejected with their line. Rejected lines are kept in X.rejected, all counts in X.statistics.json."""
+_EPILOG = """Filters work in this order: --min-rating, --duplicates, --k-core. Ids that RecBole's reader would lose
+(NA, null, nan, None, ..., empty, with tabs or line breaks, starting with a quote) are rejected with their line.
+Rejected lines are kept in X.rejected, all counts in X.statistics.json."""
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from recbole_lcrec.convert.intake import Part
 from recbole_lcrec.convert.reading import existing_file, json_object, numbered_lines
 from recbole_lcrec.convert.records import Interaction, Rejection, clean, id_token, number
 from recbole_lcrec.errors import UserError
+
+_FIRST_LINES = 20  # looked at to tell JSON from CSV
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class AmazonSource:
             self.item_fields = ()
         else:
             self.files["items"] = found
-        self._json = _starts_with_object(reviews)
+        self._json = _holds_objects(reviews)
         self.has_reviews = self._json
 
     def _find(self, given: Path, meta: str | None) -> tuple[Path, Path | None]:
@@ -195,19 +198,19 @@ class AmazonSource:
         return clean(re.sub(r"^by\s*\n", "", brand) if isinstance(brand, str) else brand)
 
 
-def _starts_with_object(path: Path) -> bool:
-    """Whether the first line that is not blank is JSON.
+def _holds_objects(path: Path) -> bool:
+    """Whether the first lines are JSON; one good line among them is enough, as the first may be broken.
 
     Raises:
         UserError: For an empty file and for a JSON array.
     """
-    for _, line in numbered_lines(path, False):
-        start = line.lstrip()[:1]
-        if start == b"[":
-            raise UserError(f"{path} starts with '[', a JSON array; expected one JSON object per line.")
-        if start:
-            return start == b"{"
-    raise UserError(f"{path} is empty.")
+    lines = (line.lstrip() for _, line in numbered_lines(path, False))
+    starts = [line[:1] for line in islice(filter(None, lines), _FIRST_LINES)]
+    if not starts:
+        raise UserError(f"{path} is empty.")
+    if starts[0] == b"[":
+        raise UserError(f"{path} starts with '[', a JSON array; expected one JSON object per line.")
+    return b"{" in starts
 
 
 def _leaves(value: Any) -> Iterator[str]:

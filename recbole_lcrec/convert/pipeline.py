@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass
 from itertools import compress, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -137,7 +138,8 @@ class _Conversion:
         times = Column(spool / "times", np.float64)
         ratings = Column(spool / "ratings", np.float64) if self.source.has_ratings else None
         n_rows = 0
-        records = self.source.interactions(part)
+        # without the reviews: a chunk of those may be hundreds of megabytes
+        records = map(itemgetter(0, 1, 2, 3), self.source.interactions(part))
         while chunk := list(islice(records, CHUNK // 4)):
             columns = list(zip(*chunk, strict=True))
             users.append(columns[0])

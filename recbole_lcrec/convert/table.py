@@ -109,6 +109,7 @@ class TableSource:
                 continue
             part.passed += 1
             yield interaction
+        time_of.judge(part.name)
 
     def items(self, part: Part) -> Iterator[tuple[str, Any]]:
         """Yield the items in file order."""
@@ -131,6 +132,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self._dates: bool | None = None
+        self._good = self._other = 0
 
     def __call__(self, value: Any) -> float:
         """Return the time; the first good cell decides which of the two kinds the column has.
@@ -147,8 +149,20 @@ class _Clock:
         if self._dates is None:
             self._dates = is_date
         if is_date != self._dates:
+            self._other += 1
             raise Rejection("time is a date among numbers" if is_date else "time is a number among dates")
+        self._good += 1
         return time
+
+    def judge(self, name: str) -> None:
+        """Refuse a column whose first cell misled us.
+
+        Raises:
+            UserError: When most cells are of the other kind.
+        """
+        if self._other > self._good:
+            first, most = ("date", "numbers") if self._dates else ("number", "dates")
+            raise UserError(f"{name}: the first time is a {first}, but most are {most}. Make them all {most}.")
 
 
 def _seconds(value: Any) -> float:

@@ -18,6 +18,7 @@ META_2014 = [
 
 def test_2014_python_literals_and_gzip(tmp_path: Path) -> None:
     reviews = [
+        "broken",
         old_review("A1", "B000000002", 30),
         str(old_review("A2", "B000000001", 20, 3.5)),  # a Python literal, as in the loose files
         old_review("A1", "B000000001", 10, 4.0),
@@ -37,7 +38,7 @@ def test_2014_python_literals_and_gzip(tmp_path: Path) -> None:
         "B000000001\tSaw & file\tCuts wood well\t\tTools, Saws, Hand",
         "B000000002\tNail 😀\t\t\t",
     ]
-    assert {path.name for path in folder.iterdir()} == {"x.inter", "x.item", "x.statistics.json"}
+    assert {path.name for path in folder.iterdir()} == {"x.inter", "x.item", "x.rejected", "x.statistics.json"}
     assert statistics(folder)["files"] == {"interactions": "reviews_Tools_5.json.gz", "items": "meta_Tools.json.gz"}
 
 
@@ -94,7 +95,7 @@ def test_2023_parent_products_and_milliseconds(tmp_path: Path) -> None:
         ("amazon2014", ["A1,B000000001,5.0,20", "A1,B000000002,4.0,10"]),
         ("amazon2018", ["B000000001,A1,5.0,20", "B000000002,A1,4.0,10"]),
         ("amazon2023", ["user_id,parent_asin,rating,timestamp", "A1,B000000001,5.0,20", "A1,B000000002,4.0,10"]),
-        ("amazon2023", ["user_id,parent_asin,rating,timestamp,history", "A1,B000000001,5,20,", "A1,B000000002,4,10,x"]),
+        ("amazon2023", ["user_id,parent_asin,rating,timestamp,history", "A1,B000000001,5,20,", "A1,B000000002,4,10,"]),
         ("amazon2018", ["userId,asin,overall,timestamp", "A1,B000000001,5.0,20", "A1,B000000002,4.0,10"]),
     ],
 )  # fmt: skip
@@ -133,10 +134,11 @@ def test_the_wrong_file_is_one_message(
 
 
 def test_a_damaged_archive_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = write_lines(tmp_path / "r.json", [old_review(f"A{n}", "B000000001", n) for n in range(2000)])
+    given = write_lines(tmp_path / "r.json", [old_review(f"A{n}", "B000000001", n) for n in range(20_000)])
     given.write_bytes(gzip.compress(given.read_bytes())[:-200])
     status, folder = run("amazon2018", given, tmp_path / "out", "--meta=none")
-    assert status == 2 and "damaged or cut off" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert status == 2 and "damaged or cut off" in error and "after line 0" not in error, error
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -48,7 +48,7 @@ def test_parquet_tables(tmp_path: Path) -> None:
     assert status == 0
     assert lines(folder / "x.inter")[1:] == [line.replace("c ", "") for line in EXPECTED]
     assert lines(folder / "x.item")[1:] == ["s1\tSaw\ta, b", "s2\t\t"]
-    assert statistics(folder)["interactions"]["rejected"] == {"time is neither a number nor an ISO date": 1}
+    assert statistics(folder)["interactions"]["rejected"] == {"no user": 1}
 
 
 def test_default_columns_and_reviews(tmp_path: Path) -> None:
@@ -127,3 +127,14 @@ def test_wrong_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], optio
     error = capsys.readouterr().err
     assert status == 2 and message in error and error.count("\n") == 1, error
     assert not folder.exists()
+
+
+def test_one_number_before_many_dates_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        ["user_id", "item_id", "timestamp"],
+        ["u", "i", "2024"],
+        ["u", "i", "2024-01-01"],
+        ["u", "i", "2024-01-02"],
+    ]
+    status, _ = run("table", write_csv(tmp_path / "s.csv", rows), tmp_path, "--items=none")
+    assert status == 2 and "the first time is a number, but most are dates" in capsys.readouterr().err
