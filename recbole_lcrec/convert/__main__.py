@@ -111,7 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             overwrite=given.overwrite,
             show_progress=not given.no_progress,
         )
-        print(report(convert(open_source(given), settings)))
+        source = open_source(given)
+        for role, path in [*source.files.items(), *source.carried.items()]:
+            print(f"{role.lstrip('.')}: {path}", flush=True)  # before minutes of reading
+        print(report(convert(source, settings)))
     except (UserError, OSError) as error:  # OSError: no permission, disk full
         print(f"error: {error}", file=sys.stderr)
         return 2

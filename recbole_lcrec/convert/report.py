@@ -13,8 +13,7 @@ def report(statistics: dict[str, Any]) -> str:
     Args:
         statistics: What ``convert`` returned.
     """
-    lines = [f"{role}: {name}" for role, name in statistics["files"].items()]
-    lines += _fates("interactions", statistics["interactions"])
+    lines = _fates("interactions", statistics["interactions"])
     lines += [
         "data set",
         f"  users            {statistics['users']:>12,}",
