@@ -1,0 +1,127 @@
+"""Reading raw files line by line, plain or compressed by gzip, with progress and with errors that name the line."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import io
+import json
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from recbole_lcrec.convert.records import Rejection
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.progress import progress
+
+MAX_LINE = 1 << 26  # 64 MiB; a longer "line" is a file without line breaks, which must not be read into memory
+_BAR_STEP = 4096  # lines between two updates of the progress bar
+_GZIP = b"\x1f\x8b"
+_OTHER_KINDS = {
+    b"PK\x03\x04": "a zip archive: unpack it first",
+    b"BZh": "compressed with bzip2: unpack it first, or pack it with gzip",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it first, or pack it with gzip",
+    b"\xfd7zXZ": "compressed with xz: unpack it first, or pack it with gzip",
+    b"PAR1": "a Parquet file: only the kind 'table' reads those",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+}
+
+
+def existing_file(path: Path, what: str) -> Path:
+    """Return ``path`` if it is a file.
+
+    Raises:
+        UserError: If it is not.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; expected the file with the {what}.")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; expected the file with the {what}.")
+    return path
+
+
+def first_bytes(path: Path, count: int = 8) -> bytes:
+    """Return the first bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(count)
+
+
+def numbered_lines(path: Path, show: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number from 1, line with its line break); the UTF-8 byte order mark is removed.
+
+    Args:
+        path: A text file, plain or compressed by gzip (told by its content).
+        show: Whether to show a progress bar, in bytes of the file.
+
+    Raises:
+        UserError: For another kind of file, a damaged archive, or a line of more than 64 MiB.
+    """
+    start = first_bytes(path)
+    for magic, kind in _OTHER_KINDS.items():
+        if start.startswith(magic):
+            raise UserError(f"{path} is {kind}.")
+    done = number = 0
+    with path.open("rb") as raw, _bar(path, show) as bar:
+        stream = io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw)), 1 << 20) if start[:2] == _GZIP else raw
+        while line := _next_line(stream, path, number):
+            number += 1
+            if len(line) > MAX_LINE:
+                raise UserError(
+                    f"{path}, line {number}: longer than {MAX_LINE >> 20} MiB; expected one record per line."
+                )
+            yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if number % _BAR_STEP == 0:
+                bar.update(raw.tell() - done)
+                done = raw.tell()
+
+
+def _bar(path: Path, show: bool) -> Any:
+    size = path.stat().st_size
+    return progress(description=path.name, show=show, total=size, unit="B", unit_scale=True)
+
+
+def _next_line(stream: BinaryIO | io.BufferedReader, path: Path, number: int) -> bytes:
+    try:
+        return stream.readline(MAX_LINE + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"{path}, after line {number}: the compressed file is damaged or cut off ({error}). Fetch it again."
+        ) from error
+
+
+def json_object(line: bytes, *, loose: bool) -> dict[str, Any]:
+    """Return the object on a line of JSON.
+
+    Args:
+        line: One line.
+        loose: Whether a Python literal (single quotes, None, True) will do, as in the 2014 Amazon files.
+
+    Raises:
+        Rejection: For anything else.
+    """
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Rejection("not UTF-8") from None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        if not loose:
+            raise Rejection("not valid JSON") from None
+        value = _literal(text)
+    if not isinstance(value, dict):
+        raise Rejection("no JSON object")
+    return value
+
+
+def _literal(text: str) -> Any:
+    """Return a Python literal; ast.literal_eval runs no code, whatever the text says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "invalid escape sequence" and the like say nothing to the user
+            return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise Rejection("neither valid JSON nor a Python literal") from None
