@@ -18,7 +18,7 @@ from recbole_lcrec.errors import UserError, nearest
 
 logger = logging.getLogger(__name__)
 
-_TAG = re.compile(r"<[^<>]{0,500}>")
+_TAG = re.compile(r"<[^<>]{0,500}>")  # also takes "<= 1 mV ... >", as the published data sets of this field do
 _SPACE = re.compile(r"\s+")
 _WORD_CHARACTER = re.compile(r"[^\W_]")
 
@@ -84,8 +84,8 @@ def clean_text(text: str) -> str:
 
     A text without any letter or digit counts as absent and becomes "".
     """
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        text = text[1:-1].replace('""', '"')
+    if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1].replace('""', ""):
+        text = text[1:-1].replace('""', '"')  # a CSV writer's quotes; "this" and "that" has its own
     # twice: scraped catalogues hold "&amp;quot;", the escape of an escape
     text = html.unescape(html.unescape(text))
     text = _SPACE.sub(" ", _TAG.sub(" ", text)).strip()
