@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,16 +93,7 @@ def load_queries(config: Any, data: Any, parts: Any) -> Queries:
             settings_from(UserTextSettings, config),
             targets=targets,
             item_text=data.catalogue.text,
-            data_folder=Path(data.dataset_path),
-            dataset_name=data.dataset_name,
-            cache_dir=Path(config["cache_dir"]),
-            seed=config["seed"],
-            device=str(config["device"]),
-            show_progress=bool(config["show_progress"]),
-            user_field=data.uid_field,
-            item_field=data.iid_field,
-            separator=config["field_separator"],
-            encoding=config["encoding"],
+            **data.user_text_options(),
         )
         histories = rows[part.iid_field + config["LIST_SUFFIX"]].numpy()
         lengths = rows[part.item_list_length_field].tolist()

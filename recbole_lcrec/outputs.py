@@ -77,6 +77,7 @@ def output_folder(folder: Path, log: str, level: str | None) -> Iterator[Callabl
 
 
 def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict[str, float] | None) -> dict[str, Any]:
+    """Return what result.json holds after a training: metrics, split, samples, parameters, seconds, versions."""
     parameters = list(experiment.model.parameters())
     samples = getattr(experiment.train_data, "samples", None)
     config = experiment.config
@@ -120,11 +121,13 @@ def about_evaluation(experiment: Experiment) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
+    """Return the versions of what results depend on."""
     packages = {name: metadata.version(name) for name in _PACKAGES}
     return {"recbole_lcrec": __version__, "python": sys.version.split()[0], **packages}
 
 
 def log_result(result: dict[str, Any], output_dir: Path) -> None:
+    """End the log with the metrics, as RecBole's lines and as a table."""
     logger.info("best valid : %s", result["best_valid_result"])
     logger.info("test result: %s", result["test_result"])
     logger.info("Results are in %s", output_dir)

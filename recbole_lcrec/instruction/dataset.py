@@ -97,28 +97,34 @@ class GenerativeDataset(SequentialSplitDataset):
         for part in parts:
             part.catalogue = self.catalogue
 
+    def user_text_options(self) -> dict[str, Any]:
+        """Return where users' texts come from and how they are made: arguments of every function that reads them."""
+        config = self.config
+        return {
+            "data_folder": Path(self.dataset_path),
+            "dataset_name": self.dataset_name,
+            "cache_dir": Path(config["cache_dir"]),
+            "seed": config["seed"],
+            "device": str(config["device"]),
+            "show_progress": bool(config["show_progress"]),
+            "user_field": self.uid_field,
+            "item_field": self.iid_field,
+            "separator": config["field_separator"],
+            "encoding": config["encoding"],
+        }
+
     def _user_texts(
         self, settings: UserTextSettings, catalogue: Catalogue, train: Any, saved: Path | None
     ) -> UserTexts:
-        config, users = self.config, self.field2id_token[self.uid_field]
-        sequences = {str(users[user]): catalogue.row_of_id[i] for user, i in training_sequences(train).items()}
+        users = self.field2id_token[self.uid_field]
         return load_user_texts(
             settings,
-            train_sequences=sequences,
+            train_sequences={str(users[u]): catalogue.row_of_id[i] for u, i in training_sequences(train).items()},
             item_text=catalogue.text,
-            data_folder=Path(self.dataset_path),
-            dataset_name=self.dataset_name,
-            max_history=config["MAX_ITEM_LIST_LENGTH"],
-            cache_dir=Path(config["cache_dir"]),
-            seed=config["seed"],
-            device=str(config["device"]),
-            show_progress=bool(config["show_progress"]),
-            user_field=self.uid_field,
-            item_field=self.iid_field,
+            max_history=self.config["MAX_ITEM_LIST_LENGTH"],
             time_field=self.time_field,
-            separator=config["field_separator"],
-            encoding=config["encoding"],
             saved=saved,
+            **self.user_text_options(),
         )
 
     def sequences(self) -> Sequences:
