@@ -77,10 +77,12 @@ class Experiment:
 
     def fit(self) -> dict[str, float] | None:
         """Train the model; return the best validation result (None without validation users)."""
-        with self.timer("train"), quiet():
-            _, best = self.trainer.fit(
-                self.train_data, self.valid_data, saved=True, show_progress=bool(self.config["show_progress"])
-            )
+        show = bool(self.config["show_progress"])
+        try:
+            with self.timer("train"), quiet():
+                _, best = self.trainer.fit(self.train_data, self.valid_data, saved=True, show_progress=show)
+        except ImportError as error:  # NCL imports faiss only when it needs it
+            raise registry.missing_package(self.config["model"], error) from error
         return None if best is None else dict(best)
 
     def evaluate(self, phase: str = "test", *, load_best: bool = False) -> dict[str, float] | None:

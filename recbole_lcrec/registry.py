@@ -62,7 +62,7 @@ def model_class(model: str) -> Any:
     try:
         return get_model(model)
     except ImportError as error:
-        raise _missing_package(model, error) from error
+        raise missing_package(model, error) from error
     finally:
         # importing RecBole's SINE switches autograd's anomaly detection on for the whole process
         torch.autograd.set_detect_anomaly(anomaly_detection)
@@ -78,7 +78,7 @@ def make_model(config: Any, dataset: Any) -> Any:
     try:
         return cls(config, dataset)
     except ImportError as error:
-        raise _missing_package(config["model"], error) from error
+        raise missing_package(config["model"], error) from error
     except (pickle.UnpicklingError, EOFError, OSError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -87,7 +87,8 @@ def make_model(config: Any, dataset: Any) -> Any:
         ) from error
 
 
-def _missing_package(model: str, error: ImportError) -> UserError:
+def missing_package(model: str, error: ImportError) -> UserError:
+    """Return the error that says which package a model of RecBole needs."""
     return UserError(
         f"model {model} of RecBole needs the package '{error.name}', which is not installed. "
         f"Install it (pip install {error.name}) and run again."

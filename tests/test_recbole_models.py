@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,15 @@ def test_a_package_that_a_model_needs_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'dgl', which is not installed"):
         run("KGAT", "toy", given)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("faiss") is not None, reason="faiss is installed")
+def test_a_package_that_a_model_asks_for_in_training_is_named_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UserError, match="'faiss', which is not installed"):
+        run("NCL", "toy", options(tmp_path, m_step=1, lr_scheduler="cosine"))
+    assert "NCLTrainer has a loop of its own and ignores lr_scheduler" in caplog.text
 
 
 @pytest.mark.parametrize("model", ["BPR", "LCRec"])
