@@ -41,7 +41,12 @@ def code_limit(level_sizes: tuple[int, ...], level: int, n_items: int) -> int:
     """
     size = level_sizes[level]
     last = level == len(level_sizes) - 1
-    return size if last else min(size, max(2, math.ceil(n_items / ITEMS_PER_CODE)))
+    return size if last else expected_codes(n_items, size)
+
+
+def expected_codes(n_items: int, size: int) -> int:
+    """Return how many codes of a level of ``size`` codes a catalogue can be expected to use."""
+    return min(size, max(2, math.ceil(n_items / ITEMS_PER_CODE)))
 
 
 def fit_codebook(points: np.ndarray, size: int, used: int, rng: np.random.Generator) -> np.ndarray:

@@ -12,11 +12,11 @@ import pytest
 from recbole_lcrec.index import ItemIndex, build_index, load_index
 from recbole_lcrec.index.mapping import unique_paths
 from recbole_lcrec.index.report import index_quality, write_report
-from recbole_lcrec.index.report.advice import expected_codes
 from recbole_lcrec.index.report.quality import nearest_neighbours
 from recbole_lcrec.index.report.tree import script_json, tree_data
 from recbole_lcrec.quantizer import RQVAE, QuantizerSettings
 from recbole_lcrec.quantizer.costs import own_code_costs
+from recbole_lcrec.quantizer.kmeans import expected_codes
 
 DATASETS = Path(__file__).resolve().parents[3] / "shared" / "datasets"
 NASTY = [

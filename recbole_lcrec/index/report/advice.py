@@ -7,10 +7,8 @@ first code) stays far from them, and an index of random or collapsed codes cross
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-ITEMS_PER_CODE = 4  # the quantizer uses at most one code for so many items: a small catalogue leaves codes unused
 LEAST_ITEMS = 50  # below, shares of items say little, and only duplicates are warned of
 LEAST_USE = 0.5  # used codes / codes that could be used
 LEAST_EVENNESS = 0.25  # perplexity / codes that could be used
@@ -24,11 +22,6 @@ ABOVE_CHANCE = 0.05  # (share - chance) / (1 - chance) of neighbours that share 
 LEAST_LIFT = 2.0  # share / chance; both must be low: with few codes the lift cannot be high
 RANDOM_RANK = 0.25  # median rank of the codes of displaced items / codes of the last level; random codes give 0.5
 MISSING_TITLES = 0.2  # share of items without a title, where others have one
-
-
-def expected_codes(n_items: int, size: int) -> int:
-    """Return how many codes of a level a catalogue can be expected to use."""
-    return min(size, max(2, math.ceil(n_items / ITEMS_PER_CODE)))
 
 
 def warnings_of(quality: dict[str, Any]) -> list[dict[str, str]]:

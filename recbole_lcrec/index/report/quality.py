@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.index.item_index import LEVEL_LETTERS, ItemIndex, index_token
-from recbole_lcrec.index.report.advice import expected_codes, warnings_of
+from recbole_lcrec.index.report.advice import warnings_of
+from recbole_lcrec.quantizer.kmeans import expected_codes
 
 QUERIES = 5_000  # items whose neighbours are looked up; a larger catalogue is sampled with a fixed seed
 NEIGHBOURS = 10  # fewer in a catalogue of under 100 items: the nearest tenth
