@@ -17,12 +17,21 @@ from recbole_lcrec.errors import UserError
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the four parts of a model are found, each as ``module:Class``."""
+    """Where the four parts of a model are found, each as ``module:Class``; None falls through to RecBole's.
+
+    Attributes:
+        model: The model's class.
+        dataset: Its data module.
+        train_loader: Its loader of training batches.
+        trainer: Its trainer.
+        generative: Whether it recommends by generating paths of the item index with beams.
+    """
 
     model: str
-    dataset: str
-    train_loader: str
-    trainer: str
+    dataset: str | None = None
+    train_loader: str | None = None
+    trainer: str | None = None
+    generative: bool = True
 
 
 MODELS: dict[str, Entry] = {
@@ -42,8 +51,8 @@ def load(path: str) -> Any:
 
 
 def is_generative(model: str) -> bool:
-    """Return True for the models of this package (they have an index, beams and text)."""
-    return model in MODELS
+    """Return True for models that generate paths of an item index (they have an index, a trie and beams)."""
+    return model in MODELS and MODELS[model].generative
 
 
 def model_class(model: str) -> Any:
@@ -95,10 +104,16 @@ def missing_package(model: str, error: ImportError) -> UserError:
     )
 
 
+def _part(config: Any, name: str) -> str | None:
+    """Return where a part of ``config['model']`` is found; None if RecBole's is to be used."""
+    entry = MODELS.get(config["model"])
+    return None if entry is None else getattr(entry, name)
+
+
 def dataset_class(config: Any) -> type:
     """Return the dataset class of ``config['model']``: ours, or RecBole's with our split mixed in."""
-    if config["model"] in MODELS:
-        return load(MODELS[config["model"]].dataset)
+    if (path := _part(config, "dataset")) is not None:
+        return load(path)
     from recbole_lcrec.data.split import shared_split_class
 
     return shared_split_class(config)
@@ -106,8 +121,8 @@ def dataset_class(config: Any) -> type:
 
 def train_loader_class(config: Any) -> type:
     """Return the train data loader class of ``config['model']``."""
-    if config["model"] in MODELS:
-        return load(MODELS[config["model"]].train_loader)
+    if (path := _part(config, "train_loader")) is not None:
+        return load(path)
     from recbole.data.utils import get_dataloader
 
     return get_dataloader(config, "train")
@@ -117,8 +132,8 @@ def trainer_class(config: Any) -> type:
     """Return the trainer class of ``config['model']``: RecBole's choice with our features mixed in."""
     from recbole_lcrec.training.trainer import with_features
 
-    if config["model"] in MODELS:
-        return load(MODELS[config["model"]].trainer)
+    if (path := _part(config, "trainer")) is not None:
+        return load(path)
     from recbole.utils import get_trainer
 
     return with_features(get_trainer(config["MODEL_TYPE"], config["model"]))

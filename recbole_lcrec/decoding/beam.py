@@ -60,17 +60,34 @@ def constrained_beam_search(
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
     if trie.device != input_ids.device:
         raise ValueError(f"the trie is on {trie.device}, the prompts on {input_ids.device}: use trie.to(device)")
-    # With min(num_beams, level size) beams per level every user has the same number of beams, and always enough
-    # candidates. By induction: if all nodes of a level were kept, all nodes of the next are candidates. If only
-    # num_beams of them were, each has a child at least, which makes num_beams candidates, and the next level, being no
-    # smaller, gets num_beams too.
-    widths = [min(num_beams, size) for size in trie.level_sizes]
-    forward = _open(lm, input_ids, attention_mask, mode, extra_tokens=sum(widths[:-1]))
+    forward = _open(lm, input_ids, attention_mask, mode, extra_tokens=sum(widths(trie, num_beams)[:-1]))
+    return search(forward, trie, num_beams)
+
+
+def widths(trie: TokenTrie, num_beams: int) -> list[int]:
+    """Return how many beams a user has at each level.
+
+    With min(num_beams, level size) beams per level every user has the same number of beams, and always enough
+    candidates. By induction: if all nodes of a level were kept, all nodes of the next are candidates. If only
+    num_beams of them were, each has a child at least, which makes num_beams candidates, and the next level, being no
+    smaller, gets num_beams too.
+    """
+    return [min(num_beams, size) for size in trie.level_sizes]
+
+
+def search(forward: BeamForward, trie: TokenTrie, num_beams: int) -> tuple[Tensor, Tensor]:
+    """Grow the beams of ``forward`` to items; see `constrained_beam_search` for what is returned.
+
+    Args:
+        forward: Prompts (or encoded inputs) of B users, not yet started.
+        trie: The paths of all items, on the same device.
+        num_beams: Beams kept per user and level.
+    """
     logits = forward.start().unsqueeze(1)
     _check_tokens(trie.max_token, logits)
-    nodes = torch.zeros(len(input_ids), 1, dtype=torch.int64, device=input_ids.device)
-    scores = torch.zeros(nodes.shape, dtype=_score_dtype(logits), device=input_ids.device)
-    for depth, width in enumerate(widths):
+    nodes = torch.zeros(len(logits), 1, dtype=torch.int64, device=logits.device)
+    scores = torch.zeros(nodes.shape, dtype=_score_dtype(logits), device=logits.device)
+    for depth, width in enumerate(widths(trie, num_beams)):
         nodes, scores, tokens, parents = _grow(trie, depth, nodes, scores, logits, width)
         if depth + 1 < trie.n_levels:
             logits = forward.advance(tokens, parents)
