@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recbole.evaluator import Collector
 from recbole.trainer import Trainer
 from recbole.trainer.trainer import NCLTrainer, PretrainTrainer
 from recbole.utils import set_color
@@ -28,6 +27,7 @@ from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.io import atomic_path
 from recbole_lcrec.progress import progress
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
+from recbole_lcrec.training.collecting import ItemCollector
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 
@@ -90,19 +90,6 @@ def learning_rate_factor(step: int, total: int, warmup: int, schedule: str) -> f
     return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
-class PlainValueCollector(Collector):
-    """RecBole's collector for metrics like ItemCoverage too: it treats the counts among its values as tensors."""
-
-    def get_data_struct(self) -> Any:
-        """Return what was collected, counts included."""
-        collected = self.data_struct._data_dict
-        plain = {key: collected.pop(key) for key in list(collected) if not isinstance(collected[key], torch.Tensor)}
-        struct = super().get_data_struct()
-        collected.update(plain)
-        struct._data_dict.update(plain)
-        return struct
-
-
 class FeatureTrainer(Trainer):
     """RecBole's Trainer with schedules, accumulation, autocast, safe checkpoints and one output folder.
 
@@ -120,7 +107,7 @@ class FeatureTrainer(Trainer):
         with no_tensorboard():
             super().__init__(config, model)
         self._warn_of_ignored_options()
-        self.eval_collector = PlainValueCollector(config)
+        self.eval_collector = ItemCollector(config)
         self.saved_model_file = str(output_dir / "checkpoint")
         self.users_per_second: float | None = None
         self._bar = progress(description="Evaluate", show=False)
@@ -259,6 +246,11 @@ class FeatureTrainer(Trainer):
         return type(result)((key, float(value)) for key, value in result.items())
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        if hasattr(self.model, "full_sort_top") and self.eval_collector.reads_top_items_only():
+            interaction, _, positive_u, positive_i = batched_data
+            self._bar.update()
+            top = self.model.full_sort_top(interaction.to(self.device)).widened(max(self.config["topk"]))
+            return interaction, top, positive_u, positive_i
         return self._wide_enough(super()._full_sort_batch_eval(batched_data))
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
