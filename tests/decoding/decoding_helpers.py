@@ -110,31 +110,3 @@ def plain_path_scores(lm: nn.Module, input_ids: Tensor, attention_mask: Tensor, 
         log_probs = logits[:, len(ids) - 1 : -1].log_softmax(-1)
         rows.append(log_probs.gather(-1, paths.unsqueeze(-1)).squeeze(-1).sum(1))
     return torch.stack(rows)
-
-
-def generated_items(
-    lm: Any, input_ids: Tensor, attention_mask: Tensor, paths: Tensor, num_beams: int
-) -> tuple[Tensor, Tensor]:
-    """Return items and scores [B, num_beams] that transformers' generate finds under a trie constraint."""
-    allowed: dict[tuple[int, ...], set[int]] = {}
-    row_of = {tuple(path): row for row, path in enumerate(paths.tolist())}
-    for path in row_of:
-        for level in range(len(path)):
-            allowed.setdefault(path[:level], set()).add(path[level])
-    children = {prefix: sorted(tokens) for prefix, tokens in allowed.items()}
-    length = input_ids.shape[1]
-    output = lm.generate(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        prefix_allowed_tokens_fn=lambda _, ids: children.get(tuple(ids[length:].tolist()), [0]),
-        num_beams=num_beams,
-        num_return_sequences=num_beams,
-        max_new_tokens=paths.shape[1],
-        do_sample=False,
-        length_penalty=0.0,
-        pad_token_id=0,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
-    items = torch.tensor([row_of[tuple(path)] for path in output.sequences[:, length:].tolist()])
-    return items.view(-1, num_beams), output.sequences_scores.view(-1, num_beams)

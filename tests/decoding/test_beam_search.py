@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from decoding_helpers import build_lm, generated_items, plain_path_scores, random_paths, random_prompts
+from decoding_helpers import build_lm, plain_path_scores, random_paths, random_prompts
 from torch import Tensor
 
+from recbole_lcrec.benchmarks.peers import generated_items
 from recbole_lcrec.decoding import TokenTrie, constrained_beam_search
 
 MODES: list[Any] = ["fold", "expand", "recompute"]
