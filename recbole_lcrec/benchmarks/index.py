@@ -47,13 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     mapped = [in_a_process(measure, kind, SIZES[arguments.size], arguments.seed) for kind in KINDS]
     compared = [in_a_process(compare, kind, SIZES["XS"], arguments.seed) for kind in KINDS]
-    result = {
-        "size": arguments.size,
-        "seed": arguments.seed,
-        **environment("numpy", "scipy"),
-        "mapping": mapped,
-        "compared": compared,
-    }
+    about = environment("numpy", "scipy")
+    result = {"size": arguments.size, "seed": arguments.seed, **about, "mapping": mapped, "compared": compared}
     print(tabulate(mapped, headers="keys", floatfmt=".2f"))
     print(f"\nAgainst the published procedure, {SIZES['XS']:,} items (rank 0 = nearest):")
     print(tabulate(compared, headers="keys", floatfmt=".3f"))
