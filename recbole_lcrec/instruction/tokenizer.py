@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from recbole_lcrec.index import ItemIndex
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
-WORDING_REPEATS = 200
+MAX_TEXTS = 50_000
+"""Texts that the vocabulary is learned from, at most."""
+FRAME_REPEATS, WORDING_REPEATS = 20_000, 1_000
+"""How often preamble and header (every sample has them), and each instruction, count beside the texts."""
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
     """Train a byte-level BPE on the instruction text (templates and item text).
 
     Args:
-        texts: Item titles and descriptions.
+        texts: Item titles and descriptions; of many, 50,000 at even distances.
         vocab_size: Entries of the vocabulary before index tokens are added; at least 259 (all bytes and 3 marks).
 
     Returns:
@@ -41,9 +44,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    wording = [PREAMBLE, RESPONSE_HEADER] + [t.instruction for task in TEMPLATES.values() for t in task]
     # every sample repeats this wording, so its words should be single tokens whatever the catalogue talks about
-    tokenizer.train_from_iterator([*(wording * WORDING_REPEATS), *texts], trainer=trainer)
+    frame = [PREAMBLE, RESPONSE_HEADER] * FRAME_REPEATS
+    wording = [t.instruction for task in TEMPLATES.values() for t in task] * WORDING_REPEATS
+    kept = [texts[i * len(texts) // MAX_TEXTS] for i in range(MAX_TEXTS)] if len(texts) > MAX_TEXTS else texts
+    tokenizer.train_from_iterator([*frame, *wording, *kept], trainer=trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
