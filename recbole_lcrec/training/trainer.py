@@ -9,11 +9,13 @@ from __future__ import annotations
 import inspect
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.evaluator import Collector
 from recbole.trainer import Trainer
@@ -28,6 +30,8 @@ from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.io import atomic_path
 from recbole_lcrec.progress import progress
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
+from recbole_lcrec.training.curve import LearningCurve
+from recbole_lcrec.training.ranks import RankCollector, item_counts
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 
@@ -93,6 +97,13 @@ def learning_rate_factor(step: int, total: int, warmup: int, schedule: str) -> f
 class PlainValueCollector(Collector):
     """RecBole's collector for metrics like ItemCoverage too: it treats the counts among its values as tensors."""
 
+    def data_collect(self, train_data: Any) -> None:
+        """Collect the facts of the data; an item's popularity is the same for every model (see ``item_counts``)."""
+        super().data_collect(train_data)
+        if self.register.need("data.count_items"):
+            counts = item_counts(train_data._dataset)
+            self.data_struct.set("data.count_items", Counter({int(i): int(counts[i]) for i in counts.nonzero()[0]}))
+
     def get_data_struct(self) -> Any:
         """Return what was collected, counts included."""
         collected = self.data_struct._data_dict
@@ -123,6 +134,8 @@ class FeatureTrainer(Trainer):
         self.eval_collector = PlainValueCollector(config)
         self.saved_model_file = str(output_dir / "checkpoint")
         self.users_per_second: float | None = None
+        self.curve = LearningCurve()
+        self.ranks: RankCollector | None = None  # takes the ranks while a test is evaluated
         self._bar = progress(description="Evaluate", show=False)
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.precision == "fp16" or bool(self.enable_scaler)
@@ -259,10 +272,31 @@ class FeatureTrainer(Trainer):
         return type(result)((key, float(value)) for key, value in result.items())
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
-        return self._wide_enough(super()._full_sort_batch_eval(batched_data))
+        batch = self._wide_enough(super()._full_sort_batch_eval(batched_data))
+        if self.ranks is not None:
+            interaction, scores, positive_u, positive_i = batch
+            self.ranks.add(interaction[self.config["USER_ID_FIELD"]], scores, positive_u, positive_i)
+        return batch
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
-        return self._wide_enough(super()._neg_sample_batch_eval(batched_data))
+        batch = self._wide_enough(super()._neg_sample_batch_eval(batched_data))
+        row_of_candidate = batched_data[1]
+        if self.ranks is not None and row_of_candidate is not None and batch[1].dim() == 2:
+            interaction, scores, positive_u, positive_i = batch
+            _, first = np.unique(row_of_candidate.numpy(), return_index=True)
+            users = interaction[self.config["USER_ID_FIELD"]].cpu()[torch.from_numpy(first)]
+            self.ranks.add(users, scores, positive_u, positive_i)
+        return batch
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        self.curve.validated(result)
+        return score, result
+
+    def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
+        """Note an epoch's loss; RecBole's loops, which differ otherwise, all call this once per epoch."""
+        super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)
+        self.curve.trained(epoch_idx, losses)
 
     def _wide_enough(self, batch: Any) -> Any:
         """Add columns that nothing can be found in when the catalogue is smaller than max(topk).
