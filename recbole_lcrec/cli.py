@@ -112,9 +112,7 @@ def _run_dir(given: Given, reading: Reading) -> Path:
     return folder
 
 
-def _check_names(
-    options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")
-) -> None:
+def _check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")) -> None:
     missing = [name for name in names if not options.get(name)]
     if missing and not reading.failed:  # an unreadable argument or file may be the one that names them
         reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{USAGE}\n--help tells more.")
@@ -157,7 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None takes those of the process.
 
     Returns:
-        The exit status: 0, 1 when training diverged or a run of a comparison failed, 2 after a mistake the user can fix, 130 when interrupted.
+        The exit status: 0, 1 when training diverged or a run of a comparison failed, 2 after a mistake the user can
+        fix, 130 when interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
     if "--help" in argv or "-h" in argv:

@@ -15,8 +15,13 @@ from recbole_lcrec.io import write_text
 
 NAMES = {"ndcg": "NDCG", "mrr": "MRR", "itemcoverage": "ItemCoverage", "giniindex": "GiniIndex", "auc": "AUC"}
 COSTS = ("minutes", "users_per_second", "parameters", "memory_mib", "gpu_memory_mib")
-_SMALLER = ("gini", "popularity", "averagepopularity", "logloss", "mae", "rmse")
-"""Metrics of which less is better; of popularity, less is what novelty is about."""
+_SMALLER = ("logloss", "mae", "rmse")
+"""Metrics of which less is better."""
+_DESCRIBING = (
+    *("coverage", "gini", "popularity", "novelty"),
+    *("itemcoverage", "giniindex", "averagepopularity", "shannonentropy", "tailpercentage"),
+)
+"""Metrics that say what lists are like; random lists have the best of them, so no value is marked as best."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,18 @@ class Board:
     cells: dict[str, dict[str, tuple[float, float | None]]]
 
     def places(self, metric: str) -> dict[str, int]:
-        """Return label -> place (0 is best) by the mean; equal means share a place."""
+        """Return label -> place (0 is best) by the mean; equal means share a place. {} for what is not ranked."""
+        if describes(metric):
+            return {}
         sign = -1 if metric.split("@")[0] in _SMALLER else 1
         values = {label: sign * cells[metric][0] for label, cells in self.cells.items() if metric in cells}
         distinct = sorted(set(values.values()), reverse=True)
         return {label: distinct.index(value) for label, value in values.items()}
+
+
+def describes(metric: str) -> bool:
+    """Return whether a metric says what lists are like, and not whether they are right."""
+    return metric.split("@")[0] in _DESCRIBING
 
 
 def make_board(results: Sequence[ModelResult], main: str) -> Board:
@@ -115,8 +127,8 @@ def leaderboard_md(board: Board) -> str:
 
 
 def leaderboard_tex(board: Board, dataset: str) -> str:
-    """Return a booktabs table: best mean of each metric bold, second underlined, deviations over seeds small."""
-    names = [name for name in board.metrics if name.split("@")[0] not in ("popularity",)]
+    """Return a booktabs table of the accuracy: best mean bold, second underlined, deviations over seeds small."""
+    names = [name for name in board.metrics if not describes(name)]
     lines = [
         r"% \usepackage{booktabs}",
         r"\begin{tabular}{l" + "r" * len(names) + "}",
@@ -135,7 +147,9 @@ def leaderboard_tex(board: Board, dataset: str) -> str:
             row.append(text if std is None else rf"{text} {{\scriptsize$\pm${std:.4f}}}")
         lines.append(" & ".join(row) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines.append(f"% {_tex(dataset)}; failed: {', '.join(_tex(r.label) for r in board.results if not r.runs) or 'none'}")
+    lines.append(
+        f"% {_tex(dataset)}; failed: {', '.join(_tex(r.label) for r in board.results if not r.runs) or 'none'}"
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -143,7 +157,13 @@ def significance_csv(tests: Sequence[PairTest]) -> str:
     """Return one line per pair and metric."""
     head = ["metric", "first", "second", "users", "difference", "low_95", "high_95", "p_ttest", "p_holm"]
     rows = [
-        [t.metric, t.first, t.second, str(t.users), *(_number(v) for v in (t.difference, t.low, t.high, t.p, t.p_holm))]
+        [
+            t.metric,
+            t.first,
+            t.second,
+            str(t.users),
+            *(_number(v) for v in (t.difference, t.low, t.high, t.p, t.p_holm)),
+        ]
         for t in tests
     ]
     return _csv([head, *rows])

@@ -171,7 +171,7 @@ def per_user(results: Sequence[ModelResult], metric: str) -> pd.DataFrame:
     """
     columns = {}
     for result in results:
-        runs = []
+        runs: list[pd.Series] = []
         for run in result.runs:
             values = None if run.ranks is None else metric_of_ranks(run.ranks, metric)
             if values is None:

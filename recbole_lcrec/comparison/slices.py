@@ -99,7 +99,7 @@ def overlap(results: Sequence[ModelResult]) -> Overlap | None:
     if not common:
         return None
     each = [_overlap([_of_seed(result, seed) for result in ranked]) for seed in common]
-    found, lists, alone, anyone = (np.mean([part[i] for part in each], axis=0) for i in range(4))
+    found, lists, alone, anyone = (np.mean(np.stack(parts), axis=0) for parts in zip(*each, strict=True))
     length = sum(name.startswith("top_") for name in _of_seed(ranked[0], common[0]).columns)
     return Overlap(tuple(result.label for result in ranked), found, lists, alone, float(anyone), length)
 
@@ -110,7 +110,7 @@ def _of_seed(result: ModelResult, seed: int) -> pd.DataFrame:
     return ranks.drop_duplicates(["user", "item"])  # of several wordings, the first
 
 
-def _overlap(tables: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+def _overlap(tables: Sequence[pd.DataFrame]) -> tuple[np.ndarray, ...]:
     keys = [pd.MultiIndex.from_frame(table[["user", "item"]]) for table in tables]
     order = keys[0].sort_values()
     tops = []
@@ -124,7 +124,7 @@ def _overlap(tables: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray, np
         found = both / both.diagonal()[:, None]  # nan for a model without a hit
     lists = np.array([[_shared(a, b) for b in tops] for a in tops])
     alone = ((hits.sum(axis=0) == 1) * hits).mean(axis=1)
-    return found, lists, alone, float(hits.any(axis=0).mean())
+    return found, lists, alone, hits.any(axis=0).mean()
 
 
 def _shared(first: np.ndarray, second: np.ndarray) -> float:

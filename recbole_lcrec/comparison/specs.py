@@ -4,7 +4,7 @@
     SASRec(loss_type=CE),SASRec(loss_type=BPR) as SASRec with BPR,LCRec(epochs=30, num_beams=50)
 
 An entry is ``Model``, ``Model(option=value, option=value)`` or either with `` as label``. Values are YAML, as on the
-command line. Without a label, an entry is called what was written of it.
+command line. Without a label, an entry is called what was written of it, or by its model if that is long.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _OF_THE_WHOLE = (
     *("valid_metric", "eval_args", "config_files", "evaluate", "stage", "benchmark_filename"),
 )
 """Options that must be the same for all that is compared, so no entry may have one of its own."""
+_LONGEST = 40
+"""Characters of an entry that are still a label."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def parse_entries(text: str, reading: Reading) -> tuple[Entry, ...]:
             check_model(model)
         except UserError as error:
             reading.add(str(error))
-        label = " ".join((found["label"] or part).split())
+        label = " ".join((found["label"] or (part if len(part) <= _LONGEST else model)).split())
         entries.append(Entry(label, model, _options(found["options"] or "", label, reading)))
     _check_labels(entries, reading)
     return tuple(entries)

@@ -1,4 +1,4 @@
-"""Are two models different, or is it the draw of the users? Paired tests of per-user metrics, corrected for many pairs.
+"""Are two models different, or is it the draw of the users? Paired tests per user, corrected for many pairs.
 
 The unit is the user: every model ranked the same targets, so their values are compared user by user. Runs with several
 seeds are averaged per user first. What is tested is whether *these trained models* differ on users such as these; how

@@ -99,7 +99,8 @@ class RankCollector:
         """Return everything that was noted, in order; None when that is nothing."""
         if not self._parts:
             return None
-        return Ranks(*(np.concatenate(column) for column in zip(*self._parts, strict=True)), tuple(self._wordings))
+        users, targets, ranks, censored, candidates, top = map(np.concatenate, zip(*self._parts, strict=True))
+        return Ranks(users, targets, ranks, censored, candidates, top, tuple(self._wordings))
 
 
 def item_counts(train: Any) -> np.ndarray:
