@@ -55,7 +55,7 @@ def compare(
 
 
 def _compare(plan: Plan) -> int:
-    from recbole_lcrec.comparison.leaderboard import write_leaderboard
+    from recbole_lcrec.comparison.leaderboard import all_tests, main_metric, make_board, write_leaderboard
     from recbole_lcrec.comparison.report import write_report
 
     runner = Runner(plan, _SameSplit())
@@ -71,9 +71,10 @@ def _compare(plan: Plan) -> int:
         logger.error("Interrupted: the runs in progress were stopped, finished ones are kept. Go on with:")
         logger.error("  %s", _again(plan))
         raise
-    results = collect(plan, outcomes)
-    write_leaderboard(plan, results)
-    write_report(plan, results, runner.threads)
+    board = make_board(collect(plan, outcomes), main_metric(plan))
+    tests = all_tests(board)
+    write_leaderboard(plan, board, tests)
+    write_report(plan, board, tests, runner.threads)
     failed = [outcome for outcome in outcomes if outcome.reason]
     for outcome in failed:
         logger.error("Failed: %s: %s", outcome.run.name, outcome.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from recbole_lcrec.comparison.plan import Plan
@@ -76,20 +76,24 @@ def main_metric(plan: Plan) -> str:
     return str(plan.runs[0].stages[-1].resolved["valid_metric"]).lower()
 
 
-def all_tests(results: Sequence[ModelResult], metrics: Sequence[str]) -> dict[str, list[PairTest]]:
+def all_tests(board: Board) -> dict[str, list[PairTest]]:
     """Return metric -> tests of every pair, for the metrics that each user has a value of."""
-    return {name: compare_pairs(per_user(results, name), name) for name in metrics if is_ranked(name)}
+    return {name: compare_pairs(per_user(board.results, name), name) for name in board.metrics if is_ranked(name)}
 
 
-def write_leaderboard(plan: Plan, results: Sequence[ModelResult]) -> None:
-    """Write leaderboard.csv, .md, .tex and significance.csv into the comparison's folder."""
-    board = make_board(results, main_metric(plan))
+def write_leaderboard(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]]) -> None:
+    """Write leaderboard.csv, .md, .tex and significance.csv into the comparison's folder.
+
+    Args:
+        plan: What was run.
+        board: The models in order.
+        tests: Metric -> tests of every pair.
+    """
     folder = plan.output_dir
     write_text(folder / "leaderboard.csv", leaderboard_csv(board))
     write_text(folder / "leaderboard.md", leaderboard_md(board))
     write_text(folder / "leaderboard.tex", leaderboard_tex(board, plan.dataset))
-    tests = [test for found in all_tests(board.results, board.metrics).values() for test in found]
-    write_text(folder / "significance.csv", significance_csv(tests))
+    write_text(folder / "significance.csv", significance_csv([test for found in tests.values() for test in found]))
 
 
 def leaderboard_csv(board: Board) -> str:

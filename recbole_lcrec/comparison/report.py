@@ -10,16 +10,7 @@ from html import escape
 import numpy as np
 
 from recbole_lcrec.comparison import figures
-from recbole_lcrec.comparison.leaderboard import (
-    Board,
-    all_tests,
-    cell,
-    cost_cells,
-    describes,
-    display,
-    main_metric,
-    make_board,
-)
+from recbole_lcrec.comparison.leaderboard import Board, cell, cost_cells, describes, display
 from recbole_lcrec.comparison.plan import RUNS, Plan
 from recbole_lcrec.comparison.results import ModelResult, is_ranked, per_user, targets
 from recbole_lcrec.comparison.slices import Slice, overlap, slices
@@ -30,24 +21,24 @@ from recbole_lcrec.webpage import page_head, table
 REPORT = "report.html"
 
 
-def write_report(plan: Plan, results: Sequence[ModelResult], threads: int) -> None:
+def write_report(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int) -> None:
     """Write report.html into the comparison's folder.
 
     Args:
         plan: What was run.
-        results: One per model.
+        board: The models in order.
+        tests: Metric -> tests of every pair.
         threads: torch threads of each run.
     """
-    write_text(plan.output_dir / REPORT, report_page(plan, results, threads))
+    write_text(plan.output_dir / REPORT, report_page(plan, board, tests, threads))
 
 
-def report_page(plan: Plan, results: Sequence[ModelResult], threads: int) -> str:
+def report_page(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int) -> str:
     """Return the page; arguments as for :func:`write_report`."""
-    board = make_board(results, main_metric(plan))
     tint = figures.colours([result.label for result in board.results if result.runs])
     sections = [
         ("leaderboard", "Leaderboard", _leaderboard(board, tint)),
-        ("significance", "Which differences are significant", _significance(board)),
+        ("significance", "Which differences are significant", _significance(board, tests)),
         ("slices", "By history length and popularity", _slices(board, tint)),
         ("overlap", "Who finds the same", _overlap(board)),
         ("beyond", "What the lists are like", _beyond(board)),
@@ -93,7 +84,7 @@ def _leaderboard(board: Board, tint: Mapping[str, str]) -> str:
     for result in board.results:
         row = [f'<span class="dot" style="background:{tint.get(result.label, "#fff")}"></span>{escape(result.label)}']
         for name in names:
-            text = cell(board, result.label, name) or "–"
+            text = _two_lines(cell(board, result.label, name))
             place = places[name].get(result.label)
             row.append(f"<b>{text}</b>" if place == 0 else f"<u>{text}</u>" if place == 1 else text)
         rows.append([*row, f"{len(result.runs)}", escape(result.status)])
@@ -108,8 +99,13 @@ def _leaderboard(board: Board, tint: Mapping[str, str]) -> str:
     )
 
 
-def _significance(board: Board) -> str:
-    tests = all_tests(board.results, board.metrics)
+def _two_lines(text: str) -> str:
+    """Return mean and deviation below each other: eight metrics side by side leave no room."""
+    mean, sign, std = text.partition(" ± ")
+    return (mean or "–") + (f'<br><small class="quiet">± {std}</small>' if sign else "")
+
+
+def _significance(board: Board, tests: Mapping[str, Sequence[PairTest]]) -> str:
     main = tests.get(board.main, [])
     if not main:
         return "<p>Left out: it takes two models with ranks.</p>"
@@ -335,6 +331,7 @@ _CSS = """
 main { max-width: 76rem; }
 .tiles b { overflow-wrap: anywhere; }
 td, th { white-space: nowrap; }
+#leaderboard td, #leaderboard th { padding-right: .9rem; }
 #made td, #made th { white-space: normal; overflow-wrap: anywhere; }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }
 .matrix td, .matrix th { padding: .15rem .25rem; font-size: .8rem; text-align: center; border-bottom: none; }

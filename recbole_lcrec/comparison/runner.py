@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 CONSOLE, OPTIONS = "console.log", "options.yaml"
 """Files in the folder of a run: what its process printed, and the options that it was given."""
+
+COMMAND = ("-m", "recbole_lcrec.comparison.child")
+"""What Python is started with for a stage; the parent's process id and the options follow."""
 
 _POLL_SECONDS, _GRACE_SECONDS = 0.1, 10.0
 
@@ -126,9 +130,8 @@ class Runner:
         (folder / "result.json").unlink(missing_ok=True)  # an old result must not pass for this run's
         write_text(folder / OPTIONS, yaml.safe_dump(dict(one.stage.options), allow_unicode=True))
         console = one.files.enter_context((folder / CONSOLE).open("wb"))
-        # the absolute path in quotes: the command line splits it at blanks
-        command = [sys.executable, "-m", "recbole_lcrec.comparison.child", str(os.getpid())]
-        command.append(f"--config_files='{folder / OPTIONS}'")
+        # quoted, as the command line splits config_files at blanks
+        command = [sys.executable, *COMMAND, str(os.getpid()), f"--config_files={shlex.quote(str(folder / OPTIONS))}"]
         one.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
