@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +22,7 @@ import yaml
 
 from recbole_lcrec.comparison.plan import Plan, Run, Stage
 from recbole_lcrec.io import write_text
+from recbole_lcrec.outputs import RESULT
 
 logger = logging.getLogger(__name__)
 
@@ -127,11 +128,12 @@ class Runner:
     def _start_stage(self, one: _Active) -> None:
         folder = one.stage.folder
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "result.json").unlink(missing_ok=True)  # an old result must not pass for this run's
+        (folder / RESULT).unlink(missing_ok=True)  # an old result must not pass for this run's
         write_text(folder / OPTIONS, yaml.safe_dump(dict(one.stage.options), allow_unicode=True))
         console = one.files.enter_context((folder / CONSOLE).open("wb"))
-        # quoted, as the command line splits config_files at blanks
-        command = [sys.executable, *COMMAND, str(os.getpid()), f"--config_files={shlex.quote(str(folder / OPTIONS))}"]
+        # the command line reads the value as YAML, which would take quotes away, then splits it at blanks
+        escaped = re.sub(r"([^\w@%+=:,./-])", r"\\\1", str(folder / OPTIONS))
+        command = [sys.executable, *COMMAND, str(os.getpid()), f"--config_files={escaped}"]
         one.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -151,7 +153,7 @@ class Runner:
         assert one.process is not None
         one.files.close()
         status = one.process.returncode
-        if status != 0 or not (one.stage.folder / "result.json").is_file():
+        if status != 0 or not (one.stage.folder / RESULT).is_file():
             return _reason(status, one.stage.folder / CONSOLE)
         one.todo.pop(0)
         if not one.todo:

@@ -18,10 +18,10 @@ from recbole_lcrec.experiment import run
 def test_a_comparison_gives_what_single_runs_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     given = {**TINY, "data_path": str(write_dataset(tmp_path)), "cache_dir": str(tmp_path / "cache"), "epochs": 1}
-    config = tmp_path / "o ptions.yaml"
+    config = tmp_path / "options.yaml"
     config.write_text(yaml.safe_dump(given))
-    out = tmp_path / "out"
-    argv = ["--model=ExactPop,SASRec(loss_type=BPR) as with BPR", "--dataset=toy", f"--config_files='{config}'"]
+    out = tmp_path / "o 'ut: #1"
+    argv = ["--model=ExactPop,SASRec(loss_type=BPR) as with BPR", "--dataset=toy", f"--config_files={config}"]
     argv += ["--seed=5", "--jobs=2", f"--output_dir={out}"]
     assert cli.main(argv) == 0
     with (out / "leaderboard.csv").open() as file:
