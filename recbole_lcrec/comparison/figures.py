@@ -112,7 +112,8 @@ def curve_figure(results: Sequence[ModelResult], tint: Mapping[str, str], metric
                 drawn += 1
     if not drawn:
         return ""
-    figure.update_xaxes(title_text="epochs", row=1, col=1)
+    longest = max(len(run.result["learning_curve"]) for result in results for run in result.runs)
+    figure.update_xaxes(title_text="epochs", row=1, col=1, **({"dtick": 1} if longest <= 10 else {}))
     figure.update_xaxes(title_text="minutes of training", row=1, col=2)
     figure.update_yaxes(title_text=f"validation {display(metric)}", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(rangemode="tozero", row=1, col=2)

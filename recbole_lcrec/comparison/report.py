@@ -216,8 +216,8 @@ def _overlap(board: Board) -> str:
         f'<p class="read">How to read it: a target is found when it stands in the list of {found.length}. Of the '
         "targets that the row's model finds, the share that the column's model finds too; low values mean that the "
         "two know different things, and that an ensemble could gain. Means over the seeds.</p>"
-        f"<h3>Targets found by both</h3>{table(head, rows(found.found_too))}"
-        f"<h3>Places of the lists with the same items</h3>{table(head, rows(found.lists))}"
+        f'<h3>Targets found by both</h3><div class="matrix">{table(head, rows(found.found_too))}</div>'
+        f'<h3>Places of the lists with the same items</h3><div class="matrix">{table(head, rows(found.lists))}</div>'
         f"<h3>Targets found by one model only</h3>{table(['model', 'share of all users'], alone)}"
         f"<p>Some model finds the target of {found.any:.1%} of the users.</p>"
     )
@@ -334,8 +334,10 @@ td, th { white-space: nowrap; }
 #leaderboard td, #leaderboard th { padding-right: .9rem; }
 #made td, #made th { white-space: normal; overflow-wrap: anywhere; }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }
-.matrix td, .matrix th { padding: .15rem .25rem; font-size: .8rem; text-align: center; border-bottom: none; }
-.matrix td div { border-radius: 5px; padding: .25rem .4rem; line-height: 1.3; }
+.matrix td, .matrix th { padding: .12rem .18rem; font-size: .74rem; text-align: center; border-bottom: none; }
+.matrix th, .matrix td > b { white-space: normal; overflow-wrap: anywhere; max-width: 7rem; }
+.matrix td > b { display: block; text-align: left; min-width: 5rem; }
+.matrix td div { border-radius: 5px; padding: .25rem .3rem; line-height: 1.3; }
 .better { background: #d5e5f2; } .worse { background: #f6e3cf; } .same { background: #eff1f3; color: #6b7783; }
 .shade { border-radius: 5px; padding: .2rem .6rem; text-align: center; }
 code { font-size: .85rem; overflow-wrap: anywhere; }
