@@ -337,7 +337,7 @@ td, th { white-space: nowrap; }
 .matrix td, .matrix th { padding: .12rem .18rem; font-size: .74rem; text-align: center; border-bottom: none; }
 .matrix th, .matrix td > b { white-space: normal; overflow-wrap: anywhere; max-width: 7rem; }
 .matrix td > b { display: block; text-align: left; min-width: 5rem; }
-.matrix td div { border-radius: 5px; padding: .25rem .3rem; line-height: 1.3; }
+.matrix td div { border-radius: 5px; padding: .22rem .2rem; line-height: 1.3; font-size: .7rem; }
 .better { background: #d5e5f2; } .worse { background: #f6e3cf; } .same { background: #eff1f3; color: #6b7783; }
 .shade { border-radius: 5px; padding: .2rem .6rem; text-align: center; }
 code { font-size: .85rem; overflow-wrap: anywhere; }
