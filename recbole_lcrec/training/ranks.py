@@ -91,8 +91,31 @@ class RankCollector:
             censored = (above >= self._num_beams) | (target[:, 0] == -torch.inf)
             beyond = torch.where(censored, above + 1, beyond)
         ranks = torch.where(match.any(dim=1), match.int().argmax(dim=1) + 1, beyond)
-        found = (users.to(rows.device)[rows], items, ranks, censored, candidates, top.int())
-        self._parts.append(tuple(part.cpu().numpy() for part in found))
+        self._note(users.to(rows.device)[rows], items, ranks, censored, candidates, top)
+
+    def add_top(
+        self, users: torch.Tensor, top: torch.Tensor, rows: torch.Tensor, items: torch.Tensor, candidates: int
+    ) -> None:
+        """Note the ranks of one batch of which only the best items are known, as generative models make them.
+
+        Args:
+            users: RecBole's user ids, [B].
+            top: Item ids, best first, [B, K or more]; 0 where there is none.
+            rows: Row of each target in ``top``, [T].
+            items: The targets, [T].
+            candidates: Items that could have been generated.
+        """
+        rows, items = rows.to(top.device), items.to(top.device)
+        top = top[rows]
+        match = top == items[:, None]
+        censored = ~match.any(dim=1)
+        ranks = torch.where(censored, (top > 0).sum(dim=1) + 1, match.int().argmax(dim=1) + 1)
+        among = torch.full_like(ranks, candidates)
+        self._note(users.to(rows.device)[rows], items, ranks, censored, among, top[:, : self._length])
+
+    def _note(self, *columns: torch.Tensor) -> None:
+        users, items, ranks, censored, candidates, top = (column.cpu().numpy() for column in columns)
+        self._parts.append((users, items, ranks, censored, candidates, top.astype(np.int32)))
         self._wordings += [self.wording] * len(items)
 
     def collected(self) -> Ranks | None:

@@ -115,6 +115,20 @@ def test_ties_and_beams() -> None:
     assert RankCollector(2).collected() is None
 
 
+def test_generated_items_alone_say_what_their_dense_scores_say() -> None:
+    top = torch.tensor([[4, 2, 7, 1], [1, 3, 5, 6]])
+    dense = torch.full((2, 9), -9.0).scatter_(1, top, torch.tensor([[4.0, 3, 2, 1]] * 2))
+    dense[:, 0] = -torch.inf
+    users, rows, targets = torch.tensor([5, 6]), torch.tensor([0, 1]), torch.tensor([7, 8])
+    first, second = RankCollector(2, num_beams=4), RankCollector(2, num_beams=4)
+    first.add(users, dense, rows, targets)
+    second.add_top(users, top, rows, targets, 8)
+    a, b = first.collected(), second.collected()
+    assert a is not None and b is not None and a.ranks.tolist() == [3, 5] and a.censored.tolist() == [False, True]
+    for name in ("users", "targets", "ranks", "censored", "candidates", "top"):
+        assert getattr(a, name).tolist() == getattr(b, name).tolist(), name
+
+
 def test_a_tied_target_stands_where_topk_put_it_or_beyond_the_list() -> None:
     scores = torch.zeros(1, 9)
     scores[:, 0] = -torch.inf
