@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.errors import UserError
@@ -32,6 +34,26 @@ Queries = dict[tuple[int, bytes], str]
 
 
 @dataclass(frozen=True)
+class TopItems:
+    """The items that a model recommends, where it does not score all of them.
+
+    Attributes:
+        items: RecBole's item ids, best first, int64 [B, K]; 0, the padding item, where there are no more.
+        scores: Their scores, float32 [B, K], descending.
+    """
+
+    items: torch.Tensor
+    scores: torch.Tensor
+
+    def widened(self, width: int) -> TopItems:
+        """Return this with at least ``width`` places per user, for catalogues that are smaller."""
+        missing = max(width - self.items.shape[1], 0)
+        return TopItems(
+            functional.pad(self.items, (0, missing)), functional.pad(self.scores, (0, missing), value=-torch.inf)
+        )
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """Options of the evaluation; each is explained in properties/model/LCRec.yaml.
 
@@ -41,8 +63,11 @@ class EvaluationSettings:
 
     eval_task: str
     eval_prompts: str | list[int]
+    score_normalization: str
 
     def __post_init__(self) -> None:
+        if self.score_normalization not in ("vocabulary", "level"):
+            raise UserError(f"score_normalization: expected vocabulary or level, found {self.score_normalization!r}.")
         if self.eval_task not in EVAL_TEMPLATES:
             raise UserError(f"eval_task: expected one of {', '.join(EVAL_TEMPLATES)}, found {self.eval_task!r}.")
         count, given = len(EVAL_TEMPLATES[self.eval_task]), self.eval_prompts

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from recbole_lcrec.benchmarks import index
+from recbole_lcrec.benchmarks import decoding, index
 from recbole_lcrec.errors import UserError
 
 
@@ -28,6 +28,9 @@ class Benchmark:
 
 
 BENCHMARKS = {
+    "decoding": Benchmark(
+        "Constrained decoding against transformers' generate.", decoding.add_arguments, decoding.run
+    ),
     "index": Benchmark("Uniform semantic mapping of a made-up catalogue.", index.add_arguments, index.run),
 }
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
-import platform
 import resource
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recbole_lcrec.benchmarks.published import sinkhorn_paths
+from recbole_lcrec.benchmarks.timing import environment
 from recbole_lcrec.index.mapping import Mapping, unique_paths
 from recbole_lcrec.io import write_json
 from recbole_lcrec.quantizer.costs import nearest_codes, residual_costs
@@ -49,11 +47,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     mapped = [in_a_process(measure, kind, SIZES[arguments.size], arguments.seed) for kind in KINDS]
     compared = [in_a_process(compare, kind, SIZES["XS"], arguments.seed) for kind in KINDS]
-    result = {"size": arguments.size, "seed": arguments.seed, **environment(), "mapping": mapped, "compared": compared}
+    about = environment("numpy", "scipy")
+    result = {"size": arguments.size, "seed": arguments.seed, **about, "mapping": mapped, "compared": compared}
     print(tabulate(mapped, headers="keys", floatfmt=".2f"))
     print(f"\nAgainst the published procedure, {SIZES['XS']:,} items (rank 0 = nearest):")
     print(tabulate(compared, headers="keys", floatfmt=".3f"))
-    print("\n" + ", ".join(f"{name}: {value}" for name, value in environment().items()))
+    print("\n" + ", ".join(f"{name}: {value}" for name, value in about.items()))
     if arguments.output:
         write_json(arguments.output, result)
 
@@ -141,26 +140,6 @@ def in_a_process(function: Any, *arguments: Any) -> Any:
     """Return ``function(*arguments)`` computed in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
-
-
-def environment() -> dict[str, Any]:
-    """Return what the times depend on besides the code."""
-    packages = ("numpy", "scipy", "recbole-lcrec")
-    return {
-        "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "not set"),
-        "load average": [round(load, 2) for load in os.getloadavg()],
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        **{package: _version(package) for package in packages},
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "not installed"
 
 
 def _check(codes: np.ndarray, n_items: int) -> None:

@@ -9,6 +9,7 @@ The package knows token ids and language models only; what the ids mean is the c
 from recbole_lcrec.decoding.beam import constrained_beam_search, score_paths
 from recbole_lcrec.decoding.forward import Mode
 from recbole_lcrec.decoding.mode import choose_mode
+from recbole_lcrec.decoding.prefix import SharedPrefix
 from recbole_lcrec.decoding.trie import Children, TokenTrie
 
-__all__ = ["Children", "Mode", "TokenTrie", "choose_mode", "constrained_beam_search", "score_paths"]
+__all__ = ["Children", "Mode", "SharedPrefix", "TokenTrie", "choose_mode", "constrained_beam_search", "score_paths"]

@@ -7,13 +7,17 @@ trie's children compete, so every beam is an item at any time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode
 from recbole_lcrec.decoding.mode import remembered_mode
+from recbole_lcrec.decoding.prefix import SharedPrefix
+from recbole_lcrec.decoding.readout import score_dtype
 from recbole_lcrec.decoding.trie import TokenTrie
 
 ModeOption = Literal["auto", "fold", "expand", "recompute"]
@@ -21,8 +25,10 @@ ModeOption = Literal["auto", "fold", "expand", "recompute"]
 MAX_CHUNK = 128
 """Candidates per user that `score_paths` runs side by side; folded, each one's attention row spans all of them."""
 
-MAX_LOGITS = 2**26
-"""Logits that one step of `score_paths` may hold (256 MB in float32)."""
+MAX_LOG_PROBS = 2**26
+"""Log-probabilities that one step of `score_paths` may hold (256 MB in float32)."""
+
+LevelTokens = Sequence[Tensor] | None
 
 
 @torch.no_grad()
@@ -33,6 +39,8 @@ def constrained_beam_search(
     trie: TokenTrie,
     num_beams: int,
     mode: ModeOption = "auto",
+    prefix: SharedPrefix | None = None,
+    level_tokens: LevelTokens = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the items that beam search finds for every prompt, best first.
 
@@ -46,6 +54,9 @@ def constrained_beam_search(
         trie: The paths of all items, on the device of ``input_ids``.
         num_beams: Beams kept per user and level.
         mode: How beams are run, see `recbole_lcrec.decoding.forward`; "auto" asks `choose_mode` once per model.
+        prefix: Tokens that all prompts begin with and ``input_ids`` does not have.
+        level_tokens: Per level, the vocabulary ids [N] that the softmax runs over; None for the whole vocabulary, as
+            in the paper. Another ranking, and a cheaper one.
 
     Returns:
         Rows of the trie's ``item_token_ids`` [B, K] without duplicates, K = min(num_beams, n_items), and their
@@ -60,8 +71,9 @@ def constrained_beam_search(
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
     if trie.device != input_ids.device:
         raise ValueError(f"the trie is on {trie.device}, the prompts on {input_ids.device}: use trie.to(device)")
-    forward = _open(lm, input_ids, attention_mask, mode, extra_tokens=sum(widths(trie, num_beams)[:-1]))
-    return search(forward, trie, num_beams)
+    _check_tokens(trie.max_token, lm)
+    forward = _open(lm, input_ids, attention_mask, mode, sum(widths(trie, num_beams)[:-1]), prefix)
+    return search(forward, trie, num_beams, level_tokens)
 
 
 def widths(trie: TokenTrie, num_beams: int) -> list[int]:
@@ -75,27 +87,31 @@ def widths(trie: TokenTrie, num_beams: int) -> list[int]:
     return [min(num_beams, size) for size in trie.level_sizes]
 
 
-def search(forward: BeamForward, trie: TokenTrie, num_beams: int) -> tuple[Tensor, Tensor]:
+def search(
+    forward: BeamForward, trie: TokenTrie, num_beams: int, level_tokens: LevelTokens = None
+) -> tuple[Tensor, Tensor]:
     """Grow the beams of ``forward`` to items; see `constrained_beam_search` for what is returned.
 
     Args:
         forward: Prompts (or encoded inputs) of B users, not yet started.
         trie: The paths of all items, on the same device.
         num_beams: Beams kept per user and level.
+        level_tokens: As for `constrained_beam_search`.
     """
-    logits = forward.start().unsqueeze(1)
-    _check_tokens(trie.max_token, logits)
-    nodes = torch.zeros(len(logits), 1, dtype=torch.int64, device=logits.device)
-    scores = torch.zeros(nodes.shape, dtype=_score_dtype(logits), device=logits.device)
+    states = forward.start().unsqueeze(1)
+    nodes = torch.zeros(len(states), 1, dtype=torch.int64, device=states.device)
+    scores = torch.zeros(nodes.shape, dtype=score_dtype(states.dtype), device=states.device)
     for depth, width in enumerate(widths(trie, num_beams)):
-        nodes, scores, tokens, parents = _grow(trie, depth, nodes, scores, logits, width)
+        among = None if level_tokens is None else level_tokens[depth]
+        log_probs = forward.readout.log_probs(states, trie.level_tokens(depth), among)
+        nodes, scores, tokens, parents = _grow(trie, depth, nodes, scores, log_probs, width)
         if depth + 1 < trie.n_levels:
-            logits = forward.advance(tokens, parents)
+            states = forward.advance(tokens, parents)
     return trie.rows(nodes), scores
 
 
 def _grow(
-    trie: TokenTrie, depth: int, nodes: Tensor, scores: Tensor, logits: Tensor, width: int
+    trie: TokenTrie, depth: int, nodes: Tensor, scores: Tensor, log_probs: Tensor, width: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Extend beams by one token and keep the best ``width``.
 
@@ -104,20 +120,20 @@ def _grow(
         depth: Depth of ``nodes``.
         nodes: [B, K] nodes that the beams stand on.
         scores: [B, K] their log-probabilities.
-        logits: [B, K, V] after each beam.
+        log_probs: [B, K, C] of each of the level's tokens after each beam.
         width: Beams to keep, at most the number of children of every user's nodes.
 
     Returns:
         Nodes, scores, tokens and parents (index of the beam that was extended) of the new beams, each [B, width].
     """
     children = trie.children(depth, nodes)
-    totals = scores.unsqueeze(-1) + token_log_probs(logits, children.tokens)
+    totals = scores.unsqueeze(-1) + log_probs.gather(-1, children.columns)
     # A real child must win against padding even if the model gives it a probability of 0.
     totals = totals.clamp(min=torch.finfo(totals.dtype).min).masked_fill(~children.valid, -torch.inf)
     scores, picked = totals.flatten(1).topk(width)
     parents = picked.div(children.nodes.shape[-1], rounding_mode="floor")
-    nodes, tokens = (values.flatten(1).gather(1, picked) for values in (children.nodes, children.tokens))
-    return nodes, scores, tokens, parents
+    nodes, columns = (values.flatten(1).gather(1, picked) for values in (children.nodes, children.columns))
+    return nodes, scores, trie.level_tokens(depth)[columns], parents
 
 
 @torch.no_grad()
@@ -127,6 +143,8 @@ def score_paths(
     attention_mask: Tensor,
     paths: Tensor,
     mode: ModeOption = "auto",
+    prefix: SharedPrefix | None = None,
+    level_tokens: LevelTokens = None,
 ) -> Tensor:
     """Return the exact log-likelihood of given candidate paths after every prompt.
 
@@ -135,10 +153,12 @@ def score_paths(
         input_ids: [B, T] left-padded prompts.
         attention_mask: [B, T], 0 on padding.
         paths: [B, C, L] int64 vocabulary ids of each user's candidates; they need not be in any trie.
-        mode: As for `constrained_beam_search`.
+        mode: As for `constrained_beam_search`; likewise the others.
+        prefix: Tokens that all prompts begin with.
+        level_tokens: What the softmax of each level runs over.
 
     Returns:
-        Log-probabilities [B, C] under the full vocabulary, in float32, or float64 if the model computes in it.
+        Log-probabilities [B, C], in float32, or float64 if the model computes in it.
 
     Raises:
         ValueError: on prompts as in `constrained_beam_search`, and on paths of another shape, dtype or vocabulary.
@@ -148,48 +168,66 @@ def score_paths(
         raise ValueError(
             f"paths must be int64 [B, C, L] with B = {len(input_ids)}, got {paths.dtype} {tuple(paths.shape)}"
         )
+    _check_tokens(int(paths.max()), lm)
+    # Every path's tokens are columns of a level's log-probabilities
+    levels = [paths[:, :, level].unique(return_inverse=True) for level in range(paths.shape[2])]
+    tokens, columns = [values for values, _ in levels], torch.stack([inverse for _, inverse in levels], dim=-1)
+    among: Sequence[Tensor | None] = level_tokens or [None] * len(tokens)
     chunk = min(paths.shape[1], MAX_CHUNK)
-    forward = _open(lm, input_ids, attention_mask, mode, extra_tokens=chunk * (paths.shape[2] - 1))
-    logits = forward.start()
-    _check_tokens(int(paths.max()), logits)
-    chunk = max(1, min(chunk, MAX_LOGITS // logits.numel()))
-    return torch.cat([_score_chunk(forward, logits, candidates) for candidates in paths.split(chunk, dim=1)], dim=1)
+    forward = _open(lm, input_ids, attention_mask, mode, chunk * (paths.shape[2] - 1), prefix)
+    states = forward.start().unsqueeze(1)
+    first = forward.readout.log_probs(states, tokens[0], among[0]).squeeze(1).gather(1, columns[:, :, 0])
+    widest = max(states.shape[-1], *map(len, tokens))
+    chunk = max(1, min(chunk, MAX_LOG_PROBS // (len(paths) * widest)))
+    chunks = zip(first.split(chunk, 1), paths.split(chunk, 1), columns.split(chunk, 1), strict=True)
+    return torch.cat([_score_chunk(forward, *parts, tokens, among) for parts in chunks], dim=1)
 
 
-def _score_chunk(forward: BeamForward, prompt_logits: Tensor, paths: Tensor) -> Tensor:
-    """Return the log-probabilities [B, C] of ``paths`` [B, C, L]; ``prompt_logits`` [B, V] follow the prompts."""
+def _score_chunk(
+    forward: BeamForward,
+    scores: Tensor,
+    paths: Tensor,
+    columns: Tensor,
+    tokens: list[Tensor],
+    among: Sequence[Tensor | None],
+) -> Tensor:
+    """Add the log-probabilities of the levels behind the first to ``scores`` [B, C].
+
+    Args:
+        forward: The prompts, run already.
+        scores: [B, C] of the paths' first tokens.
+        paths: [B, C, L] vocabulary ids.
+        columns: [B, C, L] the places of these ids in ``tokens``.
+        tokens: Per level, the different tokens.
+        among: Per level, what the softmax runs over.
+    """
     n_candidates, n_levels = paths.shape[1:]
-    scores = token_log_probs(prompt_logits, paths[:, :, 0])
     # Every candidate is a beam that starts at the prompt and from then on continues itself.
     parents = torch.zeros_like(paths[:, :, 0])
     for level in range(1, n_levels):
-        logits = forward.advance(paths[:, :, level - 1], parents)
-        scores = scores + token_log_probs(logits, paths[:, :, level].unsqueeze(-1)).squeeze(-1)
+        states = forward.advance(paths[:, :, level - 1], parents)
+        log_probs = forward.readout.log_probs(states, tokens[level], among[level])
+        scores = scores + log_probs.gather(-1, columns[:, :, level : level + 1]).squeeze(-1)
         parents = torch.arange(n_candidates, device=paths.device).expand_as(parents)
     if n_levels > 1:
         forward.rewind()
     return scores
 
 
-def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return log-softmax of ``logits`` [..., V] at ``tokens`` [..., C], without a log-softmax of all V."""
-    dtype = _score_dtype(logits)
-    return logits.gather(-1, tokens).to(dtype) - logits.to(dtype).logsumexp(dim=-1, keepdim=True)
-
-
-def _score_dtype(logits: Tensor) -> torch.dtype:
-    """float32 at least: 16-bit log-probabilities of a few hundred codes would be full of ties."""
-    return torch.promote_types(logits.dtype, torch.float32)
-
-
 def _open(
-    lm: nn.Module, input_ids: Tensor, attention_mask: Tensor, mode: ModeOption, extra_tokens: int
+    lm: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    mode: ModeOption,
+    extra_tokens: int,
+    prefix: SharedPrefix | None,
 ) -> BeamForward:
     """Return the chosen way of running beams; ``extra_tokens`` are those that all beams of a user append."""
     if mode not in get_args(ModeOption):
         raise ValueError(f"mode must be one of {', '.join(get_args(ModeOption))}, got {mode!r}")
-    resolved: Mode = remembered_mode(lm, input_ids.shape[1] + extra_tokens) if mode == "auto" else mode
-    return FORWARDS[resolved](lm, input_ids, attention_mask)
+    longest = input_ids.shape[1] + (len(prefix) if prefix else 0) + extra_tokens
+    resolved: Mode = remembered_mode(lm, longest) if mode == "auto" else mode
+    return FORWARDS[resolved](lm, input_ids, attention_mask, extra_tokens, prefix)
 
 
 def _check_prompts(input_ids: Tensor, attention_mask: Tensor) -> None:
@@ -203,6 +241,7 @@ def _check_prompts(input_ids: Tensor, attention_mask: Tensor) -> None:
         raise ValueError("prompts must be padded on the left: attention_mask must be zeros, then ones, in every row")
 
 
-def _check_tokens(max_token: int, logits: Tensor) -> None:
-    if max_token >= logits.shape[-1]:
-        raise ValueError(f"a path has token id {max_token}, but the model's vocabulary has {logits.shape[-1]} tokens")
+def _check_tokens(max_token: int, lm: nn.Module) -> None:
+    size = base_model(lm).get_input_embeddings().weight.shape[0]
+    if max_token >= size:
+        raise ValueError(f"a path has token id {max_token}, but the model's vocabulary has {size} tokens")

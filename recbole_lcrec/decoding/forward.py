@@ -1,10 +1,12 @@
 """Three ways to run many beams of one prompt through an unmodified causal language model.
 
-Search and scoring only need the logits after each beam. How they come about is hidden behind `BeamForward`:
+Search and scoring only need what follows each beam: states, which the forward's `Readout` turns into
+log-probabilities. How they come about is hidden behind `BeamForward`:
 
 - ``fold``: the beams of a user are further query tokens of one sequence. Every beam's token gets the position that
   follows its prefix and a row of a 4D mask that shows it the prompt and its own ancestors. The prompt's keys and
-  values exist once per user, and the cache is only ever appended to.
+  values exist once per user, those of an instruction that all prompts begin with once per model, and the cache is
+  only ever appended to. Of the prompt's other states nothing is computed that no later token looks at.
 - ``expand``: the prompt runs once per user; then its cache is copied per beam and reordered as beams change, as
   transformers' generate does.
 - ``recompute``: prompt and beam are run anew at every step. Slow, but it needs nothing except a plain forward.
@@ -15,12 +17,15 @@ Which of them a model supports is found out by `recbole_lcrec.decoding.mode.choo
 from __future__ import annotations
 
 import copy
-import inspect
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from recbole_lcrec.decoding.architecture import accepted_arguments, model_dtype, n_layers
+from recbole_lcrec.decoding.prefix import SharedPrefix
+from recbole_lcrec.decoding.readout import LogitsReadout, Readout, readout_of, split_model
 
 Mode = Literal["fold", "expand", "recompute"]
 
@@ -29,40 +34,57 @@ MAX_ROWS = 256
 
 
 class BeamForward(ABC):
-    """The logits that follow the prompts and, step by step, the beams grown from them.
+    """The states that follow the prompts and, step by step, the beams grown from them.
+
+    Attributes:
+        readout: Turns states into log-probabilities; here the states are logits.
 
     Args:
         lm: A causal language model of transformers, also one wrapped by peft.
         input_ids: [B, T] left-padded prompts.
         attention_mask: [B, T], 0 on padding and 1 elsewhere.
+        extra_tokens: Most tokens that all beams of a user will append.
+        prefix: Tokens that all prompts begin with and ``input_ids`` does not have.
     """
 
-    def __init__(self, lm: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> None:
+    readout: Readout = LogitsReadout()
+
+    def __init__(
+        self,
+        lm: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        extra_tokens: int,
+        prefix: SharedPrefix | None = None,
+    ) -> None:
+        if prefix is not None and len(prefix):
+            input_ids, attention_mask = prefix.prepend(input_ids, attention_mask)
         self._lm = lm
         self._accepted = accepted_arguments(lm)
         self._input_ids = input_ids
         self._attention_mask = attention_mask.long()
         self._lengths = self._attention_mask.sum(dim=1)
+        self._extra_tokens = extra_tokens
         self._depth = 0
         """Tokens that every beam has by now."""
 
     @abstractmethod
     def start(self) -> Tensor:
-        """Run the prompts and return the logits [B, V] after their last token."""
+        """Run the prompts and return the states [B, D] after their last token."""
 
     def advance(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Append one token to every beam and return the logits after it.
+        """Append one token to every beam and return the states after it.
 
         Args:
             tokens: [B, K] the beams' new tokens.
             parents: [B, K] which beam of the previous step each one continues; 0, the prompt, at the first step.
 
         Returns:
-            Logits [B, K, V].
+            States [B, K, D].
         """
-        logits = self._advance(tokens, parents)
+        states = self._advance(tokens, parents)
         self._depth += 1
-        return logits
+        return states
 
     def rewind(self) -> None:
         """Forget all beams, so that the next `advance` continues the prompts again."""
@@ -75,11 +97,13 @@ class BeamForward(ABC):
     @abstractmethod
     def _rewind(self) -> None: ...
 
-    def _call(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, **others: Any) -> Any:
-        """Call the model with those of the optional arguments that it knows."""
+    def _call(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, model: Any = None, **others: Any
+    ) -> Any:
+        """Call the model (or a part of it) with those of the optional arguments that it knows."""
         optional = {"position_ids": position_ids, **others}
         known = {name: value for name, value in optional.items() if name in self._accepted}
-        return self._lm(input_ids=input_ids, attention_mask=attention_mask, **known)
+        return (model or self._lm)(input_ids=input_ids, attention_mask=attention_mask, **known)
 
     def _prompt_positions(self) -> Tensor:
         """Return positions [B, T] that count real tokens only; padding gets 0, and nothing real looks at it."""
@@ -93,22 +117,49 @@ class FoldedForward(BeamForward):
     _ancestry: Tensor
     """[B, K, S]: which of the S beam tokens appended so far belong to each of the last step's K beams."""
 
-    def start(self) -> Tensor:
-        from transformers import DynamicCache
+    def __init__(
+        self,
+        lm: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        extra_tokens: int,
+        prefix: SharedPrefix | None = None,
+    ) -> None:
+        super().__init__(lm, input_ids, attention_mask, extra_tokens)
+        self._prefix = prefix or SharedPrefix(input_ids.new_zeros(0))
+        split = split_model(lm)
+        readout = readout_of(split) if split else None
+        # A model whose head cannot be taken apart returns its logits, from which the plain readout reads
+        self._body: Any = split.body if split and readout else lm
+        self._result = "last_hidden_state" if readout else "logits"
+        self.readout = readout or LogitsReadout()
+        real = self._attention_mask
+        self._attention_mask = torch.cat([real.new_ones(len(real), len(self._prefix)), real], dim=1)
+        self._lengths = self._lengths + len(self._prefix)
 
-        # Without a config the cache keeps every key, also in layers that attend to a sliding window. A cache that
-        # drops the oldest keys would count the other beams' tokens as part of this beam's past.
-        self._cache = DynamicCache()
-        output = self._call(
-            self._input_ids,
-            self._attention_mask,
-            self._prompt_positions(),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+    def start(self) -> Tensor:
+        """Run the prompts and return the states [B, D] after their last token."""
+        from recbole_lcrec.decoding.cache import AppendedCache
+
+        batch, width = self._input_ids.shape
+        self._cache = AppendedCache(n_layers(self._lm), self._attention_mask.shape[1] + self._extra_tokens)
+        self._prefix.fill(self._cache, batch, self._lm, self._body)
+        positions = self._prompt_positions()[:, len(self._prefix) :]
+        if width > 1:
+            # All but the last token are there to be looked at: their last states are not needed
+            with self._cache.filling():
+                self._run(self._input_ids[:, :-1], self._attention_mask[:, :-1], positions[:, :-1])
+        states = self._run(self._input_ids[:, -1:], self._attention_mask, positions[:, -1:])
         self._no_beams()
-        return output.logits[:, -1]
+        return states[:, -1]
+
+    def _run(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
+        """Append tokens to the cache and return the states after each, [B, T, D]."""
+        output = self._call(
+            input_ids, attention_mask, position_ids, self._body, past_key_values=self._cache, use_cache=True
+        )
+        states: Tensor = getattr(output, self._result)
+        return states
 
     def _no_beams(self) -> None:
         batch = len(self._input_ids)
@@ -120,8 +171,7 @@ class FoldedForward(BeamForward):
         itself = torch.eye(n_beams, dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
         self._ancestry = torch.cat([inherited, itself], dim=-1)
         positions = (self._lengths + self._depth).unsqueeze(1).expand(-1, n_beams)
-        output = self._call(tokens, self._mask(), positions, past_key_values=self._cache, use_cache=True)
-        return output.logits
+        return self._run(tokens, self._mask(), positions)
 
     def _mask(self) -> Tensor:
         """Return the additive mask [B, 1, K, T + S]: 0 on the prompt and on ancestors, the lowest value elsewhere.
@@ -212,29 +262,3 @@ def extended_mask(attention_mask: Tensor, n_beams: int, depth: int) -> Tensor:
     """Return the mask [B * K, T + depth] of prompts [B, T] repeated per beam and followed by ``depth`` tokens."""
     repeated = attention_mask.repeat_interleave(n_beams, dim=0)
     return torch.cat([repeated, repeated.new_ones(len(repeated), depth)], dim=1)
-
-
-def base_model(lm: nn.Module) -> Any:
-    """Return the transformers model, without peft's wrapper. Any, as its attributes depend on the architecture."""
-    unwrap: Any = getattr(lm, "get_base_model", None)
-    return lm if unwrap is None else unwrap()
-
-
-def model_dtype(lm: nn.Module) -> torch.dtype:
-    """Return the dtype of the hidden states that attention adds its mask to: that of the embeddings."""
-    return base_model(lm).get_input_embeddings().weight.dtype
-
-
-class _Everything:
-    """The names that a function with ``**kwargs`` accepts."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
-def accepted_arguments(lm: nn.Module) -> set[str] | _Everything:
-    """Return the names of the arguments that the model's own forward accepts, seen through peft's wrapper."""
-    parameters = inspect.signature(base_model(lm).forward).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return _Everything()
-    return set(parameters)

@@ -16,7 +16,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode, base_model, model_dtype
+from recbole_lcrec.decoding.architecture import base_model, model_dtype
+from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode
+from recbole_lcrec.decoding.prefix import SharedPrefix
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,9 @@ PROBE_PARENTS = ((0, 0, 0), (2, 0, 2, 1), (3, 0, 0, 2))
 
 PROBE_LENGTH = 8
 """Tokens of the longer probe prompt; the other one is left-padded."""
+
+PROBE_PREFIX = 3
+"""Tokens that both probe prompts have in front of these."""
 
 LONGEST_PROBE = 1024
 """Largest sliding window that the probe is lengthened to reach beyond; it would cost too much for larger ones."""
@@ -109,13 +114,16 @@ class _Probe:
         self._steps = [
             (draw(len(parents)), torch.tensor(parents, device=device).expand(2, -1)) for parents in PROBE_PARENTS
         ]
+        self._prefix = SharedPrefix(draw(PROBE_PREFIX)[0])
         self._truth = self._logits("recompute")
 
     def _logits(self, mode: Mode) -> Tensor:
         """Return the logits [rows, V] after the prompts and after every beam of every step."""
-        forward: BeamForward = FORWARDS[mode](self._lm, self._input_ids, self._attention_mask)
-        logits = [forward.start()]
-        logits += [forward.advance(tokens, parents).flatten(0, 1) for tokens, parents in self._steps]
+        extra = sum(map(len, PROBE_PARENTS))
+        forward: BeamForward = FORWARDS[mode](self._lm, self._input_ids, self._attention_mask, extra, self._prefix)
+        states = [forward.start()]
+        states += [forward.advance(tokens, parents).flatten(0, 1) for tokens, parents in self._steps]
+        logits = [forward.readout.logits(part) for part in states]
         return torch.cat(logits).to(torch.promote_types(logits[0].dtype, torch.float32))
 
     def objection(self, mode: Mode) -> str | None:

@@ -18,8 +18,8 @@ class Children(NamedTuple):
 
     nodes: Tensor
     """Node numbers one depth further down; 0 where ``valid`` is false."""
-    tokens: Tensor
-    """Vocabulary ids of those nodes; some existing id where ``valid`` is false."""
+    columns: Tensor
+    """Places of those nodes' tokens in `TokenTrie.level_tokens`; some existing place where ``valid`` is false."""
     valid: Tensor
     """Whether the entry is a child at all."""
 
@@ -41,7 +41,7 @@ class TokenTrie:
         >>> trie = TokenTrie(torch.tensor([[7, 1], [7, 2], [5, 1]]))
         >>> trie.level_sizes
         (2, 3)
-        >>> trie.children(0, torch.tensor([[0]])).tokens
+        >>> trie.level_tokens(0)[trie.children(0, torch.tensor([[0]])).columns]
         tensor([[[5, 7]]])
     """
 
@@ -53,7 +53,8 @@ class TokenTrie:
         if first_rows[-1].numel() < len(paths):
             raise ValueError(_describe_duplicate(paths, order))
         self._rows = order
-        self._tokens = tuple(paths[rows, level] for level, rows in enumerate(first_rows))
+        distinct = [paths[rows, level].unique(return_inverse=True) for level, rows in enumerate(first_rows)]
+        self._level_tokens, self._columns = zip(*distinct, strict=True)
         self._starts = tuple(_child_starts(first_rows, len(paths)))
         self._max_token = int(paths.max())
 
@@ -65,12 +66,12 @@ class TokenTrie:
     @property
     def n_levels(self) -> int:
         """Length L of every path."""
-        return len(self._tokens)
+        return len(self._columns)
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
         """Number of nodes at depth 1, ..., L. It never shrinks with depth: every inner node has a child."""
-        return tuple(tokens.numel() for tokens in self._tokens)
+        return tuple(columns.numel() for columns in self._columns)
 
     @property
     def max_token(self) -> int:
@@ -82,6 +83,10 @@ class TokenTrie:
         """Where the arrays lie."""
         return self._rows.device
 
+    def level_tokens(self, depth: int) -> Tensor:
+        """Return the different vocabulary ids that paths have at a depth, 0 to ``n_levels - 1``, ascending: [C]."""
+        return self._level_tokens[depth]
+
     def to(self, device: torch.device | str) -> TokenTrie:
         """Return this trie on ``device`` (itself when it is there already)."""
         rows = self._rows.to(device)
@@ -89,7 +94,8 @@ class TokenTrie:
             return self
         moved = object.__new__(TokenTrie)
         moved._rows = rows
-        moved._tokens = tuple(tokens.to(device) for tokens in self._tokens)
+        moved._level_tokens = tuple(tokens.to(device) for tokens in self._level_tokens)
+        moved._columns = tuple(columns.to(device) for columns in self._columns)
         moved._starts = tuple(starts.to(device) for starts in self._starts)
         moved._max_token = self._max_token
         return moved
@@ -115,7 +121,7 @@ class TokenTrie:
         offsets = torch.arange(int(count.max()), device=nodes.device)
         valid = offsets < count
         child = torch.where(valid, first + offsets, 0)
-        return Children(nodes=child, tokens=self._tokens[depth][child], valid=valid)
+        return Children(nodes=child, columns=self._columns[depth][child], valid=valid)
 
     def rows(self, leaves: Tensor) -> Tensor:
         """Return the rows of ``item_token_ids`` that these leaves (nodes of depth ``n_levels``) stand for."""

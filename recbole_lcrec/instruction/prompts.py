@@ -124,6 +124,21 @@ class PromptBuilder:
         self._words = lru_cache(maxsize=1 << 18)(self._tokenize)
         self._separator = self._words(settings.history_separator, "index") if settings.history_separator else None
 
+    def shared_prefix(self, template: Template) -> np.ndarray:
+        """Return the token ids that prompts of a wording begin with, int32 [length].
+
+        Index tokens keep what precedes them apart. A tokenizer may merge words into one that a text begins with, so
+        before a text the last token is left out, and a prompt may still begin otherwise.
+        """
+        head, field = "", ""
+        for is_field, part in pieces(PREAMBLE + template.instruction):
+            if is_field:
+                field = part
+                break
+            head += part
+        ids = np.concatenate([self._begin, self._words(head, "start")])
+        return ids if field in INDEX_FIELDS else ids[:-1]
+
     def prompt(self, template: Template, context: Context) -> np.ndarray:
         """Return the token ids of a prompt up to and including the response header, int32 [length]."""
         return self._fit(template, context, with_response=False).ids

@@ -15,7 +15,7 @@ from recbole.utils import InputType
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding import TokenTrie
-from recbole_lcrec.evaluation import EvaluationSettings, Queries
+from recbole_lcrec.evaluation import EvaluationSettings, Queries, TopItems
 from recbole_lcrec.instruction.dataset import Catalogue
 
 
@@ -121,11 +121,19 @@ class GenerativeRecommender(SequentialRecommender):
         Returns:
             float32 [B, n_items].
         """
-        rows, beams = self.best(self._requests(interaction), self._item_trie, self.num_beams)
-        lowest = beams.min(dim=1, keepdim=True).values.float() - 1.0
-        scores = lowest.repeat(1, self.n_items)
+        top = self.full_sort_top(interaction)
+        lowest = top.scores.min(dim=1, keepdim=True).values - 1.0
+        return lowest.repeat(1, self.n_items).scatter_(1, top.items, top.scores)
+
+    def full_sort_top(self, interaction: Interaction) -> TopItems:
+        """Return the generated items of each history: what ``full_sort_predict`` scores above all others.
+
+        Args:
+            interaction: Histories of B users (``item_id_list``, ``item_length``).
+        """
+        rows, scores = self.best(self._requests(interaction), self._item_trie, self.num_beams)
         # trie rows follow RecBole's item ids, which start at 1
-        return scores.scatter_(1, rows + 1, beams.float())
+        return TopItems(rows + 1, scores.float())
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the exact log-likelihood of each row's item after its history, float32 [B].
@@ -133,17 +141,21 @@ class GenerativeRecommender(SequentialRecommender):
         Rows that share a history (candidates of one user) share one prompt.
         """
         requests = self._requests(interaction)
-        items = interaction[self.ITEM_ID].tolist()
+        items = interaction[self.ITEM_ID].cpu().numpy()
         groups: dict[tuple[bytes, str], list[int]] = {}
         for row, request in enumerate(requests):
             groups.setdefault((request.history.tobytes(), request.query), []).append(row)
-        result = torch.empty(len(items), dtype=torch.float32, device=self.device)
+        by_size: dict[int, list[list[int]]] = {}
         for rows in groups.values():
-            ids = self.catalogue.row_of_id[[items[row] for row in rows]]
-            paths = torch.from_numpy(self.catalogue.paths[ids])[None]
-            scores = torch.stack([self.score([requests[rows[0]]], paths, prompt)[0] for prompt in self.prompts])
+            by_size.setdefault(len(rows), []).append(rows)
+        result = torch.empty(len(items), dtype=torch.float32, device=self.device)
+        for same_size in by_size.values():
+            where = np.array(same_size)  # [B, C]
+            paths = torch.from_numpy(self.catalogue.paths[self.catalogue.row_of_id[items[where]]])
+            asked = [requests[rows[0]] for rows in same_size]
+            scores = torch.stack([self.score(asked, paths, prompt) for prompt in self.prompts])
             mean = scores.double().logsumexp(dim=0) - math.log(len(scores))
-            result[torch.tensor(rows, device=self.device)] = mean.float()
+            result[torch.from_numpy(where).to(self.device)] = mean.float()
         return result
 
     def recommend_rows(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.decoding import Mode, TokenTrie, choose_mode, constrained_beam_search, score_paths
-from recbole_lcrec.decoding.forward import base_model
+from recbole_lcrec.decoding import Mode, SharedPrefix, TokenTrie, choose_mode, constrained_beam_search, score_paths
+from recbole_lcrec.decoding.architecture import base_model
+from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, similar_lengths
+from recbole_lcrec.decoding.beam import MAX_CHUNK
 from recbole_lcrec.evaluation import EVAL_TEMPLATES
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS, left_pad
 from recbole_lcrec.instruction.prompts import Context
@@ -20,6 +24,8 @@ from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.model.generative import GenerativeRecommender, Request
 from recbole_lcrec.model.lm import LMSettings, build_lm, choose_logits
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
+
+BatchFunction = Callable[[np.ndarray, torch.Tensor, torch.Tensor, SharedPrefix], None]
 
 
 class LCRec(GenerativeRecommender):
@@ -44,6 +50,7 @@ class LCRec(GenerativeRecommender):
         self._logits_at = choose_logits(self.lm, settings.lm_dropout)
         self._max_length = settings.max_length + self.catalogue.paths.shape[1]
         self._mode: Mode | None = None
+        self._prefixes: dict[Template, SharedPrefix] = {}
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Return the weighted mean cross-entropy of the tokens that carry loss.
@@ -69,13 +76,32 @@ class LCRec(GenerativeRecommender):
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
-        ids, mask = self._prompts(requests, prompt)
-        return constrained_beam_search(self.lm, ids, mask, trie.to(ids.device), num_beams, mode=self._decoding_mode())
+        trie, levels = trie.to(self.device), self._level_tokens()
+        found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+        def search(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
+            rows, scores = constrained_beam_search(
+                self.lm, ids, mask, trie, num_beams, self._decoding_mode(), prefix, levels
+            )
+            found.update(zip(numbers.tolist(), zip(rows, scores, strict=True), strict=True))
+
+        self._in_batches(requests, prompt, num_beams * (trie.n_levels - 1), search)
+        rows, scores = zip(*(found[number] for number in range(len(requests))), strict=True)
+        return torch.stack(rows), torch.stack(scores)
 
     def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
         """Return the log-likelihood [B, C] of candidate paths [B, C, L] after each request."""
-        ids, mask = self._prompts(requests, prompt)
-        return score_paths(self.lm, ids, mask, paths.to(ids.device), mode=self._decoding_mode())
+        paths, levels = paths.to(self.device), self._level_tokens()
+        found: dict[int, torch.Tensor] = {}
+
+        def score(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
+            candidates = paths[torch.from_numpy(numbers).to(self.device)]
+            scores = score_paths(self.lm, ids, mask, candidates, self._decoding_mode(), prefix, levels)
+            found.update(zip(numbers.tolist(), scores, strict=True))
+
+        appended = min(paths.shape[1], MAX_CHUNK) * (paths.shape[2] - 1)
+        self._in_batches(requests, prompt, appended, score)
+        return torch.stack([found[number] for number in range(len(requests))])
 
     def checkpoint_state(self) -> dict[str, torch.Tensor]:
         """Return the weights to save: all of them, or under LoRA the adapter and the index tokens' rows."""
@@ -102,15 +128,64 @@ class LCRec(GenerativeRecommender):
         if self.catalogue.user_texts:
             write_published(folder / SAVED_TEXTS, self.catalogue.user_texts, self.catalogue.text.items)
 
-    def _prompts(self, requests: Sequence[Request], prompt: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return left-padded prompts in the task's wording: (input_ids, attention_mask), int64 [B, T]."""
-        builder = self.catalogue.builder
-        prompts = [
-            builder.prompt(self._template(request, prompt), Context(request.history, intention=request.query))
-            for request in requests
-        ]
-        ids, mask = left_pad(prompts, builder.pad_id)
-        return ids.to(self.device), mask.to(self.device)
+    def _in_batches(
+        self,
+        requests: Sequence[Request],
+        prompt: int,
+        beam_tokens: int,
+        run: BatchFunction,
+    ) -> None:
+        """Write the requests' prompts in the task's wording and run them in batches of similar length.
+
+        Args:
+            requests: What is asked.
+            prompt: Number of the wording.
+            beam_tokens: Tokens that all beams of a request append.
+            run: Gets the numbers of a batch's requests int64 [B], their left-padded prompts without the instruction
+                (input_ids, attention_mask), int64 [B, T], and the instruction.
+        """
+        templates = [self._template(request, prompt) for request in requests]
+        for template in dict.fromkeys(templates):
+            numbers = np.array([number for number, other in enumerate(templates) if other is template])
+            prompts = [self._prompt(requests[number], template) for number in numbers]
+            prefix = self._prefix(template, prompts)
+            rests = [ids[len(prefix) :] for ids in prompts]
+            run_numbers = partial(self._run_batch, numbers, rests, prefix, run)
+            limit = prompts_at_once(self.lm, max(map(len, prompts)), beam_tokens)
+            for places in similar_lengths([len(rest) for rest in rests], limit):
+                run_halving(run_numbers, places)
+
+    def _run_batch(
+        self,
+        numbers: np.ndarray,
+        rests: Sequence[np.ndarray],
+        prefix: SharedPrefix,
+        run: BatchFunction,
+        places: np.ndarray,
+    ) -> None:
+        ids, mask = left_pad([rests[place] for place in places], self.catalogue.builder.pad_id)
+        run(numbers[places], ids.to(self.device), mask.to(self.device), prefix)
+
+    def _prompt(self, request: Request, template: Template) -> np.ndarray:
+        return self.catalogue.builder.prompt(template, Context(request.history, intention=request.query))
+
+    def _prefix(self, template: Template, prompts: Sequence[np.ndarray]) -> SharedPrefix:
+        """Return the instruction that all prompts of a wording begin with; an empty one if some do not."""
+        if template not in self._prefixes:
+            ids = self.catalogue.builder.shared_prefix(template)
+            self._prefixes[template] = SharedPrefix(torch.from_numpy(ids).long())
+        prefix = self._prefixes[template]
+        ids = prefix.ids.numpy()
+        same = all(len(ids) < len(prompt) and np.array_equal(prompt[: len(ids)], ids) for prompt in prompts)
+        return prefix if same else SharedPrefix(prefix.ids[:0])
+
+    def _level_tokens(self) -> list[torch.Tensor] | None:
+        """Return what the softmax of each level runs over; None for the whole vocabulary."""
+        if self.evaluation.score_normalization == "vocabulary":
+            return None
+        index = self.catalogue.index
+        ids = torch.tensor(self.tokenizer.convert_tokens_to_ids(index.index_tokens()), device=self.device)
+        return list(ids.split(list(index.level_sizes)))
 
     def _template(self, request: Request, prompt: int) -> Template:
         """Return the wording for a request; one without the text that the task needs is asked as in seqrec."""

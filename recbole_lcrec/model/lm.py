@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from recbole_lcrec.decoding.forward import base_model
+from recbole_lcrec.decoding.architecture import base_model
+from recbole_lcrec.decoding.readout import split_model
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.hub import load_pretrained
 
@@ -148,38 +149,24 @@ def choose_logits(lm: Any, dropout: float = 0.0) -> LogitsAt:
         dropout: Probability with which elements of the embeddings, and of the hidden states before the head, are
             zeroed while ``lm`` is in training mode. Around the model, so that its own forward stays as it is.
     """
-    inner = base_model(lm)
+    split = split_model(lm)
+    embeddings = base_model(lm).get_input_embeddings
 
     def drop(values: torch.Tensor) -> torch.Tensor:
         return functional.dropout(values, dropout, training=lm.training)
 
     def inputs(input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        if not dropout:
-            return {"input_ids": input_ids}
-        return {"inputs_embeds": drop(inner.get_input_embeddings()(input_ids))}
+        return {"inputs_embeds": drop(embeddings()(input_ids))} if dropout else {"input_ids": input_ids}
 
     def gathered(input_ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        hidden = inner.base_model(**inputs(input_ids), use_cache=False).last_hidden_state
-        return inner.get_output_embeddings()(drop(hidden[where]))
+        assert split is not None
+        hidden = split.body(**inputs(input_ids), use_cache=False).last_hidden_state
+        return split.head(drop(hidden[where]))
 
     def plain(input_ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         return lm(**inputs(input_ids), use_cache=False).logits[where]
 
-    if not _same(lm, gathered, plain):
-        logger.info("Logits of %s are not head(hidden): computed at all positions.", type(inner).__name__)
+    if split is None:
+        logger.info("Logits of %s are not head(hidden): computed at all positions.", type(base_model(lm)).__name__)
         return plain
     return gathered
-
-
-@torch.no_grad()
-def _same(lm: Any, first: LogitsAt, second: LogitsAt) -> bool:
-    """Compare two ways to the logits on a small probe, without dropout."""
-    embeddings = base_model(lm).get_input_embeddings().weight
-    probe = torch.arange(1, 9, device=embeddings.device).view(1, -1) % embeddings.shape[0]
-    where = torch.ones_like(probe, dtype=torch.bool)
-    training = lm.training
-    lm.eval()
-    try:
-        return torch.allclose(first(probe, where), second(probe, where), atol=1e-4, rtol=1e-4)
-    finally:
-        lm.train(training)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.evaluator import Collector
 from recbole.trainer import Trainer
 from recbole.trainer.trainer import NCLTrainer, PretrainTrainer
 from recbole.utils import set_color
@@ -30,8 +28,9 @@ from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.io import atomic_path
 from recbole_lcrec.progress import progress
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
+from recbole_lcrec.training.collecting import ItemCollector
 from recbole_lcrec.training.curve import LearningCurve
-from recbole_lcrec.training.ranks import RankCollector, item_counts
+from recbole_lcrec.training.ranks import RankCollector
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 
@@ -94,26 +93,6 @@ def learning_rate_factor(step: int, total: int, warmup: int, schedule: str) -> f
     return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
-class PlainValueCollector(Collector):
-    """RecBole's collector for metrics like ItemCoverage too: it treats the counts among its values as tensors."""
-
-    def data_collect(self, train_data: Any) -> None:
-        """Collect the facts of the data; an item's popularity is the same for every model (see ``item_counts``)."""
-        super().data_collect(train_data)
-        if self.register.need("data.count_items"):
-            counts = item_counts(train_data._dataset)
-            self.data_struct.set("data.count_items", Counter({int(i): int(counts[i]) for i in counts.nonzero()[0]}))
-
-    def get_data_struct(self) -> Any:
-        """Return what was collected, counts included."""
-        collected = self.data_struct._data_dict
-        plain = {key: collected.pop(key) for key in list(collected) if not isinstance(collected[key], torch.Tensor)}
-        struct = super().get_data_struct()
-        collected.update(plain)
-        struct._data_dict.update(plain)
-        return struct
-
-
 class FeatureTrainer(Trainer):
     """RecBole's Trainer with schedules, accumulation, autocast, safe checkpoints and one output folder.
 
@@ -131,7 +110,7 @@ class FeatureTrainer(Trainer):
         with no_tensorboard():
             super().__init__(config, model)
         self._warn_of_ignored_options()
-        self.eval_collector = PlainValueCollector(config)
+        self.eval_collector = ItemCollector(config)
         self.saved_model_file = str(output_dir / "checkpoint")
         self.users_per_second: float | None = None
         self.curve = LearningCurve()
@@ -272,10 +251,18 @@ class FeatureTrainer(Trainer):
         return type(result)((key, float(value)) for key, value in result.items())
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        users = self.config["USER_ID_FIELD"]
+        if hasattr(self.model, "full_sort_top") and self.eval_collector.reads_top_items_only():
+            interaction, _, positive_u, positive_i = batched_data
+            self._bar.update()
+            top = self.model.full_sort_top(interaction.to(self.device)).widened(max(self.config["topk"]))
+            if self.ranks is not None:
+                self.ranks.add_top(interaction[users], top.items, positive_u, positive_i, self.tot_item_num - 1)
+            return interaction, top, positive_u, positive_i
         batch = self._wide_enough(super()._full_sort_batch_eval(batched_data))
         if self.ranks is not None:
             interaction, scores, positive_u, positive_i = batch
-            self.ranks.add(interaction[self.config["USER_ID_FIELD"]], scores, positive_u, positive_i)
+            self.ranks.add(interaction[users], scores, positive_u, positive_i)
         return batch
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:

@@ -12,6 +12,7 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaModel,
     MistralConfig,
     MistralForCausalLM,
     Qwen2Config,
@@ -34,26 +35,34 @@ def _llama_like(config_class: type, **settings: Any) -> Any:
     return _config(config_class, **shape, num_attention_heads=4, num_key_value_heads=2, **settings)
 
 
-class PositionBlindLlama(LlamaForCausalLM):
+class PositionBlindModel(LlamaModel):
     """An architecture that accepts position ids and silently ignores them."""
 
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, position_ids: Any = None, **rest: Any) -> Any:
-        return super().forward(input_ids=input_ids, attention_mask=attention_mask, **rest)
+    def forward(self, *args: Any, position_ids: Any = None, **rest: Any) -> Any:
+        return super().forward(*args, **rest)
 
 
-class MaskBlindLlama(LlamaForCausalLM):
+class MaskBlindModel(LlamaModel):
     """An architecture that understands 2D masks only and silently ignores all others."""
 
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, **rest: Any) -> Any:
+    def forward(self, *args: Any, attention_mask: Any = None, **rest: Any) -> Any:
         mask = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
-        return super().forward(input_ids=input_ids, attention_mask=mask, **rest)
+        return super().forward(*args, attention_mask=mask, **rest)
 
 
-class CachelessLlama(LlamaForCausalLM):
+class CachelessModel(LlamaModel):
     """An architecture without a usable cache."""
 
-    def forward(self, input_ids: Any = None, past_key_values: Any = None, use_cache: Any = None, **rest: Any) -> Any:
-        return super().forward(input_ids=input_ids, use_cache=False, **rest)
+    def forward(self, *args: Any, past_key_values: Any = None, use_cache: Any = None, **rest: Any) -> Any:
+        return super().forward(*args, use_cache=False, **rest)
+
+
+def llama_around(body: type[LlamaModel], config: Any) -> nn.Module:
+    """Return a Llama with another body, its weights the same."""
+    lm = LlamaForCausalLM(config)
+    weights, lm.model = lm.model.state_dict(), body(config)
+    lm.model.load_state_dict(weights)
+    return lm
 
 
 def build_lm(name: str, **settings: Any) -> nn.Module:
@@ -63,9 +72,9 @@ def build_lm(name: str, **settings: Any) -> nn.Module:
         "qwen2": lambda: Qwen2ForCausalLM(_llama_like(Qwen2Config, **settings)),
         "gpt2": lambda: GPT2LMHeadModel(_config(GPT2Config, n_embd=32, n_layer=2, n_head=4, **settings)),
         "mistral": lambda: MistralForCausalLM(_llama_like(MistralConfig, **settings)),
-        "position_blind": lambda: PositionBlindLlama(_llama_like(LlamaConfig, **settings)),
-        "mask_blind": lambda: MaskBlindLlama(_llama_like(LlamaConfig, **settings)),
-        "cacheless": lambda: CachelessLlama(_llama_like(LlamaConfig, **settings)),
+        "position_blind": lambda: llama_around(PositionBlindModel, _llama_like(LlamaConfig, **settings)),
+        "mask_blind": lambda: llama_around(MaskBlindModel, _llama_like(LlamaConfig, **settings)),
+        "cacheless": lambda: llama_around(CachelessModel, _llama_like(LlamaConfig, **settings)),
     }
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -101,31 +110,3 @@ def plain_path_scores(lm: nn.Module, input_ids: Tensor, attention_mask: Tensor, 
         log_probs = logits[:, len(ids) - 1 : -1].log_softmax(-1)
         rows.append(log_probs.gather(-1, paths.unsqueeze(-1)).squeeze(-1).sum(1))
     return torch.stack(rows)
-
-
-def generated_items(
-    lm: Any, input_ids: Tensor, attention_mask: Tensor, paths: Tensor, num_beams: int
-) -> tuple[Tensor, Tensor]:
-    """Return items and scores [B, num_beams] that transformers' generate finds under a trie constraint."""
-    allowed: dict[tuple[int, ...], set[int]] = {}
-    row_of = {tuple(path): row for row, path in enumerate(paths.tolist())}
-    for path in row_of:
-        for level in range(len(path)):
-            allowed.setdefault(path[:level], set()).add(path[level])
-    children = {prefix: sorted(tokens) for prefix, tokens in allowed.items()}
-    length = input_ids.shape[1]
-    output = lm.generate(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        prefix_allowed_tokens_fn=lambda _, ids: children.get(tuple(ids[length:].tolist()), [0]),
-        num_beams=num_beams,
-        num_return_sequences=num_beams,
-        max_new_tokens=paths.shape[1],
-        do_sample=False,
-        length_penalty=0.0,
-        pad_token_id=0,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
-    items = torch.tensor([row_of[tuple(path)] for path in output.sequences[:, length:].tolist()])
-    return items.view(-1, num_beams), output.sequences_scores.view(-1, num_beams)

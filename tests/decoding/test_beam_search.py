@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from decoding_helpers import build_lm, generated_items, plain_path_scores, random_paths, random_prompts
+from decoding_helpers import build_lm, plain_path_scores, random_paths, random_prompts
 from torch import Tensor
 
+from recbole_lcrec.benchmarks.peers import generated_items
 from recbole_lcrec.decoding import TokenTrie, constrained_beam_search
 
 MODES: list[Any] = ["fold", "expand", "recompute"]
@@ -152,11 +153,12 @@ def test_peft_wrapped_models_work() -> None:
 
 def test_prompts_run_once_per_user_when_folded() -> None:
     lm, prompts, trie = build_lm("llama"), random_prompts(4), TokenTrie(random_paths(300))
+    constrained_beam_search(lm, *prompts, trie, 10, mode="fold")  # the first call looks at the model
     shapes = []
     handle = lm.model.embed_tokens.register_forward_hook(lambda module, args, output: shapes.append(args[0].shape))
     constrained_beam_search(lm, *prompts, trie, 10, mode="fold")
     handle.remove()
-    assert shapes == [(4, 12), (4, 10), (4, 10)]
+    assert shapes == [(4, 11), (4, 1), (4, 10), (4, 10)]
 
 
 def test_wrong_arguments_are_refused() -> None:

@@ -24,7 +24,9 @@ def walk(trie: TokenTrie) -> dict[tuple[int, ...], int]:
     for depth in range(trie.n_levels):
         found: dict[int, tuple[int, ...]] = {}
         children = trie.children(depth, torch.arange(len(prefixes)).unsqueeze(0))
-        for prefix, nodes, tokens, valid in zip(prefixes, *(values[0].tolist() for values in children), strict=True):
+        tokens_of = trie.level_tokens(depth)[children.columns]
+        parts = (values[0].tolist() for values in (children.nodes, tokens_of, children.valid))
+        for prefix, nodes, tokens, valid in zip(prefixes, *parts, strict=True):
             assert any(valid)
             found.update({n: (*prefix, t) for n, t, v in zip(nodes, tokens, valid, strict=True) if v})
         assert sorted(found) == list(range(trie.level_sizes[depth]))
@@ -59,9 +61,9 @@ def test_walking_the_trie_finds_every_item_once(paths: Tensor) -> None:
 def test_children_are_padded_to_the_largest_family_asked_for() -> None:
     trie = TokenTrie(SKEWED)
     small, large = trie.children(0, torch.zeros(1, 1, dtype=torch.int64)).nodes.flatten().tolist()
-    assert trie.children(1, torch.tensor([[small]])).tokens.shape == (1, 1, 1)
+    assert trie.children(1, torch.tensor([[small]])).columns.shape == (1, 1, 1)
     both = trie.children(1, torch.tensor([[small, large], [large, large]]))
-    assert both.tokens.shape == (2, 2, 18)
+    assert both.columns.shape == (2, 2, 18)
     assert both.valid.sum(-1).tolist() == [[1, 18], [18, 18]]
 
 
@@ -74,8 +76,8 @@ def test_a_million_items_are_built_and_walked_in_tensor_operations() -> None:
     nodes, rows = torch.zeros(2, 1, dtype=torch.int64), torch.tensor([0, 999_999])
     for depth in range(4):
         children = trie.children(depth, nodes)
-        assert children.tokens.shape[-1] <= 256
-        is_next = children.valid & (children.tokens == paths[rows, depth].view(2, 1, 1))
+        assert children.columns.shape[-1] <= 256
+        is_next = children.valid & (trie.level_tokens(depth)[children.columns] == paths[rows, depth].view(2, 1, 1))
         nodes = children.nodes[is_next].view(2, 1)
     assert torch.equal(trie.rows(nodes.squeeze(1)), rows)
 

@@ -45,6 +45,19 @@ def test_assembled_samples_equal_tokenizing_the_whole_text(kind: str, task: str)
         assert sample.weights.tolist() == [0.0] * (len(whole) - n_response) + [1.0] * n_response
 
 
+@pytest.mark.parametrize("kind", ["ours", "gpt2", "llama"])
+def test_prompts_of_a_wording_begin_with_what_they_share(kind: str) -> None:
+    builder = make_builder(kind)
+    for template in [template for task in ("seqrec", "itemsearch", "fusionseqrec") for template in TEMPLATES[task]]:
+        prefix = builder.shared_prefix(template).tolist()
+        assert len(prefix) > 8
+        for history in ([1], [3, 4, 5]):
+            prompt = builder.prompt(template, Context(np.array(history), 0, "a saw, please", "likes nails")).tolist()
+            assert prompt[: len(prefix)] == prefix
+            ahead = template.instruction.split("{")[1].startswith(("history", "index"))
+            assert builder.tokenizer.decode(prompt[len(prefix)]).startswith("<a_") or not ahead
+
+
 def test_history_loss_covers_all_items_of_the_history_but_the_first() -> None:
     builder = make_builder(history_loss_weight=0.5)
     sample = builder.sample(TEMPLATES["seqrec"][0], Context(np.array([3, 1, 4]), 5))

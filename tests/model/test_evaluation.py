@@ -74,7 +74,7 @@ def test_the_prompt_of_each_task_holds_its_text(tmp_path: Path) -> None:
         model = experiment.model
         request = model._requests(next(iter(experiment.test_data))[0][:1])[0]
         assert bool(request.query) == (task == "itemsearch")
-        text = model.tokenizer.decode(model._prompts([request], 0)[0][0])
+        text = model.tokenizer.decode(model._prompt(request, model._template(request, 0)))
         assert words in text and request.query in text
         assert ("<a_" in text) == (task == "seqrec")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,48 @@ def test_generated_items_are_scored_exactly_and_the_rest_lies_below(made: Experi
         rows[made.model.ITEM_ID] = top.indices
         exact = made.model.predict(Interaction(rows))
         torch.testing.assert_close(exact, top.values, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["seqrec", "fusionseqrec", "itemsearch"])
+def test_who_is_asked_together_changes_nothing(tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {**TINY, "data_path": str(write_dataset(tmp_path)), "output_dir": str(tmp_path / "out")}
+    made = build("LCRec", "toy", {**config, "cache_dir": str(tmp_path / "cache"), "eval_task": task})
+    made.model.lm.double()
+    made.model.eval()
+    interaction = next(iter(made.test_data))[0]
+    requests = made.model._requests(interaction)
+    assert len({len(request.history) for request in requests}) > 3
+    together = made.model.generate(requests, made.model._item_trie, 10, 0)
+    alone = [made.model.generate([request], made.model._item_trie, 10, 0) for request in requests]
+    assert torch.equal(together[0], torch.cat([rows for rows, _ in alone]))
+    torch.testing.assert_close(together[1], torch.cat([scores for _, scores in alone]), atol=1e-9, rtol=0)
+    monkeypatch.setattr("recbole_lcrec.model.lcrec.prompts_at_once", lambda *sizes: 3)
+    batched = made.model.generate(requests, made.model._item_trie, 10, 0)
+    torch.testing.assert_close(batched, together, atol=1e-9, rtol=0)
+    paths = torch.from_numpy(made.model.catalogue.paths[:4]).expand(len(requests), -1, -1)
+    scores = made.model.score(requests, paths, 0)
+    for number in (0, 7):
+        exact = made.model.score([requests[number]], paths[:1], 0)[0]
+        torch.testing.assert_close(scores[number], exact, atol=1e-9, rtol=0)
+
+
+def test_dense_scores_give_the_same_metrics(made: Experiment) -> None:
+    metrics = made.evaluate("test")
+    made.trainer.eval_collector.reads_top_items_only = lambda: False
+    assert made.evaluate("test") == metrics
+
+
+def test_softmax_over_the_levels_codes(tmp_path: Path) -> None:
+    config = {**TINY, "data_path": str(write_dataset(tmp_path)), "output_dir": str(tmp_path / "out")}
+    config |= {"cache_dir": str(tmp_path / "cache"), "num_beams": 30}
+    whole = build("LCRec", "toy", config)
+    level = build("LCRec", "toy", {**config, "score_normalization": "level"})
+    interaction = next(iter(whole.test_data))[0][:4]
+    of_level, of_all = ([math.exp(s) for s in made.recommend([["i1", "i2"]], k=30)[1][0]] for made in (level, whole))
+    assert sum(of_all) < sum(of_level) < 1, "words do not compete"
+    assert (level.model.predict(interaction) > whole.model.predict(interaction)).all()
+    with pytest.raises(UserError, match="expected vocabulary or level, found 'words'"):
+        build("LCRec", "toy", {**config, "score_normalization": "words"})
 
 
 def test_candidate_evaluation_works(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""Users per second of constrained decoding, against transformers' generate on the same model and catalogue.
+
+Before anything is timed, both must find the same items in the same order; two items may change places where their
+scores differ by less than rounding.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_lcrec.benchmarks.models import ARCHITECTURES, CODES, LEVELS, SIZES, make_lm, make_paths, make_prompts
+from recbole_lcrec.benchmarks.peers import GenerateSearch
+from recbole_lcrec.benchmarks.timing import environment, side_by_side
+from recbole_lcrec.decoding import SharedPrefix, TokenTrie, constrained_beam_search
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.instruction.loader import left_pad
+from recbole_lcrec.io import write_json
+from recbole_lcrec.progress import progress
+
+NUM_BEAMS, SHARED, ITEMS = 20, 60, 10_000
+TOLERANCE = 1e-4
+"""By how much scores may differ from generate's, and those of items that change places."""
+
+Search = Callable[[Sequence[np.ndarray]], tuple[torch.Tensor, torch.Tensor]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the options of this benchmark."""
+    parser.add_argument("--size", choices=SIZES, default="S", help="Size of the language model. Default S.")
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="llama", help="Default llama.")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="Users decoded together. Default 1 8.")
+    parser.add_argument("--check-users", type=int, default=200, help="Users whose items are compared. Default 200.")
+    parser.add_argument("--repeats", type=int, default=5, help="Timed rounds. Default 5.")
+    parser.add_argument("--threads", type=int, default=1, help="Threads of torch. Default 1.")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda. Default cpu.")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="Default float32.")
+    parser.add_argument("--seed", type=int, default=0, help="Of weights, paths and prompts. Default 0.")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="Also write the results there, as JSON.")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check, measure, print a table and write ``--output``."""
+    from tabulate import tabulate
+
+    if min(arguments.check_users, arguments.repeats, arguments.threads, *arguments.batches) < 1:
+        raise UserError("decoding: batches, check-users, repeats and threads are 1 or more.")
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"decoding: --device={arguments.device}, but torch sees no GPU. Use --device=cpu.")
+    before = torch.get_num_threads()
+    torch.set_num_threads(arguments.threads)
+    try:
+        rows, checked = measure(arguments)
+    finally:
+        torch.set_num_threads(before)
+    print(tabulate(rows, headers="keys", floatfmt=".2f"))
+    print("Same items as generate: " + ", ".join(f"{name} {value}" for name, value in checked.items()))
+    about = environment("torch", "transformers")
+    about |= {"torch threads": arguments.threads, "device": _name_of(arguments.device)}
+    print(", ".join(f"{name}: {value}" for name, value in about.items()))
+    if arguments.output:
+        options = {name: value for name, value in vars(arguments).items() if name != "output"}
+        write_json(arguments.output, {**options, **about, "checked": checked, "results": rows})
+
+
+def measure(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return a row per batch size and side, and what the check found."""
+    words = SIZES[arguments.size].words
+    lm = make_lm(arguments.size, arguments.architecture, arguments.seed)
+    lm = lm.to(arguments.device, getattr(torch, arguments.dtype))
+    paths = make_paths(ITEMS, words, arguments.seed)
+    prompts = make_prompts(max(arguments.check_users, *arguments.batches), words, SHARED, arguments.seed)
+    searches = make_searches(lm, paths, words, arguments.device)
+    checked = compare(searches, prompts[: arguments.check_users], exact=arguments.dtype == "float32")
+    rows = []
+    for batch in arguments.batches:
+        users = prompts[: max(batch, 4)]
+        sides = {name: partial(in_batches, search, users, batch) for name, search in searches.items()}
+        times = side_by_side(sides, arguments.repeats)
+        for name, time in times.items():
+            rows.append(
+                {
+                    "users together": batch,
+                    "side": name,
+                    "users/s": len(users) / time.median,
+                    "times generate": times["generate"].median / time.median,
+                    "spread": time.spread,
+                }
+            )
+    return rows, checked
+
+
+def make_searches(lm: Any, paths: torch.Tensor, words: int, device: str) -> dict[str, Search]:
+    """Return the sides: prompts -> (items, scores), each [B, 20]."""
+    generate = GenerateSearch(lm, paths, NUM_BEAMS)
+    trie = TokenTrie(paths).to(device)
+    first = torch.arange(CODES, device=device) + words
+    levels = [first + CODES * level for level in range(LEVELS)]
+    prefixes: dict[int, SharedPrefix] = {}
+
+    def padded(prompts: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, mask = left_pad(list(prompts), 0)
+        return ids.to(device), mask.to(device)
+
+    def with_generate(prompts: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        return generate(*padded(prompts))
+
+    def ours(prompts: Sequence[np.ndarray], shared: int, among: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        ids = torch.from_numpy(prompts[0][:shared]).long()
+        prefix = prefixes.setdefault(shared, SharedPrefix(ids))
+        rests, mask = padded([prompt[shared:] for prompt in prompts])
+        return constrained_beam_search(lm, rests, mask, trie, NUM_BEAMS, prefix=prefix, level_tokens=among)
+
+    return {
+        "generate": with_generate,
+        "ours": partial(ours, shared=0, among=None),
+        f"ours, {SHARED} tokens shared": partial(ours, shared=SHARED, among=None),
+        f"ours, {SHARED} tokens shared, level": partial(ours, shared=SHARED, among=levels),
+    }
+
+
+def in_batches(search: Search, prompts: Sequence[np.ndarray], batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return items and scores of all prompts on the CPU, searched ``batch`` at a time."""
+    found = [search(prompts[start : start + batch]) for start in range(0, len(prompts), batch)]
+    items, scores = zip(*found, strict=True)
+    return torch.cat(items).cpu(), torch.cat(scores).float().cpu()
+
+
+def compare(searches: dict[str, Search], prompts: Sequence[np.ndarray], exact: bool) -> dict[str, Any]:
+    """Hold every side that computes the paper's scores against generate.
+
+    Raises:
+        RuntimeError: If items or scores differ by more than rounding; not checked unless ``exact``.
+    """
+    sides = [name for name in searches if not name.endswith("level")]
+    found: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {name: [] for name in sides}
+    for start in progress(range(0, len(prompts), 8), description="Check", show=True):
+        for name in sides:
+            found[name].append(searches[name](prompts[start : start + 8]))
+    results = {name: [torch.cat(part).cpu() for part in zip(*parts, strict=True)] for name, parts in found.items()}
+    swaps, difference = 0, 0.0
+    for name in sides[1:]:
+        swaps_here, difference_here = differences(results[name], results["generate"])
+        swaps, difference = max(swaps, swaps_here), max(difference, difference_here)
+    if exact and difference > TOLERANCE:
+        raise RuntimeError(f"decoding: scores differ from generate's by {difference:.1e}, more than {TOLERANCE}")
+    return {"users": len(prompts), "largest difference of scores": difference, "places that differ": swaps}
+
+
+def differences(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> tuple[int, float]:
+    """Return how many places hold another item, and the largest difference that this and the scores show.
+
+    An item at another place counts with the distance of its score to the one at that place; an item that only one
+    side has with the distance to the last score.
+
+    Args:
+        found: Items and scores, both [B, K], best first.
+        wanted: Those of the other side.
+    """
+    (items, scores), (expected_items, expected) = found, wanted
+    scores, expected = scores.double(), expected.double()
+    difference = float((scores - expected).abs().max())
+    swaps = (items != expected_items).nonzero().tolist()
+    for row, place in swaps:
+        at = (items[row] == expected_items[row, place]).nonzero().flatten()
+        score = scores[row, at[0]] if len(at) else scores[row, -1]
+        difference = max(difference, abs(float(score - expected[row, place])))
+    return len(swaps), difference
+
+
+def _name_of(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

@@ -1,0 +1,42 @@
+"""What decoding has to know of a model's architecture."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def base_model(lm: nn.Module) -> Any:
+    """Return the transformers model, without peft's wrapper. Any, as its attributes depend on the architecture."""
+    unwrap: Any = getattr(lm, "get_base_model", None)
+    return lm if unwrap is None else unwrap()
+
+
+def n_layers(lm: nn.Module) -> int:
+    """Return the number of layers that have keys and values."""
+    config = base_model(lm).config
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return int(text.num_hidden_layers)
+
+
+def model_dtype(lm: nn.Module) -> torch.dtype:
+    """Return the dtype of the hidden states that attention adds its mask to: that of the embeddings."""
+    return base_model(lm).get_input_embeddings().weight.dtype
+
+
+class _Everything:
+    """The names that a function with ``**kwargs`` accepts."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def accepted_arguments(lm: nn.Module) -> set[str] | _Everything:
+    """Return the names of the arguments that the model's own forward accepts, seen through peft's wrapper."""
+    parameters = inspect.signature(base_model(lm).forward).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return _Everything()
+    return set(parameters)

@@ -1,0 +1,73 @@
+"""How many prompts are decoded together, and which: similar lengths, and no more than memory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from recbole_lcrec.decoding.architecture import base_model, model_dtype, n_layers
+
+CPU_MEMORY = 2**30
+"""Bytes that decoding may use on a CPU; larger batches would not be faster."""
+
+GPU_SHARE = 0.5
+"""Share of a GPU's free memory that decoding may use."""
+
+MAX_PROMPTS = 512
+"""Prompts decoded together at most."""
+
+
+def similar_lengths(lengths: Sequence[int], limit: int) -> Iterator[np.ndarray]:
+    """Yield the numbers of prompts that are run together, int64 [n]: sorted by length, cut into equal parts.
+
+    Args:
+        lengths: Tokens of each prompt.
+        limit: Most prompts of a batch.
+    """
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    yield from np.array_split(order, -(-len(order) // limit))
+
+
+def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int) -> int:
+    """Return how many prompts fit into memory together, by a generous estimate; 1 to MAX_PROMPTS.
+
+    Args:
+        lm: The language model.
+        length: Tokens of the longest prompt.
+        beam_tokens: Tokens that all beams of a prompt append.
+    """
+    config = base_model(lm).config
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    hidden = config.hidden_size
+    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    size = torch.finfo(model_dtype(lm)).bits // 8
+    tokens = length + beam_tokens
+    # keys and values of all layers (twice while they are extended), the widest layer's states, the attention weights
+    per_prompt = size * (4 * n_layers(lm) * hidden * tokens + (6 * hidden + 3 * inner) * length)
+    per_prompt += 4 * config.num_attention_heads * max(length * length, beam_tokens * tokens)
+    device = base_model(lm).get_input_embeddings().weight.device
+    memory = GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_MEMORY
+    return int(min(max(memory // per_prompt, 1), MAX_PROMPTS))
+
+
+def run_halving(run: Callable[[np.ndarray], None], numbers: np.ndarray) -> None:
+    """Run a batch; where a device's memory is too small for it, its halves.
+
+    Args:
+        run: What is done with the prompts of these numbers.
+        numbers: Numbers of prompts, int64 [n].
+
+    Raises:
+        torch.OutOfMemoryError: If a single prompt does not fit.
+    """
+    try:
+        run(numbers)
+    except torch.OutOfMemoryError:
+        if len(numbers) == 1:
+            raise
+        torch.cuda.empty_cache()
+        for half in np.array_split(numbers, 2):
+            run_halving(run, half)
