@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.comparison.specs import Entry, is_comparison, parse_entries, parse_seeds
 from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.names import check_dataset, check_model
 from recbole_lcrec.config.options import Reading, read_arguments, read_files
@@ -31,6 +32,9 @@ class Command:
         config_files: YAML files, lowest first.
         options: Checked values of the other arguments.
         evaluate: Folder of a saved run to evaluate, or None to train.
+        entries: What is compared; empty for a single run.
+        seeds: Seeds of a comparison.
+        jobs: Processes of a comparison at once.
     """
 
     model: str = ""
@@ -38,6 +42,9 @@ class Command:
     config_files: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     evaluate: Path | None = None
+    entries: tuple[Entry, ...] = ()
+    seeds: tuple[int, ...] = ()
+    jobs: int = 1
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -58,11 +65,30 @@ def parse(argv: Sequence[str]) -> Command:
         folder = _run_dir(run_dir, reading)
         reading.finish()
         return Command(options=options, evaluate=folder)
-    merged = {**load_values(properties_dir() / "overall.yaml"), **read_files(config_files, reading), **options}
+    from_files = read_files(config_files, reading)
+    merged = {**load_values(properties_dir() / "overall.yaml"), **from_files, **options}
+    if is_comparison(merged):
+        return _comparison(merged, {**from_files, **options}, reading)
+    if merged["jobs"] != 1:
+        reading.add(f"option jobs is {merged['jobs']}, but there is a single run. Give several models, or seeds.")
     _check_names(merged, reading)
     reading.finish()
     rest = {name: value for name, value in options.items() if name not in ("model", "dataset")}
     return Command(merged["model"], merged["dataset"], config_files, rest)
+
+
+def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Reading) -> Command:
+    """Return the command of a comparison; its options are those of the files and of the command line."""
+    if not merged.get("model"):
+        reading.add("--model=NAME missing: seeds alone say not what to run")
+    entries = parse_entries(merged["model"], reading) if merged.get("model") else ()
+    seeds = parse_seeds(merged["seeds"], merged["seed"], reading)
+    if not isinstance(merged["jobs"], int) or merged["jobs"] < 1:
+        reading.add(f"option jobs is {merged['jobs']}; expected 1 or more")
+    _check_names(merged, reading, ("dataset",))
+    reading.finish()
+    rest = {name: value for name, value in given.items() if name not in ("model", "dataset", "seed", "seeds", "jobs")}
+    return Command(dataset=merged["dataset"], options=rest, entries=entries, seeds=seeds, jobs=merged["jobs"])
 
 
 def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
@@ -86,35 +112,40 @@ def _run_dir(given: Given, reading: Reading) -> Path:
     return folder
 
 
-def _check_names(options: Mapping[str, Any], reading: Reading) -> None:
-    missing = [name for name in ("model", "dataset") if not options.get(name)]
+def _check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")) -> None:
+    missing = [name for name in names if not options.get(name)]
     if missing and not reading.failed:  # an unreadable argument or file may be the one that names them
         reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{USAGE}\n--help tells more.")
     checks: dict[str, Callable[[str], None]] = {
         "model": check_model,
         "dataset": lambda name: check_dataset(name, options),
     }
-    for name, check in checks.items():
+    for name in names:
         if name not in missing:
             try:
-                check(options[name])
+                checks[name](options[name])
             except UserError as error:
                 reading.add(str(error))
 
 
-def start(command: Command) -> None:
-    """Carry out a command; this is where torch and RecBole are imported."""
+def start(command: Command) -> int:
+    """Carry out a command and return its exit status; this is where torch and RecBole are imported."""
+    if command.entries:
+        from recbole_lcrec.comparison.command import compare
+
+        return compare(command.dataset, command.entries, command.seeds, command.options, command.jobs)
     from recbole_lcrec import experiment
 
     if command.evaluate is not None:
         experiment.evaluate(command.evaluate, cli=dict(command.options))
-        return
+        return 0
     experiment.run(
         model=command.model,
         dataset=command.dataset,
         config_files=list(command.config_files),
         cli=dict(command.options),
     )
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,7 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None takes those of the process.
 
     Returns:
-        The exit status: 0, 1 when training diverged, 2 after a mistake the user can fix, 130 when interrupted.
+        The exit status: 0, 1 when training diverged or a run of a comparison failed, 2 after a mistake the user can
+        fix, 130 when interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
     if "--help" in argv or "-h" in argv:
@@ -134,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read by OpenMP when torch is imported, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        start(parse(argv))
+        return start(parse(argv))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -144,4 +176,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0

@@ -42,6 +42,7 @@ from recbole_lcrec.outputs import (
     versions,
 )
 from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.training.ranks import RANKS, RankCollector, Ranks, write_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Experiment:
         split_sha256: Names the split (see ``recbole_lcrec.data.split.split_sha256``).
         timer: Seconds per stage so far.
         by_prompt: Phase -> wording -> metrics, after an evaluation with several ``eval_prompts``.
+        ranks: Rank of every test target, after an evaluation of the test phase that ranks.
     """
 
     config: LCRecConfig
@@ -74,12 +76,15 @@ class Experiment:
     split_sha256: str
     timer: StageTimer = field(default_factory=StageTimer)
     by_prompt: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    ranks: Ranks | None = None
 
     def fit(self) -> dict[str, float] | None:
         """Train the model; return the best validation result (None without validation users)."""
         show = bool(self.config["show_progress"])
         try:
             with self.timer("train"), quiet():
+                if hasattr(self.trainer, "curve"):
+                    self.trainer.curve.start()
                 _, best = self.trainer.fit(self.train_data, self.valid_data, saved=True, show_progress=show)
         except ImportError as error:  # NCL imports faiss only when it needs it
             raise registry.missing_package(self.config["model"], error) from error
@@ -97,18 +102,28 @@ class Experiment:
         show = bool(self.config["show_progress"])
         rounds = self.model.evaluation.rounds if registry.is_generative(self.config["model"]) else (None,)
         results = []
+        self.trainer.ranks = collector = self._rank_collector() if phase == "test" else None
         with self.timer(phase), quiet():
             for number, prompts in enumerate(rounds):
                 if prompts is not None:
                     self.model.prompts = prompts
+                    if collector is not None:
+                        collector.wording = "+".join(map(str, prompts))
                 best = load_best and number == 0
                 results.append(dict(self.trainer.evaluate(data, load_best_model=best, show_progress=show)))
+        if collector is not None:
+            self.trainer.ranks, self.ranks = None, collector.collected()
         if len(results) == 1:
             return results[0]
         numbers = [prompts[0] for prompts in self.model.evaluation.rounds]
         self.model.prompts = (numbers[0],)
         self.by_prompt[phase] = {str(number): result for number, result in zip(numbers, results, strict=True)}
         return {name: sum(result[name] for result in results) / len(results) for name in results[0]}
+
+    def _rank_collector(self) -> RankCollector:
+        full = self.config["eval_args"]["mode"]["test"] == "full"  # sampled candidates are all scored
+        beams = self.config["num_beams"] if full and registry.is_generative(self.config["model"]) else None
+        return RankCollector(max(self.config["topk"]), beams)
 
     def recommend(
         self, histories: Sequence[Sequence[str]], k: int = 10, *, among: Sequence[str] | None = None
@@ -355,6 +370,8 @@ def run(
         logger.info(experiment.model)
         best_valid = experiment.fit()
         test = experiment.evaluate("test", load_best=True)
+        if experiment.ranks is not None:
+            write_ranks(output_dir / RANKS, experiment.ranks, experiment)
         result = result_of(experiment, best_valid, test)
         write_json(output_dir / RESULT, result)
         log_result(result, output_dir)

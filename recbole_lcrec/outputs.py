@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -13,12 +14,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tabulate import tabulate
 
 from recbole_lcrec import __version__, registry
 from recbole_lcrec.compat import logging_to
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH
+from recbole_lcrec.training.ranks import RANKS, beyond_accuracy, item_counts
 
 if TYPE_CHECKING:
     from recbole_lcrec.experiment import Experiment
@@ -28,7 +31,7 @@ logger = logging.getLogger(__name__)
 CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
 OF_A_RUN = (
     *(CONFIG, RESULT, EVALUATION, "evaluation.log", "checkpoint", "tensorboard"),
-    *("index.json", "quantizer", "tokenizer", "lm", "user_texts.json", "report.json", "report.html"),
+    *("index.json", "quantizer", "tokenizer", "lm", "user_texts.json", "report.json", "report.html", RANKS),
 )
 """What a run writes beside its log."""
 
@@ -88,6 +91,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         "best_valid_result": valid,
         "valid_users": config["valid_users"],
         "test_result": test,
+        **about_ranks(experiment),
         **about_evaluation(experiment),
         "split_sha256": experiment.split_sha256,
         "tasks": samples.per_epoch if samples is not None else {},
@@ -99,8 +103,34 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         "seconds": experiment.timer.seconds,
         "evaluated_users_per_second": getattr(experiment.trainer, "users_per_second", None),
         "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(config["model"]) else {},
+        "memory": peak_memory(),
+        "machine": {"cores": len(os.sched_getaffinity(0)), "torch_threads": torch.get_num_threads()},
+        "learning_curve": experiment.trainer.curve.points if hasattr(experiment.trainer, "curve") else [],
         "versions": versions(),
     }
+
+
+def about_ranks(experiment: Experiment) -> dict[str, Any]:
+    """Return what the tested lists are like beside accuracy, and how many ranks are known exactly."""
+    ranks = experiment.ranks
+    if ranks is None:
+        return {}
+    about = {
+        "file": RANKS,
+        "among": experiment.config["eval_args"]["mode"]["test"],
+        "list": ranks.top.shape[1],
+        "rows": len(ranks.ranks),
+        "censored": int(ranks.censored.sum()),
+    }
+    counts = item_counts(experiment.train_data._dataset)
+    return {"beyond_accuracy": beyond_accuracy(ranks, counts), "ranks": about}
+
+
+def peak_memory() -> dict[str, float | None]:
+    """Return the most memory in MiB that this process has held so far, and torch on the GPU (None without one)."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+    return {"peak_mib": round(kilobytes / 1024, 1), "peak_gpu_mib": None if gpu is None else round(gpu, 1)}
 
 
 def about_evaluation(experiment: Experiment) -> dict[str, Any]:

@@ -41,6 +41,7 @@ MODELS: dict[str, Entry] = {
         train_loader="recbole_lcrec.instruction.loader:InstructionDataLoader",
         trainer="recbole_lcrec.training.trainer:FeatureTrainer",
     ),
+    "ExactPop": Entry(model="recbole_lcrec.model.exact_pop:ExactPop", generative=False),
 }
 
 

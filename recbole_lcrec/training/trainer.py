@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.trainer import Trainer
 from recbole.trainer.trainer import NCLTrainer, PretrainTrainer
@@ -28,6 +29,8 @@ from recbole_lcrec.io import atomic_path
 from recbole_lcrec.progress import progress
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
 from recbole_lcrec.training.collecting import ItemCollector
+from recbole_lcrec.training.curve import LearningCurve
+from recbole_lcrec.training.ranks import RankCollector
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 
@@ -110,6 +113,8 @@ class FeatureTrainer(Trainer):
         self.eval_collector = ItemCollector(config)
         self.saved_model_file = str(output_dir / "checkpoint")
         self.users_per_second: float | None = None
+        self.curve = LearningCurve()
+        self.ranks: RankCollector | None = None  # takes the ranks while a test is evaluated
         self._bar = progress(description="Evaluate", show=False)
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.precision == "fp16" or bool(self.enable_scaler)
@@ -249,15 +254,39 @@ class FeatureTrainer(Trainer):
         return type(result)((key, float(value)) for key, value in result.items())
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        users = self.config["USER_ID_FIELD"]
         if hasattr(self.model, "full_sort_top") and self.eval_collector.reads_top_items_only():
             interaction, _, positive_u, positive_i = batched_data
             self._bar.update()
             top = self.model.full_sort_top(interaction.to(self.device)).widened(max(self.config["topk"]))
+            if self.ranks is not None:
+                self.ranks.add_top(interaction[users], top.items, positive_u, positive_i, self.tot_item_num - 1)
             return interaction, top, positive_u, positive_i
-        return self._wide_enough(super()._full_sort_batch_eval(batched_data))
+        batch = self._wide_enough(super()._full_sort_batch_eval(batched_data))
+        if self.ranks is not None:
+            interaction, scores, positive_u, positive_i = batch
+            self.ranks.add(interaction[users], scores, positive_u, positive_i)
+        return batch
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
-        return self._wide_enough(super()._neg_sample_batch_eval(batched_data))
+        batch = self._wide_enough(super()._neg_sample_batch_eval(batched_data))
+        row_of_candidate = batched_data[1]
+        if self.ranks is not None and row_of_candidate is not None and batch[1].dim() == 2:
+            interaction, scores, positive_u, positive_i = batch
+            _, first = np.unique(row_of_candidate.numpy(), return_index=True)
+            users = interaction[self.config["USER_ID_FIELD"]].cpu()[torch.from_numpy(first)]
+            self.ranks.add(users, scores, positive_u, positive_i)
+        return batch
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        self.curve.validated(result)
+        return score, result
+
+    def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
+        """Note an epoch's loss; RecBole's loops, which differ otherwise, all call this once per epoch."""
+        super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)
+        self.curve.trained(epoch_idx, losses)
 
     def _wide_enough(self, batch: Any) -> Any:
         """Add columns that nothing can be found in when the catalogue is smaller than max(topk).
