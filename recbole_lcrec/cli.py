@@ -52,7 +52,7 @@ def parse(argv: Sequence[str]) -> Command:
     """
     reading = Reading()
     given = read_arguments(argv, reading)
-    saved = {name: given.pop(name) for name in ("evaluate", "resume") if name in given}
+    saved: dict[str, Given] = {name: given.pop(name) for name in ("evaluate", "resume") if name in given}
     files = given.pop("config_files", None)
     config_files = _split_files(files, reading)
     options = reading.checked(given)

@@ -71,7 +71,7 @@ def _same(first: Any, second: Any) -> bool:
 
 
 class _Identity:
-    """Equal to another one of the same object in the same version; keeps the object, so that no other takes its place."""
+    """Equal to another of the same object and version; keeps the object, so that no other gets its address."""
 
     def __init__(self, value: Any, version: int = 0) -> None:
         self.value, self.version = value, version
@@ -90,9 +90,9 @@ def _mark(value: Any) -> Any:
         # a tensor counts its changes, all but one made in inference mode
         return _Identity(value, 0 if value.is_inference() else value._version)
     if isinstance(value, np.ndarray) and value.dtype != object:
-        return (value.shape, value.dtype.str, zlib.crc32(np.ascontiguousarray(value)))
+        return (value.shape, value.dtype.str, zlib.crc32(np.ascontiguousarray(value).data))
     if scipy.sparse.issparse(value) and hasattr(value, "data") and isinstance(value.data, np.ndarray):
-        return _Identity(value, zlib.crc32(np.ascontiguousarray(value.data)))
+        return _Identity(value, zlib.crc32(np.ascontiguousarray(value.data).data))
     if isinstance(value, (torch.Generator, np.random.Generator)):
         return repr(value.get_state().tolist() if isinstance(value, torch.Generator) else value.bit_generator.state)
     if isinstance(value, (list, tuple, dict)) and len(value) > _LONG:

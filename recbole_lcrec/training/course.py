@@ -5,15 +5,14 @@ on: weights, optimizers, scaler, counters, the place in the epoch, and the rando
 pass over the data began and as they are. To continue within a pass, the loader is started as it was then and the
 batches that are done are dropped; then the generators get their later states.
 
-Some of RecBole's trainers pass over the data several times an epoch (RecVAE, KGAT, MKR), so a place is an epoch, a pass
-of it, and an optimizer step of the pass.
+Some of RecBole's trainers pass over the data several times an epoch (RecVAE, KGAT, MKR), so a place is an epoch, a
+pass of it, and an optimizer step of the pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +78,7 @@ class Course:
                     self._arrive(state, number)
                 return losses[number]
             if state["step"]:
+                self.step, self._total, self._is_tuple = state["step"], tuple(state["total"]), state["is_tuple"]
                 set_random_states(state["random_at_start"], loader)
             else:
                 self._arrive(state, number)
@@ -86,15 +86,16 @@ class Course:
         return None
 
     def batches(self) -> Iterator[Any]:
-        """Return the batches of the pass that are still to be trained on."""
+        """Yield the batches of the pass that are still to be trained on."""
         batches, state = iter(self._loader), self._pending
         if state is not None:
-            for _ in islice(batches, state["step"] * self._batch_size):
-                pass
+            for _ in range(state["step"] * self._batch_size):
+                next(batches)
             self._arrive(state, self._pass)
-            self.step, self._is_tuple = state["step"], state["is_tuple"]
-            self._total = tuple(state["total"])
-        return batches
+        end = object()
+        # RecBole's loader for graphs is its own iterator and would start again if it were asked for one twice
+        while (batch := next(batches, end)) is not end:
+            yield batch
 
     def add(self, parts: tuple[float, ...], is_tuple: bool) -> None:
         """Count an optimizer step whose loss had these parts."""
@@ -194,8 +195,8 @@ class Course:
         if state.get("version") != _VERSION or state["model"] != trainer.config["model"]:
             found = f"a state of {state.get('model')}" if "version" in state else "weights alone"
             raise UserError(
-                f"{folder}: expected the state of a training of {trainer.config['model']}, found {found}. Give a folder "
-                "that a run of this version wrote while it trained (RUN_DIR/resume/step-...)."
+                f"{folder}: expected the state of a training of {trainer.config['model']}, found {found}. Give a "
+                "folder that a run of this version wrote while it trained (RUN_DIR/resume/step-...)."
             )
         self._attributes.take_up({name: unpack(value, trainer.device) for name, value in state["attributes"].items()})
         for name, optimizer in self._optimizers(state["optimizers"]).items():

@@ -25,8 +25,8 @@ class StateSettings:
     def __post_init__(self) -> None:
         if self.checkpoint_every_n_steps is not None and self.checkpoint_every_n_steps < 1:
             raise UserError(
-                f"checkpoint_every_n_steps: expected 1 or more optimizer steps, found {self.checkpoint_every_n_steps}. "
-                "Leave it out for a state per epoch; keep_last=0 writes none."
+                f"checkpoint_every_n_steps: expected 1 or more, found {self.checkpoint_every_n_steps}. "
+                "It counts optimizer steps; leave it out for a state per epoch; keep_last=0 writes none."
             )
         if self.keep_last < 0:
             raise UserError(f"keep_last: expected 0 or more training states, found {self.keep_last}.")
