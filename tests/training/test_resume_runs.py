@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes import TINY, write_dataset
+from fakes import TINY, save_checkpoint, write_dataset
 from killing import after, in_child, kill
 from recbole.trainer import Trainer
 
@@ -57,7 +57,7 @@ def assert_same_end(folder: Path, model: str, out: Path) -> None:
     whole, expected = uninterrupted(folder, model)
     found = json.loads((out / "result.json").read_text())
     differing = {"seconds", "evaluated_users_per_second"}
-    if model == "LCRec":  # the folder of the index in the cache, and seconds
+    if model in ("LCRec", "LoRA"):  # the folder of the index in the cache, and seconds
         assert found["index"]["collision_rate_before"] == expected["index"]["collision_rate_before"]
         differing.add("index")
     assert {k: v for k, v in found.items() if k not in differing} == {
@@ -94,6 +94,19 @@ def test_killed_within_an_epoch(folder: Path, model: str) -> None:
     assert (out / "run.log").read_text().startswith(before), "the log goes on"
     assert "Training state of epoch" in (out / "run.log").read_text()
     assert_same_end(folder, model, out)
+
+
+def test_an_adapter_goes_on_too(folder: Path) -> None:
+    base = save_checkpoint(folder / "base", "llama")
+    given = {"base_model": str(base), "tuning": "lora", "max_length": 400, "epochs": 2, "lora_dropout": 0.1}
+    assert main(arguments(folder, "LCRec", "whole-LoRA", **given)) == 0
+    out = folder / "whole-LoRA"
+    WHOLE["LoRA"] = out, json.loads((out / "result.json").read_text())
+    out = cut(
+        folder, "LCRec", "adapter", lambda: after(5, Course, "add", kill), checkpoint_every_n_steps=2, **given
+    )  # fmt: skip
+    assert main([f"--resume={out}"]) == 0
+    assert_same_end(folder, "LoRA", out)
 
 
 def test_killed_in_a_validation_and_again_in_the_test(folder: Path) -> None:
