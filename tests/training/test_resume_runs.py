@@ -99,6 +99,7 @@ def test_killed_within_an_epoch(folder: Path, model: str) -> None:
 def test_an_adapter_goes_on_too(folder: Path) -> None:
     base = save_checkpoint(folder / "base", "llama")
     given = {"base_model": str(base), "tuning": "lora", "max_length": 400, "epochs": 2, "lora_dropout": 0.1}
+    given |= {"gradient_accumulation_steps": 1}
     assert main(arguments(folder, "LCRec", "whole-LoRA", **given)) == 0
     out = folder / "whole-LoRA"
     WHOLE["LoRA"] = out, json.loads((out / "result.json").read_text())
