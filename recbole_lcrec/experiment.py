@@ -28,15 +28,8 @@ from recbole_lcrec.data.split import sample_users, split_sha256
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH, load_queries
 from recbole_lcrec.io import write_json, write_text
-from recbole_lcrec.outputs import (
-    about_evaluation,
-    log_result,
-    metrics_table,
-    output_folder,
-    result_of,
-    versions,
-)
-from recbole_lcrec.saved_run import CHECKPOINT, CONFIG, EVALUATION, LOG, RESULT, STARTING, read_options, read_result
+from recbole_lcrec.outputs import about_evaluation, log_result, metrics_table, output_folder, result_of, versions
+from recbole_lcrec.saved_run import CHECKPOINT, CONFIG, EVALUATION, LOG, RESULT, STARTING, read_options, split_of
 from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
@@ -474,7 +467,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
     target = Path(options.pop("output_dir", None) or run_dir).absolute()
     with output_folder(target, "evaluation.log", "INFO") as keep:
         experiment = load_experiment(run_dir, options)
-        before = _split_of(run_dir)
+        before = split_of(run_dir)
         if before and before != experiment.split_sha256:
             raise UserError(
                 f"{run_dir}: the data set is not the one that the run was trained on (split {before[:12]}, now "
@@ -495,15 +488,6 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
         write_json(target / EVALUATION, result)
         log_result(result, target)
     return result
-
-
-def _split_of(run_dir: Path) -> str | None:
-    """Return the name of the split that a finished run was trained on; None if that is not known."""
-    try:
-        return (read_result(run_dir) or {}).get("split_sha256")
-    except UserError as error:
-        logger.warning("%s. Whether the data are the same is not known.", str(error).split(". ")[0])
-        return None
 
 
 __all__ = ["Experiment", "build", "evaluate", "load_experiment", "metrics_table", "run"]

@@ -78,7 +78,8 @@ def storing(path: str | Path, needs: int | None = None) -> Iterator[None]:
         size = f"; it needs about {needs / 1e6:.1f} MB" if needs else ""
         raise StorageError(
             f"{path}: cannot be written: {problem} ({_free(Path(path))}{size}). Make room or choose another place "
-            "(output_dir, cache_dir), then run again. Nothing half-written was kept."
+            "(output_dir, cache_dir), then run again; a training that had begun goes on with --resume. Nothing "
+            "half-written was kept."
         ) from error
 
 

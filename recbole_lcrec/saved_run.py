@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import recbole_dir
 from recbole_lcrec.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
 CHECKPOINT = "checkpoint"
@@ -27,7 +30,7 @@ CHANGEABLE = (
     *("use_gpu", "gpu_id", "show_progress", "state", "checkpoint_every_n_steps", "keep_last", "keep_states"),
     *("data_path", "download", "dataset_url", "cache_dir"),
 )
-"""Options that a resumed run may be given: none of them changes what is computed."""
+"""Options that a resumed run may be given: none changes the result, but for a GPU's last digits."""
 
 
 def saved_options(run_dir: Path) -> dict[str, Any]:
@@ -78,6 +81,15 @@ def read_result(run_dir: Path) -> dict[str, Any] | None:
             f"--evaluate={run_dir}, or train it again."
         ) from error
     return result
+
+
+def split_of(run_dir: Path) -> str | None:
+    """Return the name of the split that a finished run was trained on; None if that is not known."""
+    try:
+        return (read_result(run_dir) or {}).get("split_sha256")
+    except UserError as error:
+        logger.warning("%s. Whether the data are the same is not known.", str(error).split(". ")[0])
+        return None
 
 
 def check_changes(options: Mapping[str, Any]) -> None:

@@ -99,7 +99,8 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
         with safe_open(str(folder / WEIGHTS), framework="pt", device=str(device)) as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
             aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
-        state = torch.load(folder / STATE, map_location=device, weights_only=True)
+        # on the CPU: random states and an optimizer's step counts belong there, and it moves the rest itself
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder}: no readable checkpoint ({first_line}). Train the run again.") from error
@@ -156,6 +157,8 @@ def pack(name: str, value: Any) -> Any:
 
 def unpack(value: Any, device: Any) -> Any:
     """Return what ``pack`` was given, tensors on ``device``."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
     if not isinstance(value, dict):
         return value
     kind = value["kind"]

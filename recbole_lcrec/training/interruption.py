@@ -68,6 +68,8 @@ def watched() -> Iterator[None]:
 
 def _on_signal(signum: int, frame: Any) -> None:
     if os.getpid() != _watch.process:  # a forked worker, whose state is nobody's concern
+        if signum == signal.SIGINT:
+            return  # a terminal sends it to all; the main process still needs its workers for a step
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
         return
@@ -83,6 +85,10 @@ def postponed() -> Iterator[None]:
     _watch.waiting += 1
     try:
         yield
+    except Exception as error:
+        if _watch.signum is None:
+            raise
+        raise Interrupted(_watch.signum) from error  # such as workers that got the signal too, and ended
     finally:
         _watch.waiting -= 1
 

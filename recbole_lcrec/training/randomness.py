@@ -37,12 +37,12 @@ def set_random_states(states: dict[str, Any], loader: Any = None) -> None:
     version, numbers, gauss = states["python"]
     random.setstate((version, tuple(numbers.tolist()), gauss))
     kind, keys, *rest = states["numpy"]
-    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(states["torch"].cpu())
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+        torch.cuda.set_rng_state_all(states["cuda"])
     for generator, state in zip(_generators(loader), states["loader"], strict=False):
-        generator.set_state(state.cpu())
+        generator.set_state(state)
 
 
 def _generators(loader: Any) -> list[torch.Generator]:

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from recbole.trainer import Trainer
 from recbole_lcrec import saved_run
 from recbole_lcrec.cli import main
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.resuming import resume
+from recbole_lcrec.resuming import _keep_states, resume
 from recbole_lcrec.training import course as course_module
 from recbole_lcrec.training import states
 from recbole_lcrec.training.course import Course
@@ -231,6 +232,11 @@ def test_a_state_from_a_callback_goes_on_too(folder: Path) -> None:
     third = build("GRU4Rec", "toy", {**given, "output_dir": str(folder / "callback3"), "epochs": len(seen)})
     third.trainer.resume_checkpoint(folder / "end")
     assert third.fit() == best and not (folder / "callback3" / "checkpoint").exists()
+    first.trainer.cur_step = OPTIONS["stopping_step"] + 1  # stopped early
+    first.trainer.save_state(folder / "end")
+    fourth = build("GRU4Rec", "toy", {**given, "output_dir": str(folder / "callback4"), "epochs": 99})
+    fourth.trainer.resume_checkpoint(folder / "end")
+    assert fourth.fit() == best and fourth.trainer.course.step == 0
 
 
 def test_what_cannot_be_resumed_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,10 +272,16 @@ def test_changed_data_are_refused(folder: Path, tmp_path: Path, capsys: pytest.C
     assert_same_end(folder, "BPR", out)
 
 
-def test_models_with_a_loop_of_their_own_start_from_the_beginning(
+def test_models_with_a_loop_of_their_own_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    experiment: Any = SimpleNamespace(trainer=object(), config={"model": "XGBoost"})
+    _keep_states(experiment, states.StateSettings(None, 2, False))
+    assert "XGBoost trains by a loop of its own, which keeps no states" in caplog.text
+
+
+def test_models_whose_state_cannot_be_stored_start_from_the_beginning(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Stands in for a model whose state cannot be stored: what it keeps is said, and the end is the same."""
     from recbole.model.general_recommender import BPR
 
     original = BPR.calculate_loss
