@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from recbole_lcrec.config.options import Reading, read_arguments, read_files
 from recbole_lcrec.config.overview import USAGE, help_text
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.saved_run import CONFIG, RESULT, STARTING, check_changes, read_result, saved_options
+from recbole_lcrec.training.interruption import Interrupted, watched
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Command:
         entries: What is compared; empty for a single run.
         seeds: Seeds of a comparison.
         jobs: Processes of a comparison at once.
+        resume: Folder of an interrupted run to go on with, or None.
     """
 
     model: str = ""
@@ -45,6 +49,7 @@ class Command:
     entries: tuple[Entry, ...] = ()
     seeds: tuple[int, ...] = ()
     jobs: int = 1
+    resume: Path | None = None
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -55,16 +60,12 @@ def parse(argv: Sequence[str]) -> Command:
     """
     reading = Reading()
     given = read_arguments(argv, reading)
-    run_dir, files = given.pop("evaluate", None), given.pop("config_files", None)
+    saved: dict[str, Given] = {name: given.pop(name) for name in ("evaluate", "resume") if name in given}
+    files = given.pop("config_files", None)
     config_files = _split_files(files, reading)
     options = reading.checked(given)
-    if run_dir is not None:
-        for name in ("model", "dataset", "config_files"):
-            if name in options or (name == "config_files" and files is not None):
-                reading.add(f"the command line: --{name} cannot go with --evaluate, which takes it from the saved run")
-        folder = _run_dir(run_dir, reading)
-        reading.finish()
-        return Command(options=options, evaluate=folder)
+    if saved:
+        return _on_saved_run(saved, {**options, **({} if files is None else {"config_files": files})}, reading)
     from_files = read_files(config_files, reading)
     merged = {**load_values(properties_dir() / "overall.yaml"), **from_files, **options}
     if is_comparison(merged):
@@ -102,14 +103,26 @@ def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
         return ()
 
 
-def _run_dir(given: Given, reading: Reading) -> Path:
+def _on_saved_run(saved: Mapping[str, Given], options: Mapping[str, Any], reading: Reading) -> Command:
+    """Return the command that takes model, data set and options from a run's folder."""
+    name, given = next(iter(saved.items()))
+    if len(saved) > 1:
+        reading.add("the command line: --evaluate and --resume cannot go together")
+    for option in ("model", "dataset", "config_files"):
+        if option in options:
+            reading.add(f"the command line: --{option} cannot go with --{name}, which takes it from the saved run")
     folder = Path(given.text or "")
-    if not (folder / "config.yaml").is_file():
+    if name == "evaluate" and not (folder / CONFIG).is_file():
         reading.add(
             f"the command line: --evaluate={given.text} is not the folder of a finished run: "
-            f"{folder / 'config.yaml'} does not exist"
+            f"{folder / CONFIG} does not exist"
         )
-    return folder
+    reading.finish()
+    if name == "evaluate":
+        return Command(options=options, evaluate=folder)
+    check_changes(options)
+    saved_options(folder)
+    return Command(options=options, resume=folder)
 
 
 def _check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")) -> None:
@@ -136,6 +149,11 @@ def start(command: Command) -> int:
         return compare(command.dataset, command.entries, command.seeds, command.options, command.jobs)
     from recbole_lcrec import experiment
 
+    if command.resume is not None:
+        from recbole_lcrec import resuming
+
+        resuming.resume(command.resume, cli=dict(command.options))
+        return 0
     if command.evaluate is not None:
         experiment.evaluate(command.evaluate, cli=dict(command.options))
         return 0
@@ -156,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 when training diverged or a run of a comparison failed, 2 after a mistake the user can
-        fix, 130 when interrupted.
+        fix or on a full disk, 130 when interrupted and 143 when asked to end (SIGTERM).
     """
     argv = sys.argv[1:] if argv is None else argv
     if "--help" in argv or "-h" in argv:
@@ -166,13 +184,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read by OpenMP when torch is imported, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return start(parse(argv))
+        command = parse(argv)
+        with nullcontext() if command.entries else watched():  # a comparison ends its own processes first
+            return _done(command)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except FloatingPointError as error:  # training diverged: nothing to trace, and nothing wrong with the input
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        from recbole_lcrec.io import storage_problem
+
+        problem = storage_problem(error)
+        if problem is None:
+            raise
+        where = getattr(error, "filename", None)
+        print(
+            f"error: {where or 'a file of this run'} cannot be written: {problem}. Make room, then run again.",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _done(command: Command) -> int:
+    """Carry out a command, unless it is to go on with a run that is finished; return the exit status."""
+    if command.resume is not None and not (command.resume / STARTING).is_file():
+        if read_result(command.resume) is not None:
+            print(f"{command.resume} is finished: {command.resume / RESULT}")
+            return 0
+    return start(command)

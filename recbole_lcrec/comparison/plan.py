@@ -14,7 +14,7 @@ from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.config import LCRecConfig, settings_from
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import fingerprint
-from recbole_lcrec.outputs import CONFIG, RESULT
+from recbole_lcrec.saved_run import CONFIG, RESULT
 from recbole_lcrec.training.trainer import TrainingSettings
 
 RUNS = "runs"

@@ -22,7 +22,7 @@ import yaml
 
 from recbole_lcrec.comparison.plan import Plan, Run, Stage
 from recbole_lcrec.io import write_text
-from recbole_lcrec.outputs import RESULT
+from recbole_lcrec.saved_run import RESULT
 
 logger = logging.getLogger(__name__)
 

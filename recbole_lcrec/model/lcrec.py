@@ -75,6 +75,11 @@ class LCRec(GenerativeRecommender):
         """Return the summed loss weights of a batch, so that accumulated batches equal one large batch."""
         return float(interaction[LOSS_WEIGHTS].sum())
 
+    def describe_batch(self, interaction: Interaction) -> str:
+        """Return what a training batch is known by in messages: its size, and how its first sample ends."""
+        text = self.tokenizer.decode(interaction[INPUT_IDS][0], skip_special_tokens=True)
+        return f"{len(interaction)} samples, the first ends with {text[-100:]!r}"
+
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,6 +17,12 @@ class LearningCurve:
     def __init__(self) -> None:
         self.points: list[dict[str, Any]] = []
         self._start = time.perf_counter()
+        self._before = 0.0
+
+    def take_up(self, points: list[dict[str, Any]]) -> None:
+        """Go on with the points of an interrupted training."""
+        self.points = list(points)
+        self._before = float(points[-1]["seconds"]) if points else 0.0
 
     def start(self) -> None:
         """Set the clock to zero."""
@@ -33,4 +39,4 @@ class LearningCurve:
             self.points[-1] |= {"seconds": self._seconds(), "valid": dict(result)}
 
     def _seconds(self) -> float:
-        return round(time.perf_counter() - self._start, 3)
+        return round(self._before + time.perf_counter() - self._start, 3)

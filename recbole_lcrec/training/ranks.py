@@ -24,7 +24,6 @@ import torch
 
 from recbole_lcrec.io import atomic_path
 
-RANKS = "ranks.csv.gz"
 COLUMNS = ("user", "item", "rank", "censored", "candidates", "history", "popularity", "wording")
 """Columns of the file before the list, ``top_1`` to ``top_K``."""
 
