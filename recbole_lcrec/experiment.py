@@ -172,7 +172,7 @@ class Experiment:
         self, histories: list[list[str]], k: int, among: list[str] | None
     ) -> tuple[list[list[str]], list[list[float]]]:
         if hasattr(self.model, "recommend_rows"):
-            from recbole_lcrec.instruction.dataset import rows_of_items
+            from recbole_lcrec.index.catalogue import rows_of_items
 
             catalogue = self.model.catalogue
             chosen = None if among is None else rows_of_items(catalogue, among)

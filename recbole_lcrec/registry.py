@@ -41,6 +41,18 @@ MODELS: dict[str, Entry] = {
         train_loader="recbole_lcrec.instruction.loader:InstructionDataLoader",
         trainer="recbole_lcrec.training.trainer:FeatureTrainer",
     ),
+    "TIGER": Entry(
+        model="recbole_lcrec.model.tiger:TIGER",
+        dataset="recbole_lcrec.index.catalogue:CatalogueDataset",
+        train_loader="recbole_lcrec.data.batches:SequenceDataLoader",
+        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
+    ),
+    "P5CID": Entry(
+        model="recbole_lcrec.model.p5cid:P5CID",
+        dataset="recbole_lcrec.instruction.p5:P5Dataset",
+        train_loader="recbole_lcrec.data.batches:SequenceDataLoader",
+        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
+    ),
 }
 
 

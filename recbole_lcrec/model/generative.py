@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,9 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
-from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding import TokenTrie
-from recbole_lcrec.evaluation import EvaluationSettings, Queries
-from recbole_lcrec.instruction.dataset import Catalogue
+from recbole_lcrec.evaluation import ONE_WORDING, EvaluationSettings, Queries
+from recbole_lcrec.index.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,12 @@ class Request:
     Attributes:
         history: Catalogue rows, oldest first, int64 [n].
         query: What the user looks for in words; "" outside search.
+        user: RecBole's id of the user; 0 for somebody whom the data set does not have.
     """
 
     history: np.ndarray
     query: str = ""
+    user: int = 0
 
 
 class GenerativeRecommender(SequentialRecommender):
@@ -42,18 +43,21 @@ class GenerativeRecommender(SequentialRecommender):
         catalogue: What it recommends from.
         prompts: Numbers of the wordings in use; several are an ensemble.
         queries: What users look for, under ``eval_task: itemsearch``.
+        wordings: How many wordings the model has of each task that it can be asked; one task and one wording by
+            itself, which stands for models that are asked without words.
 
     Args:
         config: The experiment's configuration.
-        dataset: The training part of a GenerativeDataset.
+        dataset: The training part of a CatalogueDataset.
     """
 
     input_type = InputType.POINTWISE
+    wordings: Mapping[str, int] = ONE_WORDING
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.num_beams = int(config["num_beams"])
-        self.evaluation = settings_from(EvaluationSettings, config)
+        self.evaluation = EvaluationSettings(config["eval_task"], config["eval_prompts"], self.wordings)
         self.prompts: tuple[int, ...] = self.evaluation.rounds[0]
         self.queries: Queries = {}
         self.use_catalogue(dataset.catalogue)
@@ -130,13 +134,13 @@ class GenerativeRecommender(SequentialRecommender):
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the exact log-likelihood of each row's item after its history, float32 [B].
 
-        Rows that share a history (candidates of one user) share one prompt.
+        Rows of one user that share a history (candidates) share one prompt.
         """
         requests = self._requests(interaction)
         items = interaction[self.ITEM_ID].tolist()
-        groups: dict[tuple[bytes, str], list[int]] = {}
+        groups: dict[tuple[bytes, str, int], list[int]] = {}
         for row, request in enumerate(requests):
-            groups.setdefault((request.history.tobytes(), request.query), []).append(row)
+            groups.setdefault((request.history.tobytes(), request.query, request.user), []).append(row)
         result = torch.empty(len(items), dtype=torch.float32, device=self.device)
         for rows in groups.values():
             ids = self.catalogue.row_of_id[[items[row] for row in rows]]
@@ -171,12 +175,12 @@ class GenerativeRecommender(SequentialRecommender):
         return order[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
 
     def _requests(self, interaction: Interaction) -> list[Request]:
-        """Return each row's history in catalogue rows, oldest first, and the user's query if there are queries."""
+        """Return each row's user, history in catalogue rows, oldest first, and query if there are queries."""
         ids = interaction[self.ITEM_SEQ].cpu().numpy()
         lengths = interaction[self.ITEM_SEQ_LEN].tolist()
-        users = interaction[self.USER_ID].tolist() if self.queries else [0] * len(lengths)
+        users = interaction[self.USER_ID].tolist()
         histories = [self.catalogue.row_of_id[row[:length]] for row, length in zip(ids, lengths, strict=True)]
         return [
-            Request(history, self.queries.get((user, history.tobytes()), ""))
+            Request(history, self.queries.get((user, history.tobytes()), ""), user)
             for user, history in zip(users, histories, strict=True)
         ]

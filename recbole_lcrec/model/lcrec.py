@@ -14,6 +14,7 @@ from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding import Mode, TokenTrie, choose_mode, constrained_beam_search, score_paths
 from recbole_lcrec.decoding.forward import base_model
 from recbole_lcrec.evaluation import EVAL_TEMPLATES
+from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS, left_pad
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import Template
@@ -29,6 +30,9 @@ class LCRec(GenerativeRecommender):
         config: The experiment's configuration.
         dataset: The training part of a GenerativeDataset.
     """
+
+    catalogue: InstructionCatalogue
+    wordings = {task: len(templates) for task, templates in EVAL_TEMPLATES.items()}
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
