@@ -56,6 +56,10 @@ class GenerativeRecommender(SequentialRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
+        if not config["show_progress"]:
+            from transformers.utils.logging import disable_progress_bar
+
+            disable_progress_bar()  # of loading weights
         self.num_beams = int(config["num_beams"])
         self.evaluation = EvaluationSettings(config["eval_task"], config["eval_prompts"], self.wordings)
         self.prompts: tuple[int, ...] = self.evaluation.rounds[0]

@@ -39,10 +39,6 @@ class LCRec(GenerativeRecommender):
         settings = settings_from(LMSettings, config)
         saved = Path(config["saved_run"]) if config["saved_run"] else None
         self.tokenizer = self.catalogue.tokenizer
-        if not config["show_progress"]:
-            from transformers.utils.logging import disable_progress_bar
-
-            disable_progress_bar()  # of loading weights
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
         self._logits_at = choose_logits(self.lm, settings.lm_dropout)

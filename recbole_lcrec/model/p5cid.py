@@ -54,6 +54,13 @@ class P5CID(EncoderDecoderRecommender):
         super().__init__(config, dataset)
         self.tokenizer = self.catalogue.tokenizer
         self._names = [SOMEBODY, *map(user_name, self.user_names[1:])]
+        self._check_room()
+
+    def _check_room(self) -> None:
+        """Build every wording with the longest name and one item: max_length is too small now or never."""
+        longest = Context(np.zeros(1, np.int64), user=max(self._names, key=len))
+        for template in self._templates:
+            self.catalogue.builder.prompt(template, longest)
 
     @property
     def n_wordings(self) -> int:
