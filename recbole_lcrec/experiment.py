@@ -246,6 +246,8 @@ def build(
     config["saved_run"] = str(saved) if saved else None
     config["cache_dir"] = str(Path(config["cache_dir"]).absolute())
     timer = StageTimer()
+    if registry.is_generative(config["model"]):
+        registry.model_class(config["model"]).check_options(config)
     with quiet():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved)
         init_seed(config["seed"], config["reproducibility"])

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.batches import DRAW
 from recbole_lcrec.decoding import TokenTrie
 from recbole_lcrec.decoding.encoder_decoder import encoder_decoder_beam_search, encoder_decoder_score_paths
@@ -86,6 +87,12 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         self.user_names: list[str] = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
         saved = Path(config["saved_run"]) if config["saved_run"] else None
         self.lm = _saved_t5(saved) if saved else self.new_lm(config)
+
+    @classmethod
+    def check_options(cls, config: Any) -> None:
+        """Refuse wrong options of the model before the long stages."""
+        super().check_options(config)
+        settings_from(T5Settings, config)
 
     @property
     def n_wordings(self) -> int:

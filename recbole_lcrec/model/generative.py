@@ -61,10 +61,28 @@ class GenerativeRecommender(SequentialRecommender):
 
             disable_progress_bar()  # of loading weights
         self.num_beams = int(config["num_beams"])
-        self.evaluation = EvaluationSettings(config["eval_task"], config["eval_prompts"], self.wordings)
+        self.evaluation = self.asked(config)
         self.prompts: tuple[int, ...] = self.evaluation.rounds[0]
         self.queries: Queries = {}
         self.use_catalogue(dataset.catalogue)
+
+    @classmethod
+    def asked(cls, config: Any) -> EvaluationSettings:
+        """Return what the model is asked at evaluation.
+
+        Raises:
+            UserError: For a task or a wording that the model does not have.
+        """
+        return EvaluationSettings(config["eval_task"], config["eval_prompts"], cls.wordings)
+
+    @classmethod
+    def check_options(cls, config: Any) -> None:
+        """Refuse wrong options of the model before the long stages.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        cls.asked(config)
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """Recommend from this catalogue: the one of the data set, or that with new items behind it."""

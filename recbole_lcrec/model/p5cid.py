@@ -50,8 +50,8 @@ class P5CID(EncoderDecoderRecommender):
     wordings = {"seqrec": len(P5_TEMPLATES["sequential"])}
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        self._templates = settings_from(P5Settings, config).templates
         super().__init__(config, dataset)
+        self._templates = settings_from(P5Settings, config).templates
         self.tokenizer = self.catalogue.tokenizer
         self._names = [SOMEBODY, *map(user_name, self.user_names[1:])]
         self._check_room()
@@ -61,6 +61,12 @@ class P5CID(EncoderDecoderRecommender):
         longest = Context(np.zeros(1, np.int64), user=max(self._names, key=len))
         for template in self._templates:
             self.catalogue.builder.prompt(template, longest)
+
+    @classmethod
+    def check_options(cls, config: Any) -> None:
+        """Refuse wrong options of the model before the long stages."""
+        super().check_options(config)
+        settings_from(P5Settings, config)
 
     @property
     def n_wordings(self) -> int:

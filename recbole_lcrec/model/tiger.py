@@ -50,23 +50,26 @@ class TIGER(EncoderDecoderRecommender):
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        first, buckets = FIRST_CODE_ID + len(self.catalogue.code_ids), int(config["user_buckets"])
+        tokens = [PAD_ID, *(first + user_bucket(user, buckets) for user in self.user_names[1:])]
+        self._user_tokens = torch.tensor(tokens, device=self.device)
+
+    @classmethod
+    def check_options(cls, config: Any) -> None:
+        """Refuse wrong options of the model before the long stages."""
+        super().check_options(config)
         if config["base_model"]:
             raise UserError(
                 f"base_model={config['base_model']}: TIGER has a vocabulary of its own and is trained from scratch. "
                 "Leave base_model out (P5CID takes a T5 checkpoint)."
             )
-        buckets = int(config["user_buckets"])
-        if buckets < 1:
-            raise UserError(f"user_buckets: expected 1 or more, found {buckets}.")
-        self._buckets = buckets
-        super().__init__(config, dataset)
-        first = FIRST_CODE_ID + len(self.catalogue.code_ids)
-        tokens = [PAD_ID, *(first + user_bucket(user, buckets) for user in self.user_names[1:])]
-        self._user_tokens = torch.tensor(tokens, device=self.device)
+        if config["user_buckets"] < 1:
+            raise UserError(f"user_buckets: expected 1 or more, found {config['user_buckets']}.")
 
     def new_lm(self, config: Any) -> Any:
         """Return the T5 to train, from scratch."""
-        size = FIRST_CODE_ID + len(self.catalogue.code_ids) + self._buckets
+        size = FIRST_CODE_ID + len(self.catalogue.code_ids) + int(config["user_buckets"])
         return new_t5(settings_from(T5Settings, config), size, PAD_ID, END_ID)
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
