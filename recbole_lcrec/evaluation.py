@@ -7,7 +7,9 @@ see this module; it is called when an experiment is put together, for the evalua
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,10 @@ Queries = dict[tuple[int, bytes], str]
 """(RecBole's user id, history in catalogue rows as bytes) -> what the user asks for."""
 
 
+ONE_WORDING: Mapping[str, int] = MappingProxyType({"seqrec": 1})
+"""The wordings of a model that is asked without words."""
+
+
 @dataclass(frozen=True)
 class TopItems:
     """The items that a model recommends, where it does not score all of them.
@@ -55,7 +61,13 @@ class TopItems:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Options of the evaluation; each is explained in properties/model/LCRec.yaml.
+    """Options of the evaluation; each is explained in properties/generative.yaml.
+
+    Attributes:
+        eval_task: Task that is evaluated.
+        eval_prompts: Wordings of the task.
+        score_normalization: What the softmax of each level runs over.
+        wordings: How many wordings the model has of each task that it can be asked.
 
     Raises:
         UserError: For an unknown task, or wordings that the task does not have.
@@ -64,13 +76,19 @@ class EvaluationSettings:
     eval_task: str
     eval_prompts: str | list[int]
     score_normalization: str
+    wordings: Mapping[str, int]
 
     def __post_init__(self) -> None:
         if self.score_normalization not in ("vocabulary", "level"):
             raise UserError(f"score_normalization: expected vocabulary or level, found {self.score_normalization!r}.")
-        if self.eval_task not in EVAL_TEMPLATES:
-            raise UserError(f"eval_task: expected one of {', '.join(EVAL_TEMPLATES)}, found {self.eval_task!r}.")
-        count, given = len(EVAL_TEMPLATES[self.eval_task]), self.eval_prompts
+        if self.wordings == ONE_WORDING and (self.eval_task, self.eval_prompts) != ("seqrec", [0]):
+            raise UserError(
+                f"eval_task={self.eval_task}, eval_prompts={self.eval_prompts}: the model is asked for the next item "
+                "after a history, without words. Leave these options out."
+            )
+        if self.eval_task not in self.wordings:
+            raise UserError(f"eval_task: expected one of {', '.join(self.wordings)}, found {self.eval_task!r}.")
+        count, given = self.wordings[self.eval_task], self.eval_prompts
         numbers = given if isinstance(given, list) else []
         right = all(type(number) is int and 0 <= number < count for number in numbers)
         if given not in ("all", "ensemble") and not (numbers and right and len(set(numbers)) == len(numbers)):
@@ -84,7 +102,7 @@ class EvaluationSettings:
         """The wordings in use."""
         if isinstance(self.eval_prompts, list):
             return tuple(self.eval_prompts)
-        return tuple(range(len(EVAL_TEMPLATES[self.eval_task])))
+        return tuple(range(self.wordings[self.eval_task]))
 
     @property
     def rounds(self) -> tuple[tuple[int, ...], ...]:

@@ -201,7 +201,7 @@ class Experiment:
         self, histories: list[list[str]], k: int, among: list[str] | None
     ) -> tuple[list[list[str]], list[list[float]]]:
         if hasattr(self.model, "recommend_rows"):
-            from recbole_lcrec.instruction.dataset import rows_of_items
+            from recbole_lcrec.index.catalogue import rows_of_items
 
             catalogue = self.model.catalogue
             chosen = None if among is None else rows_of_items(catalogue, among)
@@ -275,6 +275,8 @@ def build(
     config["saved_run"] = str(saved) if saved else None
     config["cache_dir"] = str(Path(config["cache_dir"]).absolute())
     timer = StageTimer()
+    if registry.is_generative(config["model"]):
+        registry.model_class(config["model"]).check_options(config)
     with quiet():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved)
         init_seed(config["seed"], config["reproducibility"])

@@ -42,6 +42,18 @@ MODELS: dict[str, Entry] = {
         trainer="recbole_lcrec.training.trainer:FeatureTrainer",
     ),
     "ExactPop": Entry(model="recbole_lcrec.model.exact_pop:ExactPop", generative=False),
+    "TIGER": Entry(
+        model="recbole_lcrec.model.tiger:TIGER",
+        dataset="recbole_lcrec.index.catalogue:CatalogueDataset",
+        train_loader="recbole_lcrec.data.batches:SequenceDataLoader",
+        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
+    ),
+    "P5CID": Entry(
+        model="recbole_lcrec.model.p5cid:P5CID",
+        dataset="recbole_lcrec.instruction.p5:P5Dataset",
+        train_loader="recbole_lcrec.data.batches:SequenceDataLoader",
+        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
+    ),
 }
 
 

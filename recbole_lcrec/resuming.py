@@ -36,6 +36,7 @@ from recbole_lcrec.saved_run import (
 from recbole_lcrec.training.checkpoint import STATE, damage
 from recbole_lcrec.training.states import StateFolder, StateSettings
 from recbole_lcrec.training.trainer import FeatureTrainer
+from recbole_lcrec.usertext import NO_USER_TEXTS
 
 logger = logging.getLogger(__name__)
 
@@ -166,8 +167,9 @@ def data_fingerprint(experiment: Experiment) -> str:
         features = getattr(train, name, None)
         if features is not None:
             parts += [[str(column), features[column].numpy()] for column in sorted(features.columns)]
-    if registry.is_generative(experiment.config["model"]):
-        text, said = train.catalogue.text, train.catalogue.user_texts
+    catalogue = getattr(train, "catalogue", None)
+    if catalogue is not None:
+        text, said = catalogue.text, getattr(catalogue, "user_texts", NO_USER_TEXTS)
         parts += [list(text.items), list(text.titles), list(text.descriptions)]
         for user in sorted({*said.preferences, *said.intentions}):
             parts.append([user, repr(said.preferences.get(user)), repr(said.intentions.get(user))])

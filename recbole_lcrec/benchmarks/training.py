@@ -21,8 +21,9 @@ from torch.nn import functional
 from recbole_lcrec.benchmarks.models import ARCHITECTURES, SIZES, make_lm, make_paths, make_prompts
 from recbole_lcrec.benchmarks.peers import plain_loss
 from recbole_lcrec.benchmarks.timing import device_name, environment, side_by_side
+from recbole_lcrec.data.batches import batches_by_length
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS, collate, length_buckets
+from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS, collate
 from recbole_lcrec.instruction.prompts import Sample
 from recbole_lcrec.io import write_json
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
@@ -191,7 +192,7 @@ class Steps:
         rng = np.random.default_rng(self.seed)
         lengths = np.array([len(sample.ids) for sample in samples])
         if self.recipe.buckets:
-            batches = list(length_buckets(lengths, BATCH, rng))
+            batches = list(batches_by_length(lengths, BATCH, 1, rng, shuffle=True))
         else:
             batches = np.array_split(rng.permutation(len(samples)), len(samples) // BATCH)
         yield from ([samples[i] for i in batch] for batch in batches)

@@ -144,6 +144,7 @@ class LCRecConfig(Config):
             *(layer for layer in quick_start if "metrics" not in layer and model_class.type not in _VALUE_MODELS),
             load_values(ours / "overall.yaml"),
             *(layer for layer in quick_start if "metrics" in layer or model_class.type in _VALUE_MODELS),
+            load_values(ours / "generative.yaml") if is_generative(model) else {},
             _load_if_there(ours / "model" / f"{model}.yaml"),
             self._base_model_layer(model),
             _load_if_there(ours / "dataset" / f"{dataset}.yaml"),

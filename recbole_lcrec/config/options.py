@@ -97,7 +97,12 @@ def type_name(value: Any) -> str:
 def yaml_files() -> list[Path]:
     """Return every YAML that documents options, the ones whose text holds for all models first."""
     ours, recbole = properties_dir(), recbole_dir() / "properties"
-    files = [ours / "overall.yaml", recbole / "overall.yaml", recbole / "dataset" / "sample.yaml"]
+    files = [
+        ours / "overall.yaml",
+        ours / "generative.yaml",
+        recbole / "overall.yaml",
+        recbole / "dataset" / "sample.yaml",
+    ]
     for root in (ours, recbole):
         for folder in ("model", "dataset", "quick_start_config"):
             files += sorted((root / folder).glob("*.yaml"))

@@ -69,6 +69,7 @@ def help_text() -> str:
             [recbole / "dataset" / "sample.yaml", recbole / "overall.yaml"],
             _OF_RECBOLE,
         ),
+        _section("Options of models with an item index", [ours / "generative.yaml"]),
         *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS),
         _EXAMPLES,
     ]

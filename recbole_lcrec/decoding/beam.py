@@ -169,16 +169,26 @@ def score_paths(
             f"paths must be int64 [B, C, L] with B = {len(input_ids)}, got {paths.dtype} {tuple(paths.shape)}"
         )
     _check_tokens(int(paths.max()), lm)
+    extra_tokens = min(paths.shape[1], MAX_CHUNK) * (paths.shape[2] - 1)
+    return score(_open(lm, input_ids, attention_mask, mode, extra_tokens, prefix), paths, level_tokens)
+
+
+def score(forward: BeamForward, paths: Tensor, level_tokens: LevelTokens = None) -> Tensor:
+    """Return the log-likelihood of given paths after the prompts of ``forward``; see `score_paths`.
+
+    Args:
+        forward: Prompts (or encoded inputs) of B users, not yet started.
+        paths: [B, C, L] int64 vocabulary ids of each user's candidates.
+        level_tokens: As for `constrained_beam_search`.
+    """
     # Every path's tokens are columns of a level's log-probabilities
     levels = [paths[:, :, level].unique(return_inverse=True) for level in range(paths.shape[2])]
     tokens, columns = [values for values, _ in levels], torch.stack([inverse for _, inverse in levels], dim=-1)
     among: Sequence[Tensor | None] = level_tokens or [None] * len(tokens)
-    chunk = min(paths.shape[1], MAX_CHUNK)
-    forward = _open(lm, input_ids, attention_mask, mode, chunk * (paths.shape[2] - 1), prefix)
     states = forward.start().unsqueeze(1)
     first = forward.readout.log_probs(states, tokens[0], among[0]).squeeze(1).gather(1, columns[:, :, 0])
     widest = max(states.shape[-1], *map(len, tokens))
-    chunk = max(1, min(chunk, MAX_LOG_PROBS // (len(paths) * widest)))
+    chunk = max(1, min(paths.shape[1], MAX_CHUNK, MAX_LOG_PROBS // (len(paths) * widest)))
     chunks = zip(first.split(chunk, 1), paths.split(chunk, 1), columns.split(chunk, 1), strict=True)
     return torch.cat([_score_chunk(forward, *parts, tokens, among) for parts in chunks], dim=1)
 

@@ -25,7 +25,7 @@ SOURCES = ("text", "cf", "text+cf")
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """Options of the embeddings; each is explained in properties/model/LCRec.yaml.
+    """Options of the embeddings; each is explained in properties/generative.yaml.
 
     Raises:
         UserError: For an unknown source or encoder or a number out of its range.

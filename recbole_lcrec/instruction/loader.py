@@ -11,14 +11,12 @@ import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
+from recbole_lcrec.data.batches import batches_by_length
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.prompts import Sample
 from recbole_lcrec.instruction.samples import EpochSamples
 
 INPUT_IDS, LOSS_WEIGHTS = "input_ids", "loss_weights"
-
-_BUCKET_BATCHES = 50
-"""Batches that are sorted by length together: enough for little padding, few enough to keep batches random."""
 
 
 class InstructionDataLoader(AbstractDataLoader):
@@ -64,32 +62,10 @@ class InstructionDataLoader(AbstractDataLoader):
     def __iter__(self) -> Iterator[Interaction]:
         samples = self.samples.build(self.epoch)
         lengths = np.array([len(sample.ids) for sample in samples])
-        for batch in self._batches(lengths):
-            yield collate([samples[i] for i in batch], self.samples.builder.pad_id)
-
-    def _batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the sample numbers of each batch."""
         rng = np.random.default_rng([self.config["seed"], self.epoch])
-        size = self.step * int(self.config["gradient_accumulation_steps"])
-        for batch in length_buckets(lengths, size, rng if self.shuffle else None):
-            yield from (batch[i : i + self.step] for i in range(0, len(batch), self.step))
-
-
-def length_buckets(lengths: np.ndarray, size: int, rng: np.random.Generator | None) -> Iterator[np.ndarray]:
-    """Yield batches of samples of similar length: shuffled, sorted within buckets of many batches, batches shuffled.
-
-    Args:
-        lengths: Tokens of each sample, int64 [n].
-        size: Samples per batch; a shorter batch comes last, so that steps stay aligned.
-        rng: Draws the order; None leaves samples and batches in theirs.
-    """
-    order = rng.permutation(len(lengths)) if rng else np.arange(len(lengths))
-    buckets = [order[i : i + size * _BUCKET_BATCHES] for i in range(0, len(order), size * _BUCKET_BATCHES)]
-    order = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
-    batches = [order[i : i + size] for i in range(0, len(order), size)]
-    whole = len(batches) - (len(batches[-1]) < size)
-    shuffled = rng.permutation(whole).tolist() if rng else list(range(whole))
-    yield from (batches[number] for number in [*shuffled, *range(whole, len(batches))])
+        accumulated = int(self.config["gradient_accumulation_steps"])
+        for batch in batches_by_length(lengths, self.step, accumulated, rng, shuffle=self.shuffle):
+            yield collate([samples[i] for i in batch], self.samples.builder.pad_id)
 
 
 def collate(samples: list[Sample], pad_id: int) -> Interaction:

@@ -27,17 +27,35 @@ from recbole_lcrec.instruction.templates import (
 
 
 @dataclass(frozen=True)
-class InstructionSettings:
+class PromptSettings:
+    """What prompts of any model are built by; the options are explained in properties/model/<model>.yaml.
+
+    Attributes:
+        history_separator: Text between the items of a history.
+        max_length: Tokens of a prompt and its response.
+        max_text_words: Words of a text that are used.
+        history_loss_weight: Weight of the loss on the items of a history.
+    """
+
+    history_separator: str
+    max_length: int
+    max_text_words: int = 1
+    history_loss_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("history_loss_weight", 0), ("max_text_words", 1), ("max_length", 32)):
+            if getattr(self, name) < lowest:
+                raise UserError(f"{name}: expected at least {lowest}, found {getattr(self, name)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionSettings(PromptSettings):
     """Options of the instruction data; each is explained in properties/model/LCRec.yaml."""
 
     tasks: list[str]
     task_samples: int | dict[str, int | None] | None
     task_weights: dict[str, float] | None
-    history_loss_weight: float
     history_windows: bool
-    history_separator: str
-    max_text_words: int
-    max_length: int
 
     def __post_init__(self) -> None:
         from recbole_lcrec.errors import nearest
@@ -61,9 +79,7 @@ class InstructionSettings:
                     f"task_weights: {task} is {weight!r}; expected a number above 0. To switch a task off, leave it "
                     "out of tasks."
                 )
-        for name, lowest in (("history_loss_weight", 0), ("max_text_words", 1), ("max_length", 32)):
-            if getattr(self, name) < lowest:
-                raise UserError(f"{name}: expected at least {lowest}, found {getattr(self, name)}.")
+        super().__post_init__()
 
     def samples_per_epoch(self, task: str) -> int | None:
         """Return how many samples of ``task`` an epoch has; None means each of them once."""
@@ -85,12 +101,14 @@ class Context:
         target: Catalogue row of the target item, None where the template asks for none.
         intention: What the user looks for, in words; "" where the template does not say it.
         preferences: What the user likes, in words; likewise.
+        user: How the user is called; likewise.
     """
 
     history: np.ndarray
     target: int | None = None
     intention: str = ""
     preferences: str = ""
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,15 +126,24 @@ class PromptBuilder:
         tokenizer: A transformers fast tokenizer that knows all index tokens.
         paths: Vocabulary ids of each catalogue item's path, int64 [n_items, L].
         text: The catalogue's text, in the same order.
-        settings: Options of the instruction data.
+        settings: Options of the prompts.
+        frame: What stands before the instruction, and between it and the response.
     """
 
-    def __init__(self, tokenizer: Any, paths: np.ndarray, text: ItemText, settings: InstructionSettings) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        paths: np.ndarray,
+        text: ItemText,
+        settings: Any,
+        frame: tuple[str, str] = (PREAMBLE, RESPONSE_HEADER),
+    ) -> None:
         assert len(paths) == len(text.items)
         self.tokenizer = tokenizer
         self.paths = paths.astype(np.int32)
         self.text = text
         self.settings = settings
+        self.frame = frame
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
         self._end = np.array([tokenizer.eos_token_id], np.int32)
         self._begin = self._begin_ids()
@@ -131,13 +158,17 @@ class PromptBuilder:
         before a text the last token is left out, and a prompt may still begin otherwise.
         """
         head, field = "", ""
-        for is_field, part in pieces(PREAMBLE + template.instruction):
+        for is_field, part in pieces(self.frame[0] + template.instruction):
             if is_field:
                 field = part
                 break
             head += part
         ids = np.concatenate([self._begin, self._words(head, "start")])
         return ids if field in INDEX_FIELDS else ids[:-1]
+
+    def of_items(self, paths: np.ndarray, text: ItemText) -> PromptBuilder:
+        """Return a builder of the same prompts for another catalogue: paths int64 [n_items, L] and text."""
+        return PromptBuilder(self.tokenizer, paths, text, self.settings, self.frame)
 
     def prompt(self, template: Template, context: Context) -> np.ndarray:
         """Return the token ids of a prompt up to and including the response header, int32 [length]."""
@@ -184,7 +215,8 @@ class PromptBuilder:
 
     def _instruction(self, text: str, context: Context, words: int) -> list[tuple[np.ndarray, np.ndarray]]:
         begin = (self._begin, np.zeros(len(self._begin), np.float32))
-        return [begin, *self._parts(PREAMBLE + text + RESPONSE_HEADER, context, words, "start")]
+        before, behind = self.frame
+        return [begin, *self._parts(before + text + behind, context, words, "start")]
 
     def _response(self, text: str, context: Context) -> list[tuple[np.ndarray, np.ndarray]]:
         words = self.settings.max_text_words
@@ -234,6 +266,8 @@ class PromptBuilder:
         if name == "titles":
             titles = (self.text.titles[row] for row in context.history)
             return ", ".join(f'"{_first_words(title, words)}"' for title in titles if title)
+        if name == "user":
+            return context.user
         if name in ("intention", "preferences"):
             text = {"intention": context.intention, "preferences": context.preferences}[name]
             assert text, f"a template with {{{name}}} was drawn for a sample without"
@@ -249,7 +283,7 @@ class PromptBuilder:
             text: Words without index tokens.
             place: "start" of the prompt, right after an "index" token, or at the start of the "response".
         """
-        before = {"start": "", "index": self._any_index_token, "response": RESPONSE_HEADER}[place]
+        before = {"start": "", "index": self._any_index_token, "response": self.frame[1]}[place]
         prefix = self._ids(before) if before else []
         ids = self._ids(before + text)
         # A tokenizer that merges across the header's final newline would hide where the response starts, so there

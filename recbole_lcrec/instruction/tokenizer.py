@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.hub import load_pretrained
+from recbole_lcrec.index import ItemIndex
+from recbole_lcrec.index.catalogue import path_ids
 from recbole_lcrec.instruction.templates import PREAMBLE, RESPONSE_HEADER, TEMPLATES
-
-if TYPE_CHECKING:
-    from recbole_lcrec.index import ItemIndex
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 MAX_TEXTS = 50_000
@@ -22,12 +21,23 @@ FRAME_REPEATS, WORDING_REPEATS = 20_000, 1_000
 """How often preamble and header (every sample has them), and each instruction, count beside the texts."""
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
-    """Train a byte-level BPE on the instruction text (templates and item text).
+INSTRUCTION_FRAME = (PREAMBLE, RESPONSE_HEADER)
+INSTRUCTION_WORDING = tuple(t.instruction for task in TEMPLATES.values() for t in task)
+
+
+def train_tokenizer(
+    texts: Sequence[str],
+    vocab_size: int,
+    frame: Sequence[str] = INSTRUCTION_FRAME,
+    wording: Sequence[str] = INSTRUCTION_WORDING,
+) -> Any:
+    """Train a byte-level BPE on what prompts are made of (templates and item text).
 
     Args:
         texts: Item titles and descriptions; of many, 50,000 at even distances.
         vocab_size: Entries of the vocabulary before index tokens are added; at least 259 (all bytes and 3 marks).
+        frame: What every prompt repeats.
+        wording: What one prompt in some has.
 
     Returns:
         A transformers fast tokenizer with pad, begin and end tokens; begin is put before every text.
@@ -44,11 +54,10 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # every sample repeats this wording, so its words should be single tokens whatever the catalogue talks about
-    frame = [PREAMBLE, RESPONSE_HEADER] * FRAME_REPEATS
-    wording = [t.instruction for task in TEMPLATES.values() for t in task] * WORDING_REPEATS
+    # prompts repeat these, so their words should be single tokens whatever the catalogue talks about
+    repeated = [*(list(frame) * FRAME_REPEATS), *(list(wording) * WORDING_REPEATS)]
     kept = [texts[i * len(texts) // MAX_TEXTS] for i in range(MAX_TEXTS)] if len(texts) > MAX_TEXTS else texts
-    tokenizer.train_from_iterator([*frame, *wording, *kept], trainer=trainer)
+    tokenizer.train_from_iterator([*repeated, *kept], trainer=trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
@@ -79,8 +88,11 @@ def add_index_tokens(tokenizer: Any, index_tokens: Sequence[str]) -> None:
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in index_tokens])
 
 
+def index_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
+    """Return the vocabulary ids of all index tokens, level by level, int64 [sum of the level sizes]."""
+    return np.asarray(tokenizer.convert_tokens_to_ids(index.index_tokens()), dtype=np.int64)
+
+
 def item_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
     """Return the vocabulary ids of every item's path, int64 [n_items, L], in the index's order."""
-    ids = np.asarray(tokenizer.convert_tokens_to_ids(index.index_tokens()), dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(index.level_sizes)[:-1]]).astype(np.int64)
-    return ids[index.codes + starts]
+    return path_ids(index, index_token_ids(tokenizer, index))

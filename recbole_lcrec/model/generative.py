@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,9 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
-from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding import TokenTrie
-from recbole_lcrec.evaluation import EvaluationSettings, Queries, TopItems
-from recbole_lcrec.instruction.dataset import Catalogue
+from recbole_lcrec.evaluation import ONE_WORDING, EvaluationSettings, Queries, TopItems
+from recbole_lcrec.index.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,12 @@ class Request:
     Attributes:
         history: Catalogue rows, oldest first, int64 [n].
         query: What the user looks for in words; "" outside search.
+        user: RecBole's id of the user; 0 for somebody whom the data set does not have.
     """
 
     history: np.ndarray
     query: str = ""
+    user: int = 0
 
 
 class GenerativeRecommender(SequentialRecommender):
@@ -42,21 +43,48 @@ class GenerativeRecommender(SequentialRecommender):
         catalogue: What it recommends from.
         prompts: Numbers of the wordings in use; several are an ensemble.
         queries: What users look for, under ``eval_task: itemsearch``.
+        wordings: How many wordings the model has of each task that it can be asked; one task and one wording by
+            itself, which stands for models that are asked without words.
 
     Args:
         config: The experiment's configuration.
-        dataset: The training part of a GenerativeDataset.
+        dataset: The training part of a CatalogueDataset.
     """
 
     input_type = InputType.POINTWISE
+    wordings: Mapping[str, int] = ONE_WORDING
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
+        if not config["show_progress"]:
+            from transformers.utils.logging import disable_progress_bar
+
+            disable_progress_bar()  # of loading weights
         self.num_beams = int(config["num_beams"])
-        self.evaluation = settings_from(EvaluationSettings, config)
+        self.evaluation = self.asked(config)
         self.prompts: tuple[int, ...] = self.evaluation.rounds[0]
         self.queries: Queries = {}
         self.use_catalogue(dataset.catalogue)
+
+    @classmethod
+    def asked(cls, config: Any) -> EvaluationSettings:
+        """Return what the model is asked at evaluation.
+
+        Raises:
+            UserError: For a task or a wording that the model does not have.
+        """
+        return EvaluationSettings(
+            config["eval_task"], config["eval_prompts"], config["score_normalization"], cls.wordings
+        )
+
+    @classmethod
+    def check_options(cls, config: Any) -> None:
+        """Refuse wrong options of the model before the long stages.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        cls.asked(config)
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """Recommend from this catalogue: the one of the data set, or that with new items behind it."""
@@ -108,6 +136,13 @@ class GenerativeRecommender(SequentialRecommender):
         values, places = merged.topk(min(num_beams, rows.shape[1] // len(found)), dim=1)
         return of_group.gather(1, places), values.float()
 
+    def level_tokens(self) -> list[torch.Tensor] | None:
+        """Return the vocabulary ids that the softmax of each level runs over; None for the whole vocabulary."""
+        if self.evaluation.score_normalization == "vocabulary":
+            return None
+        ids = torch.from_numpy(self.catalogue.code_ids).long().to(self.device)
+        return list(ids.split(list(self.catalogue.index.level_sizes)))
+
     def loss_weight(self, interaction: Interaction) -> float:
         """Return how much a batch counts when gradients of several batches are accumulated."""
         return float(len(interaction))
@@ -138,13 +173,13 @@ class GenerativeRecommender(SequentialRecommender):
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the exact log-likelihood of each row's item after its history, float32 [B].
 
-        Rows that share a history (candidates of one user) share one prompt.
+        Rows of one user that share a history (candidates) share one prompt.
         """
         requests = self._requests(interaction)
         items = interaction[self.ITEM_ID].cpu().numpy()
-        groups: dict[tuple[bytes, str], list[int]] = {}
+        groups: dict[tuple[bytes, str, int], list[int]] = {}
         for row, request in enumerate(requests):
-            groups.setdefault((request.history.tobytes(), request.query), []).append(row)
+            groups.setdefault((request.history.tobytes(), request.query, request.user), []).append(row)
         by_size: dict[int, list[list[int]]] = {}
         for rows in groups.values():
             by_size.setdefault(len(rows), []).append(rows)
@@ -183,12 +218,12 @@ class GenerativeRecommender(SequentialRecommender):
         return order[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
 
     def _requests(self, interaction: Interaction) -> list[Request]:
-        """Return each row's history in catalogue rows, oldest first, and the user's query if there are queries."""
+        """Return each row's user, history in catalogue rows, oldest first, and query if there are queries."""
         ids = interaction[self.ITEM_SEQ].cpu().numpy()
         lengths = interaction[self.ITEM_SEQ_LEN].tolist()
-        users = interaction[self.USER_ID].tolist() if self.queries else [0] * len(lengths)
+        users = interaction[self.USER_ID].tolist()
         histories = [self.catalogue.row_of_id[row[:length]] for row, length in zip(ids, lengths, strict=True)]
         return [
-            Request(history, self.queries.get((user, history.tobytes()), ""))
+            Request(history, self.queries.get((user, history.tobytes()), ""), user)
             for user, history in zip(users, histories, strict=True)
         ]

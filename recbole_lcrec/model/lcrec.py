@@ -18,6 +18,7 @@ from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, similar_lengths
 from recbole_lcrec.decoding.beam import MAX_CHUNK
 from recbole_lcrec.evaluation import EVAL_TEMPLATES
+from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS, left_pad
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import Template
@@ -37,15 +38,14 @@ class LCRec(GenerativeRecommender):
         dataset: The training part of a GenerativeDataset.
     """
 
+    catalogue: InstructionCatalogue
+    wordings = {task: len(templates) for task, templates in EVAL_TEMPLATES.items()}
+
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings = settings_from(LMSettings, config)
         saved = Path(config["saved_run"]) if config["saved_run"] else None
         self.tokenizer = self.catalogue.tokenizer
-        if not config["show_progress"]:
-            from transformers.utils.logging import disable_progress_bar
-
-            disable_progress_bar()  # of loading weights
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
         self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config))
@@ -84,7 +84,7 @@ class LCRec(GenerativeRecommender):
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
-        trie, levels = trie.to(self.device), self._level_tokens()
+        trie, levels = trie.to(self.device), self.level_tokens()
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
         def search(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
@@ -99,7 +99,7 @@ class LCRec(GenerativeRecommender):
 
     def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
         """Return the log-likelihood [B, C] of candidate paths [B, C, L] after each request."""
-        paths, levels = paths.to(self.device), self._level_tokens()
+        paths, levels = paths.to(self.device), self.level_tokens()
         found: dict[int, torch.Tensor] = {}
 
         def score(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
@@ -186,14 +186,6 @@ class LCRec(GenerativeRecommender):
         ids = prefix.ids.numpy()
         same = all(len(ids) < len(prompt) and np.array_equal(prompt[: len(ids)], ids) for prompt in prompts)
         return prefix if same else SharedPrefix(prefix.ids[:0])
-
-    def _level_tokens(self) -> list[torch.Tensor] | None:
-        """Return what the softmax of each level runs over; None for the whole vocabulary."""
-        if self.evaluation.score_normalization == "vocabulary":
-            return None
-        index = self.catalogue.index
-        ids = torch.tensor(self.tokenizer.convert_tokens_to_ids(index.index_tokens()), device=self.device)
-        return list(ids.split(list(index.level_sizes)))
 
     def _template(self, request: Request, prompt: int) -> Template:
         """Return the wording for a request; one without the text that the task needs is asked as in seqrec."""

@@ -26,7 +26,7 @@ _LEAST = {
 
 @dataclass(frozen=True)
 class QuantizerSettings:
-    """Options of the quantizer; each is explained in properties/model/LCRec.yaml.
+    """Options of the quantizer; each is explained in properties/generative.yaml.
 
     Raises:
         UserError: For a value out of its range, naming the option.

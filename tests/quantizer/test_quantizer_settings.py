@@ -55,7 +55,7 @@ def test_a_near_miss_is_named() -> None:
 
 @pytest.mark.parametrize("cls", [QuantizerSettings, IndexSettings, EmbeddingSettings])
 def test_defaults_in_python_are_those_of_the_yaml(cls: type) -> None:
-    options = yaml.safe_load((properties_dir() / "model" / "LCRec.yaml").read_text(encoding="utf-8"))
+    options = yaml.safe_load((properties_dir() / "generative.yaml").read_text(encoding="utf-8"))
     for field in dataclasses.fields(cls):
         assert field.name in options
         if field.default is not dataclasses.MISSING:

@@ -1,0 +1,110 @@
+"""Which rows a training epoch has, and which of them share a batch: functions of (seed, epoch) and nothing else.
+
+RecBole's loader shuffles with a generator that remembers its epochs, so a training that goes on from a checkpoint
+would see other batches; and it fills its batches at random, so that much of a batch of sequences is padding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import TrainDataLoader
+from recbole.data.interaction import Interaction
+
+from recbole_lcrec.errors import UserError
+
+_BUCKET_BATCHES = 50
+"""Batches that are sorted by length together: enough for little padding, few enough to keep batches random."""
+
+DRAW = "draw"
+"""Field of ``SequenceDataLoader``: a number in [0, 1) by which a model may choose among wordings."""
+
+
+def batches_by_length(
+    lengths: np.ndarray, step: int, accumulated: int, rng: np.random.Generator, *, shuffle: bool
+) -> Iterator[np.ndarray]:
+    """Yield the sample numbers of each batch: shuffled, sorted by length within buckets, batches shuffled.
+
+    Batches are drawn for ``step * accumulated`` samples and then cut, so that 1 x 8 sees what 8 x 1 sees.
+
+    Args:
+        lengths: int64 [n], the length of each sample.
+        step: Samples of a batch.
+        accumulated: Batches of an optimizer step.
+        rng: Draws the order.
+        shuffle: Whether the order is drawn at all.
+    """
+    size = step * accumulated
+    order = rng.permutation(len(lengths)) if shuffle else np.arange(len(lengths))
+    buckets = [order[i : i + size * _BUCKET_BATCHES] for i in range(0, len(order), size * _BUCKET_BATCHES)]
+    order = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
+    batches = [order[i : i + size] for i in range(0, len(order), size)]
+    whole = len(batches) - (len(batches[-1]) < size)  # a short batch stays last, so that steps stay aligned
+    shuffled = rng.permutation(whole).tolist() if shuffle else list(range(whole))
+    for number in [*shuffled, *range(whole, len(batches))]:
+        batch = batches[number]
+        yield from (batch[i : i + step] for i in range(0, len(batch), step))
+
+
+def epoch_rows(n_rows: int, per_epoch: int, epoch: int, seed: int) -> np.ndarray:
+    """Return the rows of an epoch, int64 [per_epoch]: a piece of one shuffled pass over all rows after another.
+
+    Every row comes as often as any other, whatever the size of an epoch.
+
+    Args:
+        n_rows: Rows there are.
+        per_epoch: Rows of an epoch, fewer or more than there are.
+        epoch: Number of the epoch, from 0.
+        seed: Seed of the run.
+    """
+    start, end = epoch * per_epoch, (epoch + 1) * per_epoch
+    passes = range(start // n_rows, (end - 1) // n_rows + 1)
+    stream = np.concatenate([np.random.default_rng([seed, number]).permutation(n_rows) for number in passes])
+    return stream[start - passes.start * n_rows : end - passes.start * n_rows]
+
+
+class SequenceDataLoader(TrainDataLoader):
+    """RecBole's loader of sequential training rows (every prefix of a user's items -> the next item).
+
+    What differs: the rows and their order are a function of (seed, epoch); histories of similar length share a batch;
+    with ``train_samples`` an epoch has so many rows, whatever the size of the data; and each has a number ``draw``.
+
+    Args:
+        config: The experiment's configuration.
+        dataset: The training part of a sequential dataset.
+        sampler: Unused (there are no negative items); RecBole's loaders have it.
+        shuffle: Whether rows come in random order.
+    """
+
+    def __init__(self, config: Any, dataset: Any, sampler: Any = None, shuffle: bool = True) -> None:
+        given = config["train_samples"]
+        if given is not None and given < 1:
+            raise UserError(f"train_samples: expected 1 or more samples per epoch, or ~ for all once; found {given}.")
+        self.per_epoch = int(given or len(dataset))
+        self.epoch = 0
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose rows the next iteration yields."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.per_epoch / self.step)
+
+    def __iter__(self) -> Iterator[Interaction]:
+        dataset, seed = self._dataset, self.config["seed"]
+        rows = np.arange(self.per_epoch) % len(dataset)
+        if self.shuffle:
+            rows = epoch_rows(len(dataset), self.per_epoch, self.epoch, seed)
+        draws = np.random.default_rng([seed, self.epoch, 1]).random(len(rows))
+        lengths = dataset.inter_feat[dataset.item_list_length_field].numpy()[rows]
+        rng = np.random.default_rng([seed, self.epoch, 0])
+        accumulated = int(self.config["gradient_accumulation_steps"])
+        for batch in batches_by_length(lengths, self.step, accumulated, rng, shuffle=self.shuffle):
+            interaction = self.collate_fn(rows[batch])
+            interaction.update(Interaction({DRAW: torch.from_numpy(draws[batch])}))
+            yield interaction

@@ -1,0 +1,144 @@
+"""What a generative model recommends from: the items' text, index and paths, beside RecBole's split.
+
+Models whose vocabulary is the index alone (TIGER) need nothing else; those that read words extend it
+(``recbole_lcrec.instruction``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_lcrec.data.split import SequentialSplitDataset
+from recbole_lcrec.data.text import ItemText
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.index.item_index import ItemIndex
+from recbole_lcrec.index.pipeline import IndexedItems, index_items
+from recbole_lcrec.stages import StageTimer
+
+PAD_ID, END_ID, FIRST_CODE_ID = 0, 1, 2
+"""The vocabulary of a model that reads no words: padding, end, then every code of every level, used or not."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that a generative model knows of the items.
+
+    Attributes:
+        indexed: Text and index, and what they were made of.
+        code_ids: Vocabulary ids of all index tokens, level by level, int64 [sum of the level sizes].
+        row_of_id: Catalogue row of each of RecBole's item ids, int64 [item_num]; -1 for the padding item 0.
+        paths: Vocabulary ids of each item's path, int64 [n_rows, L]; a row is a position in ``text.items``.
+    """
+
+    indexed: IndexedItems
+    code_ids: np.ndarray
+    row_of_id: np.ndarray
+    paths: np.ndarray
+
+    @property
+    def text(self) -> ItemText:
+        """Text of every item, in catalogue order."""
+        return self.indexed.text
+
+    @property
+    def index(self) -> ItemIndex:
+        """The item index; it may name more items than the catalogue."""
+        return self.indexed.index
+
+    def extended(self, indexed: IndexedItems) -> Catalogue:
+        """Return this catalogue with new items behind its own; the tokens of their paths exist already.
+
+        Args:
+            indexed: What ``self.indexed.add`` returned.
+        """
+        return replace(self, indexed=indexed, paths=catalogue_paths(indexed, self.code_ids))
+
+
+def path_ids(index: ItemIndex, code_ids: np.ndarray) -> np.ndarray:
+    """Return the vocabulary ids of every item's path, int64 [n_items, L], in the index's order.
+
+    Args:
+        index: The item index.
+        code_ids: Vocabulary ids of ``index.index_tokens()``, int64.
+    """
+    starts = np.concatenate([[0], np.cumsum(index.level_sizes)[:-1]]).astype(np.int64)
+    return code_ids[index.codes + starts]
+
+
+def catalogue_paths(indexed: IndexedItems, code_ids: np.ndarray) -> np.ndarray:
+    """Return the vocabulary ids of every item's path, int64 [n_rows, L], in catalogue order."""
+    rows = np.array([indexed.index.row(item) for item in indexed.text.items])
+    return path_ids(indexed.index, code_ids)[rows]
+
+
+class CatalogueDataset(SequentialSplitDataset):
+    """RecBole's sequential dataset that carries a ``catalogue`` once ``prepare`` has been called.
+
+    Here the vocabulary is that of the index, without words.
+    """
+
+    catalogue: Any = None
+
+    def index_items(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> IndexedItems:
+        """Build (or load) text, embeddings and item index.
+
+        Args:
+            timer: Gets the seconds of each stage.
+            parts: The split's datasets of training, validation and test; only the first is learned from.
+            saved: Folder of a finished run whose index is to be used; None builds it.
+        """
+        return index_items(self.config, self, parts[0], timer, saved)
+
+    def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
+        """Set ``catalogue`` of this dataset and of its parts.
+
+        Args:
+            timer: Gets the seconds of each stage.
+            parts: As for ``index_items``.
+            saved: Folder of a finished run whose index (and tokenizer) are to be used; None builds them.
+        """
+        indexed = self.index_items(timer, parts, saved)
+        self.share(self.make_catalogue(indexed, timer, saved), parts)
+
+    def share(self, catalogue: Catalogue, parts: Sequence[Any]) -> None:
+        """Give this dataset and its parts their catalogue."""
+        self.catalogue = catalogue
+        for part in parts:
+            part.catalogue = catalogue
+
+    def make_catalogue(self, indexed: IndexedItems, timer: StageTimer, saved: Path | None) -> Catalogue:
+        """Return the catalogue of indexed items.
+
+        Args:
+            indexed: Text and index of the items.
+            timer: Gets the seconds of each stage.
+            saved: Folder of a finished run to take the tokenizer from, where there is one, or None.
+        """
+        n_codes = sum(indexed.index.level_sizes)
+        code_ids = np.arange(FIRST_CODE_ID, FIRST_CODE_ID + n_codes, dtype=np.int64)
+        return Catalogue(indexed, code_ids, self.rows_of_ids(indexed.text), catalogue_paths(indexed, code_ids))
+
+    def rows_of_ids(self, text: ItemText) -> np.ndarray:
+        """Return the catalogue row of each of RecBole's item ids, int64 [item_num]; -1 for the padding item 0."""
+        known_items = self.field2id_token[self.iid_field][1:]
+        return np.array([-1] + [text.rows[str(item)] for item in known_items], dtype=np.int64)
+
+
+def rows_of_items(catalogue: Catalogue, items: Sequence[str]) -> np.ndarray:
+    """Return the catalogue rows of item tokens.
+
+    Raises:
+        UserError: Naming the first token that the catalogue does not have.
+    """
+    unknown = [item for item in items if item not in catalogue.text.rows]
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} item(s) are not in the catalogue, e.g. {unknown[0]!r}. "
+            "Item tokens are the raw ids of the data set's .inter and .item files, as strings."
+        )
+    return np.array([catalogue.text.rows[item] for item in items], dtype=np.int64)

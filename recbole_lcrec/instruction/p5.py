@@ -1,0 +1,95 @@
+"""Prompts of P5 in our own words, and the data module of models that are asked with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recbole_lcrec.config import settings_from
+from recbole_lcrec.data.text import ItemText
+from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.instruction.dataset import WordsDataset
+from recbole_lcrec.instruction.prompts import PromptBuilder, PromptSettings
+from recbole_lcrec.instruction.templates import Template
+from recbole_lcrec.instruction.tokenizer import train_tokenizer
+
+SOMEBODY = "somebody"
+"""How a user is called whom the data set does not have."""
+
+
+def _all(*instructions: str) -> tuple[Template, ...]:
+    return tuple(Template(instruction, "{index}") for instruction in instructions)
+
+
+P5_TEMPLATES: dict[str, tuple[Template, ...]] = {
+    "sequential": _all(
+        "Considering that {user} has bought {history} , what comes next ?",
+        "{user} chose these items in order : {history} . Name the item that follows .",
+        "So far {user} has {history} . Which item should be offered now ?",
+        "The record of {user} reads {history} . How does it go on ?",
+        "After {history} , what will {user} want ?",
+        "Which item fits {user} , who took {history} before ?",
+        "Look at {history} , the items of {user} , and recommend one more .",
+        "Given the history {history} of {user} , predict the next item .",
+        "If {user} already has {history} , what is bought afterwards ?",
+        "Find the item that {user} will pick once {history} are bought .",
+    ),
+    "direct": _all(
+        "Name an item for {user} .",
+        "Which item would {user} like ?",
+        "What is worth showing to {user} ?",
+        "Choose something for {user} from the catalogue .",
+        "{user} is here . What do you offer ?",
+    ),
+}
+"""Task -> wordings; the first of ``sequential`` is the one that evaluation uses by itself."""
+
+
+@dataclass(frozen=True)
+class P5Settings:
+    """Options of the prompts; each is explained in properties/model/P5CID.yaml.
+
+    Raises:
+        UserError: For an unknown task, or without ``sequential``, which is the one that is evaluated.
+    """
+
+    p5_tasks: list[str]
+    history_separator: str
+    max_length: int
+
+    def __post_init__(self) -> None:
+        for task in self.p5_tasks:
+            if task not in P5_TEMPLATES:
+                known = ", ".join(P5_TEMPLATES)
+                raise UserError(f"p5_tasks: unknown task {task!r}.{nearest(str(task), P5_TEMPLATES)} Known: {known}.")
+        if "sequential" not in self.p5_tasks or len(set(self.p5_tasks)) < len(self.p5_tasks):
+            raise UserError(f"p5_tasks: expected 'sequential' among them and each once, found {self.p5_tasks}.")
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """The wordings that training draws from, those of ``sequential`` first."""
+        return tuple(t for task in P5_TEMPLATES if task in self.p5_tasks for t in P5_TEMPLATES[task])
+
+
+def user_name(token: str) -> str:
+    """Return how a user is called in a prompt; ``token`` is the raw user token."""
+    return f"user_{token}"
+
+
+class P5Dataset(WordsDataset):
+    """The data module of P5-CID: index, tokenizer and prompts."""
+
+    def prompt_builder(self, tokenizer: Any, paths: np.ndarray, text: ItemText) -> PromptBuilder:
+        """Return the prompt builder: the wording alone, with nothing before or behind it."""
+        settings = settings_from(P5Settings, self.config)
+        return PromptBuilder(
+            tokenizer, paths, text, PromptSettings(settings.history_separator, settings.max_length), frame=("", "")
+        )
+
+    def new_tokenizer(self, text: ItemText) -> Any:
+        """Return a tokenizer trained on the wordings and the users' names."""
+        users = [user_name(str(token)) for token in self.field2id_token[self.uid_field][1:]]
+        wording = [template.instruction for templates in P5_TEMPLATES.values() for template in templates]
+        return train_tokenizer([*users, SOMEBODY], self.config["vocab_size"], frame=(), wording=wording)

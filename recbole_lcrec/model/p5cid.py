@@ -1,0 +1,124 @@
+"""P5-CID (Hua et al. 2023, "How to Index Item IDs", arXiv 2305.06569): P5 with collaborative indexing.
+
+As published: items are paths of clusters (recursive spectral clustering of who has what together, ``quantizer: cid``)
+whose codes are new tokens; a T5 reads a prompt in words that names the user, ``user_17``, and the user's last 20 items
+in order, and writes the next item's path; every prefix of a training sequence is a sample, and its wording is drawn
+from several; 20 beams constrained to existing items. The user's name is plain text, which the tokenizer cuts into
+pieces. Trained on the sequential task alone; P5's direct wordings (the user without a history) can be added
+(``p5_tasks: [sequential, direct]``).
+
+What differs:
+
+- The wordings are our own. An item is its codes; the published prompts write ``item_`` before them.
+- Users are called by their raw token, not by a number given when the data were prepared, so that a user is called the
+  same in every version of the data. Somebody whom the data set does not have is called ``somebody``.
+- No whole-word embeddings (an option of the published code).
+- Without ``base_model`` the T5 is small and from scratch, with a byte-level BPE trained on the wordings and the users'
+  names. With it (T5-small in the paper), its weights and tokenizer, and the paper's recipe are used.
+- Departures of the index itself are named in ``recbole_lcrec.quantizer.cid``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_lcrec.config import settings_from
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.hub import load_pretrained
+from recbole_lcrec.instruction.dataset import InstructionCatalogue
+from recbole_lcrec.instruction.p5 import P5_TEMPLATES, SOMEBODY, P5Settings, user_name
+from recbole_lcrec.instruction.prompts import Context
+from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
+
+T5_KINDS = ("t5", "mt5")
+
+
+class P5CID(EncoderDecoderRecommender):
+    """P5-CID on any item index; see the module for what is as published.
+
+    Args:
+        config: The experiment's configuration.
+        dataset: The training part of a P5Dataset.
+    """
+
+    catalogue: InstructionCatalogue
+    wordings = {"seqrec": len(P5_TEMPLATES["sequential"])}
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self._templates = settings_from(P5Settings, config).templates
+        self.tokenizer = self.catalogue.tokenizer
+        self._names = [SOMEBODY, *map(user_name, self.user_names[1:])]
+        self._check_room()
+
+    def _check_room(self) -> None:
+        """Build every wording with the longest name and one item: max_length is too small now or never."""
+        longest = Context(np.zeros(1, np.int64), user=max(self._names, key=len))
+        for template in self._templates:
+            self.catalogue.builder.prompt(template, longest)
+
+    @classmethod
+    def check_options(cls, config: Any) -> None:
+        """Refuse wrong options of the model before the long stages."""
+        super().check_options(config)
+        settings_from(P5Settings, config)
+
+    @property
+    def n_wordings(self) -> int:
+        """Wordings that training draws from."""
+        return len(self._templates)
+
+    def new_lm(self, config: Any) -> Any:
+        """Return the T5 to train: ``base_model`` with its vocabulary extended, or one from scratch."""
+        tokenizer = self.catalogue.tokenizer
+        if not config["base_model"]:
+            settings = settings_from(T5Settings, config)
+            return new_t5(settings, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+        return _pretrained(config["base_model"], len(tokenizer), float(config["t5_dropout"]))
+
+    def inputs(
+        self, rows: torch.Tensor, lengths: torch.Tensor, users: torch.Tensor, wordings: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return prompts in the given wordings, each with an end token, padded at the right: (ids, mask) [B, T]."""
+        builder = self.catalogue.builder
+        prompts = []
+        for row, length, user, wording in zip(
+            rows.cpu().numpy(), lengths.tolist(), users.tolist(), wordings, strict=True
+        ):
+            context = Context(row[:length], user=self._names[user])
+            prompts.append(builder.prompt(self._templates[wording], context))
+        ids = np.full((len(prompts), max(map(len, prompts)) + 1), builder.pad_id, np.int64)
+        mask = np.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = prompt
+            ids[row, len(prompt)] = self.catalogue.tokenizer.eos_token_id
+            mask[row, : len(prompt) + 1] = 1
+        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+
+    def save_assets(self, folder: Path) -> None:
+        """Write what a saved run needs beside the weights: the index, the tokenizer and the architecture."""
+        super().save_assets(folder)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def _pretrained(base_model: str, vocab_size: int, dropout: float) -> Any:
+    """Return a T5 checkpoint in float32 with room for ``vocab_size`` tokens.
+
+    Raises:
+        UserError: If there is none of that name, or it is no T5.
+    """
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    option = f"base_model={base_model}"
+    kind = load_pretrained(AutoConfig, base_model, option).model_type
+    if kind not in T5_KINDS:
+        raise UserError(f"{option}: expected a T5 ({' or '.join(T5_KINDS)}), found a model of type {kind!r}.")
+    lm = load_pretrained(AutoModelForSeq2SeqLM, base_model, option, dtype=torch.float32, dropout_rate=dropout)
+    if lm.get_input_embeddings().num_embeddings < vocab_size:
+        lm.resize_token_embeddings(vocab_size, mean_resizing=False)
+    return lm
