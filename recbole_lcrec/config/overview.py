@@ -65,6 +65,7 @@ def help_text() -> str:
             [recbole / "dataset" / "sample.yaml", recbole / "overall.yaml"],
             _OF_RECBOLE,
         ),
+        _section("Options of models that rank candidates", [ours / "candidates.yaml"]),
         *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS),
         _EXAMPLES,
     ]

@@ -19,12 +19,16 @@ PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 WORDING_REPEATS = 200
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """Train a byte-level BPE on the instruction text (templates and item text).
+INSTRUCTION_WORDING = (PREAMBLE, RESPONSE_HEADER, *(t.instruction for task in TEMPLATES.values() for t in task))
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, wording: Sequence[str] = INSTRUCTION_WORDING) -> Any:
+    """Train a byte-level BPE on what prompts are made of (templates and item text).
 
     Args:
         texts: Item titles and descriptions.
         vocab_size: Entries of the vocabulary before index tokens are added; at least 259 (all bytes and 3 marks).
+        wording: What the prompts repeat.
 
     Returns:
         A transformers fast tokenizer with pad, begin and end tokens; begin is put before every text.
@@ -41,9 +45,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    wording = [PREAMBLE, RESPONSE_HEADER] + [t.instruction for task in TEMPLATES.values() for t in task]
-    # every sample repeats this wording, so its words should be single tokens whatever the catalogue talks about
-    tokenizer.train_from_iterator([*(wording * WORDING_REPEATS), *texts], trainer=trainer)
+    # every sample repeats the wording, so its words should be single tokens whatever the catalogue talks about
+    tokenizer.train_from_iterator([*(list(wording) * WORDING_REPEATS), *texts], trainer=trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
