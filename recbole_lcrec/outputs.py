@@ -104,7 +104,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
 
 
 def about_evaluation(experiment: Experiment) -> dict[str, Any]:
-    """Return which candidates were ranked where it was not the whole catalogue, and what a generative model was asked."""
+    """Return which candidates were ranked, unless the whole catalogue was, and what a generative model was asked."""
     modes = experiment.config["eval_args"]["mode"]
     about: dict[str, Any] = {} if set(modes.values()) == {"full"} else {"candidates": dict(modes)}
     if not registry.is_generative(experiment.config["model"]):

@@ -25,7 +25,6 @@ from recbole_lcrec.instruction.templates import (
     pieces,
 )
 
-
 LONG = 512
 """Characters of a text that is remembered with its tokens only for a short while."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import JUDGEMENT_TASKS, SEQUENCE_TASKS, USER_TASKS
 from recbole_lcrec.usertext.texts import Intention, Preferences, UserTexts
-
 
 YES, NO = "Yes", "No"
 """Answers to the question whether a user will enjoy an item."""
@@ -209,11 +209,13 @@ class UserSource(Source):
 
     def context(self, row: int, draw: float = 0.0) -> Context:
         # the same share of each list: one draw per sample is enough
-        chosen = {field: lists[row][int(draw * len(lists[row]))] for field, lists in self._texts.items() if lists[row]}
+        chosen: dict[str, Any] = {
+            field: lists[row][int(draw * len(lists[row]))] for field, lists in self._texts.items() if lists[row]
+        }
         return Context(self._histories[row], self._targets[row], **chosen)
 
     def longest_context(self, row: int) -> Context:
-        longest = {field: max(lists[row], key=len, default="") for field, lists in self._texts.items()}
+        longest: dict[str, Any] = {field: max(lists[row], key=len, default="") for field, lists in self._texts.items()}
         return Context(self._histories[row], self._targets[row], **longest)
 
 

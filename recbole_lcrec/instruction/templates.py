@@ -3,8 +3,8 @@
 Placeholders: ``{history}`` the paths of the user's items, oldest first; ``{titles}`` their titles; ``{index}`` the
 path of one item; ``{title}`` and ``{description}`` its text; ``{intention}`` what the user looks for, and
 ``{preferences}`` what the user likes, both in words; ``{candidate}`` the title of an item that is asked about, and
-``{answer}`` what is said of it, Yes or No. Template 0 of seqrec, of itemsearch and of the tasks that rank candidates is
-the one for evaluation.
+``{answer}`` what is said of it, Yes or No. Template 0 of seqrec, of itemsearch and of the tasks that rank candidates
+is the one for evaluation.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ PREFERENCEOBTAIN = _all(
 
 YESNO = _all(
     "{answer}",
-    "A user has enjoyed these items, oldest first: {titles}. Answer Yes or No: will the user enjoy \"{candidate}\"?",
+    'A user has enjoyed these items, oldest first: {titles}. Answer Yes or No: will the user enjoy "{candidate}"?',
 )
 
 TITLEREC = _all(
@@ -218,7 +218,7 @@ TITLESEARCH = (
     ),
     *_all(
         "{title}",
-        "About the user: {preferences} The user asks for this: {intention} Write the title of an item that suits both.",
+        "About the user: {preferences} The user asks for this: {intention} Write the title of what suits both.",
         "A user with these tastes: {preferences} is looking for this: {intention} Name an item.",
     ),
 )
@@ -263,4 +263,4 @@ USER_TASKS = frozenset({"itemsearch", "preferenceobtain", "titlesearch", "titlep
 """Tasks with one sample per user, made of what the user says."""
 
 JUDGEMENT_TASKS = frozenset({"yesno"})
-"""Tasks with two samples per history: its target, and an item that is not. Tasks in none of the sets are about items."""
+"""Tasks with two samples per history, its target and another item. Tasks in none of the sets have one per item."""

@@ -24,7 +24,7 @@ MAX_PATH = 8
 
 @dataclass(frozen=True)
 class LMSettings:
-    """Options of the language model; each is explained in properties/model/LCRec.yaml and properties/candidates.yaml."""
+    """Options of the language model; each is explained in properties/model/LCRec.yaml."""
 
     base_model: str | None
     tuning: str

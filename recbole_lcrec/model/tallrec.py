@@ -49,8 +49,8 @@ class TALLRec(CandidateRanker):
         first = [int(ids[0]) for ids in answers]
         if first[0] == first[1]:
             raise UserError(
-                f"base_model={config['base_model']}: its tokenizer writes {YES} and {NO} with the same first token, so "
-                "they cannot be told apart there. Choose another model."
+                f"base_model={config['base_model']}: its tokenizer writes {YES} and {NO} with the same first token, "
+                "so they cannot be told apart there. Choose another model."
             )
         self._read = log_odds(*first)
         tails = [builder.from_candidate(self._template, row) for row in range(len(self.catalogue.text.items))]
