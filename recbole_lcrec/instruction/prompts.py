@@ -193,7 +193,8 @@ class PromptBuilder:
         """Return a training sample; weight 1 on the response and the end token.
 
         With ``history_loss_weight`` every item of the history but the first carries that weight too: it is
-        predicted from the items before it (not in the paper, whose loss covers the response only).
+        predicted from the items before it (not in the paper, whose loss covers the response only). Of a model without
+        an index, whose histories are titles, all words of the instruction up to a candidate carry it.
 
         Raises:
             UserError: If ``max_length`` cannot hold even the shortest form of the sample.
@@ -266,7 +267,9 @@ class PromptBuilder:
     def _stretch(self, text: str, place: str) -> tuple[np.ndarray, np.ndarray]:
         """Return (token ids, loss weights) of words without index tokens."""
         ids = (self._words if len(text) <= LONG else self._long_words)(text, place)
-        return ids, np.zeros(len(ids), np.float32)
+        # where histories are words, the weight of a history is that of what precedes the response or the candidate
+        weight = self.settings.history_loss_weight if place == "start" and not self.paths.size else 0.0
+        return ids, np.full(len(ids), weight, np.float32)
 
     def _path(self, target: int | None) -> tuple[np.ndarray, np.ndarray]:
         assert target is not None

@@ -36,7 +36,6 @@ class RankingSettings(InstructionSettings):
     }
     evaluated: ClassVar[str] = "titlerec"
 
-    history_loss_weight: float = field(default=0.0, init=False)
     history_windows: bool = field(default=False, init=False)
     history_separator: str = field(default="", init=False)
 

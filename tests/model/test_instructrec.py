@@ -12,7 +12,7 @@ from candidate_helpers import made, options, plain_log_probs
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import build, evaluate, load_experiment, run
 from recbole_lcrec.instruction.prompts import Context
-from recbole_lcrec.instruction.templates import RANKING_TEMPLATES, TITLEREC, TITLESEARCH
+from recbole_lcrec.instruction.templates import RANKING_TEMPLATES, TITLEREC, TITLESEARCH, YESNO
 
 PROMPT = """Below is an instruction that describes a task. Write a response that appropriately completes the request.
 
@@ -128,3 +128,14 @@ def test_what_can_be_learned_is_learned(tmp_path: Path) -> None:
     experiment.fit()
     metrics = experiment.evaluate("test", load_best=True)
     assert metrics is not None and metrics["hit@5"] >= 0.8  # chance: about 5 / 21
+
+
+def test_the_words_of_the_instruction_may_carry_loss_too(tmp_path: Path) -> None:
+    context = Context(np.array([1, 4]), 27, candidate=27, answer="Yes")
+    for model, template in (("InstructRec", TITLEREC[0]), ("TALLRec", YESNO[0])):
+        plain = made(model, tmp_path).model.catalogue.builder.sample(template, context)
+        weighted = made(model, tmp_path, history_loss_weight=0.25).model.catalogue.builder.sample(template, context)
+        np.testing.assert_array_equal(weighted.ids, plain.ids)
+        np.testing.assert_array_equal(weighted.weights == 1, plain.weights == 1)
+        text = made(model, tmp_path).model.catalogue.tokenizer.decode(plain.ids[weighted.weights == 0.25])
+        assert text.startswith("Below") and '"gadget 0 number 4"' in text and "number 27" not in text
