@@ -106,7 +106,8 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
 def about_evaluation(experiment: Experiment) -> dict[str, Any]:
     """Return which candidates were ranked, unless the whole catalogue was, and what a generative model was asked."""
     modes = experiment.config["eval_args"]["mode"]
-    about: dict[str, Any] = {} if set(modes.values()) == {"full"} else {"candidates": dict(modes)}
+    sampled = any(mode.startswith(("uni", "pop")) for mode in modes.values())
+    about: dict[str, Any] = {"candidates": dict(modes)} if sampled else {}
     if not registry.is_generative(experiment.config["model"]):
         return about
     asked = experiment.model.evaluation
