@@ -9,16 +9,20 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.comparison.specs import Entry, is_comparison, parse_entries, parse_seeds
 from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.names import check_dataset, check_model
 from recbole_lcrec.config.options import Reading, read_arguments, read_files
 from recbole_lcrec.config.overview import USAGE, help_text
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.saved_run import CONFIG, RESULT, STARTING, check_changes, read_result, saved_options
+from recbole_lcrec.training.interruption import Interrupted, watched
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class Command:
         config_files: YAML files, lowest first.
         options: Checked values of the other arguments.
         evaluate: Folder of a saved run to evaluate, or None to train.
+        entries: What is compared; empty for a single run.
+        seeds: Seeds of a comparison.
+        jobs: Processes of a comparison at once.
+        resume: Folder of an interrupted run to go on with, or None.
     """
 
     model: str = ""
@@ -38,6 +46,10 @@ class Command:
     config_files: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     evaluate: Path | None = None
+    entries: tuple[Entry, ...] = ()
+    seeds: tuple[int, ...] = ()
+    jobs: int = 1
+    resume: Path | None = None
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -48,21 +60,36 @@ def parse(argv: Sequence[str]) -> Command:
     """
     reading = Reading()
     given = read_arguments(argv, reading)
-    run_dir, files = given.pop("evaluate", None), given.pop("config_files", None)
+    saved: dict[str, Given] = {name: given.pop(name) for name in ("evaluate", "resume") if name in given}
+    files = given.pop("config_files", None)
     config_files = _split_files(files, reading)
     options = reading.checked(given)
-    if run_dir is not None:
-        for name in ("model", "dataset", "config_files"):
-            if name in options or (name == "config_files" and files is not None):
-                reading.add(f"the command line: --{name} cannot go with --evaluate, which takes it from the saved run")
-        folder = _run_dir(run_dir, reading)
-        reading.finish()
-        return Command(options=options, evaluate=folder)
-    merged = {**load_values(properties_dir() / "overall.yaml"), **read_files(config_files, reading), **options}
+    if saved:
+        return _on_saved_run(saved, {**options, **({} if files is None else {"config_files": files})}, reading)
+    from_files = read_files(config_files, reading)
+    merged = {**load_values(properties_dir() / "overall.yaml"), **from_files, **options}
+    if is_comparison(merged):
+        return _comparison(merged, {**from_files, **options}, reading)
+    if merged["jobs"] != 1:
+        reading.add(f"option jobs is {merged['jobs']}, but there is a single run. Give several models, or seeds.")
     _check_names(merged, reading)
     reading.finish()
     rest = {name: value for name, value in options.items() if name not in ("model", "dataset")}
     return Command(merged["model"], merged["dataset"], config_files, rest)
+
+
+def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Reading) -> Command:
+    """Return the command of a comparison; its options are those of the files and of the command line."""
+    if not merged.get("model"):
+        reading.add("--model=NAME missing: seeds alone say not what to run")
+    entries = parse_entries(merged["model"], reading) if merged.get("model") else ()
+    seeds = parse_seeds(merged["seeds"], merged["seed"], reading)
+    if not isinstance(merged["jobs"], int) or merged["jobs"] < 1:
+        reading.add(f"option jobs is {merged['jobs']}; expected 1 or more")
+    _check_names(merged, reading, ("dataset",))
+    reading.finish()
+    rest = {name: value for name, value in given.items() if name not in ("model", "dataset", "seed", "seeds", "jobs")}
+    return Command(dataset=merged["dataset"], options=rest, entries=entries, seeds=seeds, jobs=merged["jobs"])
 
 
 def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
@@ -76,45 +103,67 @@ def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
         return ()
 
 
-def _run_dir(given: Given, reading: Reading) -> Path:
+def _on_saved_run(saved: Mapping[str, Given], options: Mapping[str, Any], reading: Reading) -> Command:
+    """Return the command that takes model, data set and options from a run's folder."""
+    name, given = next(iter(saved.items()))
+    if len(saved) > 1:
+        reading.add("the command line: --evaluate and --resume cannot go together")
+    for option in ("model", "dataset", "config_files"):
+        if option in options:
+            reading.add(f"the command line: --{option} cannot go with --{name}, which takes it from the saved run")
     folder = Path(given.text or "")
-    if not (folder / "config.yaml").is_file():
+    if name == "evaluate" and not (folder / CONFIG).is_file():
         reading.add(
             f"the command line: --evaluate={given.text} is not the folder of a finished run: "
-            f"{folder / 'config.yaml'} does not exist"
+            f"{folder / CONFIG} does not exist"
         )
-    return folder
+    reading.finish()
+    if name == "evaluate":
+        return Command(options=options, evaluate=folder)
+    check_changes(options)
+    saved_options(folder)
+    return Command(options=options, resume=folder)
 
 
-def _check_names(options: Mapping[str, Any], reading: Reading) -> None:
-    missing = [name for name in ("model", "dataset") if not options.get(name)]
+def _check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")) -> None:
+    missing = [name for name in names if not options.get(name)]
     if missing and not reading.failed:  # an unreadable argument or file may be the one that names them
         reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{USAGE}\n--help tells more.")
     checks: dict[str, Callable[[str], None]] = {
         "model": check_model,
         "dataset": lambda name: check_dataset(name, options),
     }
-    for name, check in checks.items():
+    for name in names:
         if name not in missing:
             try:
-                check(options[name])
+                checks[name](options[name])
             except UserError as error:
                 reading.add(str(error))
 
 
-def start(command: Command) -> None:
-    """Carry out a command; this is where torch and RecBole are imported."""
+def start(command: Command) -> int:
+    """Carry out a command and return its exit status; this is where torch and RecBole are imported."""
+    if command.entries:
+        from recbole_lcrec.comparison.command import compare
+
+        return compare(command.dataset, command.entries, command.seeds, command.options, command.jobs)
     from recbole_lcrec import experiment
 
+    if command.resume is not None:
+        from recbole_lcrec import resuming
+
+        resuming.resume(command.resume, cli=dict(command.options))
+        return 0
     if command.evaluate is not None:
         experiment.evaluate(command.evaluate, cli=dict(command.options))
-        return
+        return 0
     experiment.run(
         model=command.model,
         dataset=command.dataset,
         config_files=list(command.config_files),
         cli=dict(command.options),
     )
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None takes those of the process.
 
     Returns:
-        The exit status: 0, 1 when training diverged, 2 after a mistake the user can fix, 130 when interrupted.
+        The exit status: 0, 1 when training diverged or a run of a comparison failed, 2 after a mistake the user can
+        fix or on a full disk, 130 when interrupted and 143 when asked to end (SIGTERM).
     """
     argv = sys.argv[1:] if argv is None else argv
     if "--help" in argv or "-h" in argv:
@@ -134,14 +184,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read by OpenMP when torch is imported, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        start(parse(argv))
+        command = parse(argv)
+        with nullcontext() if command.entries else watched():  # a comparison ends its own processes first
+            return _done(command)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except FloatingPointError as error:  # training diverged: nothing to trace, and nothing wrong with the input
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
+    except Exception as error:
+        from recbole_lcrec.io import storage_problem
+
+        problem = storage_problem(error)
+        if problem is None:
+            raise
+        where = getattr(error, "filename", None)
+        print(
+            f"error: {where or 'a file of this run'} cannot be written: {problem}. Make room, then run again.",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _done(command: Command) -> int:
+    """Carry out a command, unless it is to go on with a run that is finished; return the exit status."""
+    if command.resume is not None and not (command.resume / STARTING).is_file():
+        if read_result(command.resume) is not None:
+            print(f"{command.resume} is finished: {command.resume / RESULT}")
+            return 0
+    return start(command)

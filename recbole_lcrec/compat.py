@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -91,8 +91,30 @@ class PlainText(logging.Filter):
         return True
 
 
+class LogFile(logging.FileHandler):
+    """A log file that says once when it cannot be written (a full disk), in place of a traceback per line."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say what is wrong on the terminal."""
+        import sys
+
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            print(f"{self.baseFilename}: the log cannot be written ({error.strerror})", file=sys.stderr)
+
+    def close(self) -> None:
+        """Close the file, whatever a full disk says to its last lines."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
-def logging_to(path: Path, level: str | None) -> Iterator[None]:
+def logging_to(path: Path, level: str | None, *, append: bool = False) -> Iterator[None]:
     """Send the log to the terminal and to ``path``, in RecBole's format, and undo it at the end.
 
     RecBole's ``init_logger`` writes to ``./log``; it also logs through the root logger, so ours has to as well.
@@ -100,6 +122,7 @@ def logging_to(path: Path, level: str | None) -> Iterator[None]:
     Args:
         path: The log file.
         level: RecBole's option ``state`` (INFO, DEBUG, ...).
+        append: Whether to go on behind what the file holds.
     """
     import sys
 
@@ -107,7 +130,7 @@ def logging_to(path: Path, level: str | None) -> Iterator[None]:
     from recbole.utils.logger import log_colors_config
 
     root, old_level = logging.getLogger(), logging.getLogger().level
-    to_file = logging.FileHandler(path, mode="w", encoding="utf-8", delay=False)
+    to_file = LogFile(path, mode="a" if append else "w", encoding="utf-8", delay=False)
     to_file.setFormatter(logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
     to_screen = logging.StreamHandler(sys.stdout)
     to_screen.setFormatter(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,25 +23,25 @@ from recbole.utils import ModelType, init_seed
 from recbole_lcrec import registry
 from recbole_lcrec.compat import quiet, restore_numpy_names, restore_scipy_names
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.data.fetch import fetch_dataset
 from recbole_lcrec.data.split import sample_users, split_sha256
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH, load_queries
 from recbole_lcrec.io import write_json, write_text
-from recbole_lcrec.outputs import (
+from recbole_lcrec.outputs import about_evaluation, log_result, metrics_table, output_folder, result_of, versions
+from recbole_lcrec.saved_run import (
+    CHECKPOINT,
     CONFIG,
     EVALUATION,
     LOG,
+    RANKS,
     RESULT,
-    about_evaluation,
-    log_result,
-    metrics_table,
-    output_folder,
-    result_of,
-    versions,
+    STARTING,
+    read_options,
+    split_of,
 )
 from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.training.ranks import RankCollector, Ranks, write_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class Experiment:
         split_sha256: Names the split (see ``recbole_lcrec.data.split.split_sha256``).
         timer: Seconds per stage so far.
         by_prompt: Phase -> wording -> metrics, after an evaluation with several ``eval_prompts``.
+        ranks: Rank of every test target, after an evaluation of the test phase that ranks.
     """
 
     config: LCRecConfig
@@ -74,13 +75,31 @@ class Experiment:
     split_sha256: str
     timer: StageTimer = field(default_factory=StageTimer)
     by_prompt: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    ranks: Ranks | None = None
 
-    def fit(self) -> dict[str, float] | None:
-        """Train the model; return the best validation result (None without validation users)."""
+    def fit(self, callback: Callable[[int, float, dict[str, float]], None] | None = None) -> dict[str, float] | None:
+        """Train the model; return the best validation result (None without validation users).
+
+        Args:
+            callback: Called after every validation with epoch, score (of ``valid_metric``) and result. It may write
+                the training's state with ``trainer.save_state(folder)``; ``trainer.resume_checkpoint(folder)`` before
+                ``fit`` goes on from it.
+
+        Raises:
+            FloatingPointError: If the training diverges.
+            UserError: If a package is missing, or the model has no epochs to call back after.
+        """
         show = bool(self.config["show_progress"])
+        options: dict[str, Any] = {"saved": True, "show_progress": show}
+        if callback is not None:
+            if not hasattr(self.trainer, "last_valid_result"):
+                raise UserError(f"{self.config['model']} trains without epochs: there is nothing to call back after.")
+            options["callback_fn"] = lambda epoch, score: callback(epoch, score, dict(self.trainer.last_valid_result))
         try:
             with self.timer("train"), quiet():
-                _, best = self.trainer.fit(self.train_data, self.valid_data, saved=True, show_progress=show)
+                if hasattr(self.trainer, "curve"):
+                    self.trainer.curve.start()
+                _, best = self.trainer.fit(self.train_data, self.valid_data, **options)
         except ImportError as error:  # NCL imports faiss only when it needs it
             raise registry.missing_package(self.config["model"], error) from error
         return None if best is None else dict(best)
@@ -97,18 +116,28 @@ class Experiment:
         show = bool(self.config["show_progress"])
         rounds = self.model.evaluation.rounds if registry.is_generative(self.config["model"]) else (None,)
         results = []
+        self.trainer.ranks = collector = self._rank_collector() if phase == "test" else None
         with self.timer(phase), quiet():
             for number, prompts in enumerate(rounds):
                 if prompts is not None:
                     self.model.prompts = prompts
+                    if collector is not None:
+                        collector.wording = "+".join(map(str, prompts))
                 best = load_best and number == 0
                 results.append(dict(self.trainer.evaluate(data, load_best_model=best, show_progress=show)))
+        if collector is not None:
+            self.trainer.ranks, self.ranks = None, collector.collected()
         if len(results) == 1:
             return results[0]
         numbers = [prompts[0] for prompts in self.model.evaluation.rounds]
         self.model.prompts = (numbers[0],)
         self.by_prompt[phase] = {str(number): result for number, result in zip(numbers, results, strict=True)}
         return {name: sum(result[name] for result in results) / len(results) for name in results[0]}
+
+    def _rank_collector(self) -> RankCollector:
+        full = self.config["eval_args"]["mode"]["test"] == "full"  # sampled candidates are all scored
+        beams = self.config["num_beams"] if full and registry.is_generative(self.config["model"]) else None
+        return RankCollector(max(self.config["topk"]), beams)
 
     def recommend(
         self, histories: Sequence[Sequence[str]], k: int = 10, *, among: Sequence[str] | None = None
@@ -344,32 +373,73 @@ def run(
     """
     config = LCRecConfig(model, dataset, config_files, config_dict, cli)
     config["output_dir"] = str(_output_dir(config))
+    with output_folder(Path(config["output_dir"]), LOG, config["state"]) as keep:
+        return run_in_folder(config, keep)
+
+
+def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, Any]:
+    """Do a whole run in its output folder; see ``run``.
+
+    Args:
+        config: The experiment's configuration, with ``output_dir``.
+        keep: What ``output_folder`` yielded.
+    """
+    from recbole_lcrec.resuming import prepare
+
     output_dir = Path(config["output_dir"])
+    write_text(output_dir / STARTING, _yaml(config))  # all that is needed if the run is killed before it has begun
     if config["stage"] == "index":
-        return _run_index(config, output_dir)
-    with output_folder(output_dir, LOG, config["state"]) as keep:
-        experiment = build(config=config)
-        keep()
-        write_text(output_dir / CONFIG, yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True))
-        if hasattr(experiment.model, "save_assets"):
-            experiment.model.save_assets(output_dir)
-        logger.info(experiment.model)
-        best_valid = experiment.fit()
-        test = experiment.evaluate("test", load_best=True)
-        result = result_of(experiment, best_valid, test)
-        write_json(output_dir / RESULT, result)
-        log_result(result, output_dir)
+        return _run_index(config, output_dir, keep)
+    experiment = build(config=config)
+    keep()
+    write_config(config, output_dir)
+    if hasattr(experiment.model, "save_assets"):
+        experiment.model.save_assets(output_dir)
+    logger.info(experiment.model)
+    prepare(experiment)
+    return finish(experiment)
+
+
+def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Train, test and write the result; the training states are not needed any more then.
+
+    Args:
+        experiment: A new experiment, or one that goes on from a training state.
+        index: What was known of the item index when it was built, if that was in an earlier process.
+    """
+    from recbole_lcrec.resuming import forget_states
+
+    output_dir = experiment.output_dir
+    best_valid = experiment.fit()
+    test = experiment.evaluate("test", load_best=True)
+    if experiment.ranks is not None:
+        write_ranks(output_dir / RANKS, experiment.ranks, experiment)
+    result = result_of(experiment, best_valid, test)
+    result["index"] = dict(index) if index else result["index"]
+    write_json(output_dir / RESULT, result)
+    forget_states(experiment)
+    log_result(result, output_dir)
     return {**result, "output_dir": str(output_dir)}
 
 
-def _run_index(config: LCRecConfig, output_dir: Path) -> dict[str, Any]:
+def _yaml(config: LCRecConfig) -> str:
+    return yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True)
+
+
+def write_config(config: LCRecConfig, output_dir: Path) -> None:
+    """Write all options of a run that has got past its start."""
+    write_text(output_dir / CONFIG, _yaml(config))
+    (output_dir / STARTING).unlink(missing_ok=True)
+
+
+def _run_index(config: LCRecConfig, output_dir: Path, keep: Callable[[], None]) -> dict[str, Any]:
     """Build the item index alone: index.json, the quantizer and the quality report."""
     timer = StageTimer()
-    with output_folder(output_dir, LOG, config["state"]) as keep, quiet():
+    with quiet():
         data, parts = _split(config, timer)
         indexed = data.index_items(timer, parts)
         keep()
-        write_text(output_dir / CONFIG, yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True))
+        write_config(config, output_dir)
         with timer("report"):
             indexed.save(output_dir)
             quality = indexed.write_report(output_dir)
@@ -402,11 +472,11 @@ def load_experiment(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -
     from recbole_lcrec.training.checkpoint import load_checkpoint
 
     run_dir = Path(run_dir).absolute()
-    for name in (CONFIG, "checkpoint"):
+    for name in (CONFIG, CHECKPOINT):
         if not (run_dir / name).exists():
             raise UserError(f"{run_dir} is not the folder of a finished run: it has no {name}. Give its output_dir.")
-    experiment = build(config=LCRecConfig(config_dict=load_values(run_dir / CONFIG), cli=cli), saved=run_dir)
-    load_checkpoint(run_dir / "checkpoint", experiment.model, experiment.config["device"])
+    experiment = build(config=LCRecConfig(config_dict=read_options(run_dir / CONFIG), cli=cli), saved=run_dir)
+    load_checkpoint(run_dir / CHECKPOINT, experiment.model, experiment.config["device"])
     experiment.model.eval()
     return experiment
 
@@ -425,7 +495,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
     target = Path(options.pop("output_dir", None) or run_dir).absolute()
     with output_folder(target, "evaluation.log", "INFO") as keep:
         experiment = load_experiment(run_dir, options)
-        before = load_values(run_dir / RESULT)["split_sha256"] if (run_dir / RESULT).exists() else None
+        before = split_of(run_dir)
         if before and before != experiment.split_sha256:
             raise UserError(
                 f"{run_dir}: the data set is not the one that the run was trained on (split {before[:12]}, now "

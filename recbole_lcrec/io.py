@@ -1,19 +1,111 @@
-"""Files written whole or not at all, and keys made of everything that goes into a cached result."""
+"""Files written whole or not at all, and keys made of everything that goes into a cached result.
+
+Whole means whole on the disk: data are flushed before the rename that makes them visible, so that neither a kill nor a
+power cut leaves a short file under its final name.
+"""
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from recbole_lcrec.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_DENIED = (errno.EACCES, errno.EPERM)
+_TORCH_WRITES = ("PytorchStreamWriter failed", "unexpected pos", "file write failed")
+
+
+class StorageError(UserError):
+    """Something cannot be written: the disk or the quota is full, or the file system refuses."""
+
+
+def storage_problem(error: BaseException | None, numbers: tuple[int, ...] = _FULL) -> str | None:
+    """Return what the operating system said when writing failed for want of space or of a working disk, else None.
+
+    Libraries wrap the error: those in Rust name its number in their text, and torch only says that it failed.
+
+    Args:
+        error: What was raised; what caused it is looked at too.
+        numbers: Error numbers to look for.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in numbers:
+            return os.strerror(error.errno)
+        named = re.search(r"\(os error (\d+)\)", str(error))
+        if named and int(named[1]) in numbers:
+            return os.strerror(int(named[1]))
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in _TORCH_WRITES):
+            return "torch could not write all of it"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def storing(path: str | Path, needs: int | None = None) -> Iterator[None]:
+    """Turn a failure to write ``path`` into one clear message.
+
+    Args:
+        path: What is being written.
+        needs: How many bytes it takes, where that is known.
+
+    Raises:
+        StorageError: If the disk is full or refuses.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        problem = storage_problem(error, _FULL + _DENIED)
+        if problem is None:
+            raise
+        size = f"; it needs about {needs / 1e6:.1f} MB" if needs else ""
+        raise StorageError(
+            f"{path}: cannot be written: {problem} ({_free(Path(path))}{size}). Make room or choose another place "
+            "(output_dir, cache_dir), then run again; a training that had begun goes on with --resume. Nothing "
+            "half-written was kept."
+        ) from error
+
+
+def _free(path: Path) -> str:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    with suppress(OSError):
+        return f"{shutil.disk_usage(path).free / 1e6:.1f} MB are free there"
+    return "free space unknown"
+
+
+def sync(path: Path) -> None:
+    """Have the operating system write a file, or the names in a folder, to the disk now."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():  # some systems do not open folders
+            return
+        raise
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP, errno.EBADF)):
+            raise
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -24,44 +116,86 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: Where the finished file is to lie. Parent folders are created.
+
+    Raises:
+        StorageError: If the disk is full or refuses.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; results should be readable like any other
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; results should be readable like any other
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, needs: int | None = None) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; rename it onto ``path`` on success, remove it on failure.
 
-    A folder that is already at ``path`` is replaced.
+    A folder that is already at ``path`` is replaced. A kill between the two renames leaves the old one under a hidden
+    name, from where :func:`mend` brings it back.
 
     Args:
         path: Where the finished folder is to lie. Parent folders are created.
+        needs: How many bytes it takes, for the message when there is no room.
+
+    Raises:
+        StorageError: If the disk is full or refuses.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            doomed = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, doomed / path.name)
-            shutil.rmtree(doomed, ignore_errors=True)
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with storing(path, needs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        doomed: Path | None = None
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            for part in (*sorted(temporary.rglob("*")), temporary):
+                sync(part)
+            if path.exists():
+                doomed = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+                os.replace(path, doomed / path.name)
+            os.replace(temporary, path)
+            sync(path.parent)
+        finally:
+            if doomed is not None:
+                if not path.exists():
+                    os.replace(doomed / path.name, path)
+                shutil.rmtree(doomed, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def mend(path: Path) -> None:
+    """Undo what a killed process left of writing ``path``: bring back the old one, remove the temporary ones.
+
+    Only for paths that no other process can be writing.
+    """
+    name = glob.escape(path.name)
+    for doomed in sorted(path.parent.glob(f".{name}.old.*")):
+        if not path.exists() and (doomed / path.name).exists():
+            os.replace(doomed / path.name, path)
+    for rest in sorted(path.parent.glob(f".{name}.*")):
+        remove(rest)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder in a way that never leaves a part of it under its name; nothing there is fine."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    hidden = path.with_name(f".{path.name.lstrip('.')}.gone.{os.getpid()}")
+    os.replace(path, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -4,49 +4,55 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tabulate import tabulate
 
 from recbole_lcrec import __version__, registry
 from recbole_lcrec.compat import logging_to
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH
+from recbole_lcrec.io import mend, remove
+from recbole_lcrec.locking import run_lock
+from recbole_lcrec.saved_run import LOG, OF_A_RUN, RANKS, STARTING
+from recbole_lcrec.training.interruption import Interrupted
+from recbole_lcrec.training.ranks import beyond_accuracy, item_counts
 
 if TYPE_CHECKING:
     from recbole_lcrec.experiment import Experiment
 
 logger = logging.getLogger(__name__)
 
-CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
-OF_A_RUN = (
-    *(CONFIG, RESULT, EVALUATION, "evaluation.log", "checkpoint", "tensorboard"),
-    *("index.json", "quantizer", "tokenizer", "lm", "user_texts.json", "report.json", "report.html"),
-)
-"""What a run writes beside its log."""
-
 _PACKAGES = ("recbole", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "scikit-learn")
 
 
 @contextmanager
-def output_folder(folder: Path, log: str, level: str | None) -> Iterator[Callable[[], None]]:
+def output_folder(folder: Path, log: str, level: str | None, *, append: bool = False) -> Iterator[Callable[[], None]]:
     """Make the output folder and log to a file in it; until ``keep`` is called, failing leaves nothing behind.
+
+    A run (not an evaluation) has the folder to itself.
 
     Args:
         folder: The output folder; an earlier run's may be there.
         log: Name of the log file.
         level: RecBole's option ``state``.
+        append: Whether the log goes on where an interrupted run's ended.
 
     Yields:
         ``keep``, a function to call when the input has turned out right and results are about to be written: it
         removes what an earlier run left, so that no file of it passes for this one's.
+
+    Raises:
+        UserError: If the folder cannot be written to, or another run is writing there.
     """
     new = not folder.exists()
     try:
@@ -55,25 +61,43 @@ def output_folder(folder: Path, log: str, level: str | None) -> Iterator[Callabl
     except OSError as error:
         raise UserError(f"output_dir={folder}: cannot be written to ({error.strerror}). Choose another.") from error
     os.close(handle)
-    temporary, kept = Path(name), False
+    temporary, kept = Path(name), append
 
     def keep() -> None:
         nonlocal kept
         for part in OF_A_RUN if log == LOG else ():
-            path = folder / part
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        temporary.chmod(0o644)
-        os.replace(temporary, folder / log)  # the open file goes with its name
+            remove(folder / part)
+        if not append:
+            temporary.chmod(0o644)
+            os.replace(temporary, folder / log)  # the open file goes with its name
         kept = True
 
     try:
-        with logging_to(temporary, level):
-            yield keep
+        with run_lock(folder) if log == LOG else nullcontext():
+            try:
+                if log == LOG:
+                    _mend(folder, temporary)
+                with logging_to(folder / log if append else temporary, level, append=append):
+                    yield keep
+            except Interrupted as stop:
+                stop.run_dir = folder if kept and log == LOG else None
+                raise
+            finally:
+                if not kept:
+                    (folder / STARTING).unlink(missing_ok=True)
     finally:
-        if not kept:
-            temporary.unlink(missing_ok=True)
-            if new:
-                shutil.rmtree(folder, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+        if not kept and new:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mend(folder: Path, log: Path) -> None:
+    """Clear away what a killed run was writing in its folder; bring back a checkpoint that it was replacing."""
+    for part in OF_A_RUN:
+        mend(folder / part)
+    for rest in folder.glob(f".{LOG}.*"):
+        if rest != log:
+            remove(rest)
 
 
 def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict[str, float] | None) -> dict[str, Any]:
@@ -88,6 +112,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         "best_valid_result": valid,
         "valid_users": config["valid_users"],
         "test_result": test,
+        **about_ranks(experiment),
         **about_evaluation(experiment),
         "split_sha256": experiment.split_sha256,
         "tasks": samples.per_epoch if samples is not None else {},
@@ -99,8 +124,34 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         "seconds": experiment.timer.seconds,
         "evaluated_users_per_second": getattr(experiment.trainer, "users_per_second", None),
         "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(config["model"]) else {},
+        "memory": peak_memory(),
+        "machine": {"cores": len(os.sched_getaffinity(0)), "torch_threads": torch.get_num_threads()},
+        "learning_curve": experiment.trainer.curve.points if hasattr(experiment.trainer, "curve") else [],
         "versions": versions(),
     }
+
+
+def about_ranks(experiment: Experiment) -> dict[str, Any]:
+    """Return what the tested lists are like beside accuracy, and how many ranks are known exactly."""
+    ranks = experiment.ranks
+    if ranks is None:
+        return {}
+    about = {
+        "file": RANKS,
+        "among": experiment.config["eval_args"]["mode"]["test"],
+        "list": ranks.top.shape[1],
+        "rows": len(ranks.ranks),
+        "censored": int(ranks.censored.sum()),
+    }
+    counts = item_counts(experiment.train_data._dataset)
+    return {"beyond_accuracy": beyond_accuracy(ranks, counts), "ranks": about}
+
+
+def peak_memory() -> dict[str, float | None]:
+    """Return the most memory in MiB that this process has held so far, and torch on the GPU (None without one)."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+    return {"peak_mib": round(kilobytes / 1024, 1), "peak_gpu_mib": None if gpu is None else round(gpu, 1)}
 
 
 def about_evaluation(experiment: Experiment) -> dict[str, Any]:

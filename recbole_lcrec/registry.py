@@ -59,6 +59,7 @@ MODELS: dict[str, Entry] = {
         generative=False,
         ranks_candidates=True,
     ),
+    "ExactPop": Entry(model="recbole_lcrec.model.exact_pop:ExactPop", generative=False),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -20,11 +20,24 @@ class StageTimer:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._open: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
+        self._open[stage] = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
+            self.seconds = self.so_far()
+            del self._open[stage]
+
+    def so_far(self) -> dict[str, float]:
+        """Return the seconds of all stages, of those that have not ended too."""
+        now = time.perf_counter()
+        running = {stage: round(self.seconds.get(stage, 0.0) + now - start, 3) for stage, start in self._open.items()}
+        return {**self.seconds, **running}
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add what an earlier process of the same run took."""
+        for stage, more in seconds.items():
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + more, 3)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from recbole_lcrec.benchmarks import decoding, index
+from recbole_lcrec.benchmarks import decoding, index, training
 from recbole_lcrec.errors import UserError
 
 
@@ -31,6 +31,7 @@ BENCHMARKS = {
     "decoding": Benchmark(
         "Constrained decoding against transformers' generate.", decoding.add_arguments, decoding.run
     ),
+    "training": Benchmark("Training against the plain recipe.", training.add_arguments, training.run),
     "index": Benchmark("Uniform semantic mapping of a made-up catalogue.", index.add_arguments, index.run),
 }
 

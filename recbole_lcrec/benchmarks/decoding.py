@@ -17,7 +17,7 @@ import torch
 
 from recbole_lcrec.benchmarks.models import ARCHITECTURES, CODES, LEVELS, SIZES, make_lm, make_paths, make_prompts
 from recbole_lcrec.benchmarks.peers import GenerateSearch
-from recbole_lcrec.benchmarks.timing import environment, side_by_side
+from recbole_lcrec.benchmarks.timing import device_name, environment, side_by_side
 from recbole_lcrec.decoding import SharedPrefix, TokenTrie, constrained_beam_search
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.loader import left_pad
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(tabulate(rows, headers="keys", floatfmt=".2f"))
     print("Same items as generate: " + ", ".join(f"{name} {value}" for name, value in checked.items()))
     about = environment("torch", "transformers")
-    about |= {"torch threads": arguments.threads, "device": _name_of(arguments.device)}
+    about |= {"torch threads": arguments.threads, "device": device_name(arguments.device)}
     print(", ".join(f"{name}: {value}" for name, value in about.items()))
     if arguments.output:
         options = {name: value for name, value in vars(arguments).items() if name != "output"}
@@ -172,7 +172,3 @@ def differences(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -
         score = scores[row, at[0]] if len(at) else scores[row, -1]
         difference = max(difference, abs(float(score - expected[row, place])))
     return len(swaps), difference
-
-
-def _name_of(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

@@ -59,3 +59,18 @@ class GenerateSearch:
         )
         items = torch.tensor([self._row_of[tuple(path)] for path in output.sequences[:, length:].tolist()])
         return items.view(-1, self._num_beams), output.sequences_scores.view(-1, self._num_beams)
+
+
+def plain_loss(lm: Any, input_ids: Tensor, weights: Tensor, lengths: Tensor) -> Tensor:
+    """Return the loss as transformers computes it from labels, logits at every position.
+
+    Args:
+        lm: A causal language model of transformers.
+        input_ids: [B, T] samples, padded at the right.
+        weights: [B, T], above 0 on the tokens that carry loss.
+        lengths: [B] tokens of each sample.
+    """
+    mask = (torch.arange(input_ids.shape[1], device=input_ids.device) < lengths.unsqueeze(1)).long()
+    labels = input_ids.masked_fill(weights == 0, -100)
+    loss: Tensor = lm(input_ids=input_ids, attention_mask=mask, labels=labels, use_cache=False).loss
+    return loss

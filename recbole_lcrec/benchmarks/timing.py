@@ -64,6 +64,13 @@ def environment(*packages: str) -> dict[str, Any]:
     }
 
 
+def device_name(device: str) -> str:
+    """Return the name of a GPU, or ``device`` itself."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

@@ -19,6 +19,7 @@ from recbole.config import Config
 from recbole.evaluator import metric_types
 from recbole.utils import ModelType
 
+from recbole_lcrec.config.features import item_features
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
 from recbole_lcrec.config.options import DERIVED, Reading
@@ -172,6 +173,8 @@ class LCRecConfig(Config):
             options["train_neg_sample_args"] = None
         if "load_col" not in given:
             options["load_col"] = _columns_to_load(options)
+        item_file = dataset_folder(self.dataset, options["data_path"]) / f"{self.dataset}.item"
+        options.update(item_features(self.model, options, given, item_file))
         if options["benchmark_filename"] is not None:
             _take_ready_split(options)
         return options
@@ -251,6 +254,8 @@ class LCRecConfig(Config):
             )
 
     def _check_stage(self) -> None:
+        if self["seeds"] is not None:
+            raise UserError("option seeds asks for a comparison of several runs: give it on the command line.")
         stage = self["stage"]
         if stage not in (None, "all", "index"):
             raise UserError(f"option stage is {stage}; expected all or index.")

@@ -17,12 +17,15 @@ from recbole_lcrec.registry import MODELS
 
 USAGE = """\
 usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--option=value ...]
-       python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]"""
+       python run_recbole_lcrec.py --model="A,B(option=value) as LABEL,..." --dataset=NAME [--seeds=1,2,3] [--jobs=N]
+       python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]
+       python run_recbole_lcrec.py --resume=RUN_DIR [--show_progress=False ...]"""
 
 _EXAMPLES = """\
 Examples:
   python run_recbole_lcrec.py --model=LCRec --dataset=ml-100k
   python run_recbole_lcrec.py --model=SASRec --dataset=Games --data_path=../data --epochs=50 --topk=[5,10]
+  python run_recbole_lcrec.py --model="ExactPop,SASRec(loss_type=BPR),SASRec,LCRec" --dataset=ml-100k --seeds=1,2,3
   python run_recbole_lcrec.py --evaluate=saved/my-run --valid_users=500"""
 
 _OF_RECBOLE = (
@@ -52,7 +55,8 @@ def help_text() -> str:
     found = [name for name in known_datasets(overall["data_path"]) if name != "ml-100k"]
     sections = [
         USAGE,
-        "Trains a model, then reports validation and test metrics. `python -m recbole_lcrec` is the same command.\n"
+        "Trains a model, then reports validation and test metrics; several models are compared side by side.\n"
+        "`python -m recbole_lcrec` is the same command.\n"
         "Values are YAML. Later wins: RecBole's YAMLs, properties/ (overall, model, data set), files, command line.",
         _wrapped("Models of this package", MODELS),
         _wrapped("Models of RecBole", (name for name in recbole_models() if name not in MODELS)),

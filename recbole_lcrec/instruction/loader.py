@@ -68,18 +68,28 @@ class InstructionDataLoader(AbstractDataLoader):
             yield collate([samples[i] for i in batch], self.samples.builder.pad_id)
 
     def _batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the sample numbers of each batch: shuffled, sorted by length within buckets, batches shuffled."""
+        """Yield the sample numbers of each batch."""
         rng = np.random.default_rng([self.config["seed"], self.epoch])
         size = self.step * int(self.config["gradient_accumulation_steps"])
-        order = rng.permutation(len(lengths)) if self.shuffle else np.arange(len(lengths))
-        buckets = [order[i : i + size * _BUCKET_BATCHES] for i in range(0, len(order), size * _BUCKET_BATCHES)]
-        order = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
-        batches = [order[i : i + size] for i in range(0, len(order), size)]
-        whole = len(batches) - (len(batches[-1]) < size)  # a short batch stays last, so that steps stay aligned
-        shuffled = rng.permutation(whole).tolist() if self.shuffle else list(range(whole))
-        for number in [*shuffled, *range(whole, len(batches))]:
-            batch = batches[number]
+        for batch in length_buckets(lengths, size, rng if self.shuffle else None):
             yield from (batch[i : i + self.step] for i in range(0, len(batch), self.step))
+
+
+def length_buckets(lengths: np.ndarray, size: int, rng: np.random.Generator | None) -> Iterator[np.ndarray]:
+    """Yield batches of samples of similar length: shuffled, sorted within buckets of many batches, batches shuffled.
+
+    Args:
+        lengths: Tokens of each sample, int64 [n].
+        size: Samples per batch; a shorter batch comes last, so that steps stay aligned.
+        rng: Draws the order; None leaves samples and batches in theirs.
+    """
+    order = rng.permutation(len(lengths)) if rng else np.arange(len(lengths))
+    buckets = [order[i : i + size * _BUCKET_BATCHES] for i in range(0, len(order), size * _BUCKET_BATCHES)]
+    order = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
+    batches = [order[i : i + size] for i in range(0, len(order), size)]
+    whole = len(batches) - (len(batches[-1]) < size)
+    shuffled = rng.permutation(whole).tolist() if rng else list(range(whole))
+    yield from (batches[number] for number in [*shuffled, *range(whole, len(batches))])
 
 
 def collate(samples: list[Sample], pad_id: int) -> Interaction:

@@ -16,9 +16,7 @@ from recbole_lcrec.instruction.dataset import GenerativeDataset
 from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
 from recbole_lcrec.instruction.sources import NO, YES
 from recbole_lcrec.instruction.templates import (
-    PREAMBLE,
     RANKING_TEMPLATES,
-    RESPONSE_HEADER,
     USER_TASKS,
     Template,
 )
@@ -139,7 +137,7 @@ class TextDataset(GenerativeDataset):
             return load_tokenizer(self.config["base_model"])
         used = [template.instruction for task in settings.tasks for template in settings.templates[task]]
         # '", "' stands between the titles of a history
-        wording = (PREAMBLE, RESPONSE_HEADER, *used, YES, NO, '"a", "b", "c"')
+        wording = (*used, YES, NO, '"a", "b", "c"')
         return train_tokenizer([*text.titles, *filter(None, text.descriptions)], self.config["vocab_size"], wording)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from recbole_lcrec.index import ItemIndex
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
-WORDING_REPEATS = 200
+MAX_TEXTS = 50_000
+"""Texts that the vocabulary is learned from, at most."""
+FRAME_REPEATS, WORDING_REPEATS = 20_000, 1_000
+"""How often preamble and header (every sample has them), and each instruction, count beside the texts."""
 
 
-INSTRUCTION_WORDING = (PREAMBLE, RESPONSE_HEADER, *(t.instruction for task in TEMPLATES.values() for t in task))
+INSTRUCTION_WORDING = tuple(t.instruction for task in TEMPLATES.values() for t in task)
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, wording: Sequence[str] = INSTRUCTION_WORDING) -> Any:
+def train_tokenizer(texts: Sequence[str], vocab_size: int, wording: Sequence[str] = INSTRUCTION_WORDING) -> Any:
     """Train a byte-level BPE on what prompts are made of (templates and item text).
 
     Args:
-        texts: Item titles and descriptions.
+        texts: Item titles and descriptions; of many, 50,000 at even distances.
         vocab_size: Entries of the vocabulary before index tokens are added; at least 259 (all bytes and 3 marks).
         wording: What the prompts repeat.
 
@@ -46,7 +49,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, wording: Sequence[str
         show_progress=False,
     )
     # every sample repeats the wording, so its words should be single tokens whatever the catalogue talks about
-    tokenizer.train_from_iterator([*(list(wording) * WORDING_REPEATS), *texts], trainer=trainer)
+    frame = [PREAMBLE, RESPONSE_HEADER] * FRAME_REPEATS
+    kept = [texts[i * len(texts) // MAX_TEXTS] for i in range(MAX_TEXTS)] if len(texts) > MAX_TEXTS else texts
+    tokenizer.train_from_iterator([*frame, *(list(wording) * WORDING_REPEATS), *kept], trainer=trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )

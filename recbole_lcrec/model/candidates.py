@@ -25,7 +25,8 @@ from recbole_lcrec.decoding.continuations import Continuations
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS
 from recbole_lcrec.instruction.text_dataset import TextCatalogue
-from recbole_lcrec.model.lm import LMSettings, build_lm, choose_logits
+from recbole_lcrec.model.lm import LMSettings, build_lm
+from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class CandidateRanker(SequentialRecommender):
         self.catalogue: TextCatalogue = dataset.catalogue
         self.lm = build_lm(settings, self.catalogue.tokenizer, (), saved)
         self._adapter_only = settings.tuning == "lora"
-        self._logits_at = choose_logits(self.lm, settings.lm_dropout)
+        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config))
         self._continuations = Continuations(self.lm)
         modes = config["eval_args"]["mode"]
         logger.info(
@@ -88,15 +89,21 @@ class CandidateRanker(SequentialRecommender):
         ids, weights = interaction[INPUT_IDS], interaction[LOSS_WEIGHTS][:, 1:]
         where = torch.zeros_like(ids, dtype=torch.bool)
         where[:, :-1] = weights > 0  # position t predicts token t + 1
-        losses = functional.cross_entropy(
-            self._logits_at(ids, where).float(), ids[:, 1:][where[:, :-1]], reduction="none"
-        )
+        places = torch.arange(ids.shape[1], device=ids.device)
+        lengths = (places * where).amax(dim=1) + 2  # the end token, the last that is predicted, closes a sample
+        logits = self._logits_at(ids, where, lengths)
+        losses = functional.cross_entropy(logits.float(), ids[:, 1:][where[:, :-1]], reduction="none")
         kept = weights[where[:, :-1]]
         return (losses * kept).sum() / kept.sum()
 
     def loss_weight(self, interaction: Interaction) -> float:
         """Return the summed loss weights of a batch, so that accumulated batches equal one large batch."""
         return float(interaction[LOSS_WEIGHTS].sum())
+
+    def describe_batch(self, interaction: Interaction) -> str:
+        """Return what a training batch is known by in messages: its size, and how its first sample ends."""
+        text = self.catalogue.tokenizer.decode(interaction[INPUT_IDS][0], skip_special_tokens=True)
+        return f"{len(interaction)} samples, the first ends with {text[-100:]!r}"
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the score of each row's item after its history, float32 [B].

@@ -22,7 +22,8 @@ from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS, left_pad
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.model.generative import GenerativeRecommender, Request
-from recbole_lcrec.model.lm import LMSettings, build_lm, choose_logits
+from recbole_lcrec.model.lm import LMSettings, build_lm
+from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
 
 BatchFunction = Callable[[np.ndarray, torch.Tensor, torch.Tensor, SharedPrefix], None]
@@ -47,7 +48,7 @@ class LCRec(GenerativeRecommender):
             disable_progress_bar()  # of loading weights
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
-        self._logits_at = choose_logits(self.lm, settings.lm_dropout)
+        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config))
         self._max_length = settings.max_length + self.catalogue.paths.shape[1]
         self._mode: Mode | None = None
         self._prefixes: dict[Template, SharedPrefix] = {}
@@ -63,7 +64,9 @@ class LCRec(GenerativeRecommender):
         ids, weights = interaction[INPUT_IDS], interaction[LOSS_WEIGHTS][:, 1:]
         where = torch.zeros_like(ids, dtype=torch.bool)
         where[:, :-1] = weights > 0  # position t predicts token t + 1
-        logits = self._logits_at(ids, where)
+        places = torch.arange(ids.shape[1], device=ids.device)
+        lengths = (places * where).amax(dim=1) + 2  # the end token, the last that is predicted, closes a sample
+        logits = self._logits_at(ids, where, lengths)
         losses = functional.cross_entropy(logits.float(), ids[:, 1:][where[:, :-1]], reduction="none")
         kept = weights[where[:, :-1]]
         return (losses * kept).sum() / kept.sum()
@@ -71,6 +74,11 @@ class LCRec(GenerativeRecommender):
     def loss_weight(self, interaction: Interaction) -> float:
         """Return the summed loss weights of a batch, so that accumulated batches equal one large batch."""
         return float(interaction[LOSS_WEIGHTS].sum())
+
+    def describe_batch(self, interaction: Interaction) -> str:
+        """Return what a training batch is known by in messages: its size, and how its first sample ends."""
+        text = self.tokenizer.decode(interaction[INPUT_IDS][0], skip_special_tokens=True)
+        return f"{len(interaction)} samples, the first ends with {text[-100:]!r}"
 
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int

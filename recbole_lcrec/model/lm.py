@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
-from recbole_lcrec.decoding.architecture import base_model
-from recbole_lcrec.decoding.readout import split_model
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.hub import load_pretrained
 
@@ -36,11 +33,14 @@ class LMSettings:
     lm_heads: int
     lm_intermediate_size: int
     lm_dropout: float
+    attention: str
     max_length: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.lm_dropout < 1:
             raise UserError(f"lm_dropout: expected a probability in [0, 1), found {self.lm_dropout}.")
+        if self.attention not in ("sdpa", "eager", "flash_attention_2"):
+            raise UserError(f"attention: expected sdpa, eager or flash_attention_2, found {self.attention!r}.")
         if self.tuning not in ("full", "lora"):
             raise UserError(f"tuning: expected full or lora, found {self.tuning!r}.")
         if self.tuning == "lora" and not self.base_model:
@@ -65,14 +65,33 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
         A transformers causal LM (wrapped by peft under LoRA) in float32.
     """
     if settings.tuning == "lora":
-        return _with_lora(
-            _pretrained(settings, tokenizer), settings, tokenizer.convert_tokens_to_ids(list(index_tokens))
-        )
+        lm = _pretrained(settings, tokenizer)
+        _use_attention(lm, settings.attention)
+        return _with_lora(lm, settings, tokenizer.convert_tokens_to_ids(list(index_tokens)))
     if saved:
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(saved / "lm"), dtype=torch.float32)
-    return _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
+        lm = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(saved / "lm"), dtype=torch.float32)
+    else:
+        lm = _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
+    _use_attention(lm, settings.attention)
+    return lm
+
+
+def _use_attention(lm: Any, attention: str) -> None:
+    """Choose the attention kernel; an architecture without sdpa keeps its own.
+
+    Raises:
+        UserError: If the kernel cannot be had.
+    """
+    try:
+        lm.set_attn_implementation(attention)
+    except (ImportError, ValueError) as error:
+        if attention == "sdpa":
+            logger.info("%s has no sdpa attention: eager is used.", type(lm).__name__)
+            return
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"attention={attention}: {first_line} Use sdpa.") from error
 
 
 def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
@@ -133,40 +152,3 @@ def _with_lora(lm: Any, settings: LMSettings, new_rows: list[int]) -> Any:
 
 def _name_of(lm: Any, module: Any) -> str:
     return next(name for name, candidate in lm.named_modules() if candidate is module)
-
-
-LogitsAt = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def choose_logits(lm: Any, dropout: float = 0.0) -> LogitsAt:
-    """Return a function (input_ids [B, T], where bool [B, T]) -> logits [n_true, V], computed only where needed.
-
-    Hidden states are gathered before the head. Architectures whose logits are more than head(hidden) (scaling, soft
-    caps) are found by comparing with a plain forward once; for them all logits are computed, then gathered.
-
-    Args:
-        lm: The language model.
-        dropout: Probability with which elements of the embeddings, and of the hidden states before the head, are
-            zeroed while ``lm`` is in training mode. Around the model, so that its own forward stays as it is.
-    """
-    split = split_model(lm)
-    embeddings = base_model(lm).get_input_embeddings
-
-    def drop(values: torch.Tensor) -> torch.Tensor:
-        return functional.dropout(values, dropout, training=lm.training)
-
-    def inputs(input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"inputs_embeds": drop(embeddings()(input_ids))} if dropout else {"input_ids": input_ids}
-
-    def gathered(input_ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        assert split is not None
-        hidden = split.body(**inputs(input_ids), use_cache=False).last_hidden_state
-        return split.head(drop(hidden[where]))
-
-    def plain(input_ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        return lm(**inputs(input_ids), use_cache=False).logits[where]
-
-    if split is None:
-        logger.info("Logits of %s are not head(hidden): computed at all positions.", type(base_model(lm)).__name__)
-        return plain
-    return gathered

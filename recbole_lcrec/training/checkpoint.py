@@ -1,10 +1,12 @@
 """The one checkpoint format: ``model.safetensors`` for weights, ``state.pt`` (weights_only) for all other state.
 
-Both lie in one folder, which is written beside its place and renamed: a folder with that name is whole.
+Both lie in one folder, which is written beside its place and renamed: a folder with that name is whole. What happens
+to it later is found by ``manifest.json``, which has the size and the SHA-256 of each file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -15,9 +17,9 @@ import scipy.sparse
 import torch
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import atomic_folder
+from recbole_lcrec.io import atomic_folder, write_json
 
-WEIGHTS, STATE = "model.safetensors", "state.pt"
+WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
 
 
 def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
@@ -30,6 +32,7 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
 
     Raises:
         TypeError: If RecBole's ``other_parameter`` of the model holds something that cannot be stored safely.
+        StorageError: If the disk is full or refuses.
     """
     from safetensors.torch import save_file
 
@@ -37,10 +40,49 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
     tensors, aliases = _without_aliases(weights)
     # a module among them (RecBole's DIN) has its weights in the state dict already
     other = {k: v for k, v in (model.other_parameter() or {}).items() if not isinstance(v, torch.nn.Module)}
-    state = {**state, "other_parameter": {key: _pack(key, value) for key, value in other.items()}}
-    with atomic_folder(folder) as temporary:
+    state = {
+        **state,
+        "other_parameter": {key: pack(f"other_parameter '{key}'", value) for key, value in other.items()},
+    }
+    with atomic_folder(folder, _bytes_of([tensors, state])) as temporary:
         save_file(tensors, str(temporary / WEIGHTS), metadata={"aliases": json.dumps(aliases)})
         torch.save(state, temporary / STATE)
+        write_manifest(temporary)
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the size and the SHA-256 of each file of a checkpoint beside them."""
+    write_json(folder / MANIFEST, {name: _facts_of(folder / name) for name in (WEIGHTS, STATE)})
+
+
+def damage(folder: Path) -> str | None:
+    """Return what is wrong with a checkpoint's files, in a few words; None if they are as they were written."""
+    try:
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name in (WEIGHTS, STATE):
+            found, size = _facts_of(folder / name), expected[name]["bytes"]
+            if found["bytes"] != size:
+                return f"{name} has {found['bytes']} of {size} bytes"
+            if found != expected[name]:
+                return f"{name} has other content than was written"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{MANIFEST} cannot be read ({type(error).__name__})"
+    return None
+
+
+def _facts_of(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _bytes_of(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(map(_bytes_of, value.values()))
+    return sum(map(_bytes_of, value)) if isinstance(value, (list, tuple)) else 0
 
 
 def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, Any]:
@@ -51,11 +93,14 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
     """
     from safetensors import SafetensorError, safe_open
 
+    if problem := damage(folder):
+        raise UserError(f"{folder}: no readable checkpoint ({problem}). Train the run again.")
     try:
         with safe_open(str(folder / WEIGHTS), framework="pt", device=str(device)) as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
             aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
-        state = torch.load(folder / STATE, map_location=device, weights_only=True)
+        # on the CPU: random states and an optimizer's step counts belong there, and it moves the rest itself
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder}: no readable checkpoint ({first_line}). Train the run again.") from error
@@ -67,7 +112,7 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
             model.load_state_dict(weights)
     except (RuntimeError, KeyError) as error:
         raise UserError(f"{folder}: the checkpoint does not fit the model ({error}).") from error
-    other = {key: _unpack(value, device) for key, value in state.pop("other_parameter").items()}
+    other = {key: unpack(value, device) for key, value in state.pop("other_parameter").items()}
     model.load_other_parameter(other)
     return state
 
@@ -88,9 +133,11 @@ def _without_aliases(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.
     return tensors, aliases
 
 
-def _pack(name: str, value: Any) -> Any:
+def pack(name: str, value: Any) -> Any:
     """Turn an attribute of a RecBole model into what weights_only loading accepts."""
-    if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):
         return value.item()
@@ -102,13 +149,16 @@ def _pack(name: str, value: Any) -> Any:
         parts = {part: torch.from_numpy(np.ascontiguousarray(array)) for part, array in arrays.items()}
         return {"kind": "scipy", "format": value.format, "shape": list(csr.shape), **parts}
     if isinstance(value, (list, tuple)):
-        return {"kind": type(value).__name__, "items": [_pack(name, item) for item in value]}
+        return {"kind": type(value).__name__, "items": [pack(name, item) for item in value]}
     if isinstance(value, dict):
-        return {"kind": "dict", "items": [[_pack(name, k), _pack(name, v)] for k, v in value.items()]}
-    raise TypeError(f"other_parameter '{name}' is a {type(value).__name__}, which cannot be saved safely")
+        return {"kind": "dict", "items": [[pack(name, k), pack(name, v)] for k, v in value.items()]}
+    raise TypeError(f"{name} is a {type(value).__name__}, which cannot be saved safely")
 
 
-def _unpack(value: Any, device: Any) -> Any:
+def unpack(value: Any, device: Any) -> Any:
+    """Return what ``pack`` was given, tensors on ``device``."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
     if not isinstance(value, dict):
         return value
     kind = value["kind"]
@@ -118,6 +168,6 @@ def _unpack(value: Any, device: Any) -> Any:
         parts = tuple(value[part].cpu().numpy() for part in ("data", "indices", "indptr"))
         return scipy.sparse.csr_matrix(parts, shape=tuple(value["shape"])).asformat(value["format"])
     if kind == "dict":
-        return {_unpack(key, device): _unpack(item, device) for key, item in value["items"]}
-    items = [_unpack(item, device) for item in value["items"]]
+        return {unpack(key, device): unpack(item, device) for key, item in value["items"]}
+    items = [unpack(item, device) for item in value["items"]]
     return items if kind == "list" else tuple(items)

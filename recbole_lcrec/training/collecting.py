@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
 from recbole.evaluator import Collector
 
 from recbole_lcrec.evaluation import TopItems
+from recbole_lcrec.training.ranks import item_counts
 
 _OF_ALL_SCORES = ("rec.meanrank", "rec.score")
 
@@ -19,6 +21,13 @@ class ItemCollector(Collector):
     it reads generated items as they are: a dense row of scores per user, of which only the best are looked at, costs
     more than generating them once the catalogue is large.
     """
+
+    def data_collect(self, train_data: Any) -> None:
+        """Collect the facts of the data; an item's popularity is the same for every model (see ``item_counts``)."""
+        super().data_collect(train_data)
+        if self.register.need("data.count_items"):
+            counts = item_counts(train_data._dataset)
+            self.data_struct.set("data.count_items", Counter({int(i): int(counts[i]) for i in counts.nonzero()[0]}))
 
     def reads_top_items_only(self) -> bool:
         """Return whether the best items suffice for all metrics in use."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.trainer import Trainer
 from recbole.trainer.trainer import NCLTrainer, PretrainTrainer
@@ -28,6 +29,9 @@ from recbole_lcrec.io import atomic_path
 from recbole_lcrec.progress import progress
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
 from recbole_lcrec.training.collecting import ItemCollector
+from recbole_lcrec.training.course import ADVICE, Course
+from recbole_lcrec.training.curve import LearningCurve
+from recbole_lcrec.training.ranks import RankCollector
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 
@@ -107,13 +111,18 @@ class FeatureTrainer(Trainer):
         with no_tensorboard():
             super().__init__(config, model)
         self._warn_of_ignored_options()
+        self.best_epoch: int | None = None
+        self.last_valid_result: dict[str, float] | None = None
         self.eval_collector = ItemCollector(config)
         self.saved_model_file = str(output_dir / "checkpoint")
         self.users_per_second: float | None = None
+        self.curve = LearningCurve()
+        self.ranks: RankCollector | None = None  # takes the ranks while a test is evaluated
         self._bar = progress(description="Evaluate", show=False)
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.precision == "fp16" or bool(self.enable_scaler)
         )
+        self.course = Course(self)
 
     def _warn_of_ignored_options(self) -> None:
         """Say which options RecBole's trainer with an epoch loop of its own does not read."""
@@ -131,7 +140,9 @@ class FeatureTrainer(Trainer):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(Path(self.config["checkpoint_dir"]) / "tensorboard"))
+            folder = Path(self.config["checkpoint_dir"]) / "tensorboard"
+            # a resumed training draws its curves over what was done after the state it resumed from
+            self._writer = SummaryWriter(str(folder), purge_step=self.start_epoch or None)
         return self._writer
 
     @tensorboard.setter
@@ -150,7 +161,10 @@ class FeatureTrainer(Trainer):
                     {"params": [p for p in trained if p.dim() > 1]},
                     {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
                 ]
-        return super()._build_optimizer(params=params, **kwargs)
+        optimizer = super()._build_optimizer(params=params, **kwargs)
+        if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
+            fuse(optimizer)
+        return optimizer
 
     def _set_learning_rate(self, position: int, total: int) -> None:
         """Set the rate of the optimizer in use for one step of the training.
@@ -167,23 +181,25 @@ class FeatureTrainer(Trainer):
         self, train_data: Any, epoch_idx: int, loss_func: Callable | None = None, show_progress: bool = False
     ) -> Any:
         """Train one epoch; the loss it returns is the sum over optimizer steps, as RecBole's is over batches."""
+        if (passed := self.course.begin(epoch_idx, train_data)) is not None:
+            return passed
         self.model.train()
-        steps = math.ceil(len(train_data) / self.settings.gradient_accumulation_steps)
+        size = self.settings.gradient_accumulation_steps
+        steps = math.ceil(len(train_data) / size)
         if hasattr(train_data, "set_epoch"):
             train_data.set_epoch(epoch_idx)
         loss_func = loss_func or self.model.calculate_loss
-        total: tuple[float, ...] | None = None
-        is_tuple = False
-        bar = progress(
-            train_data, total=len(train_data), description=f"Train {epoch_idx:>4}", show=show_progress, unit="batch"
-        )
-        for step, group in enumerate(_groups(bar, self.settings.gradient_accumulation_steps)):
-            self._set_learning_rate(epoch_idx * steps + step, max(steps * self.epochs, 1))
-            parts, is_tuple = self._train_step(group, loss_func, epoch_idx, step)
-            total = parts if total is None else tuple(a + b for a, b in zip(total, parts, strict=True))
-            bar.set_postfix_str(f"loss {sum(parts):.3f}", refresh=False)
-        assert total is not None, "the train loader yielded no batch"
-        return total if is_tuple else total[0]
+        with self.course.postponed():
+            batches = self.course.batches()
+            options = {"total": len(train_data), "initial": self.course.step * size, "unit": "batch"}
+            bar = progress(batches, description=f"Train {epoch_idx:>4}", show=show_progress, **options)
+            for group in _groups(bar, size):
+                step = self.course.step
+                self._set_learning_rate(epoch_idx * steps + step, max(steps * self.epochs, 1))
+                parts, is_tuple = self._train_step(group, loss_func, epoch_idx, step)
+                bar.set_postfix_str(f"loss {sum(parts):.3f}", refresh=False)
+                self.course.add(parts, is_tuple)
+            return self.course.end()
 
     def _train_step(
         self, group: list[Any], loss_func: Callable, epoch_idx: int, step: int
@@ -202,10 +218,7 @@ class FeatureTrainer(Trainer):
             pieces = losses if is_tuple else (losses,)
             loss = sum(pieces)
             if not torch.isfinite(loss).all():
-                raise FloatingPointError(
-                    f"the training loss is {loss.item()} in epoch {epoch_idx}, step {step}. Lower learning_rate, or "
-                    "set clip_grad_norm, e.g. --clip_grad_norm=\"{'max_norm': 1.0}\"."
-                )
+                raise self._diverged(loss, group, batch, epoch_idx, step)
             self._scaler.scale(loss * share).backward()
             values = tuple(float(piece.detach()) * share for piece in pieces)
             parts = values if parts is None else tuple(a + b for a, b in zip(parts, values, strict=True))
@@ -217,12 +230,40 @@ class FeatureTrainer(Trainer):
         assert parts is not None
         return parts, is_tuple
 
+    def _diverged(self, loss: Any, group: list[Any], batch: Any, epoch: int, step: int) -> FloatingPointError:
+        """Return the error that names the batch whose loss is no number, and what is left of the training."""
+        place = next(number for number, other in enumerate(group) if other is batch)
+        number = step * self.settings.gradient_accumulation_steps + place
+        best = Path(self.saved_model_file)
+        kept = "There is no checkpoint yet"
+        if self.best_epoch is not None and best.is_dir():
+            kept = f"The best checkpoint, of epoch {self.best_epoch}, is kept in {best}"
+        users = batch[self.config["USER_ID_FIELD"]] if self.config["USER_ID_FIELD"] in batch.columns else []
+        names = [f"{len(batch)} rows", *([f"the first of RecBole's user id {int(users[0])}"] if len(users) else [])]
+        about = self.model.describe_batch(batch) if hasattr(self.model, "describe_batch") else ", ".join(names)
+        return FloatingPointError(
+            f"the training loss is {loss.item()} in epoch {epoch}, step {step}, batch {number} ({about}). "
+            f"{kept}. {ADVICE}"
+        )
+
     def _autocast(self) -> Any:
         types = {"bf16": torch.bfloat16, "fp16": torch.float16}
         enabled = self.settings.precision in types or bool(self.enable_amp)
         return torch.autocast(self.device.type, dtype=types.get(self.settings.precision), enabled=enabled)
 
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as RecBole does, unless the state that is resumed from has nothing left to do."""
+        if self.course.is_over:
+            self.logger.info("Nothing is left to train.")
+            return self.best_valid_score, self.best_valid_result
+        return super().fit(*args, **kwargs)
+
     # ---- evaluation --------------------------------------------------------------------------------------------
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+        score, self.last_valid_result = super()._valid_epoch(valid_data, show_progress)
+        self.curve.validated(self.last_valid_result)
+        return score, self.last_valid_result
 
     @torch.no_grad()
     def evaluate(
@@ -246,15 +287,34 @@ class FeatureTrainer(Trainer):
         return type(result)((key, float(value)) for key, value in result.items())
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        users = self.config["USER_ID_FIELD"]
         if hasattr(self.model, "full_sort_top") and self.eval_collector.reads_top_items_only():
             interaction, _, positive_u, positive_i = batched_data
             self._bar.update()
             top = self.model.full_sort_top(interaction.to(self.device)).widened(max(self.config["topk"]))
+            if self.ranks is not None:
+                self.ranks.add_top(interaction[users], top.items, positive_u, positive_i, self.tot_item_num - 1)
             return interaction, top, positive_u, positive_i
-        return self._wide_enough(super()._full_sort_batch_eval(batched_data))
+        batch = self._wide_enough(super()._full_sort_batch_eval(batched_data))
+        if self.ranks is not None:
+            interaction, scores, positive_u, positive_i = batch
+            self.ranks.add(interaction[users], scores, positive_u, positive_i)
+        return batch
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
-        return self._wide_enough(super()._neg_sample_batch_eval(batched_data))
+        batch = self._wide_enough(super()._neg_sample_batch_eval(batched_data))
+        row_of_candidate = batched_data[1]
+        if self.ranks is not None and row_of_candidate is not None and batch[1].dim() == 2:
+            interaction, scores, positive_u, positive_i = batch
+            _, first = np.unique(row_of_candidate.numpy(), return_index=True)
+            users = interaction[self.config["USER_ID_FIELD"]].cpu()[torch.from_numpy(first)]
+            self.ranks.add(users, scores, positive_u, positive_i)
+        return batch
+
+    def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
+        """Note an epoch's loss; RecBole's loops, which differ otherwise, all call this once per epoch."""
+        super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)
+        self.curve.trained(epoch_idx, losses)
 
     def _wide_enough(self, batch: Any) -> Any:
         """Add columns that nothing can be found in when the catalogue is smaller than max(topk).
@@ -272,27 +332,48 @@ class FeatureTrainer(Trainer):
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         folder = Path(kwargs.pop("saved_model_file", self.saved_model_file))
-        state = {
-            "model": self.config["model"],
-            "epoch": epoch,
-            "cur_step": self.cur_step,
-            "best_valid_score": float(self.best_valid_score),
-            "optimizer": self.optimizer.state_dict(),
-        }
+        score = float(self.best_valid_score)
+        state = {"model": self.config["model"], "epoch": epoch, "cur_step": self.cur_step, "best_valid_score": score}
         save_checkpoint(folder, self.model, state)
+        self.best_epoch = epoch
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {folder}")
 
-    def resume_checkpoint(self, resume_file: Any) -> None:
-        """Load weights, optimizer and counters of a checkpoint folder; training goes on with the next epoch."""
-        folder = Path(resume_file)
-        state = load_checkpoint(folder, self.model, self.device)
-        self.saved_model_file = str(folder)
-        self.start_epoch = state["epoch"] + 1
-        self.cur_step = state["cur_step"]
-        self.best_valid_score = state["best_valid_score"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.logger.info("Checkpoint loaded. Resume training from epoch %d", self.start_epoch)
+    def save_state(self, folder: str | Path) -> None:
+        """Write all that training goes on from to a folder; to be called from a callback after a validation.
+
+        Raises:
+            TypeError: If the model keeps state that cannot be stored safely.
+            StorageError: If the disk is full or refuses.
+        """
+        self.course.save(Path(folder))
+
+    def resume_checkpoint(self, resume_file: Any) -> dict[str, Any]:
+        """Load a training state; the next ``fit`` goes on as the training that wrote it would have.
+
+        Args:
+            resume_file: A folder that ``save_state`` wrote, or RUN_DIR/resume/step-... of a run.
+
+        Returns:
+            The facts that were stored with it, e.g. ``seconds`` per stage.
+
+        Raises:
+            UserError: If the folder holds no whole state, or that of another model.
+        """
+        facts = self.course.take_up(Path(resume_file))
+        self.logger.info("Training state of epoch %d, step %d: %s", *self.course.place, resume_file)
+        return facts
+
+
+def fuse(optimizer: torch.optim.Optimizer) -> None:
+    """Let Adam update all weights in one kernel, where the device has it: the same numbers but for rounding."""
+    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in _weights(optimizer))
+    for group in (optimizer.defaults, *optimizer.param_groups):
+        group["fused"], group["foreach"] = fused, None if not fused else False
+
+
+def _weights(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    return (weight for group in optimizer.param_groups for weight in group["params"])
 
 
 def _groups(batches: Any, size: int) -> Iterator[list[Any]]:

@@ -12,7 +12,7 @@ import scipy.sparse
 import torch
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.training.checkpoint import STATE, load_checkpoint, save_checkpoint
+from recbole_lcrec.training.checkpoint import STATE, load_checkpoint, save_checkpoint, write_manifest
 
 
 class Model(torch.nn.Module):
@@ -75,6 +75,9 @@ def test_pickles_are_not_run_and_broken_files_get_a_message(tmp_path: Path, monk
     with pytest.raises(UserError, match="no readable checkpoint"):
         load_checkpoint(tmp_path / "missing", Model())
     (tmp_path / "c" / STATE).write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(UserError, match=r"no readable checkpoint \(state\.pt has"):
+        load_checkpoint(tmp_path / "c", Model())
+    write_manifest(tmp_path / "c")  # as somebody would who wants it to be loaded
     with pytest.raises(UserError, match="no readable checkpoint"):
         load_checkpoint(tmp_path / "c", Model())
     assert not Path("pwned").exists()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from recbole_lcrec.webpage import INK, figure_html
+
 BEFORE, AFTER, CHANCE = "#c4813d", "#3f7cac", "#b9c0c7"
-_GRID, _INK = "#e6e9ec", "#33404d"
 
 
 def code_use_figure(levels: list[dict[str, Any]]) -> str:
@@ -23,10 +24,10 @@ def code_use_figure(levels: list[dict[str, Any]]) -> str:
             if level[name]:
                 figure.add_trace(_ranked(level, name, colour, legend=place == 0), **where)
         even = sum(level["after"]["items_per_code"]) / level["expected"]
-        figure.add_hline(y=even, line={"dash": "dot", "color": _INK, "width": 1}, **where)
+        figure.add_hline(y=even, line={"dash": "dot", "color": INK, "width": 1}, **where)
         figure.update_xaxes(title_text="codes, most frequent first", range=[0, level["size"] + 1], **where)
         figure.update_yaxes(title_text="items per code", rangemode="tozero", **where)
-    return _html(figure, "codes", 290 * rows + 40)
+    return figure_html(figure, "codes", 290 * rows + 40)
 
 
 def _ranked(level: dict[str, Any], name: str, colour: str, *, legend: bool) -> Any:
@@ -66,12 +67,12 @@ def prefix_figure(prefixes: list[dict[str, Any]], n_items: int) -> str:
                 hovertemplate="%{y:,} distinct prefixes",
             )
     figure.add_hline(
-        y=n_items, line={"dash": "dot", "color": _INK, "width": 1},
+        y=n_items, line={"dash": "dot", "color": INK, "width": 1},
         annotation_text=f"{n_items:,} items", annotation_position="top left",
     )  # fmt: skip
     figure.update_xaxes(title_text="length of the prefix (codes)", dtick=1)
     figure.update_yaxes(title_text="distinct prefixes", rangemode="tozero")
-    return _html(figure, "prefixes", 320)
+    return figure_html(figure, "prefixes", 320)
 
 
 def group_figure(group_sizes: list[list[int]]) -> str:
@@ -97,7 +98,7 @@ def _bars(name: str, x: Any, y: Any, x_title: str, y_title: str, colour: str) ->
     figure.update_yaxes(title_text=y_title + (" (logarithmic)" if spread else ""))
     if spread:
         figure.update_yaxes(type="log", dtick=1, range=[-0.3, math.log10(max(y)) + 0.1])  # a bar of 1 shows
-    return _html(figure, name, 280, top=24)
+    return figure_html(figure, name, 280, top=24)
 
 
 def neighbour_figure(neighbours: dict[str, Any]) -> str:
@@ -120,30 +121,4 @@ def neighbour_figure(neighbours: dict[str, Any]) -> str:
         )
     figure.update_xaxes(title_text="what the pair shares")
     figure.update_yaxes(title_text="share of pairs (%)", rangemode="tozero")
-    return _html(figure, "neighbours", 320)
-
-
-def _html(figure: Any, name: str, height: int, top: int = 64) -> str:
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 64, "r": 16, "t": top, "b": 52},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": _INK},
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0.99, "yanchor": "top", "yref": "container"},
-        hoverlabel={"bgcolor": "white"},
-        bargap=0.35,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-    )
-    figure.update_xaxes(
-        gridcolor=_GRID, linecolor=_GRID, zeroline=False, showgrid=False, title_standoff=8, title_font_size=13
-    )
-    figure.update_yaxes(gridcolor=_GRID, linecolor=_GRID, zeroline=False, title_standoff=8, title_font_size=13)
-    figure.update_annotations(font_size=13)
-    return figure.to_html(
-        include_plotlyjs=False,
-        full_html=False,
-        div_id=f"figure-{name}",
-        default_height=f"{height}px",
-        config={"displayModeBar": False, "responsive": True},
-    )
+    return figure_html(figure, "neighbours", 320)

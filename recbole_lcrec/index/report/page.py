@@ -5,7 +5,7 @@ A content security policy in the page forbids requests, so that a report can be 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from recbole_lcrec.index.report import figures
 from recbole_lcrec.index.report.questions import questions_of
 from recbole_lcrec.index.report.tree import TREE_CSS, TREE_HTML, TREE_JS, tree_data
 from recbole_lcrec.io import write_json, write_text
+from recbole_lcrec.webpage import page_head, table
 
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 
@@ -35,8 +36,6 @@ def write_report(folder: Path, quality: dict[str, Any], index: ItemIndex, titles
 
 def report_page(quality: dict[str, Any], index: ItemIndex, titles: Sequence[str]) -> str:
     """Return the page; arguments as for :func:`write_report`."""
-    from plotly.offline import get_plotlyjs
-
     sections = [
         ("warnings", "Warnings", _warnings(quality)),
         ("questions", "Common questions", _questions(quality)),
@@ -51,7 +50,7 @@ def report_page(quality: dict[str, Any], index: ItemIndex, titles: Sequence[str]
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in sections)
     body = "\n".join(f'<section id="{anchor}"><h2>{title}</h2>{text}</section>' for anchor, title, text in sections)
     return (
-        f"{_HEAD}<style>{_CSS}{TREE_CSS}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n<body>\n"
+        f"{page_head('Item index: quality report', TREE_CSS)}<body>\n"
         f"<main>\n<h1>Item index: quality report</h1>\n{_summary(quality)}\n<nav>{links}</nav>\n{body}\n</main>\n"
         f'<script type="application/json" id="tree-data">{tree_data(index, titles)}</script>\n'
         f"<script>{TREE_JS}</script>\n</body>\n</html>\n"
@@ -117,7 +116,7 @@ def _code_use(quality: dict[str, Any]) -> str:
         "is even use. A small catalogue uses fewer codes by design (about one for every four items). The mapping "
         "changes the last level, and earlier levels only for items whose prefix was over-full.</p>"
         + figures.code_use_figure(quality["levels"])
-        + _table(head, rows)
+        + table(head, rows)
     )
 
 
@@ -144,7 +143,7 @@ def _prefixes(quality: dict[str, Any]) -> str:
         "holds one item, the later codes carry no shared meaning; where prefixes of all codes but the last hold more "
         "items than the last level has codes, items must leave.</p>"
         + figures.prefix_figure(quality["prefixes"], quality["items"])
-        + _table(head, rows)
+        + table(head, rows)
         + note
     )
 
@@ -162,7 +161,7 @@ def _collisions(quality: dict[str, Any]) -> str:
     facts.append(("items without a title", f"{doubles['empty_titles']:,} of {n:,}"))
     if collisions["rate_before"] is None:
         parts.append("<p>The codes before the mapping are not known.</p>")
-        return "".join(parts) + _table([], facts)
+        return "".join(parts) + table([], facts)
     facts = [
         ("collision rate before the mapping", _share(collisions["rate_before"])),
         ("of it, items with equal embeddings", _share(collisions["rate_equal_embeddings"])),
@@ -173,7 +172,7 @@ def _collisions(quality: dict[str, Any]) -> str:
     ] + facts
     if collisions["groups_equal_embeddings"] is not None:
         facts.insert(5, ("groups in which all embeddings are equal", f"{collisions['groups_equal_embeddings']:,}"))
-    parts.append(_table([], facts))
+    parts.append(table([], facts))
     if collisions["groups"]:
         parts.append(figures.group_figure(collisions["group_sizes"]))
         parts.append("<h3>The largest groups</h3>" + "".join(map(_group, collisions["largest"])))
@@ -213,7 +212,7 @@ def _mapping(quality: dict[str, Any]) -> str:
     return (
         '<p class="read">How to read it: where items shared a path, all but one got another last code, at the least '
         "total distance. Few moved items, and few nearer codes passed over, mean that the last codes still say what "
-        "an item is like. Items leave their prefix only where it was over-full.</p>" + _table([], facts) + figure
+        "an item is like. Items leave their prefix only where it was over-full.</p>" + table([], facts) + figure
     )
 
 
@@ -231,7 +230,7 @@ def _reconstruction(quality: dict[str, Any]) -> str:
         '<p class="read">How to read it: a quotient of 1 means that the codes say nothing about the item, 0 that they '
         "say all. An index of 4,344 products that trained well, with 4 × 256 codes, reached 0.39; above 0.8 the "
         "codes are close to noise. Before the mapping; errors are in the scale of the normalised embeddings.</p>"
-        + _table([], facts)
+        + table([], facts)
     )
 
 
@@ -251,7 +250,7 @@ def _neighbours(quality: dict[str, Any]) -> str:
         "good: the model then can carry over what it learned of one item to those like it. A lift near 1 means codes "
         "that do not follow the text.</p>"
         + figures.neighbour_figure(near)
-        + _table(["first codes", "near neighbours", "random pairs", "lift"], rows)
+        + table(["first codes", "near neighbours", "random pairs", "lift"], rows)
     )
 
 
@@ -261,13 +260,6 @@ def _before_and_after(measured: dict[str, Any]) -> list[tuple[str, dict[str, Any
     if before is None:
         return [("after", after)]
     return [("unchanged", after)] if before == after else [("before", before), ("after", after)]
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; cells are markup already."""
-    top = "<thead><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr></thead>" if head else ""
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
 def _share(value: float | None) -> str:
@@ -282,44 +274,3 @@ _TREE_TEXT = (
     "Open a few of the largest codes: if their titles have nothing in common, the model has nothing to learn from "
     "them. A code with a single item is shown with the rest of its path.</p>"
 )
-
-_HEAD = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; \
-style-src 'unsafe-inline'; img-src data: blob:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Item index: quality report</title>
-"""
-
-_CSS = """
-:root { --ink: #26323d; --quiet: #6b7783; --line: #dfe4e8; --paper: #fff; }
-* { box-sizing: border-box; }
-html { scroll-behavior: smooth; }
-body { margin: 0; background: #f5f7f8; color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", "Noto Sans",
-  "DejaVu Sans", sans-serif; }
-main { max-width: 66rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.7rem; font-weight: 600; margin: .5rem 0 1rem; }
-h2 { font-size: 1.25rem; font-weight: 600; margin: 0 0 .6rem; }
-h3 { font-size: 1rem; margin: 1rem 0 .4rem; }
-section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 1.2rem 1.4rem;
-  margin: 1rem 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: .7rem; }
-.tiles div { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: .7rem 1rem; }
-.tiles b { display: block; font-size: 1.35rem; font-weight: 600; }
-.tiles span, .quiet { color: var(--quiet); font-size: .9rem; }
-nav { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin: 1rem 0; font-size: .95rem; }
-nav a { color: #2b5c8a; }
-.read { color: #465463; max-width: 52rem; margin-top: 0; }
-.warning, .good { border-left: 4px solid #d39b2e; background: #fdf6e3; padding: .6rem .9rem; margin: .5rem 0;
-  border-radius: 0 6px 6px 0; overflow-wrap: anywhere; }
-.good { border-color: #5a9a68; background: #edf6ef; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; margin: .6rem 0; }
-th, td { text-align: left; padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-weight: 600; color: var(--quiet); }
-details { border-bottom: 1px solid var(--line); padding: .35rem 0; }
-details p, details ul { margin: .4rem 0 .5rem; max-width: 54rem; overflow-wrap: anywhere; }
-summary { cursor: pointer; }
-"""

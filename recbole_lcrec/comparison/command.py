@@ -1,0 +1,129 @@
+"""``compare``: from a checked command line to a finished comparison."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from recbole_lcrec.comparison.plan import Plan, Run, make_plan
+from recbole_lcrec.comparison.results import collect, load_run
+from recbole_lcrec.comparison.runner import Runner
+from recbole_lcrec.comparison.specs import Entry
+from recbole_lcrec.compat import logging_to, quiet
+from recbole_lcrec.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+LOG = "comparison.log"
+
+
+def compare(
+    dataset: str, entries: Sequence[Entry], seeds: Sequence[int], options: Mapping[str, Any], jobs: int = 1
+) -> int:
+    """Run everything that is not finished yet, then write the leaderboard and the report into ``output_dir``.
+
+    Args:
+        dataset: Name of the data set.
+        entries: What is compared.
+        seeds: Every entry is run once with each.
+        options: Checked options that all runs share.
+        jobs: Processes at once.
+
+    Returns:
+        The exit status: 0, or 1 when a run failed (the others are compared all the same).
+
+    Raises:
+        UserError: For a wrong option, before anything is started; or when runs turn out to have different splits.
+    """
+    with quiet():
+        plan = make_plan(dataset, entries, seeds, options, jobs)
+    try:
+        plan.output_dir.mkdir(parents=True, exist_ok=True)
+        (plan.output_dir / LOG).touch()
+    except OSError as error:
+        raise UserError(
+            f"output_dir={plan.output_dir}: cannot be written to ({error.strerror}). Choose another."
+        ) from error
+    with logging_to(plan.output_dir / LOG, str(options.get("state") or "INFO")):
+        return _compare(plan)
+
+
+def _compare(plan: Plan) -> int:
+    from recbole_lcrec.comparison.leaderboard import all_tests, main_metric, make_board, write_leaderboard
+    from recbole_lcrec.comparison.report import write_report
+
+    runner = Runner(plan, _SameSplit())
+    logger.info(
+        "%d runs of %d models with seed(s) %s on %s, %d at once, %d torch thread(s) each. Everything is in %s",
+        len(plan.runs), len(plan.entries), ", ".join(map(str, plan.seeds)), plan.dataset, plan.jobs, runner.threads,
+        plan.output_dir,
+    )  # fmt: skip
+    try:
+        with _sigterm_as_interrupt():
+            outcomes = runner.run()
+    except KeyboardInterrupt:
+        logger.error("Interrupted: the runs in progress were stopped, finished ones are kept. Go on with:")
+        logger.error("  %s", _again(plan))
+        raise
+    board = make_board(collect(plan, outcomes), main_metric(plan))
+    tests = all_tests(board)
+    write_leaderboard(plan, board, tests)
+    write_report(plan, board, tests, runner.threads)
+    failed = [outcome for outcome in outcomes if outcome.reason]
+    for outcome in failed:
+        logger.error("Failed: %s: %s", outcome.run.name, outcome.reason)
+    logger.info("leaderboard.csv, .md, .tex and report.html are in %s", plan.output_dir)
+    logger.info("Models on %s\n%s", plan.dataset, (plan.output_dir / "leaderboard.md").read_text(encoding="utf-8"))
+    if failed:
+        logger.error("%d of %d runs failed. The same command tries them again.", len(failed), len(outcomes))
+    return 1 if failed else 0
+
+
+class _SameSplit:
+    """Refuses a run whose split differs from that of the first one."""
+
+    def __init__(self) -> None:
+        self._first: tuple[str, str] | None = None
+
+    def __call__(self, run: Run) -> None:
+        sha = load_run(run.folder)["split_sha256"]
+        if self._first is None:
+            self._first = (run.name, sha)
+        name, first = self._first
+        if sha != first:
+            raise UserError(
+                f"{run.name} was tested on another split ({sha[:12]}) than {name} ({first[:12]}): their numbers must "
+                "not be compared, so the comparison stops here. Either the data changed between the runs (then delete "
+                f"{run.folder.parent} and start again), or an option of one model changes the data, such as "
+                "MAX_ITEM_LIST_LENGTH or a filter (then give it to all of them)."
+            )
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end a block as Ctrl-C does, so that no process is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _again(plan: Plan) -> str:
+    """Return the command that goes on with a comparison."""
+    if not sys.argv[1:]:
+        return f"the same call, with output_dir={plan.output_dir}"
+    return f"python {shlex.join(sys.argv)}"

@@ -1,0 +1,175 @@
+"""The runs of a comparison and their options, all of them checked before the first one starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_lcrec import registry
+from recbole_lcrec.comparison.specs import Entry
+from recbole_lcrec.config import LCRecConfig, settings_from
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import fingerprint
+from recbole_lcrec.saved_run import CONFIG, RESULT
+from recbole_lcrec.training.trainer import TrainingSettings
+
+RUNS = "runs"
+STAGES = {"S3Rec": ("pretrain", "finetune"), "RaCT": ("actor_pretrain", "critic_pretrain", "finetune")}
+"""Models of RecBole trained in stages -> values of ``train_stage``; each starts with the weights of the one before."""
+
+_NO_MATTER = ("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state", "seeds", "jobs")
+"""Options that change no result: a finished run is kept whatever they were."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One process: a training with its evaluation.
+
+    Attributes:
+        folder: Its output folder.
+        options: What the process is given.
+        resolved: All its options, as the process will write them to config.yaml.
+    """
+
+    folder: Path
+    options: Mapping[str, Any]
+    resolved: Mapping[str, Any]
+
+    def is_finished(self) -> bool:
+        """Whether the folder holds the result of exactly these options."""
+        return (self.folder / RESULT).is_file() and not self.changes()
+
+    def changes(self) -> list[str]:
+        """Return the options in which a run that is there differs, [] if none is there."""
+        try:
+            saved = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return []
+        saved, wanted = (_plain(options) for options in (saved if isinstance(saved, dict) else {}, self.resolved))
+        return sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model with one seed; a model with a pre-training has several stages, of which the last one is tested."""
+
+    entry: Entry
+    seed: int
+    stages: tuple[Stage, ...]
+
+    @property
+    def name(self) -> str:
+        """Label and seed, for the log."""
+        return f"{self.entry.label}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the result is."""
+        return self.stages[-1].folder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole comparison.
+
+    Attributes:
+        dataset: Name of the data set.
+        entries: What is compared, in the order given.
+        seeds: Every entry is run once with each.
+        options: What all runs share, as given.
+        jobs: Processes at once.
+        output_dir: Folder of the comparison.
+        runs: All runs, in the order in which they start: the first seed of every entry comes first.
+    """
+
+    dataset: str
+    entries: tuple[Entry, ...]
+    seeds: tuple[int, ...]
+    options: Mapping[str, Any]
+    jobs: int
+    output_dir: Path
+    runs: tuple[Run, ...]
+
+
+def make_plan(
+    dataset: str, entries: Sequence[Entry], seeds: Sequence[int], options: Mapping[str, Any], jobs: int
+) -> Plan:
+    """Resolve and check the options of every run.
+
+    Args:
+        dataset: Name of the data set.
+        entries: What is compared.
+        seeds: Seeds of the runs.
+        options: What all runs share, of files and command line; ``output_dir`` is that of the comparison.
+        jobs: Processes at once.
+
+    Raises:
+        UserError: One message with the mistakes of all entries.
+    """
+    shared = {"show_progress": False, **options}
+    given = shared.pop("output_dir", None)
+    key = fingerprint(dataset, [(e.label, e.model, dict(e.options)) for e in entries], list(seeds), shared)
+    # named by its contents, so that the same command finds what it has finished already
+    output_dir = Path(given or Path("saved") / f"compare-{dataset}-{key[:8]}").absolute()
+    errors: dict[str, str] = {}
+    runs = []
+    for seed in seeds:
+        for entry in entries:
+            folder = output_dir / RUNS / f"{entry.folder}-{seed}"
+            try:
+                runs.append(Run(entry, seed, _stages(dataset, entry, {**shared, "seed": seed}, folder)))
+            except UserError as error:
+                errors.setdefault(entry.label, str(error))
+    if errors:
+        listed = "\n".join(f"  - {label}: {error}" for label, error in errors.items())
+        raise UserError(f"nothing was started, {len(errors)} of {len(entries)} models cannot run:\n{listed}")
+    return Plan(dataset, tuple(entries), tuple(seeds), shared, jobs, output_dir, tuple(runs))
+
+
+def _stages(dataset: str, entry: Entry, shared: Mapping[str, Any], folder: Path) -> tuple[Stage, ...]:
+    options = {**shared, **entry.options, "model": entry.model, "dataset": dataset}
+    names = STAGES.get(entry.model, ())
+    if not names or options.get("train_stage") is not None or options.get("pre_model_path"):
+        return (_stage(options, folder),)
+    stages: list[Stage] = []
+    weights = ""
+    for name in names:
+        last = name == names[-1]
+        own = {"train_stage": name, **({"pre_model_path": weights} if weights else {})}
+        stage = _stage({**options, **own}, folder if last else folder / name)
+        weights = str(stage.folder / f"{entry.model}-{dataset}-{stage.resolved['pretrain_epochs']}.pth")
+        stages.append(stage)
+    return tuple(stages)
+
+
+def _stage(options: dict[str, Any], folder: Path) -> Stage:
+    options = {**options, "output_dir": str(folder)}
+    config = LCRecConfig(cli=options)
+    _check_settings(config)
+    return Stage(folder, options, config.resolved())
+
+
+def _check_settings(config: LCRecConfig) -> None:
+    """Fill the typed settings that the run will fill, so that a wrong value is found now."""
+    settings_from(TrainingSettings, config)
+    if not registry.is_generative(config["model"]):
+        return
+    from recbole_lcrec.embedding.encoders import EmbeddingSettings
+    from recbole_lcrec.evaluation import EvaluationSettings
+    from recbole_lcrec.instruction.prompts import InstructionSettings
+    from recbole_lcrec.quantizer.settings import QuantizerSettings
+    from recbole_lcrec.usertext import UserTextSettings
+
+    for settings in (EmbeddingSettings, EvaluationSettings, InstructionSettings, QuantizerSettings, UserTextSettings):
+        if all(name in config for name, part in settings.__dataclass_fields__.items() if part.init):
+            settings_from(settings, config)
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what counts of resolved options, as a YAML file gives it back."""
+    kept = {name: value for name, value in options.items() if name not in _NO_MATTER}
+    return yaml.safe_load(yaml.safe_dump(kept, allow_unicode=True))

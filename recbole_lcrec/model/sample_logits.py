@@ -1,0 +1,172 @@
+"""Logits of training samples, computed only where a token carries loss, and shared parts only once.
+
+A plain training step computes logits over the whole vocabulary at every position, padding included, and runs the
+instruction that all samples begin with once per sample. None of that changes the loss. Each shortcut is compared with
+a plain forward on a small probe before it is used.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recbole_lcrec.decoding.architecture import base_model
+from recbole_lcrec.decoding.mode import attention_window
+from recbole_lcrec.decoding.readout import split_model
+from recbole_lcrec.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+MIN_SHARED = 8
+"""Shorter common beginnings are not worth a forward of their own."""
+
+States = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class SampleLogitsSettings:
+    """Options of the training forward; each is explained in properties/model/LCRec.yaml."""
+
+    lm_dropout: float
+    share_prefix: bool
+    packing: bool
+    gradient_checkpointing: bool
+    torch_compile: bool
+    max_length: int
+
+
+class SampleLogits:
+    """A function (input_ids [B, T], where bool [B, T], lengths [B]) -> logits [n_true, V], in the order of ``where``.
+
+    Dropout of ``lm_dropout`` zeroes elements of the embeddings, and of the hidden states before the head, while the
+    model is in training mode: around the model, so that its own forward stays as it is.
+
+    Args:
+        lm: A causal language model of transformers, also one wrapped by peft.
+        settings: Options of the training forward.
+
+    Raises:
+        UserError: For options that the model's architecture does not support.
+    """
+
+    def __init__(self, lm: nn.Module, settings: SampleLogitsSettings) -> None:
+        self._lm, self._settings = lm, settings
+        self._split = split_model(lm)
+        self._body: Any = self._split.body if self._split else None
+        if settings.gradient_checkpointing:
+            _checkpoint_layers(lm)
+        if self._split is None:
+            logger.info("Logits of %s are not head(hidden): computed at all positions.", type(base_model(lm)).__name__)
+        self._states: States = self._plain
+        if settings.packing:
+            self._require(self._packed, "packing")
+            self._states = self._packed
+        elif settings.share_prefix and not settings.gradient_checkpointing and self._agrees(self._shared):
+            self._states = self._shared
+        if settings.torch_compile and self._split is not None:
+            self._body = torch.compile(self._split.body, dynamic=True)
+
+    def __call__(self, input_ids: Tensor, where: Tensor, lengths: Tensor) -> Tensor:
+        """Return the logits [n_true, V] at the marked positions.
+
+        Args:
+            input_ids: [B, T] samples, padded at the right.
+            where: [B, T], where logits are wanted.
+            lengths: [B] tokens of each sample.
+        """
+        if self._split is None:
+            logits: Tensor = self._lm(**self._inputs(input_ids), use_cache=False).logits
+            return logits[where]
+        logits = self._split.head(self._drop(self._states(input_ids, where, lengths)))
+        return logits
+
+    def _plain(self, input_ids: Tensor, where: Tensor, lengths: Tensor) -> Tensor:
+        states: Tensor = self._body(**self._inputs(input_ids), use_cache=False).last_hidden_state
+        return states[where]
+
+    def _shared(self, input_ids: Tensor, where: Tensor, lengths: Tensor) -> Tensor:
+        """Run the tokens that all samples begin with once; the gradients of all samples meet in them."""
+        from transformers import DynamicCache
+
+        shared = common_prefix(input_ids, where)
+        if len(input_ids) < 2 or shared < MIN_SHARED:
+            return self._plain(input_ids, where, lengths)
+        cache: Any = DynamicCache()
+        self._body(**self._inputs(input_ids[:1, :shared]), past_key_values=cache, use_cache=True)
+        for layer in cache.layers:
+            layer.keys, layer.values = (part.expand(len(input_ids), -1, -1, -1) for part in (layer.keys, layer.values))
+        rest = self._inputs(input_ids[:, shared:])
+        states: Tensor = self._body(**rest, past_key_values=cache, use_cache=True).last_hidden_state
+        return states[where[:, shared:]]
+
+    def _packed(self, input_ids: Tensor, where: Tensor, lengths: Tensor) -> Tensor:
+        """Run all samples as one row without padding; positions that start again keep the samples apart."""
+        places = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        real = places < lengths.unsqueeze(1)
+        inputs = self._inputs(input_ids[real].unsqueeze(0))
+        output = self._body(**inputs, position_ids=places[real].unsqueeze(0), use_cache=False)
+        states: Tensor = output.last_hidden_state[0]
+        return states[where[real]]
+
+    def _inputs(self, input_ids: Tensor) -> dict[str, Tensor]:
+        if not self._settings.lm_dropout:
+            return {"input_ids": input_ids}
+        return {"inputs_embeds": self._drop(base_model(self._lm).get_input_embeddings()(input_ids))}
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return functional.dropout(values, self._settings.lm_dropout, training=self._lm.training)
+
+    def _require(self, states: States, option: str) -> None:
+        if not self._agrees(states):
+            name = type(base_model(self._lm)).__name__
+            raise UserError(f"{option}: {name} mixes samples that lie in one row. Leave {option} out.")
+
+    @torch.no_grad()
+    def _agrees(self, states: States) -> bool:
+        """Compare a way to the states with the plain one on three samples that share a beginning."""
+        window = attention_window(self._lm)
+        if self._split is None or (window is not None and window < self._settings.max_length):
+            return False
+        embeddings = base_model(self._lm).get_input_embeddings().weight
+        probe = (torch.arange(3 * 16, device=embeddings.device).view(3, 16) * 7) % embeddings.shape[0]
+        probe[:, : MIN_SHARED + 2] = probe[0, : MIN_SHARED + 2].clone()
+        lengths = torch.tensor([16, 11, 13], device=probe.device)
+        places = torch.arange(16, device=probe.device)
+        where = (places >= MIN_SHARED + 1) & (places < lengths.unsqueeze(1))
+        training = self._lm.training
+        self._lm.eval()
+        try:
+            expected = self._plain(probe, where, lengths)
+            return torch.allclose(states(probe, where, lengths), expected, atol=1e-4, rtol=1e-3)
+        except (TypeError, ValueError, RuntimeError, AttributeError):  # an architecture without this kind of cache
+            return False
+        finally:
+            self._lm.train(training)
+
+
+def common_prefix(input_ids: Tensor, where: Tensor) -> int:
+    """Return how many tokens all samples begin with, before the first position that ``where`` marks.
+
+    Args:
+        input_ids: [B, T].
+        where: bool [B, T].
+    """
+    differs = (input_ids != input_ids[:1]).any(dim=0) | where.any(dim=0)
+    differs[-1] = True  # something must be left to run
+    return int(differs.int().argmax())
+
+
+def _checkpoint_layers(lm: nn.Module) -> None:
+    """Keep no activations inside the layers: they are computed again in the backward pass."""
+    inner = base_model(lm)
+    if not getattr(inner, "supports_gradient_checkpointing", False):
+        raise UserError(f"gradient_checkpointing: {type(inner).__name__} does not support it. Leave it out.")
+    inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if hasattr(inner, "enable_input_require_grads"):
+        inner.enable_input_require_grads()  # under LoRA nothing before the first adapter asks for gradients

@@ -1,0 +1,174 @@
+"""Runs that can be cut off anywhere and go on: ``--resume=RUN_DIR``.
+
+A run writes training states (see ``recbole_lcrec.training.course``) into ``RUN_DIR/resume`` while it trains;
+``RUN_DIR/checkpoint`` stays the best model so far. A resumed run takes index, tokenizer and user texts from its folder
+and goes on from the newest state that is whole. What is cut off before there is a state starts from the beginning, to
+the same end.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.trainer.trainer import NCLTrainer
+
+from recbole_lcrec import registry
+from recbole_lcrec.config import LCRecConfig, settings_from
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.experiment import Experiment, build, finish, run_in_folder, write_config
+from recbole_lcrec.io import fingerprint, remove, write_json
+from recbole_lcrec.outputs import output_folder
+from recbole_lcrec.saved_run import (
+    CHECKPOINT,
+    FACTS,
+    LOG,
+    RESUME,
+    STARTING,
+    check_changes,
+    read_result,
+    saved_options,
+)
+from recbole_lcrec.training.checkpoint import STATE, damage
+from recbole_lcrec.training.states import StateFolder, StateSettings
+from recbole_lcrec.training.trainer import FeatureTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(experiment: Experiment) -> None:
+    """Have the training of a run keep states, and note what a resumed run has to be given."""
+    settings = settings_from(StateSettings, experiment.config)
+    folder = experiment.output_dir / RESUME
+    report = {}
+    if registry.is_generative(experiment.config["model"]):
+        report = experiment.dataset.catalogue.indexed.report
+    write_json(folder / FACTS, {"data": data_fingerprint(experiment), "index": report})
+    _keep_states(experiment, settings)
+
+
+def _keep_states(experiment: Experiment, settings: StateSettings) -> None:
+    trainer = experiment.trainer
+    if not isinstance(trainer, FeatureTrainer) or isinstance(trainer, NCLTrainer):
+        logger.info(
+            "%s trains by a loop of its own, which keeps no states: if this run is stopped, --resume starts from the "
+            "beginning.", experiment.config["model"],
+        )  # fmt: skip
+    elif settings.keep_last:
+        trainer.course.states = StateFolder(experiment.output_dir / RESUME, settings)
+        trainer.course.facts = lambda: {"seconds": experiment.timer.so_far()}
+
+
+def forget_states(experiment: Experiment) -> None:
+    """Remove the training states of a finished run (unless ``keep_states`` is set)."""
+    if not experiment.config["keep_states"]:
+        remove(experiment.output_dir / RESUME)
+
+
+def resume(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Go on with an interrupted run; on a CPU it ends with the same metrics as without the interruption.
+
+    Args:
+        run_dir: The run's output folder.
+        cli: Options to change, among those that change nothing of the result (``saved_run.CHANGEABLE``).
+
+    Returns:
+        What result.json holds, and ``output_dir``; that of a finished run as it is.
+
+    Raises:
+        UserError: If the folder holds no run, the run cannot be given these options, or its data have changed.
+    """
+    run_dir, options = Path(run_dir).absolute(), dict(cli or {})
+    check_changes(options)
+    if (result := finished(run_dir)) is not None:
+        return {**result, "output_dir": str(run_dir)}
+    values = saved_options(run_dir)
+    config = LCRecConfig(config_dict=values, cli=options)
+    config["output_dir"] = str(run_dir)  # it may have been moved
+    with output_folder(run_dir, LOG, config["state"], append=True) as keep:
+        logger.info("Resuming the run in %s", run_dir)
+        state = _newest_state(run_dir, config)
+        if state is None:
+            logger.info("The run was stopped before there was a training state: it starts from the beginning.")
+            return run_in_folder(config, keep)
+        return _go_on(config, run_dir, state)
+
+
+def finished(run_dir: Path) -> dict[str, Any] | None:
+    """Return the result of a finished run; None if it is to go on.
+
+    Raises:
+        UserError: If result.json cannot be read.
+    """
+    return None if (run_dir / STARTING).is_file() else read_result(run_dir)
+
+
+def _newest_state(run_dir: Path, config: LCRecConfig) -> Path | None:
+    """Return the newest training state that can be used; None if there is none."""
+    if (run_dir / STARTING).is_file() or not (run_dir / RESUME / FACTS).is_file():
+        return None
+    return StateFolder(run_dir / RESUME, settings_from(StateSettings, config)).newest_whole(
+        lambda state: _has_its_best(state, run_dir / CHECKPOINT)
+    )
+
+
+def _has_its_best(state: Path, best: Path) -> bool:
+    """Return whether the best model that a state knows of is there, or one that came later and will come again."""
+    wanted = torch.load(state / STATE, map_location="cpu", weights_only=True)["counters"]["best_epoch"]
+    if wanted is None:
+        return True
+    problem = damage(best)
+    if problem is None:
+        found = torch.load(best / STATE, map_location="cpu", weights_only=True)["epoch"]
+        if found >= wanted:
+            return True
+        problem = f"it is of epoch {found}"
+    logger.warning("%s is not the best checkpoint of epoch %d (%s): %s is not used.", best, wanted, problem, state)
+    return False
+
+
+def _go_on(config: LCRecConfig, run_dir: Path, state: Path) -> dict[str, Any]:
+    facts = _read_facts(run_dir / RESUME / FACTS)
+    experiment = build(config=config, saved=run_dir)
+    if facts["data"] != data_fingerprint(experiment):
+        raise UserError(
+            f"{run_dir}: the data set is not the one that the run began with. Bring back the old files, or set "
+            "data_path to them; for other data start a new run."
+        )
+    if experiment.trainer.device.type != "cpu":
+        logger.warning("On a GPU sums are not taken in a fixed order: the last digits of the metrics may differ.")
+    write_config(config, run_dir)
+    earlier = experiment.trainer.resume_checkpoint(state)
+    experiment.timer.add(earlier["seconds"])
+    _keep_states(experiment, settings_from(StateSettings, config))
+    return finish(experiment, facts["index"])
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return {"data": facts["data"], "index": dict(facts["index"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({type(error).__name__}). Remove it to have the run start from the beginning."
+        ) from error
+
+
+def data_fingerprint(experiment: Experiment) -> str:
+    """Return a key of all data that a training depends on: interactions, features, and a catalogue's words."""
+    train = experiment.train_data._dataset
+    parts: list[Any] = [experiment.split_sha256]
+    for name in ("inter_feat", "item_feat", "user_feat", "kg_feat"):
+        features = getattr(train, name, None)
+        if features is not None:
+            parts += [[str(column), features[column].numpy()] for column in sorted(features.columns)]
+    if registry.is_generative(experiment.config["model"]):
+        text, said = train.catalogue.text, train.catalogue.user_texts
+        parts += [list(text.items), list(text.titles), list(text.descriptions)]
+        for user in sorted({*said.preferences, *said.intentions}):
+            parts.append([user, repr(said.preferences.get(user)), repr(said.intentions.get(user))])
+    return fingerprint(parts)

@@ -1,0 +1,108 @@
+"""What the folder of a run says about it: options, result, and whether it was cut off. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.paths import recbole_dir
+from recbole_lcrec.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
+CHECKPOINT = "checkpoint"
+RANKS = "ranks.csv.gz"
+STARTING = "starting.yaml"
+"""The options of a run that has not got so far yet as to replace what the folder holds."""
+RESUME, FACTS = "resume", "run.json"
+"""Folder of the training states, and the file in it that is written once index, tokenizer and texts are there."""
+OF_A_RUN = (
+    *(CONFIG, RESULT, EVALUATION, "evaluation.log", CHECKPOINT, RESUME, "tensorboard"),
+    *("index.json", "quantizer", "tokenizer", "lm", "user_texts.json", "report.json", "report.html"),
+    RANKS,
+)
+"""What a run writes beside its log."""
+
+CHANGEABLE = (
+    *("use_gpu", "gpu_id", "show_progress", "state", "checkpoint_every_n_steps", "keep_last", "keep_states"),
+    *("data_path", "download", "dataset_url", "cache_dir"),
+)
+"""Options that a resumed run may be given: none changes the result, but for a GPU's last digits."""
+
+
+def saved_options(run_dir: Path) -> dict[str, Any]:
+    """Return the options of a run, as it resolved them.
+
+    Raises:
+        UserError: If the folder holds no run, or the file is cut short or no YAML.
+    """
+    path = next((run_dir / name for name in (STARTING, CONFIG) if (run_dir / name).is_file()), None)
+    if path is None:
+        raise UserError(f"{run_dir} is not the folder of a run: it has no {CONFIG}. Give its output_dir.")
+    return read_options(path)
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Return the options in a config.yaml that a run wrote.
+
+    Raises:
+        UserError: If it is cut short: what is missing would silently take other values.
+    """
+    values = load_values(path)
+    # every run has all of RecBole's, in alphabetical order
+    missing = sorted({"model", "dataset", *load_values(recbole_dir() / "properties" / "overall.yaml")} - values.keys())
+    if missing:
+        raise UserError(
+            f"{path} is cut short: {len(missing)} options are missing, e.g. {missing[-1]}. Bring back the whole file, "
+            "or train the run again."
+        )
+    return values
+
+
+def read_result(run_dir: Path) -> dict[str, Any] | None:
+    """Return what result.json holds; None if the run has not got so far.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    path = run_dir / RESULT
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(result, dict):
+            raise ValueError(f"a JSON {type(result).__name__}")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}). The run is finished: remove the file and get its metrics with "
+            f"--evaluate={run_dir}, or train it again."
+        ) from error
+    return result
+
+
+def split_of(run_dir: Path) -> str | None:
+    """Return the name of the split that a finished run was trained on; None if that is not known."""
+    try:
+        return (read_result(run_dir) or {}).get("split_sha256")
+    except UserError as error:
+        logger.warning("%s. Whether the data are the same is not known.", str(error).split(". ")[0])
+        return None
+
+
+def check_changes(options: Mapping[str, Any]) -> None:
+    """Refuse options that a resumed run cannot be given.
+
+    Raises:
+        UserError: Naming them and what may be given.
+    """
+    refused = sorted(options.keys() - set(CHANGEABLE))
+    if refused:
+        raise UserError(
+            f"--{', --'.join(refused)} cannot go with --resume, which ends with the metrics of the uninterrupted run. "
+            f"Leave out what changes them (these may be given: {', '.join(CHANGEABLE)}), or start a new run."
+        )

@@ -1,0 +1,108 @@
+"""SIGTERM and Ctrl-C: a training writes its state first, everything else stops at once and cleans up.
+
+Only the command line installs the handlers, so that they never meddle with a program that uses this package.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to end. No Exception, so that nothing takes it for a failure and goes on.
+
+    Attributes:
+        signum: The signal.
+        run_dir: Folder of a run that ``--resume`` can go on with, or None.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+        self.run_dir: Path | None = None
+
+    @property
+    def status(self) -> int:
+        """The exit status that shells expect: 143 after SIGTERM, 130 after Ctrl-C."""
+        return 128 + self.signum
+
+    def __str__(self) -> str:
+        how = f"Go on with --resume={self.run_dir}" if self.run_dir else "Start it again with the same command"
+        return f"stopped by {signal.Signals(self.signum).name}. {how}"
+
+
+class _Watch:
+    """What the handler knows: who installed it, whether it has to wait, and what it was told."""
+
+    process = 0
+    waiting = 0
+    signum: int | None = None
+
+
+_watch = _Watch()
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """While the block runs, turn the signals into :class:`Interrupted`; outside the main thread, do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _watch.process, _watch.waiting, _watch.signum = os.getpid(), 0, None
+    earlier = {signum: signal.signal(signum, _on_signal) for signum in SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in earlier.items():
+            signal.signal(signum, handler)
+        _watch.signum = None
+
+
+def _on_signal(signum: int, frame: Any) -> None:
+    if os.getpid() != _watch.process:  # a forked worker, whose state is nobody's concern
+        if signum == signal.SIGINT:
+            return  # a terminal sends it to all; the main process still needs its workers for a step
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+        return
+    again = _watch.signum is not None
+    _watch.signum = signum
+    if again or not _watch.waiting:
+        raise Interrupted(signum)
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """While the block runs, a first signal waits until :func:`check` is called; a second one does not."""
+    _watch.waiting += 1
+    try:
+        yield
+    except Exception as error:
+        if _watch.signum is None:
+            raise
+        raise Interrupted(_watch.signum) from error  # such as workers that got the signal too, and ended
+    finally:
+        _watch.waiting -= 1
+
+
+def asked() -> bool:
+    """Return whether a signal is waiting."""
+    return _watch.signum is not None
+
+
+def check() -> None:
+    """Stop now if a signal is waiting.
+
+    Raises:
+        Interrupted: If so.
+    """
+    if _watch.signum is not None:
+        raise Interrupted(_watch.signum)

@@ -1,0 +1,78 @@
+"""The folder of a run's training states: the newest few, each whole, and the newest that can be trusted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import remove
+from recbole_lcrec.training.checkpoint import damage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StateSettings:
+    """Options of the training states; each is explained in properties/overall.yaml."""
+
+    checkpoint_every_n_steps: int | None
+    keep_last: int
+    keep_states: bool
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every_n_steps is not None and self.checkpoint_every_n_steps < 1:
+            raise UserError(
+                f"checkpoint_every_n_steps: expected 1 or more, found {self.checkpoint_every_n_steps}. "
+                "It counts optimizer steps; leave it out for a state per epoch; keep_last=0 writes none."
+            )
+        if self.keep_last < 0:
+            raise UserError(f"keep_last: expected 0 or more training states, found {self.keep_last}.")
+
+
+class StateFolder:
+    """Where a training writes its states, as ``step-<optimizer steps, 8 digits>``.
+
+    Args:
+        folder: The folder.
+        settings: How many are kept, and how often they are written.
+    """
+
+    def __init__(self, folder: Path, settings: StateSettings) -> None:
+        self.folder = folder
+        self._settings = settings
+
+    def is_due(self, steps_done: int) -> bool:
+        """Return whether a state is wanted after so many optimizer steps (besides the one at the end of a pass)."""
+        every = self._settings.checkpoint_every_n_steps
+        return every is not None and steps_done % every == 0
+
+    def write(self, steps_done: int, save: Callable[[Path], None]) -> None:
+        """Have ``save`` write a state; then remove those that are too many."""
+        save(self.folder / f"step-{steps_done:08d}")
+        for old in self.all()[: -self._settings.keep_last]:
+            remove(old)
+
+    def all(self) -> list[Path]:
+        """Return the states, oldest first."""
+        return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
+
+    def newest_whole(self, suits: Callable[[Path], bool] = lambda _: True) -> Path | None:
+        """Return the newest state that is whole, after removing what is newer; None if there is none.
+
+        Args:
+            suits: Says whether a whole state can be used.
+        """
+        if self.folder.is_dir():
+            for rest in self.folder.glob(".*"):  # what a killed process was writing or removing
+                remove(rest)
+        for path in reversed(self.all()):
+            problem = damage(path)
+            if problem is None and suits(path):
+                return path
+            if problem is not None:
+                logger.warning("%s is cut short or damaged (%s) and not used.", path, problem)
+            remove(path)
+        return None
