@@ -147,7 +147,8 @@ class Experiment:
         Args:
             histories: Item tokens (raw ids, as strings), oldest first; only the last MAX_ITEM_LIST_LENGTH count.
             k: Items per history; generative models return at most as many as there are to choose from.
-            among: Item tokens to choose from, such as new arrivals; None for the whole catalogue.
+            among: Item tokens to choose from, such as new arrivals; None for the whole catalogue, which models that
+                rank candidates (TALLRec, InstructRec) refuse.
 
         Returns:
             Item tokens and scores, best first, one list per history.
@@ -298,7 +299,7 @@ def build_data(config: LCRecConfig, timer: StageTimer, saved: Path | None = None
         saved: Folder of a finished run whose index and tokenizer are used, or None.
     """
     data, parts = _split(config, timer)
-    if registry.is_generative(config["model"]):
+    if hasattr(data, "prepare"):  # a data module of ours, with text and prompts
         data.prepare(timer, parts, saved)
     with timer("data"):
         return (data, *_loaders(config, data, parts))

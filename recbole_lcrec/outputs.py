@@ -155,11 +155,14 @@ def peak_memory() -> dict[str, float | None]:
 
 
 def about_evaluation(experiment: Experiment) -> dict[str, Any]:
-    """Return what a generative model was asked; nothing for other models."""
+    """Return which candidates were ranked, unless the whole catalogue was, and what a generative model was asked."""
+    modes = experiment.config["eval_args"]["mode"]
+    sampled = any(mode.startswith(("uni", "pop")) for mode in modes.values())
+    about: dict[str, Any] = {"candidates": dict(modes)} if sampled else {}
     if not registry.is_generative(experiment.config["model"]):
-        return {}
+        return about
     asked = experiment.model.evaluation
-    about: dict[str, Any] = {"eval_task": asked.eval_task, "eval_prompts": asked.eval_prompts}
+    about |= {"eval_task": asked.eval_task, "eval_prompts": asked.eval_prompts}
     if asked.eval_task == SEARCH:
         about["kind"] = "search, not recommendation: users ask for their own targets"
     for phase, results in experiment.by_prompt.items():
@@ -192,4 +195,7 @@ def metrics_table(result: Mapping[str, Any]) -> str:
     headers = ["metric", "best valid", "test"] + (["lowest", "highest"] if spread else [])
     rows = [[name, valid.get(name), test[name], *(spread[name].values() if spread else ())] for name in test]
     table = tabulate(rows, headers=headers, floatfmt=".4f", missingval="-")
+    if "candidates" in result:
+        modes = ", ".join(f"{phase}: {mode}" for phase, mode in result["candidates"].items())
+        table = f"among candidates ({modes}), not the whole catalogue\n{table}"
     return f"{result['kind']}\n{table}" if "kind" in result else table

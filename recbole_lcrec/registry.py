@@ -25,6 +25,7 @@ class Entry:
         train_loader: Its loader of training batches.
         trainer: Its trainer.
         generative: Whether it recommends by generating paths of the item index with beams.
+        ranks_candidates: Whether it only ranks candidates that it is given, and cannot search the whole catalogue.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Entry:
     train_loader: str | None = None
     trainer: str | None = None
     generative: bool = True
+    ranks_candidates: bool = False
 
 
 MODELS: dict[str, Entry] = {
@@ -40,6 +42,22 @@ MODELS: dict[str, Entry] = {
         dataset="recbole_lcrec.instruction.dataset:GenerativeDataset",
         train_loader="recbole_lcrec.instruction.loader:InstructionDataLoader",
         trainer="recbole_lcrec.training.trainer:FeatureTrainer",
+    ),
+    "TALLRec": Entry(
+        model="recbole_lcrec.model.tallrec:TALLRec",
+        dataset="recbole_lcrec.instruction.text_dataset:TALLRecDataset",
+        train_loader="recbole_lcrec.instruction.loader:InstructionDataLoader",
+        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
+        generative=False,
+        ranks_candidates=True,
+    ),
+    "InstructRec": Entry(
+        model="recbole_lcrec.model.instructrec:InstructRec",
+        dataset="recbole_lcrec.instruction.text_dataset:InstructRecDataset",
+        train_loader="recbole_lcrec.instruction.loader:InstructionDataLoader",
+        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
+        generative=False,
+        ranks_candidates=True,
     ),
     "ExactPop": Entry(model="recbole_lcrec.model.exact_pop:ExactPop", generative=False),
     "TIGER": Entry(
@@ -66,6 +84,11 @@ def load(path: str) -> Any:
 def is_generative(model: str) -> bool:
     """Return True for models that generate paths of an item index (they have an index, a trie and beams)."""
     return model in MODELS and MODELS[model].generative
+
+
+def ranks_candidates(model: str) -> bool:
+    """Return True for models that rank given candidates only (evaluation modes uniN and popN)."""
+    return model in MODELS and MODELS[model].ranks_candidates
 
 
 def model_class(model: str) -> Any:

@@ -25,7 +25,7 @@ from recbole_lcrec.config.names import check_dataset, check_model, dataset_folde
 from recbole_lcrec.config.options import DERIVED, Reading
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.errors import UserError, nearest
-from recbole_lcrec.registry import is_generative, model_class
+from recbole_lcrec.registry import is_generative, model_class, ranks_candidates
 
 _VALUE_MODELS = {ModelType.CONTEXT, ModelType.DECISIONTREE}
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
@@ -84,6 +84,7 @@ class LCRecConfig(Config):
         self._check_ranges()
         self._check_valid_metric()
         self._check_num_beams()
+        self._check_candidates()
         self._check_stage()
 
     # What RecBole's constructor calls, in its order
@@ -145,6 +146,7 @@ class LCRecConfig(Config):
             load_values(ours / "overall.yaml"),
             *(layer for layer in quick_start if "metrics" in layer or model_class.type in _VALUE_MODELS),
             load_values(ours / "generative.yaml") if is_generative(model) else {},
+            load_values(ours / "candidates.yaml") if ranks_candidates(model) else {},
             _load_if_there(ours / "model" / f"{model}.yaml"),
             self._base_model_layer(model),
             _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
@@ -156,9 +158,11 @@ class LCRecConfig(Config):
 
     def _base_model_layer(self, model: str) -> dict[str, Any]:
         """Return what a model sets differently when it starts from a pretrained LM (option ``base_model``)."""
-        if not is_generative(model) or not self.external_config_dict.get("base_model"):
+        if not self.external_config_dict.get("base_model"):
             return {}
-        return _load_if_there(properties_dir() / "model" / model / "base_model.yaml")
+        if ranks_candidates(model):
+            return load_values(properties_dir() / "model" / "candidates" / "base_model.yaml")
+        return _load_if_there(properties_dir() / "model" / model / "base_model.yaml") if is_generative(model) else {}
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         given = copy.deepcopy(self.external_config_dict)
@@ -209,7 +213,7 @@ class LCRecConfig(Config):
 
         RecBole demands null for most of them, and would train RepeatNet on sampled negatives as if they were targets.
         """
-        if is_generative(self.model):
+        if is_generative(self.model) or ranks_candidates(self.model):
             return True
         return self.model_class.type == ModelType.SEQUENTIAL and options.get("loss_type") == "CE"
 
@@ -239,6 +243,15 @@ class LCRecConfig(Config):
             raise UserError(
                 f"option num_beams is {beams}, less than the longest list in topk ({longest}): every recommended item "
                 f"is a beam. Set num_beams to {longest} or more, or shorten topk."
+            )
+
+    def _check_candidates(self) -> None:
+        modes = self["eval_args"]["mode"]
+        if ranks_candidates(self.model) and not all(re.fullmatch(r"(uni|pop)\d+", mode) for mode in modes.values()):
+            raise UserError(
+                f"option eval_args: mode is {modes}, but {self.model} ranks candidates and cannot rank the whole "
+                'catalogue. Use --eval_args="{mode: {valid: uni100, test: uni100}}" (100 sampled items and the target '
+                "per user; uniN or popN), for it and for the models that it is compared with."
             )
 
     def _check_stage(self) -> None:

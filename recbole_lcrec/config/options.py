@@ -106,6 +106,7 @@ def yaml_files() -> list[Path]:
     for root in (ours, recbole):
         for folder in ("model", "dataset", "quick_start_config"):
             files += sorted((root / folder).glob("*.yaml"))
+    files.append(ours / "candidates.yaml")
     listed = dict.fromkeys(files)
     return [path for path in listed if not path.name.endswith("url.yaml")]  # those list downloads, not options
 

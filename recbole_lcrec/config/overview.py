@@ -70,6 +70,7 @@ def help_text() -> str:
             _OF_RECBOLE,
         ),
         _section("Options of models with an item index", [ours / "generative.yaml"]),
+        _section("Options of models that rank candidates", [ours / "candidates.yaml"]),
         *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS),
         _EXAMPLES,
     ]

@@ -39,7 +39,7 @@ class InstructionDataLoader(AbstractDataLoader):
         self.samples = EpochSamples(
             dataset.catalogue.builder, dataset.sequences(), windows, config["seed"], dataset.catalogue.user_texts
         )
-        if "seqrec" not in self.samples.per_epoch:
+        if settings.evaluated not in self.samples.per_epoch:
             raise UserError(
                 f"{dataset.dataset_name}: no training sample. At least one user needs two interactions "
                 "in the training part."

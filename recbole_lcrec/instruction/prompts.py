@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from recbole_lcrec.instruction.templates import (
     Template,
     pieces,
 )
+
+LONG = 512
+"""Characters of a text that is remembered with its tokens only for a short while."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,15 @@ class PromptSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionSettings(PromptSettings):
-    """Options of the instruction data; each is explained in properties/model/LCRec.yaml."""
+    """Options of the instruction data; each is explained in properties/model/LCRec.yaml.
+
+    Attributes:
+        templates: The tasks that the model has.
+        evaluated: The one among them that is evaluated.
+    """
+
+    templates: ClassVar[dict[str, tuple[Template, ...]]] = TEMPLATES
+    evaluated: ClassVar[str] = "seqrec"
 
     tasks: list[str]
     task_samples: int | dict[str, int | None] | None
@@ -64,12 +75,13 @@ class InstructionSettings(PromptSettings):
         weights = self.task_weights or {}
         for option, names in (("tasks", self.tasks), ("task_samples", samples), ("task_weights", weights)):
             for name in names:
-                if name not in TEMPLATES:
+                if name not in self.templates:
+                    known = self.templates
                     raise UserError(
-                        f"{option}: unknown task '{name}'.{nearest(name, TEMPLATES)} Known: {', '.join(TEMPLATES)}."
+                        f"{option}: unknown task '{name}'.{nearest(name, known)} Known: {', '.join(known)}."
                     )
-        if "seqrec" not in self.tasks:
-            raise UserError("tasks: 'seqrec' must be among them; it is the task that is evaluated.")
+        if self.evaluated not in self.tasks:
+            raise UserError(f"tasks: '{self.evaluated}' must be among them; it is the task that is evaluated.")
         counts = self.task_samples.values() if isinstance(self.task_samples, dict) else [self.task_samples]
         if any(count is not None and (type(count) is not int or count < 1) for count in counts):
             raise UserError("task_samples: expected positive numbers of samples per epoch, or ~ for all of them once.")
@@ -102,6 +114,8 @@ class Context:
         intention: What the user looks for, in words; "" where the template does not say it.
         preferences: What the user likes, in words; likewise.
         user: How the user is called; likewise.
+        candidate: Catalogue row of an item that is asked about; likewise.
+        answer: What is said of the candidate, Yes or No; likewise.
     """
 
     history: np.ndarray
@@ -109,6 +123,8 @@ class Context:
     intention: str = ""
     preferences: str = ""
     user: str = ""
+    candidate: int | None = None
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,7 @@ class PromptBuilder:
 
     Args:
         tokenizer: A transformers fast tokenizer that knows all index tokens.
-        paths: Vocabulary ids of each catalogue item's path, int64 [n_items, L].
+        paths: Vocabulary ids of each catalogue item's path, int64 [n_items, L]; L = 0 for models without an index.
         text: The catalogue's text, in the same order.
         settings: Options of the prompts.
         frame: What stands before the instruction, and between it and the response.
@@ -147,8 +163,9 @@ class PromptBuilder:
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
         self._end = np.array([tokenizer.eos_token_id], np.int32)
         self._begin = self._begin_ids()
-        self._any_index_token = str(tokenizer.convert_ids_to_tokens(int(paths[0, 0])))
+        self._any_index_token = str(tokenizer.convert_ids_to_tokens(int(paths[0, 0]))) if paths.size else ""
         self._words = lru_cache(maxsize=1 << 18)(self._tokenize)
+        self._long_words = lru_cache(maxsize=256)(self._tokenize)  # histories in words: hardly one comes again
         self._separator = self._words(settings.history_separator, "index") if settings.history_separator else None
 
     def shared_prefix(self, template: Template) -> np.ndarray:
@@ -170,48 +187,79 @@ class PromptBuilder:
         """Return a builder of the same prompts for another catalogue: paths int64 [n_items, L] and text."""
         return PromptBuilder(self.tokenizer, paths, text, self.settings, self.frame)
 
-    def prompt(self, template: Template, context: Context) -> np.ndarray:
-        """Return the token ids of a prompt up to and including the response header, int32 [length]."""
-        return self._fit(template, context, with_response=False).ids
+    def prompt(self, template: Template, context: Context, reserve: int = 0) -> np.ndarray:
+        """Return the token ids of a prompt up to and including the response header, int32 [length].
+
+        Args:
+            template: The wording.
+            context: What it is filled with.
+            reserve: Tokens of ``max_length`` to leave free for a response.
+        """
+        return np.concatenate([ids for ids, _ in self._fit(template, context, reserve)])
+
+    def response(self, template: Template, context: Context) -> np.ndarray:
+        """Return the token ids of a response and the end token, int32 [length]."""
+        return np.concatenate([ids for ids, _ in self._response(template.response, context)])
+
+    def until_candidate(self, template: Template, context: Context) -> np.ndarray:
+        """Return what prompts that differ in the candidate have in common, int32 [length].
+
+        With ``from_candidate`` behind it, this is the whole prompt. The candidate of ``context`` is the one that room
+        is made for: with the longest one, histories that barely fit are cut alike for all candidates.
+
+        Args:
+            template: A wording whose last placeholder is the candidate.
+            context: What it is filled with.
+        """
+        return np.concatenate([ids for ids, _ in self._fit(template, context, 0)[:-1]])
+
+    def from_candidate(self, template: Template, candidate: int) -> np.ndarray:
+        """Return the token ids from a candidate's title to the end of the prompt, int32 [length]."""
+        context = Context(np.zeros(0, np.int64), candidate=candidate)
+        tail = template.instruction[template.instruction.index("{candidate}") :]
+        # a candidate begins a stretch of its own, which nothing before it changes
+        return self._instruction(tail, context, self.settings.max_text_words)[-1][0]
 
     def sample(self, template: Template, context: Context) -> Sample:
         """Return a training sample; weight 1 on the response and the end token.
 
         With ``history_loss_weight`` every item of the history but the first carries that weight too: it is
-        predicted from the items before it (not in the paper, whose loss covers the response only).
+        predicted from the items before it (not in the paper, whose loss covers the response only). Of a model without
+        an index, whose histories are titles, all words of the instruction up to a candidate carry it.
 
         Raises:
             UserError: If ``max_length`` cannot hold even the shortest form of the sample.
         """
-        return self._fit(template, context, with_response=True)
+        response = self._response(template.response, context)
+        parts = self._fit(template, context, sum(len(ids) for ids, _ in response)) + response
+        return Sample(np.concatenate([ids for ids, _ in parts]), np.concatenate([weights for _, weights in parts]))
 
-    def _fit(self, template: Template, context: Context, *, with_response: bool) -> Sample:
-        """Build within ``max_length``: over-long histories lose their oldest items, over-long texts their ends.
+    def _fit(self, template: Template, context: Context, reserve: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Build an instruction within ``max_length``, ``reserve`` tokens of which are the response's.
 
-        A response is never cut behind its tokens: text that makes it longer than half of ``max_length`` (words without
-        blanks, scripts that take many tokens) loses words before it is tokenized.
+        Over-long histories lose their oldest items, over-long texts their ends. A response is never cut behind its
+        tokens: text that makes it longer than half of ``max_length`` (words without blanks, scripts that take many
+        tokens) loses words before it is tokenized.
         """
-        response = self._response(template.response, context) if with_response else []
-        room = self.settings.max_length - sum(len(ids) for ids, _ in response)
+        room = self.settings.max_length - reserve
+        item_tokens = 8 * (self.paths.shape[1] or 4)  # more than an item takes, lest too many are dropped at once
         words, full = self.settings.max_text_words, context.history
         uses_history = bool(template.fields & {"history", "titles"})
         while True:
             parts = self._instruction(template.instruction, context, words)
             excess = sum(len(ids) for ids, _ in parts) - room
             if excess <= 0:
-                break
+                return parts
             if uses_history and len(context.history) > 1:
-                n_kept = max(len(context.history) - 1 - excess // (8 * self.paths.shape[1]), 1)
+                n_kept = max(len(context.history) - 1 - excess // item_tokens, 1)
                 context = replace(context, history=full[-n_kept:])
             elif words:
                 words //= 2
             else:
                 raise UserError(
                     f"max_length={self.settings.max_length} is too small: an instruction of {excess + room} tokens "
-                    f"and a response of {self.settings.max_length - room} do not fit. Raise max_length."
+                    f"and a response of {reserve} do not fit. Raise max_length."
                 )
-        parts += response
-        return Sample(np.concatenate([ids for ids, _ in parts]), np.concatenate([weights for _, weights in parts]))
 
     def _instruction(self, text: str, context: Context, words: int) -> list[tuple[np.ndarray, np.ndarray]]:
         begin = (self._begin, np.zeros(len(self._begin), np.float32))
@@ -227,22 +275,33 @@ class PromptBuilder:
             words //= 2
 
     def _parts(self, text: str, context: Context, words: int, place: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (token ids, loss weights) of each stretch of words and of each run of index tokens."""
+        """Yield (token ids, loss weights) of each stretch of words and of each run of index tokens.
+
+        A candidate begins a stretch, so that what precedes it is the same for all candidates.
+        """
         buffer = ""
         for is_field, part in pieces(text):
             if not is_field:
                 buffer += part
+            elif part == "candidate":
+                yield self._stretch(buffer, place)
+                buffer, place = self._field(part, context, words), "quote"
             elif part not in INDEX_FIELDS:
                 buffer += self._field(part, context, words)
             else:
                 if buffer:
-                    ids = self._words(buffer, place)
-                    yield ids, np.zeros(len(ids), np.float32)
+                    yield self._stretch(buffer, place)
                 yield self._history(context.history) if part == "history" else self._path(context.target)
                 buffer, place = "", "index"
         if buffer:
-            ids = self._words(buffer, place)
-            yield ids, np.zeros(len(ids), np.float32)
+            yield self._stretch(buffer, place)
+
+    def _stretch(self, text: str, place: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return (token ids, loss weights) of words without index tokens."""
+        ids = (self._words if len(text) <= LONG else self._long_words)(text, place)
+        # where histories are words, the weight of a history is that of what precedes the response or the candidate
+        weight = self.settings.history_loss_weight if place == "start" and not self.paths.size else 0.0
+        return ids, np.full(len(ids), weight, np.float32)
 
     def _path(self, target: int | None) -> tuple[np.ndarray, np.ndarray]:
         assert target is not None
@@ -268,10 +327,13 @@ class PromptBuilder:
             return ", ".join(f'"{_first_words(title, words)}"' for title in titles if title)
         if name == "user":
             return context.user
-        if name in ("intention", "preferences"):
-            text = {"intention": context.intention, "preferences": context.preferences}[name]
+        if name in ("intention", "preferences", "answer"):
+            text: str = getattr(context, name)
             assert text, f"a template with {{{name}}} was drawn for a sample without"
             return _first_words(text, words)
+        if name == "candidate":
+            assert context.candidate is not None
+            return _first_words(self.text.titles[context.candidate], words)
         assert context.target is not None
         column = {"title": self.text.titles, "description": self.text.descriptions}[name]
         return _first_words(column[context.target], words)
@@ -281,9 +343,10 @@ class PromptBuilder:
 
         Args:
             text: Words without index tokens.
-            place: "start" of the prompt, right after an "index" token, or at the start of the "response".
+            place: "start" of the prompt, right after an "index" token or a "quote", or at the start of the
+                "response".
         """
-        before = {"start": "", "index": self._any_index_token, "response": self.frame[1]}[place]
+        before = {"start": "", "index": self._any_index_token, "quote": '"', "response": self.frame[1]}[place]
         prefix = self._ids(before) if before else []
         ids = self._ids(before + text)
         # A tokenizer that merges across the header's final newline would hide where the response starts, so there

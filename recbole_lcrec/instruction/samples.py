@@ -10,7 +10,7 @@ import numpy as np
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.instruction.prompts import Context, PromptBuilder, Sample
 from recbole_lcrec.instruction.sources import Sequences, SequenceSource, source_of
-from recbole_lcrec.instruction.templates import SEQUENCE_TASKS, TEMPLATES, Template
+from recbole_lcrec.instruction.templates import ALL_TEMPLATES, SEQUENCE_TASKS, Template
 from recbole_lcrec.usertext.texts import NO_USER_TEXTS, UserTexts
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class TaskSamples:
     ) -> None:
         self.task = task
         self.source = source_of(task, sequences, text, user_texts)
-        self._number = list(TEMPLATES).index(task)
+        self._number = list(ALL_TEMPLATES).index(task)
         self._windows = windows if task in SEQUENCE_TASKS else None
         self._seed = seed
         self._usable = self._usable_rows()
@@ -119,7 +119,7 @@ class TaskSamples:
 
     def _kinds(self, rows: np.ndarray) -> tuple[list[list[Template]], np.ndarray]:
         """Group samples by what text they have: the wordings that suit each group, and each sample's group."""
-        templates = TEMPLATES[self.task]
+        templates = ALL_TEMPLATES[self.task]
         fields = sorted({field for template in templates for field in template.fields})
         flags = np.stack([self.source.has(field, rows) for field in fields], axis=1)
         found, kind_of = np.unique(flags, axis=0, return_inverse=True)
@@ -152,7 +152,7 @@ class EpochSamples:
         # windows only pay where the history carries loss: other tasks' histories do so as well
         streams = [
             TaskSamples(task, sequences, builder.text, settings.samples_per_epoch(task), windows, seed, user_texts)
-            for task in TEMPLATES
+            for task in settings.templates
             if task in settings.tasks
         ]
         for stream in streams:
@@ -168,7 +168,7 @@ class EpochSamples:
             UserError: If ``max_length`` is too small for one of them.
         """
         for stream in self.streams:
-            for template in TEMPLATES[stream.task]:
+            for template in ALL_TEMPLATES[stream.task]:
                 context = stream.longest(template)
                 if context is not None:
                     self.builder.sample(template, context)

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.instruction.prompts import Context
-from recbole_lcrec.instruction.templates import SEQUENCE_TASKS, USER_TASKS
+from recbole_lcrec.instruction.templates import JUDGEMENT_TASKS, SEQUENCE_TASKS, USER_TASKS
 from recbole_lcrec.usertext.texts import Intention, Preferences, UserTexts
+
+YES, NO = "Yes", "No"
+"""Answers to the question whether a user will enjoy an item."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +118,61 @@ class SequenceSource(Source):
         return self.sequences.context(row)
 
 
+class JudgementSource(SequenceSource):
+    """Two samples per training sample of the split: is its target enjoyed (Yes), and is another item (No)?
+
+    Sample 2 i asks about the target of training sample i. Sample 2 i + 1 asks about an item of the catalogue, drawn
+    uniformly anew every time among those that the user has no training interaction with.
+    """
+
+    def __init__(self, sequences: Sequences, text: ItemText) -> None:
+        super().__init__(sequences, text)
+        first = np.arange(len(sequences.targets)) - (sequences.user_samples - 1 - sequences.from_end)
+        starts, self._user_of = np.unique(first, return_inverse=True)
+        ends = np.append(starts[1:], len(first))
+        self._taken = [
+            np.setdiff1d(np.append(sequences.histories[start:end], sequences.targets[start:end]), [-1])
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        ]
+        self._n_items = len(text.items)
+        self._free = np.array([self._n_items - len(taken) for taken in self._taken], np.int64)
+
+    def __len__(self) -> int:
+        return 2 * len(self.sequences.targets)
+
+    def has(self, field: str, rows: np.ndarray) -> np.ndarray:
+        if field in ("candidate", "answer"):  # somebody who has everything cannot be asked about anything else
+            return (rows % 2 == 0) | (self._free[self._user_of[rows // 2]] > 0)
+        return super().has(field, rows // 2)
+
+    def characters(self, field: str, rows: np.ndarray) -> np.ndarray:
+        if field == "candidate":
+            return super().characters("title", rows // 2)
+        return super().characters(field, rows // 2)
+
+    def context(self, row: int, draw: float = 0.0) -> Context:
+        asked = self.sequences.context(row // 2)
+        if row % 2 == 0:
+            return Context(asked.history, candidate=asked.target, answer=YES)
+        user = int(self._user_of[row // 2])
+        taken = self._taken[user]
+        nth = int(draw * self._free[user])
+        # taken[i] - i free rows lie before taken[i]: skip the taken ones that the nth free row lies behind
+        skipped = int(np.searchsorted(taken - np.arange(len(taken)), nth, side="right"))
+        return Context(asked.history, candidate=nth + skipped, answer=NO)
+
+
 class UserSource(Source):
     """One sample per user with a text: an intention and the item that answers it, or preferences.
 
     Args:
-        task: "itemsearch" or "preferenceobtain".
+        task: One of USER_TASKS.
         texts: What the users say.
+        text: The catalogue's text.
     """
 
-    def __init__(self, task: str, texts: UserTexts) -> None:
-        search = task == "itemsearch"
+    def __init__(self, task: str, texts: UserTexts, text: ItemText) -> None:
+        search = task != "preferenceobtain"
         users = list(texts.intentions if search else texts.preferences)
         entries: list[Intention | Preferences] = [
             texts.intentions[user] if search else texts.preferences[user] for user in users
@@ -133,6 +182,7 @@ class UserSource(Source):
         self._given = {
             "history": np.array([len(history) > 0 for history in self._histories], bool),
             "index": np.array([target is not None for target in self._targets], bool),
+            "titles": np.array([any(text.titles[row] for row in rows) for rows in self._histories], bool),
         }
         self._texts = {
             "intention": [texts.intentions[user].queries if search else () for user in users],
@@ -142,6 +192,9 @@ class UserSource(Source):
             field: np.array([max(map(len, some), default=0) for some in lists], np.int64)
             for field, lists in self._texts.items()
         }
+        self._lengths["title"] = np.array(
+            [0 if target is None else len(text.titles[target]) for target in self._targets], np.int64
+        )
         missing = "has an intention" if search else "has preferences"
         self.lacks = f"no user {missing} in words ({texts.source})"
 
@@ -156,11 +209,13 @@ class UserSource(Source):
 
     def context(self, row: int, draw: float = 0.0) -> Context:
         # the same share of each list: one draw per sample is enough
-        chosen = {field: lists[row][int(draw * len(lists[row]))] for field, lists in self._texts.items() if lists[row]}
+        chosen: dict[str, Any] = {
+            field: lists[row][int(draw * len(lists[row]))] for field, lists in self._texts.items() if lists[row]
+        }
         return Context(self._histories[row], self._targets[row], **chosen)
 
     def longest_context(self, row: int) -> Context:
-        longest = {field: max(lists[row], key=len, default="") for field, lists in self._texts.items()}
+        longest: dict[str, Any] = {field: max(lists[row], key=len, default="") for field, lists in self._texts.items()}
         return Context(self._histories[row], self._targets[row], **longest)
 
 
@@ -168,7 +223,9 @@ def source_of(task: str, sequences: Sequences, text: ItemText, user_texts: UserT
     """Return what the samples of a task are made of."""
     if task in SEQUENCE_TASKS:
         return SequenceSource(sequences, text)
-    return UserSource(task, user_texts) if task in USER_TASKS else ItemSource(text)
+    if task in JUDGEMENT_TASKS:
+        return JudgementSource(sequences, text)
+    return UserSource(task, user_texts, text) if task in USER_TASKS else ItemSource(text)
 
 
 def _lengths_of(text: ItemText) -> dict[str, np.ndarray]:

@@ -2,7 +2,9 @@
 
 Placeholders: ``{history}`` the paths of the user's items, oldest first; ``{titles}`` their titles; ``{index}`` the
 path of one item; ``{title}`` and ``{description}`` its text; ``{intention}`` what the user looks for, and
-``{preferences}`` what the user likes, both in words. Template 0 of seqrec and of itemsearch is the one for evaluation.
+``{preferences}`` what the user likes, both in words; ``{candidate}`` the title of an item that is asked about, and
+``{answer}`` what is said of it, Yes or No. Template 0 of seqrec, of itemsearch and of the tasks that rank candidates
+is the one for evaluation.
 """
 
 from __future__ import annotations
@@ -188,6 +190,52 @@ PREFERENCEOBTAIN = _all(
     "From the interaction history {history}, infer the user's lasting preferences.",
 )
 
+YESNO = _all(
+    "{answer}",
+    'A user has enjoyed these items, oldest first: {titles}. Answer Yes or No: will the user enjoy "{candidate}"?',
+)
+
+TITLEREC = _all(
+    "{title}",
+    "The user has interacted with these items in order: {titles}. Write the title of the item that comes next.",
+    "Here is what a user chose, oldest first: {titles}. What is the next choice called?",
+    "Given the titles {titles}, recommend one more item to this user.",
+    "A customer took {titles} one after the other. Name what the customer will take next.",
+    "After {titles}, which item suits the user? Answer with its title.",
+    "You are a recommender. The user's history is {titles}. Answer with the title of an item.",
+)
+
+TITLESEARCH = (
+    *_all(
+        "{title}",
+        "Which item answers this request: {intention}",
+        "A user is looking for this: {intention} Write the title of an item that fits.",
+    ),
+    *_all(
+        "{title}",
+        "The user has interacted with {titles} and now asks: {intention} Name an item that fits.",
+        "After {titles}, a user is looking for this: {intention} Recommend an item by its title.",
+    ),
+    *_all(
+        "{title}",
+        "About the user: {preferences} The user asks for this: {intention} Write the title of what suits both.",
+        "A user with these tastes: {preferences} is looking for this: {intention} Name an item.",
+    ),
+)
+
+TITLEPREFERENCE = (
+    *_all(
+        "{title}",
+        "About the user: {preferences} Recommend an item by its title.",
+        "Someone describes a taste like this: {preferences} Name an item that suits it.",
+    ),
+    *_all(
+        "{title}",
+        "About the user: {preferences} So far the user chose {titles}. Write the title of the next item.",
+        "The user has interacted with {titles} and has these tastes: {preferences} What should be recommended?",
+    ),
+)
+
 TEMPLATES: dict[str, tuple[Template, ...]] = {
     "seqrec": SEQREC,
     "item2index": ITEM2INDEX,
@@ -198,8 +246,21 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
 }
 """Task name -> its templates. The order of tasks and templates is part of the seeded draw: append, do not reorder."""
 
-SEQUENCE_TASKS = frozenset({"seqrec", "fusionseqrec"})
+RANKING_TEMPLATES: dict[str, tuple[Template, ...]] = {
+    "yesno": YESNO,
+    "titlerec": TITLEREC,
+    "titlesearch": TITLESEARCH,
+    "titlepreference": TITLEPREFERENCE,
+}
+"""The tasks of models that rank candidates by their titles (TALLRec: yesno; InstructRec: the others); no index."""
+
+ALL_TEMPLATES = {**TEMPLATES, **RANKING_TEMPLATES}
+
+SEQUENCE_TASKS = frozenset({"seqrec", "fusionseqrec", "titlerec"})
 """Tasks whose samples are a user's history and its target."""
 
-USER_TASKS = frozenset({"itemsearch", "preferenceobtain"})
-"""Tasks with one sample per user, made of what the user says; the tasks in neither set have one per item."""
+USER_TASKS = frozenset({"itemsearch", "preferenceobtain", "titlesearch", "titlepreference"})
+"""Tasks with one sample per user, made of what the user says."""
+
+JUDGEMENT_TASKS = frozenset({"yesno"})
+"""Tasks with two samples per history, its target and another item. Tasks in none of the sets have one per item."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.instruction.prompts import Sample
-from recbole_lcrec.instruction.templates import TEMPLATES
+from recbole_lcrec.instruction.templates import ALL_TEMPLATES, TEMPLATES
 
 
 def format_sample(tokenizer: Any, sample: Sample) -> str:
@@ -42,11 +42,12 @@ def main(argv: Sequence[str]) -> int:
         else:
             rest.append(argument)
     try:
-        if own["task"] not in TEMPLATES:
-            raise UserError(f"--task={own['task']}: unknown task.{nearest(own['task'], TEMPLATES)}")
+        if own["task"] not in ALL_TEMPLATES:
+            raise UserError(f"--task={own['task']}: unknown task.{nearest(own['task'], ALL_TEMPLATES)}")
         if not (own["count"].isdigit() and own["epoch"].isdigit()):
             raise UserError("--count and --epoch are whole numbers of 0 or more.")
-        print_samples(parse(["--model=LCRec", *rest]), own["task"], int(own["count"]), int(own["epoch"]))
+        model = "LCRec" if own["task"] in TEMPLATES else "TALLRec" if own["task"] == "yesno" else "InstructRec"
+        print_samples(parse([f"--model={model}", *rest]), own["task"], int(own["count"]), int(own["epoch"]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

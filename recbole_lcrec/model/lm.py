@@ -57,7 +57,7 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
     Args:
         settings: Options of the language model.
         tokenizer: The tokenizer, index tokens included.
-        index_tokens: The index tokens; their rows train in full under LoRA.
+        index_tokens: The index tokens; their rows train in full under LoRA. None for models without an index.
         saved: Folder of a finished run: its architecture is used and weights are left to the checkpoint. Under LoRA
             the base model's weights are loaded all the same, since the checkpoint holds the adapter only.
 
@@ -144,7 +144,7 @@ def _with_lora(lm: Any, settings: LMSettings, new_rows: list[int]) -> Any:
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         target_modules="all-linear",
-        trainable_token_indices=rows,
+        trainable_token_indices=rows if new_rows else None,
         fan_in_fan_out=lm.config.model_type == "gpt2",
     )
     return get_peft_model(lm, config)

@@ -19,9 +19,10 @@ def arguments(folder: Path, *more: str) -> list[str]:
     return [*given, f"--cache_dir={folder / 'cache'}", *more]
 
 
-@pytest.mark.parametrize("task", [list(TEMPLATES)[0], *list(TEMPLATES)[-2:]])
+@pytest.mark.parametrize("task", [list(TEMPLATES)[0], *list(TEMPLATES)[-2:], "yesno", "titlesearch"])
 def test_samples_of_a_task_are_printed(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments(tmp_path, f"--task={task}", "--count=3", "--epoch=1")) == 0
+    others = [] if task in TEMPLATES else ["--task_samples=8", "--task_weights=~"]  # those given are LCRec's
+    assert main(arguments(tmp_path, f"--task={task}", "--count=3", "--epoch=1", *others)) == 0
     shown = capsys.readouterr().out
     assert shown.count(f"--- {task}, epoch 1") == 3
     assert shown.count("</s>") == 3 and ("[[</s>]]:0.5" in shown) == (task == "preferenceobtain")

@@ -1,0 +1,158 @@
+"""The data modules of models that rank candidates by their titles: RecBole's split with text and prompts, no index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from recbole_lcrec.config import settings_from
+from recbole_lcrec.data.text import ItemText, load_item_text
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.instruction.dataset import GenerativeDataset
+from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
+from recbole_lcrec.instruction.sources import NO, YES
+from recbole_lcrec.instruction.templates import (
+    RANKING_TEMPLATES,
+    USER_TASKS,
+    Template,
+)
+from recbole_lcrec.instruction.tokenizer import load_tokenizer, train_tokenizer
+from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings
+
+
+@dataclass(frozen=True)
+class RankingSettings(InstructionSettings):
+    """Options of prompts without item indices; each is explained in properties/candidates.yaml."""
+
+    templates: ClassVar[dict[str, tuple[Template, ...]]] = {
+        name: templates for name, templates in RANKING_TEMPLATES.items() if name != "yesno"
+    }
+    evaluated: ClassVar[str] = "titlerec"
+
+    history_windows: bool = field(default=False, init=False)
+    history_separator: str = field(default="", init=False)
+
+
+@dataclass(frozen=True)
+class JudgementSettings(RankingSettings):
+    """Options of TALLRec's prompts: a single task."""
+
+    templates: ClassVar[dict[str, tuple[Template, ...]]] = {"yesno": RANKING_TEMPLATES["yesno"]}
+    evaluated: ClassVar[str] = "yesno"
+
+    tasks: list[str] = field(default_factory=lambda: ["yesno"], init=False)
+    task_weights: dict[str, float] | None = field(default=None, init=False)
+
+
+@dataclass(frozen=True)
+class TextCatalogue:
+    """What a model without an item index knows of the items.
+
+    Attributes:
+        text: Text of every item, in catalogue order (a *row* is a position in it).
+        tokenizer: Knows the words of the text.
+        row_of_id: Catalogue row of each of RecBole's item ids, int64 [item_num]; -1 for the padding item 0.
+        builder: The prompt builder; in its text an item without a title is called by its token.
+        user_texts: What the users say, for training.
+    """
+
+    text: ItemText
+    tokenizer: Any
+    row_of_id: np.ndarray
+    builder: PromptBuilder
+    user_texts: UserTexts = NO_USER_TEXTS
+
+
+class TextDataset(GenerativeDataset):
+    """RecBole's sequential dataset that carries a ``TextCatalogue`` once ``prepare`` has been called."""
+
+    settings_class: ClassVar[type[RankingSettings]] = RankingSettings
+    catalogue: Any = None
+
+    def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
+        """Set ``catalogue`` of this dataset and of its parts: text, tokenizer, prompts and what the users say.
+
+        Args:
+            timer: Gets the seconds of each stage.
+            parts: The split's datasets of training, validation and test; only the first is learned from.
+            saved: Folder of a finished run whose tokenizer and user texts are to be used; None makes them.
+
+        Raises:
+            UserError: For data without item titles, and wrong options.
+        """
+        settings = settings_from(self.settings_class, self.config)
+        uses_texts = bool(USER_TASKS & set(settings.tasks))
+        user_settings = settings_from(UserTextSettings, self.config) if uses_texts else None
+        with timer("text"):
+            text = self._text()
+        named = replace(text, titles=names_of(text))
+        with timer("tokenizer"):
+            tokenizer = self._tokenizer_for(named, settings, saved)
+        known_items = self.field2id_token[self.iid_field][1:]
+        row_of_id = np.array([-1] + [text.rows[str(item)] for item in known_items], dtype=np.int64)
+        builder = PromptBuilder(tokenizer, np.zeros((len(text.items), 0), np.int64), named, settings)
+        catalogue = TextCatalogue(text, tokenizer, row_of_id, builder)
+        if user_settings is not None:
+            with timer("user_texts"):
+                texts = self._user_texts(user_settings, catalogue, parts[0], saved)  # type: ignore[arg-type]
+            catalogue = replace(catalogue, user_texts=texts)
+        for part in (self, *parts):
+            part.catalogue = catalogue
+
+    def _text(self) -> ItemText:
+        """Return the items' text.
+
+        Raises:
+            UserError: If no item has a title.
+        """
+        config, model = self.config, self.config["model"]
+        path = Path(self.dataset_path) / f"{self.dataset_name}.item"
+        text = load_item_text(
+            path,
+            [str(token) for token in self.field2id_token[self.iid_field][1:]],
+            config["item_text_fields"],
+            item_field=self.iid_field,
+            separator=config["field_separator"],
+            encoding=config["encoding"],
+            text_required=False,
+            cold_items=config["cold_items"],
+        )
+        if not text.has_titles:
+            raise UserError(
+                f"{model} reads the items' titles, and {path} has none. Expected a file with the column "
+                f"{self.iid_field}:token and one of {', '.join(config['item_text_fields'])}; set item_text_fields if "
+                "they have other names."
+            )
+        return text
+
+    def _tokenizer_for(self, text: ItemText, settings: RankingSettings, saved: Path | None) -> Any:
+        if saved:
+            return load_tokenizer(saved / "tokenizer", "evaluate")
+        if self.config["base_model"]:
+            return load_tokenizer(self.config["base_model"])
+        used = [template.instruction for task in settings.tasks for template in settings.templates[task]]
+        # '", "' stands between the titles of a history
+        wording = (*used, YES, NO, '"a", "b", "c"')
+        return train_tokenizer(
+            [*text.titles, *filter(None, text.descriptions)], self.config["vocab_size"], wording=wording
+        )
+
+
+class InstructRecDataset(TextDataset):
+    """The data module of InstructRec."""
+
+
+class TALLRecDataset(TextDataset):
+    """The data module of TALLRec."""
+
+    settings_class = JudgementSettings
+
+
+def names_of(text: ItemText) -> tuple[str, ...]:
+    """Return what items are called in prompts: their titles, and their tokens where they have none."""
+    return tuple(title or f"item {item}" for title, item in zip(text.titles, text.items, strict=True))

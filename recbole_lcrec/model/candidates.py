@@ -1,0 +1,179 @@
+"""What models share that rank candidates with a tuned language model, without an item index.
+
+They cannot search the catalogue: every candidate costs a forward. They are evaluated on a target among sampled items
+(RecBole's modes uniN and popN), which is not comparable with ranking the whole catalogue; every other model can be
+evaluated in the same mode, and then meets the same candidates.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch.nn import functional
+
+from recbole_lcrec.config import settings_from
+from recbole_lcrec.decoding.architecture import base_model
+from recbole_lcrec.decoding.continuations import Continuations
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS
+from recbole_lcrec.instruction.text_dataset import TextCatalogue
+from recbole_lcrec.model.lm import LMSettings, build_lm
+from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
+from recbole_lcrec.usertext import SAVED_TEXTS, write_published
+
+logger = logging.getLogger(__name__)
+
+
+class CandidateRanker(SequentialRecommender):
+    """Base class of models that give each candidate a score of its own.
+
+    A subclass implements ``score`` on histories and candidates; RecBole's ``predict`` and ``recommend_rows`` are made
+    of it here.
+
+    Attributes:
+        catalogue: Text and prompts of the items.
+        lm: The language model.
+
+    Args:
+        config: The experiment's configuration.
+        dataset: The training part of a TextDataset.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        if not config["show_progress"]:
+            from transformers.utils.logging import disable_progress_bar
+
+            disable_progress_bar()  # of loading weights
+        settings = settings_from(LMSettings, config)
+        saved = Path(config["saved_run"]) if config["saved_run"] else None
+        self.catalogue: TextCatalogue = dataset.catalogue
+        self.lm = build_lm(settings, self.catalogue.tokenizer, (), saved)
+        self._adapter_only = settings.tuning == "lora"
+        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config))
+        self._continuations = Continuations(self.lm)
+        modes = config["eval_args"]["mode"]
+        logger.info(
+            "%s ranks candidates (validation: %s, test: %s): compare it with models evaluated in the same mode only.",
+            type(self).__name__, modes["valid"], modes["test"],
+        )  # fmt: skip
+
+    def score(self, histories: Sequence[np.ndarray], candidates: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """Return the scores of each history's candidates, higher is better.
+
+        Args:
+            histories: Catalogue rows, oldest first, int64 [n] each.
+            candidates: Catalogue rows, int64 [c] each.
+
+        Returns:
+            float32 [c] per history.
+        """
+        raise TypeError(f"{type(self).__name__} does not implement score")
+
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
+        """Return the weighted mean cross-entropy of the tokens that carry loss: those of the responses.
+
+        Args:
+            interaction: ``input_ids`` int64 [B, T], padded at the right, and ``loss_weights`` float32 [B, T].
+        """
+        ids, weights = interaction[INPUT_IDS], interaction[LOSS_WEIGHTS][:, 1:]
+        where = torch.zeros_like(ids, dtype=torch.bool)
+        where[:, :-1] = weights > 0  # position t predicts token t + 1
+        places = torch.arange(ids.shape[1], device=ids.device)
+        lengths = (places * where).amax(dim=1) + 2  # the end token, the last that is predicted, closes a sample
+        logits = self._logits_at(ids, where, lengths)
+        losses = functional.cross_entropy(logits.float(), ids[:, 1:][where[:, :-1]], reduction="none")
+        kept = weights[where[:, :-1]]
+        return (losses * kept).sum() / kept.sum()
+
+    def loss_weight(self, interaction: Interaction) -> float:
+        """Return the summed loss weights of a batch, so that accumulated batches equal one large batch."""
+        return float(interaction[LOSS_WEIGHTS].sum())
+
+    def describe_batch(self, interaction: Interaction) -> str:
+        """Return what a training batch is known by in messages: its size, and how its first sample ends."""
+        text = self.catalogue.tokenizer.decode(interaction[INPUT_IDS][0], skip_special_tokens=True)
+        return f"{len(interaction)} samples, the first ends with {text[-100:]!r}"
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the score of each row's item after its history, float32 [B].
+
+        The prompt of rows that share a history (candidates of one user) is run once.
+        """
+        ids = interaction[self.ITEM_SEQ].cpu().numpy()
+        lengths = interaction[self.ITEM_SEQ_LEN].tolist()
+        items = self.catalogue.row_of_id[interaction[self.ITEM_ID].cpu().numpy()]
+        groups: dict[bytes, list[int]] = {}
+        for row, length in enumerate(lengths):
+            groups.setdefault(ids[row, :length].tobytes(), []).append(row)
+        places = list(groups.values())
+        histories = [self.catalogue.row_of_id[ids[rows[0], : lengths[rows[0]]]] for rows in places]
+        result = torch.empty(len(items), dtype=torch.float32)
+        for rows, scores in zip(places, self.score(histories, [items[rows] for rows in places]), strict=True):
+            result[rows] = scores
+        return result.to(self.device)
+
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Refuse: ranking the whole catalogue takes a forward per item.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f"{type(self).__name__} ranks candidates; it cannot rank the whole catalogue.")
+
+    def recommend_rows(
+        self, histories: Sequence[np.ndarray], k: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best k of the candidates for each history: (catalogue rows, scores), [B, k].
+
+        Args:
+            histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
+            k: Items per history; fewer where there are not so many.
+            among: Catalogue rows to choose from, int64 [n].
+
+        Raises:
+            UserError: Without candidates.
+        """
+        if among is None:
+            raise UserError(
+                f"recommend: {type(self).__name__} ranks candidates and cannot search the whole catalogue. Give the "
+                "items to choose from: recommend(histories, k, among=[...])."
+            )
+        limit = int(self.max_seq_length)
+        scores = torch.stack(self.score([history[-limit:] for history in histories], [among] * len(histories)))
+        order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+        return among[order.numpy()], scores.gather(1, order).numpy()
+
+    def checkpoint_state(self) -> dict[str, torch.Tensor]:
+        """Return the weights to save: all of them, or the adapter under LoRA."""
+        if self._adapter_only:
+            from peft import get_peft_model_state_dict
+
+            return dict(get_peft_model_state_dict(self.lm))
+        return self.state_dict()
+
+    def load_checkpoint_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Load what ``checkpoint_state`` returned."""
+        if self._adapter_only:
+            from peft import set_peft_model_state_dict
+
+            set_peft_model_state_dict(self.lm, state)
+        else:
+            self.load_state_dict(state)
+
+    def save_assets(self, folder: Path) -> None:
+        """Write what a saved run needs beside the weights: tokenizer, user texts, the LM's architecture."""
+        self.catalogue.tokenizer.save_pretrained(folder / "tokenizer")
+        base_model(self.lm).config.save_pretrained(folder / "lm")
+        if self.catalogue.user_texts:
+            write_published(folder / SAVED_TEXTS, self.catalogue.user_texts, self.catalogue.text.items)

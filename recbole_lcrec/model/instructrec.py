@@ -1,0 +1,67 @@
+"""InstructRec (Zhang et al. 2023, arXiv 2305.07001): recommendation as following instructions in words.
+
+As published (Sec. 3): an instruction combines what is known of the user's preference (the titles of the history, or
+tastes put into words), the user's intention where there is one, and what is to be done; a language model is tuned on
+many such instructions. Of the paper's forms of a task this is matching: the response is the title of the item. An item
+is ranked by the likelihood of its title as the response.
+
+What differs:
+
+- A causal language model from scratch, or any from the hub (``base_model``); the paper tunes Flan-T5-XL, an
+  encoder-decoder. With ``tuning: lora`` adapters are trained, in the paper all weights.
+- Pointwise, pairwise and reranking forms, specific intentions (categories) and the turned-around task of the paper are
+  left out; the wordings are our own.
+- Preferences and intentions come from where LC-Rec's come from (``user_text``), written by GPT-3.5 in the paper, and
+  from training interactions only. Evaluation asks with the titles of the history alone: what else a user might say
+  then would have to be made of the very item that is to be found.
+- The score is the summed log-likelihood of title and end token, the probability of just this answer. Longer titles
+  have less of it, as less often guessed ones have; ``length_exponent: 1`` takes the mean per token instead. Items with
+  equal titles have equal scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_lcrec.decoding.continuations import log_likelihood
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.instruction.prompts import Context
+from recbole_lcrec.instruction.templates import TITLEREC
+from recbole_lcrec.model.candidates import CandidateRanker
+
+
+class InstructRec(CandidateRanker):
+    """InstructRec on any causal language model; see the module for what is as published.
+
+    Args:
+        config: The experiment's configuration.
+        dataset: The training part of an InstructRecDataset.
+    """
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        exponent = float(config["length_exponent"])
+        if not 0 <= exponent <= 1:
+            raise UserError(f"length_exponent: expected 0 (sum) to 1 (mean per token), found {exponent}.")
+        self._template = TITLEREC[0]
+        self._read = log_likelihood(exponent)
+        self._reserve = max(len(self._title(row)) for row in range(len(self.catalogue.text.items)))
+
+    def _title(self, row: int) -> np.ndarray:
+        """Return the response that names an item, with the end token."""
+        return self.catalogue.builder.response(self._template, Context(np.zeros(0, np.int64), row))
+
+    def score(self, histories: Sequence[np.ndarray], candidates: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """Return the log-likelihood of each history's candidates' titles; see the base class."""
+        builder = self.catalogue.builder
+        prompts = [builder.prompt(self._template, Context(history), self._reserve) for history in histories]
+        # the prompt's last token predicts the title's first: it begins the continuations
+        titles = [
+            [np.append(prompt[-1:], self._title(row)) for row in rows.tolist()]
+            for prompt, rows in zip(prompts, candidates, strict=True)
+        ]
+        return self._continuations.score([prompt[:-1] for prompt in prompts], titles, self._read)
