@@ -31,6 +31,7 @@ class Command:
         config_files: YAML files, lowest first.
         options: Checked values of the other arguments.
         evaluate: Folder of a saved run to evaluate, or None to train.
+        search: A search for hyper-parameters, new or resumed, or None.
     """
 
     model: str = ""
@@ -38,6 +39,7 @@ class Command:
     config_files: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     evaluate: Path | None = None
+    search: Callable[[], Any] | None = None
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -50,6 +52,10 @@ def parse(argv: Sequence[str]) -> Command:
     given = read_arguments(argv, reading)
     run_dir, files = given.pop("evaluate", None), given.pop("config_files", None)
     config_files = _split_files(files, reading)
+    if "tune" in given or "resume_tune" in given:
+        from recbole_lcrec.tuning.command import parse_search
+
+        return Command(search=parse_search(given, config_files, reading))
     options = reading.checked(given)
     if run_dir is not None:
         for name in ("model", "dataset", "config_files"):
@@ -59,7 +65,8 @@ def parse(argv: Sequence[str]) -> Command:
         reading.finish()
         return Command(options=options, evaluate=folder)
     merged = {**load_values(properties_dir() / "overall.yaml"), **read_files(config_files, reading), **options}
-    _check_names(merged, reading)
+    check_names(merged, reading)
+    _check_no_search(options, reading)
     reading.finish()
     rest = {name: value for name, value in options.items() if name not in ("model", "dataset")}
     return Command(merged["model"], merged["dataset"], config_files, rest)
@@ -86,7 +93,16 @@ def _run_dir(given: Given, reading: Reading) -> Path:
     return folder
 
 
-def _check_names(options: Mapping[str, Any], reading: Reading) -> None:
+def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:
+    from recbole_lcrec.tuning.settings import tune_options
+
+    for name in options:
+        if name in tune_options():
+            reading.add(f"the command line: --{name} is an option of a search and has no effect without --tune")
+
+
+def check_names(options: Mapping[str, Any], reading: Reading) -> None:
+    """Add what is wrong with the model and the data set of ``options`` to ``reading``."""
     missing = [name for name in ("model", "dataset") if not options.get(name)]
     if missing and not reading.failed:  # an unreadable argument or file may be the one that names them
         reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{USAGE}\n--help tells more.")
@@ -104,6 +120,9 @@ def _check_names(options: Mapping[str, Any], reading: Reading) -> None:
 
 def start(command: Command) -> None:
     """Carry out a command; this is where torch and RecBole are imported."""
+    if command.search is not None:
+        command.search()
+        return
     from recbole_lcrec import experiment
 
     if command.evaluate is not None:

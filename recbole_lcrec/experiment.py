@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
 
+Split = tuple[Any, Sequence[Any]]
+"""A data set with the parts of its split: training, validation, test."""
+
 
 @dataclass
 class Experiment:
@@ -54,7 +57,7 @@ class Experiment:
         config: All options, resolved.
         dataset: The whole data set, filtered and remapped.
         train_data: Loader of the training phase; likewise ``valid_data`` (None without validation users) and
-            ``test_data``.
+            ``test_data`` (None in the trials of a search, which must not see it).
         model: The model.
         trainer: The trainer; its files go to ``output_dir``.
         output_dir: Folder of the run.
@@ -75,15 +78,29 @@ class Experiment:
     timer: StageTimer = field(default_factory=StageTimer)
     by_prompt: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
-    def fit(self) -> dict[str, float] | None:
-        """Train the model; return the best validation result (None without validation users)."""
-        show = bool(self.config["show_progress"])
+    def fit(self, on_validation: Callable[[int, dict[str, float]], None] | None = None) -> dict[str, float] | None:
+        """Train the model; return the best validation result (None without validation users).
+
+        Args:
+            on_validation: Called after each validation with the epochs done and the metrics.
+        """
+        options: dict[str, Any] = {"saved": True, "show_progress": bool(self.config["show_progress"])}
+        if on_validation is not None and hasattr(self.trainer, "valid_result"):  # RecBole's tree models have no epochs
+            trainer = self.trainer
+            options["callback_fn"] = lambda epoch, _: on_validation(epoch + 1, dict(trainer.valid_result))
         try:
             with self.timer("train"), quiet():
-                _, best = self.trainer.fit(self.train_data, self.valid_data, saved=True, show_progress=show)
+                _, best = self.trainer.fit(self.train_data, self.valid_data, **options)
         except ImportError as error:  # NCL imports faiss only when it needs it
             raise registry.missing_package(self.config["model"], error) from error
         return None if best is None else dict(best)
+
+    def describe(self) -> None:
+        """Write what makes the output folder loadable later, beside the checkpoint: options, index, tokenizer."""
+        options = yaml.safe_dump(self.config.resolved(), sort_keys=True, allow_unicode=True)
+        write_text(self.output_dir / CONFIG, options)
+        if hasattr(self.model, "save_assets"):
+            self.model.save_assets(self.output_dir)
 
     def evaluate(self, phase: str = "test", *, load_best: bool = False) -> dict[str, float] | None:
         """Return the metrics of the "valid" or "test" phase; with ``load_best`` those of the best checkpoint.
@@ -224,6 +241,8 @@ def build(
     *,
     config: LCRecConfig | None = None,
     saved: Path | None = None,
+    split: Split | None = None,
+    with_test: bool = True,
 ) -> Experiment:
     """Make an experiment from options.
 
@@ -235,6 +254,8 @@ def build(
         cli: Options that win over all others.
         config: A ready configuration instead of all the above.
         saved: Folder of a finished run whose index, tokenizer and weights are loaded.
+        split: What ``split_of`` returned for equal options of the data, instead of loading them again.
+        with_test: Whether the experiment gets the loader of the test phase.
 
     Raises:
         UserError: For anything in the options or the data that the user has to change.
@@ -247,7 +268,7 @@ def build(
     config["cache_dir"] = str(Path(config["cache_dir"]).absolute())
     timer = StageTimer()
     with quiet():
-        data, train_data, valid_data, test_data, sha = build_data(config, timer, saved)
+        data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
         init_seed(config["seed"], config["reproducibility"])
         with timer("model"):
             network = registry.make_model(config, train_data._dataset).to(config["device"])
@@ -255,25 +276,35 @@ def build(
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
                 network.queries = load_queries(config, data, [loader._dataset for loader in loaders])
             trainer = registry.trainer_class(config)(config, network)
+    test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
 
 
-def build_data(config: LCRecConfig, timer: StageTimer, saved: Path | None = None) -> tuple[Any, Any, Any, Any, str]:
+def build_data(
+    config: LCRecConfig, timer: StageTimer, saved: Path | None = None, split: Split | None = None
+) -> tuple[Any, Any, Any, Any, str]:
     """Make the data part of an experiment: data set, the loaders of the three phases, and the split's name.
 
     Args:
         config: The experiment's configuration.
         timer: Gets the seconds of each stage.
         saved: Folder of a finished run whose index and tokenizer are used, or None.
+        split: What ``split_of`` returned for equal options of the data, instead of loading them again.
     """
-    data, parts = _split(config, timer)
+    data, parts = split or split_of(config, timer)
+    if split:
+        restore_numpy_names()
+        restore_scipy_names()
+        init_seed(config["seed"], config["reproducibility"])
+        for part in (data, *parts):
+            part.config = config
     if registry.is_generative(config["model"]):
         data.prepare(timer, parts, saved)
     with timer("data"):
         return (data, *_loaders(config, data, parts))
 
 
-def _split(config: LCRecConfig, timer: StageTimer) -> tuple[Any, Sequence[Any]]:
+def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
     """Load the data set and return it with the parts of its split: training, validation, test."""
     restore_numpy_names()
     restore_scipy_names()
@@ -349,9 +380,7 @@ def run(
     with output_folder(output_dir, LOG, config["state"]) as keep:
         experiment = build(config=config)
         keep()
-        write_text(output_dir / CONFIG, yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True))
-        if hasattr(experiment.model, "save_assets"):
-            experiment.model.save_assets(output_dir)
+        experiment.describe()
         logger.info(experiment.model)
         best_valid = experiment.fit()
         test = experiment.evaluate("test", load_best=True)
@@ -365,7 +394,7 @@ def _run_index(config: LCRecConfig, output_dir: Path) -> dict[str, Any]:
     """Build the item index alone: index.json, the quantizer and the quality report."""
     timer = StageTimer()
     with output_folder(output_dir, LOG, config["state"]) as keep, quiet():
-        data, parts = _split(config, timer)
+        data, parts = split_of(config, timer)
         indexed = data.index_items(timer, parts)
         keep()
         write_text(output_dir / CONFIG, yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True))

@@ -97,7 +97,7 @@ def type_name(value: Any) -> str:
 def yaml_files() -> list[Path]:
     """Return every YAML that documents options, the ones whose text holds for all models first."""
     ours, recbole = properties_dir(), recbole_dir() / "properties"
-    files = [ours / "overall.yaml", recbole / "overall.yaml", recbole / "dataset" / "sample.yaml"]
+    files = [ours / "overall.yaml", recbole / "overall.yaml", recbole / "dataset" / "sample.yaml", ours / "tune.yaml"]
     for root in (ours, recbole):
         for folder in ("model", "dataset", "quick_start_config"):
             files += sorted((root / folder).glob("*.yaml"))
@@ -293,13 +293,14 @@ def read_files(files: Iterable[str | Path], reading: Reading) -> dict[str, Any]:
 
 
 def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
-    """Split arguments of the form ``--name=value``; the values are YAML and not checked yet.
+    """Split arguments of the form ``--name=value``; the values are YAML and not checked yet. ``--tune`` needs none.
 
     Mistakes (another form, an option given twice) are added to ``reading``.
     """
     given: dict[str, Given] = {}
     for argument in argv:
         name, equals, text = argument.removeprefix("--").partition("=")
+        equals = equals or argument == "--tune"
         if not argument.startswith("--") or not equals or not name:
             reading.add(
                 f"the command line: cannot read '{argument}'; expected --name=value, without blanks around '='"

@@ -17,7 +17,9 @@ from recbole_lcrec.registry import MODELS
 
 USAGE = """\
 usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--option=value ...]
-       python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]"""
+       python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]
+       python run_recbole_lcrec.py --model=NAME --dataset=NAME --tune[=space.yaml] [--option=value ...]
+       python run_recbole_lcrec.py --resume_tune=SEARCH_DIR"""
 
 _EXAMPLES = """\
 Examples:
@@ -65,6 +67,7 @@ def help_text() -> str:
             [recbole / "dataset" / "sample.yaml", recbole / "overall.yaml"],
             _OF_RECBOLE,
         ),
+        _section("Options of a search for hyper-parameters (--tune)", [ours / "tune.yaml"]),
         *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS),
         _EXAMPLES,
     ]

@@ -117,6 +117,8 @@ class FeatureTrainer(Trainer):
         if self.settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
             raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
         self._writer: Any = None
+        self.tensorboard_dir = output_dir / "tensorboard"
+        self.valid_result: dict[str, float] = {}
         with no_tensorboard():
             super().__init__(config, model)
         self._warn_of_ignored_options()
@@ -144,7 +146,7 @@ class FeatureTrainer(Trainer):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(Path(self.config["checkpoint_dir"]) / "tensorboard"))
+            self._writer = SummaryWriter(str(self.tensorboard_dir))
         return self._writer
 
     @tensorboard.setter
@@ -236,6 +238,11 @@ class FeatureTrainer(Trainer):
         return torch.autocast(self.device.type, dtype=types.get(self.settings.precision), enabled=enabled)
 
     # ---- evaluation --------------------------------------------------------------------------------------------
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+        """Keep the metrics of the latest validation: RecBole's callback is only given the one that counts."""
+        score, self.valid_result = super()._valid_epoch(valid_data, show_progress)
+        return score, self.valid_result
 
     @torch.no_grad()
     def evaluate(
