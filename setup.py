@@ -45,7 +45,9 @@ setup(
     # the YAMLs lie at the top of the repository and inside the package once installed
     packages=[*find_packages(include=["recbole_lcrec", "recbole_lcrec.*"]), "recbole_lcrec.properties"],
     package_dir={"recbole_lcrec.properties": "properties"},
-    package_data={"recbole_lcrec.properties": ["*.yaml", "model/*.yaml", "model/*/*.yaml", "dataset/*.yaml", "hyper/*.yaml"]},
+    package_data={
+        "recbole_lcrec.properties": ["*.yaml", "model/*.yaml", "model/*/*.yaml", "dataset/*.yaml", "hyper/*.yaml"]
+    },
     install_requires=REQUIRES,
     extras_require={
         "hyperopt": ["hyperopt>=0.2.7,<0.4"],

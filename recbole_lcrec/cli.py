@@ -50,12 +50,13 @@ def parse(argv: Sequence[str]) -> Command:
     """
     reading = Reading()
     given = read_arguments(argv, reading)
-    run_dir, files = given.pop("evaluate", None), given.pop("config_files", None)
+    files = given.pop("config_files", None)
     config_files = _split_files(files, reading)
     if "tune" in given or "resume_tune" in given:
         from recbole_lcrec.tuning.command import parse_search
 
         return Command(search=parse_search(given, config_files, reading))
+    run_dir = given.pop("evaluate", None)
     options = reading.checked(given)
     if run_dir is not None:
         for name in ("model", "dataset", "config_files"):

@@ -300,7 +300,7 @@ def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
     given: dict[str, Given] = {}
     for argument in argv:
         name, equals, text = argument.removeprefix("--").partition("=")
-        equals = equals or argument == "--tune"
+        equals = "=" if argument == "--tune" else equals
         if not argument.startswith("--") or not equals or not name:
             reading.add(
                 f"the command line: cannot read '{argument}'; expected --name=value, without blanks around '='"

@@ -27,6 +27,7 @@ _MIB = 2**20
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",  # containers with a small /dev/shm
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -163,8 +164,9 @@ def _join(ray: Any, address: str) -> None:
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"option address is {address}: no Ray cluster answers there ({first_line}). Start one with ray start --head "
-            "on one machine and ray start --address=HEAD:6379 on the others, with the same versions of Python and Ray."
+            f"option address is {address}: no Ray cluster answers there ({first_line}). Start one with ray start "
+            "--head on one machine and ray start --address=HEAD:6379 on the others, with the same versions of Python "
+            "and Ray."
         ) from error
 
 
@@ -185,7 +187,9 @@ def gpus_of(ray: Any, settings: SearchSettings, use_gpu: bool) -> float:
         )
     cpus = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if settings.cpus_per_trial > cpus:
-        raise UserError(f"option cpus_per_trial is {settings.cpus_per_trial:g}, but no machine has more than {cpus:g}.")
+        raise UserError(
+            f"option cpus_per_trial is {settings.cpus_per_trial:g}, but no machine has more than {cpus:g}."
+        )
     return gpus
 
 
@@ -208,9 +212,9 @@ def check_nodes(ray: Any, needed: Mapping[str, Path]) -> None:
     folders = {name: str(folder) for name, folder in needed.items()}
     nodes = [node for node in ray.nodes() if node["Alive"]]
     asked = [
-        missing.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        ).remote(folders)
+        missing.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)).remote(
+            folders
+        )
         for node in nodes
     ]
     problems = [
@@ -220,6 +224,8 @@ def check_nodes(ray: Any, needed: Mapping[str, Path]) -> None:
     ]
     if problems:
         raise UserError(
-            "machines of the cluster do not see folders that their trials need:\n" + "\n".join(problems) + "\nPut them "
+            "machines of the cluster do not see folders that their trials need:\n"
+            + "\n".join(problems)
+            + "\nPut them "
             "on storage that all machines share, under the same path (data_path, cache_dir, output_dir)."
         )

@@ -1,4 +1,4 @@
-"""The command line of a search: everything that is wrong with it is said at once, before torch and Ray are imported."""
+"""The command line of a search: all that is wrong with it is said at once, before torch and Ray are imported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def parse_search(given: dict[str, Given], config_files: Sequence[str], reading: 
     if options.get("stage", "all") != "all":
         reading.add(f"option stage is {options['stage']}: a search trains and validates. Leave stage out")
     if str(options.get("gpu_id", "0")) != "0":
-        reading.add("option gpu_id: a search gives its trials GPUs itself. Set CUDA_VISIBLE_DEVICES to those it may use")
+        reading.add(
+            "option gpu_id: a search gives its trials GPUs itself. Set CUDA_VISIBLE_DEVICES to those it may use"
+        )
     settings = _tried(reading, lambda: read_settings(options))
     found = _tried(reading, lambda: load_space(space_file(str(merged.get("model")), space.text)))
     if settings is not None and found is not None:
@@ -65,8 +67,8 @@ def _resumed(folder: Given, options: dict[str, Any], also_tune: bool, reading: R
                     f"{path / 'search.json'} does not exist")  # fmt: skip
     others = [name for name in options if name not in tune_options()] + (["tune"] if also_tune else [])
     if others:
-        reading.add(f"the command line: {', '.join(f'--{name}' for name in others)} cannot go with --resume_tune, which "
-                    "takes all that from the search; only options of a search may change")  # fmt: skip
+        reading.add(f"the command line: {', '.join(f'--{name}' for name in others)} cannot go with --resume_tune, "
+                    "which takes all that from the search; only options of a search may change")  # fmt: skip
     reading.finish()
 
     def start() -> Any:

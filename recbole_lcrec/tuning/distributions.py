@@ -69,7 +69,9 @@ class Dimension:
         if not isinstance(value, int):
             value = min(max(float(f"{value:.6g}"), self.values[0]), self.values[1])
         whole = all(isinstance(bound, int) for bound in self.values)
-        return check(self.name, Given(int(value) if whole and value == int(value) else value, None, "the search space"))
+        return check(
+            self.name, Given(int(value) if whole and value == int(value) else value, None, "the search space")
+        )
 
     def perturb(self, value: Any, generator: np.random.Generator) -> Any:
         """Return a neighbour of a value, as pbt explores: 1 in 4 is drawn anew, numbers are multiplied by 0.8 or 1.2.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from recbole_lcrec.tuning.distributions import Dimension
 from recbole_lcrec.tuning.journal import FAILED, TrialRecord
 from recbole_lcrec.tuning.results import Outcome
-from recbole_lcrec.webpage import figure_html
+from recbole_lcrec.webpage import INK, figure_html
 
 BEST, OTHERS = "#1f5a8a", "#9db4c6"
 _SCALE = [[0.0, "#d5dde3"], [0.5, "#7fa8c9"], [1.0, "#123f66"]]
@@ -18,59 +19,85 @@ _SCALE = [[0.0, "#d5dde3"], [0.5, "#7fa8c9"], [1.0, "#123f66"]]
 def parallel_figure(outcome: Outcome, trials: Sequence[TrialRecord]) -> str:
     """Return parallel coordinates: one axis per option and one for the score.
 
+    Drawn as plain lines: plotly's own kind needs WebGL, which remote desktops and printers do not have.
+
     Args:
         outcome: The search.
         trials: Those with a score, best first.
     """
     import plotly.graph_objects as go
+    from plotly.colors import sample_colorscale
 
-    drawn = list(reversed(trials))  # the best on top
-    reports = [trial.best(outcome.bigger) or {} for trial in drawn]
+    reports = [trial.best(outcome.bigger) or {} for trial in trials]
     scores = [report["score"] for report in reports]
     axes = [_axis(dimension, [report["values"] for report in reports]) for dimension in outcome.space.dimensions]
     ticks = _ticks(min(scores), max(scores))
-    axes.append({"label": outcome.metric, "values": scores, "tickvals": ticks, "ticktext": [f"{t:.4f}" for t in ticks]})
-    colours = scores if outcome.bigger else [-score for score in scores]
-    figure = go.Figure(
-        go.Parcoords(
-            line={"color": colours, "colorscale": _SCALE},
-            dimensions=axes,
-            labelfont={"size": 13},
-            tickfont={"size": 12},
-            rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
+    axes.append(Axis(outcome.metric, scores, {tick: f"{tick:.4f}" for tick in ticks}))
+    figure = go.Figure()
+    spread = max(scores) - min(scores) or 1.0
+    for place, trial in reversed(list(enumerate(trials))):  # the best on top
+        good = abs(scores[place] - (min(scores) if outcome.bigger else max(scores))) / spread
+        figure.add_scatter(
+            x=list(range(len(axes))),
+            y=[axis.height(axis.values[place]) for axis in axes],
+            mode="lines",
+            line={"color": sample_colorscale(_SCALE, [good])[0], "width": 1.3 if place else 3.5},
+            text=[_hover(trial, reports[place])] * len(axes),
+            hovertemplate="%{text}<extra></extra>",
+            showlegend=False,
         )
-    )
-    html = figure_html(figure, "parallel", 420, top=70)
-    return f'<div class="scroll"><div style="min-width: {130 * len(axes)}px">{html}</div></div>'
+    for number, axis in enumerate(axes):
+        figure.add_shape(type="line", x0=number, x1=number, y0=0, y1=1, line={"color": INK, "width": 1})
+        figure.add_annotation(x=number, y=1.06, text=f"<b>{axis.name}</b>", showarrow=False, yanchor="bottom")
+        for tick, label in axis.marks.items():
+            figure.add_annotation(
+                x=number, y=axis.height(tick), text=label, showarrow=False, xanchor="left", xshift=4,
+                bgcolor="rgba(255, 255, 255, 0.75)", borderpad=0,
+            )  # fmt: skip
+    figure.update_xaxes(visible=False, range=[-0.05, len(axes) - 0.55])
+    figure.update_yaxes(visible=False, range=[-0.05, 1.16])
+    html = figure_html(figure, "parallel", 420, top=10)
+    return f'<div class="scroll"><div style="min-width: {150 * len(axes)}px">{html}</div></div>'
 
 
-def _axis(dimension: Dimension, values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return an axis; options that do not count for a trial stand at its foot."""
-    known = [dimension.position(one[dimension.name]) for one in values if dimension.name in one]
+@dataclass(frozen=True)
+class Axis:
+    """An axis of the parallel coordinates.
+
+    Attributes:
+        name: What it shows.
+        values: One place per trial.
+        marks: Place -> label.
+    """
+
+    name: str
+    values: Sequence[float]
+    marks: Mapping[float, str]
+
+    def height(self, value: float) -> float:
+        """Return a place as a height from 0 to 1; a half where there is only one."""
+        places = [*self.values, *self.marks]
+        low, high = min(places), max(places)
+        return 0.5 if low == high else (value - low) / (high - low)
+
+
+def _axis(dimension: Dimension, values: Sequence[Mapping[str, Any]]) -> Axis:
+    """Return the axis of an option; for trials in which it does not count the line passes at the foot."""
+    name, points = dimension.name, dimension.points()
+    known = [dimension.position(one[name]) for one in values if name in one]
     if not known:
-        return {"label": dimension.name, "values": [0.0] * len(values), "tickvals": [0.0], "ticktext": ["not used"]}
-    if dimension.kind == "choice" and not dimension.is_numeric:
-        marks = {float(place): _short(value) for place, value in enumerate(dimension.values)}
-    elif (points := dimension.points()) is not None and len(points) <= 12:
+        return Axis(name, [0.0] * len(values), {0.0: "not used"})
+    if points is not None and len(points) <= 12:
         marks = {dimension.position(point): _short(point) for point in points}
-    elif dimension.kind == "loguniform":
-        marks = {tick: f"{10**tick:.3g}" for tick in _ticks(min(known), max(known))}
     else:
-        marks = {tick: f"{tick:.4g}" for tick in _ticks(min(known), max(known))}
-    low, high = min(min(marks), *known), max(max(marks), *known)
-    foot = low - (0.15 * (high - low) or 1.0)
-    if len(known) < len(values):
-        marks = {foot: "not used", **marks}
-        low = foot
-    placed = [dimension.position(one[dimension.name]) if dimension.name in one else foot for one in values]
-    margin = 0.5 if low == high else 0.0
-    return {
-        "label": dimension.name,
-        "values": placed,
-        "tickvals": list(marks),
-        "ticktext": list(marks.values()),
-        "range": [low - margin, high + margin],
-    }
+        ticks = _ticks(min(known), max(known))
+        marks = {tick: f"{10**tick if dimension.kind == 'loguniform' else tick:.3g}" for tick in ticks}
+    if len(known) == len(values):
+        return Axis(name, known, marks)
+    low, high = min(*marks, *known), max(*marks, *known)
+    foot = low - (0.2 * (high - low) or 1.0)
+    placed = [dimension.position(one[name]) if name in one else foot for one in values]
+    return Axis(name, placed, {foot: "not used", **marks})
 
 
 def _short(value: Any) -> str:
@@ -98,9 +125,10 @@ def curve_figure(outcome: Outcome, trials: Sequence[TrialRecord]) -> str:
     best = outcome.best()
     for trial in reversed(trials):
         is_best = best is not None and trial.name == best.name
+        drawn = _with_gaps(trial)
         figure.add_scatter(
-            x=[report["epoch"] for report in trial.reports],
-            y=[report["score"] for report in trial.reports],
+            x=[report and report["epoch"] for report in drawn],
+            y=[report and report["score"] for report in drawn],
             mode="lines+markers",
             line={
                 "color": BEST if is_best else OTHERS,
@@ -109,7 +137,7 @@ def curve_figure(outcome: Outcome, trials: Sequence[TrialRecord]) -> str:
             },
             marker={"size": 6 if is_best else 4},
             name=trial.name,
-            text=[_hover(trial, report) for report in trial.reports],
+            text=[report and _hover(trial, report) for report in drawn],
             hovertemplate="%{text}<extra></extra>",
             showlegend=False,
         )
@@ -119,6 +147,16 @@ def curve_figure(outcome: Outcome, trials: Sequence[TrialRecord]) -> str:
     figure.update_xaxes(title_text="epoch", rangemode="tozero")
     figure.update_yaxes(title_text=f"{outcome.metric} on validation")
     return figure_html(figure, "curves", 400, top=24)
+
+
+def _with_gaps(trial: TrialRecord) -> list[dict[str, Any] | None]:
+    """Return the reports with a gap where pbt put a copy of another trial in place of this one."""
+    drawn: list[dict[str, Any] | None] = []
+    for before, report in zip([None, *trial.reports], trial.reports, strict=False):
+        if before and (report["values"] != before["values"] or report["epoch"] <= before["epoch"]):
+            drawn.append(None)
+        drawn.append(report)
+    return drawn
 
 
 def _hover(trial: TrialRecord, report: Mapping[str, Any]) -> str:
@@ -131,7 +169,7 @@ def importance_figure(shares: Mapping[str, float]) -> str:
     """Return a bar per option, the most important one on top."""
     import plotly.graph_objects as go
 
-    names = list(reversed(shares))
+    names = list(shares)[::-1]
     figure = go.Figure(
         go.Bar(
             x=[shares[name] for name in names],

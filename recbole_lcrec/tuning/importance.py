@@ -1,8 +1,8 @@
 """How much each option mattered: permutation importance in a random forest (Breiman 2001).
 
 A forest learns the best validation score of a trial from its options. An option's importance is how much of the
-explained variance (R squared) is lost on average when its column is shuffled; shares sum to 1. How far to trust it says
-the forest's R squared on trials that a tree did not see (out of bag): below about 0, nothing was learned.
+explained variance (R squared) is lost on average when its column is shuffled; shares sum to 1. How far to trust it is
+said by the forest's R squared on trials that a tree did not see (out of bag): below about 0, nothing was learned.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def importance_of(
     forest.fit(table, target)
     found = permutation_importance(forest, table, target, n_repeats=_REPEATS, random_state=seed, n_jobs=1)
     means = np.maximum(found.importances_mean, 0.0)
-    summed = {name: float(means[[place for place, own in enumerate(owner) if own == name]].sum()) for name in space.names}
+    summed = {
+        name: float(means[[place for place, own in enumerate(owner) if own == name]].sum()) for name in space.names
+    }
     total = sum(summed.values()) or 1.0
     ordered = sorted(summed, key=lambda name: (-summed[name], name))
     return Importance({name: summed[name] / total for name in ordered}, float(forest.oob_score_), len(scores))

@@ -30,7 +30,7 @@ class TrialRecord:
         values: Option -> value, of the space; those in force now, as pbt changes them.
         status: One of the words above.
         reports: One per validation: epoch, score, metrics, seconds (since the start), values, and for pbt ``copied``
-            (the trial whose checkpoint the training went on from), in the order of epochs.
+            (the trial whose checkpoint the training went on from; epochs may repeat then), in the order of time.
         error: Why it failed.
         starts: How often its process was started (pbt starts a trial again to change it).
         crashes: How often its process died.
@@ -81,9 +81,10 @@ class Journal:
         self.trials: dict[str, TrialRecord] = {}
         whole = 0
         if path.exists():
-            for event, whole in _read(path):
+            for event, size in _read(path):
                 self.events.append(event)
                 self._apply(event)
+                whole = size
         self._file = path.open("ab")
         self._file.truncate(whole)
 
@@ -118,8 +119,6 @@ class Journal:
             if event["anew"]:
                 trial.reports = []
         elif kind == "reported":
-            # a trial of pbt that goes on from a copy repeats epochs; the later ones of the first time count no more
-            trial.reports = [report for report in trial.reports if report["epoch"] < event["epoch"]]
             keys = ("epoch", "score", "metrics", "seconds", "values", "copied")
             trial.reports.append({key: event.get(key) for key in keys})
             trial.values, trial.node, trial.pid = event["values"], event.get("node"), event.get("pid")

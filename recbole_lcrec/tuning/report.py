@@ -49,7 +49,9 @@ def _summary(outcome: Outcome) -> str:
         *((f"{count:,}", status) for status, count in counts.items()),
         (f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min", "spent in trials"),
     ]
-    return f'<div class="tiles">{"".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in tiles)}</div>'
+    return (
+        f'<div class="tiles">{"".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in tiles)}</div>'
+    )
 
 
 def _best(outcome: Outcome, result: Mapping[str, Any] | None) -> str:
@@ -61,15 +63,17 @@ def _best(outcome: Outcome, result: Mapping[str, Any] | None) -> str:
     values = table(["option", "value"], [[escape(n), escape(str(v))] for n, v in report["values"].items()])
     test = (result or {}).get("test_result") or {}
     head = ["metric", "validation", *(["test"] if test else [])]
-    rows = [[name, f"{value:.4f}", *([f"{test[name]:.4f}"] if test else [])] for name, value in report["metrics"].items()]
+    rows = [
+        [name, f"{value:.4f}", *([f"{test[name]:.4f}"] if test else [])] for name, value in report["metrics"].items()
+    ]
     note = (
         "Its checkpoint was tested once, after the search; no trial saw the test users."
         if test
         else "It was not tested yet: that is done once, when the search is over."
     )
     return (
-        f'<p class="read">{best.name}, after epoch {report["epoch"]}. {note} The validation metrics of the best of many '
-        "trials are a little too good: they were chosen for being so.</p>"
+        f'<p class="read">{best.name}, after epoch {report["epoch"]}. {note} The validation metrics of the best of '
+        "many trials are a little too good: they were chosen for being so.</p>"
         f'<div class="pair">{values}{table(head, rows)}</div>'
     )
 
@@ -79,9 +83,10 @@ def _parallel(outcome: Outcome) -> str:
     if len(scored) < 2:
         return "<p>Too few trials with a result to compare.</p>"
     return (
-        '<p class="read">How to read it: each line is a trial, dark blue for the best. Drag along an axis to see only the '
-        "trials that pass there, click to undo it, and drag an axis by its name to move it. Where the dark lines run "
-        "together, the option matters.</p>" + figures.parallel_figure(outcome, scored)
+        '<p class="read">How to read it: each line is a trial; it crosses every axis at the value that the trial had, '
+        "and the last one at its score. The darker, the better; the best is thick. Where dark lines run together, the "
+        "option matters; where they are spread, it does not. Point at a line to see its trial.</p>"
+        + figures.parallel_figure(outcome, scored[:_MOST_ROWS])
     )
 
 
@@ -90,9 +95,10 @@ def _curves(outcome: Outcome) -> str:
     if not scored:
         return "<p>No trial has been validated.</p>"
     return (
-        f'<p class="read">How to read it: {escape(outcome.metric)} on validation after each evaluation; the best trial is '
-        "thick, failed ones are dashed. Lines that end early were stopped by the scheduler or by their own patience. "
-        "Trials still rising at the end ask for more epochs.</p>" + figures.curve_figure(outcome, scored)
+        f'<p class="read">How to read it: {escape(outcome.metric)} on validation after each evaluation; the best '
+        "trial is thick, failed ones are dotted. Lines that end early were stopped by the scheduler or by their own "
+        "patience; gaps are changes by pbt. Trials still rising at the end ask for more epochs.</p>"
+        + figures.curve_figure(outcome, scored[:_MOST_ROWS])
     )
 
 
@@ -115,15 +121,15 @@ def _read_importance(found: Importance) -> str:
     warning = ""
     if found.trusted < 0.2:
         warning = (
-            f'<p class="warning">The forest hardly predicts trials it has not seen (R squared {trust}): take the shares '
-            "as a hint at most, or run more trials.</p>"
+            f'<p class="warning">The forest hardly predicts trials it has not seen (R squared {trust}): take the '
+            "shares as a hint at most, or run more trials.</p>"
         )
     return (
         '<p class="read">How to read it: a random forest learned the best score of a trial from its options '
-        f"({found.trials} trials; R squared on trials that its trees did not see: {trust}). An option's share is what is "
-        "lost when its values are shuffled among the trials (permutation importance, shares sum to 1). It says what "
-        "mattered within the ranges of this search; trials that were stopped early count with the score they had.</p>"
-        + warning
+        f"({found.trials} trials; R squared on trials that its trees did not see: {trust}). An option's share is what "
+        "is lost when its values are shuffled among the trials (permutation importance, shares sum to 1). It says "
+        "what mattered within the ranges of this search; trials that were stopped early count with the score they "
+        "had.</p>" + warning
     )
 
 
@@ -131,7 +137,9 @@ def _trials(outcome: Outcome) -> str:
     ranked = outcome.ranked()
     names = outcome.space.names
     rows = [_row(outcome, trial) for trial in ranked[:_MOST_ROWS]]
-    more = f"<p class=\"quiet\">and {len(ranked) - _MOST_ROWS:,} more in trials.csv</p>" if len(ranked) > _MOST_ROWS else ""
+    more = (
+        f'<p class="quiet">and {len(ranked) - _MOST_ROWS:,} more in trials.csv</p>' if len(ranked) > _MOST_ROWS else ""
+    )
     head = ["trial", "status", escape(outcome.metric), "epoch", "seconds", *map(escape, names)]
     return table(head, rows) + more
 

@@ -79,8 +79,9 @@ def best_yaml(outcome: Outcome, trial: TrialRecord) -> str:
     assert report is not None
     options = {"model": outcome.model, "dataset": outcome.dataset, **outcome.given, **report["values"]}
     options = {name: value for name, value in options.items() if name not in _NOT_OF_A_CONFIGURATION}
-    found = f"# Trial {trial.name} of a search: {outcome.metric} {report['score']:.6f} on validation, after epoch "
-    note = f"# {report['epoch']}. Run it: python run_recbole_lcrec.py --config_files=best.yaml\n"
+    found = f"# Trial {trial.name} of a search: {outcome.metric} {report['score']:.6f} on validation after epoch "
+    found += f"{report['epoch']}."
+    note = "# Run it: python run_recbole_lcrec.py --config_files=best.yaml\n"
     if any(earlier["values"] != report["values"] for earlier in trial.reports):
         note += "# pbt changed the values while it trained: these are the last ones, and a new run differs.\n"
     return f"{found}\n{note}{yaml.safe_dump(options, sort_keys=False, allow_unicode=True)}"

@@ -29,8 +29,9 @@ def changeable_mistakes(space: Space) -> list[str]:
     fixed = [name for name in space.names if name not in CHANGEABLE]
     if fixed:
         mistakes.append(
-            f"{space.source}: scheduler pbt changes options while a model trains, and {', '.join(fixed)} cannot change "
-            f"then. Take them out of the space, or use scheduler asha. pbt can change: {', '.join(sorted(CHANGEABLE))}"
+            f"{space.source}: scheduler pbt changes options while a model trains, and {', '.join(fixed)} cannot "
+            f"change then. Take them out of the space, or use scheduler asha. pbt can change: "
+            f"{', '.join(sorted(CHANGEABLE))}"
         )
     if space.conditional:
         mistakes.append(

@@ -109,7 +109,9 @@ def load_plan(folder: Path, changes: Mapping[str, Any]) -> tuple[SearchPlan, dic
     return SearchPlan(saved["model"], saved["dataset"], given, space, settings, folder), saved
 
 
-def search(model: str, dataset: str, given: Mapping[str, Any], space: Space, settings: SearchSettings) -> dict[str, Any]:
+def search(
+    model: str, dataset: str, given: Mapping[str, Any], space: Space, settings: SearchSettings
+) -> dict[str, Any]:
     """Search hyper-parameters; write everything to ``output_dir`` and return what its result.json holds.
 
     Args:
@@ -150,8 +152,8 @@ def _check(plan: SearchPlan, config: LCRecConfig) -> None:
         check_hyperopt(plan.space)
     if config["eval_step"] < 1 or config["epochs"] < config["eval_step"]:
         raise UserError(
-            f"epochs is {config['epochs']} and eval_step {config['eval_step']}: trials would never be validated, and a "
-            "search compares them by that. Set eval_step to 1 or more, and epochs to no less."
+            f"epochs is {config['epochs']} and eval_step {config['eval_step']}: trials would never be validated, and "
+            "a search compares them by that. Set eval_step to 1 or more, and epochs to no less."
         )
 
 
@@ -203,7 +205,9 @@ def _search(
             inputs = _inputs(plan, config, shared, gpus_of(ray, settings, bool(config["use_gpu"])))
             _check_machines(ray, plan, config)
             runner = TrialRunner(ray, inputs, settings, plan.space, journal, table)
-            runner.run(total, epochs=_most_epochs(plan.space, config), eval_step=config["eval_step"], seed=config["seed"])
+            runner.run(
+                total, epochs=_most_epochs(plan.space, config), eval_step=config["eval_step"], seed=config["seed"]
+            )
             write_outputs(plan.folder, outcome)
             return _test_best(plan.folder, outcome, runner)
     except KeyboardInterrupt:

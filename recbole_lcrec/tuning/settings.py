@@ -89,7 +89,9 @@ class SearchSettings:
 
 def _one_of(name: str, value: str, known: tuple[str, ...], reading: Reading) -> None:
     if value not in known:
-        reading.add(f"option {name} is {value}; expected {', '.join(known[:-1])} or {known[-1]}.{nearest(value, known)}")
+        reading.add(
+            f"option {name} is {value}; expected {', '.join(known[:-1])} or {known[-1]}.{nearest(value, known)}"
+        )
 
 
 @lru_cache(maxsize=1)

@@ -114,8 +114,8 @@ class Space:
         endless = [dimension.name for dimension in self.dimensions if dimension.points() is None]
         if endless:
             raise UserError(
-                f"{self.source}: search_alg grid needs lists of values, but {', '.join(endless)} are drawn from a range "
-                "(uniform, loguniform). Use choice, quniform or randint for them, or search_alg random."
+                f"{self.source}: search_alg grid needs lists of values, but {', '.join(endless)} are drawn from a "
+                "range (uniform, loguniform). Use choice, quniform or randint for them, or search_alg random."
             )
         lists = [dimension.points() or () for dimension in self.dimensions]
         total = math.prod(map(len, lists))
@@ -192,7 +192,9 @@ def _dimension(name: str, given: Given) -> Dimension:
     body = dict(body)
     when = body.pop("when", {})
     if len(body) != 1:
-        raise UserError(f"found {', '.join(map(str, body)) or 'no kind'}; expected one of {_kinds_text()}, beside 'when'")
+        raise UserError(
+            f"found {', '.join(map(str, body)) or 'no kind'}; expected one of {_kinds_text()}, beside 'when'"
+        )
     ((kind, values),) = body.items()
     if kind not in KINDS:
         raise UserError(f"unknown kind {kind}.{nearest(str(kind), KINDS)} Known: {_kinds_text()}")

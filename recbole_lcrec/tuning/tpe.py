@@ -31,8 +31,8 @@ def check_hyperopt(space: Space) -> None:
     several = [dimension.name for dimension in space.dimensions if len(dimension.when) > 1]
     if several:
         raise UserError(
-            f"{space.source}: search_alg hyperopt takes one condition per option, but {', '.join(several)} has several "
-            "(when). Use search_alg random, or leave one."
+            f"{space.source}: search_alg hyperopt takes one condition per option, but {', '.join(several)} has "
+            "several (when). Use search_alg random, or leave one."
         )
 
 
@@ -48,7 +48,7 @@ class NativeSpace:
         return [d for d in self._space.dimensions if d.when and d.when[0][0] == name]
 
     def _expression(self, dimension: Dimension) -> Any:
-        from hyperopt import hp
+        from hyperopt import hp  # type: ignore[import-not-found,unused-ignore]
 
         name, points, children = dimension.name, dimension.points(), self._children(dimension.name)
         if name in self._shared:  # an option that counts for several values is one variable
@@ -56,9 +56,7 @@ class NativeSpace:
         if points is None:
             low, high = dimension.values
             logarithmic = dimension.kind == "loguniform"
-            made = (
-                hp.loguniform(name, math.log(low), math.log(high)) if logarithmic else hp.uniform(name, low, high)
-            )
+            made = hp.loguniform(name, math.log(low), math.log(high)) if logarithmic else hp.uniform(name, low, high)
         elif children or dimension.kind == "choice":
             branches = []
             for place, value in enumerate(points):
@@ -142,7 +140,7 @@ def make_searcher(space: Space, journal: Journal, *, number: int, bigger: bool, 
 
         def _ask(self, name: str) -> dict[str, Any]:
             self._count += 1
-            return native.values(inner.suggest(name))
+            return native.values(inner.suggest(name) or {})
 
         def _tell(self, name: str, score: float | None) -> None:
             if score is None:

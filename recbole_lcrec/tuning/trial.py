@@ -158,7 +158,9 @@ def go_on_from(folder: Path, trainer: Any) -> None:
 
     The optimizer's saved state carries the learning rate and weight decay of the trial that was copied.
     """
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in trainer.optimizer.param_groups]
+    groups = [
+        {key: value for key, value in group.items() if key != "params"} for group in trainer.optimizer.param_groups
+    ]
     own = trainer.saved_model_file
     trainer.resume_checkpoint(folder)
     trainer.saved_model_file = own
@@ -208,6 +210,8 @@ class Reporter:
         Raises:
             FloatingPointError: If the metric that counts is no finite number.
         """
+        import ray
+
         score = float(metrics[self._inputs.metric])
         if score != score or score in (float("inf"), -float("inf")):
             raise FloatingPointError(f"{self._inputs.metric} is {score} after epoch {epoch}")
@@ -222,7 +226,7 @@ class Reporter:
             "seconds": seconds,
             "values": self._values,
             "copied": self._copied,
-            "node": socket.gethostname(),
+            "node": f"{socket.gethostname()} {ray.get_runtime_context().get_node_id()[:6]}",
             "pid": os.getpid(),
             "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         }
