@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import shutil
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -159,9 +160,12 @@ def _start(ray: Any, settings: SearchSettings, temporary: Path, shared_bytes: in
 
 
 def _join(ray: Any, address: str) -> None:
+    host, colon, port = address.rpartition(":")
     try:
+        if colon and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"option address is {address}: no Ray cluster answers there ({first_line}). Start one with ray start "

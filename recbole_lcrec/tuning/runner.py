@@ -121,6 +121,10 @@ class TrialRunner:
                 table.refresh()
 
             def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+                if trial.num_failures > died.get(_name_of(trial), 0):
+                    crashed(trial)
+                    table.clear()
+                    logger.warning("%s: its process died; the trial is started again.", _name_of(trial))
                 journal.write("started", _name_of(trial), anew=anew)
 
             def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
@@ -137,15 +141,16 @@ class TrialRunner:
                 if journal.trials[_name_of(trial)].status not in OVER:
                     end(_name_of(trial), STOPPED)
 
-            def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-                table.clear()
-                logger.warning("%s: its process died; the trial is started again.", _name_of(trial))
-                journal.write("crashed", _name_of(trial), error="its process died")
-
             def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-                journal.write("crashed", _name_of(trial), error="its process died")
+                crashed(trial)
                 times = journal.trials[_name_of(trial)].crashes
                 end(_name_of(trial), FAILED, f"its process died {times} time(s)")
+
+        died: dict[str, int] = {}
+
+        def crashed(trial: Any) -> None:
+            died[_name_of(trial)] = trial.num_failures
+            journal.write("crashed", _name_of(trial), error="its process died")
 
         def end(name: str, status: str, error: str | None = None) -> None:
             journal.write("ended", name, status=status, error=error)

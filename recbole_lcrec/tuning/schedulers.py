@@ -70,7 +70,7 @@ def make_scheduler(
         eval_step: Epochs between validations.
         seed: For what pbt draws.
     """
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
     mode = "max" if bigger else "min"
     if settings.scheduler == "fifo":
@@ -84,10 +84,7 @@ def make_scheduler(
         )  # fmt: skip
         _remember(scheduler, journal, 1.0 if bigger else -1.0)
         return scheduler
-    return PopulationBasedTraining(
-        time_attr="epoch", metric="score", mode=mode, perturbation_interval=settings.pbt_interval * eval_step,
-        custom_explore_fn=Explorer(space, seed), log_config=False, require_attrs=False,
-    )  # fmt: skip
+    return _population(settings.pbt_interval * eval_step, epochs, Explorer(space, seed), mode)
 
 
 def _remember(scheduler: Any, journal: Journal, sign: float) -> None:
@@ -98,6 +95,50 @@ def _remember(scheduler: Any, journal: Journal, sign: float) -> None:
         if event["event"] == "reported" and journal.trials[name].status in OVER:
             best[name] = max(best.get(name, -np.inf), sign * event["score"])
             scheduler._brackets[0].on_result(SimpleNamespace(trial_id=name), event["epoch"], best[name])
+
+
+def _population(every: int, epochs: int, explore: Any, mode: str) -> Any:
+    """Return Ray's scheduler for pbt in generations: all trials wait for each other, then the poor ones are replaced.
+
+    So what happens does not depend on which process is faster. Two things are added to Ray's: a generation does not
+    wait for a trial that failed, and nothing is replaced after the last epoch.
+
+    Args:
+        every: Epochs between generations.
+        epochs: Epochs of a trial.
+        explore: Changes a configuration.
+        mode: "max" or "min".
+    """
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    class Generations(PopulationBasedTraining):
+        """See above."""
+
+        def on_trial_result(self, runner: Any, trial: Any, result: Any) -> str:
+            """Let a trial end that has done its last epoch."""
+            if result.get(self._time_attr, 0) >= epochs:
+                return self.CONTINUE
+            return super().on_trial_result(runner, trial, result)
+
+        def on_trial_complete(self, runner: Any, trial: Any, result: Any) -> None:
+            """Do not wait for a trial that is over."""
+            super().on_trial_complete(runner, trial, result)
+            self._without(runner, trial)
+
+        def on_trial_error(self, runner: Any, trial: Any) -> None:
+            """Do not wait for a trial that failed."""
+            super().on_trial_error(runner, trial)
+            self._without(runner, trial)
+
+        def _without(self, runner: Any, gone: Any) -> None:
+            times = [self._trial_state[t].last_train_time for t in runner.get_live_trials() if t is not gone]
+            if times and min(times) >= self._next_perturbation_sync:
+                self._next_perturbation_sync = min(times) + every
+
+    return Generations(
+        time_attr="epoch", metric="score", mode=mode, perturbation_interval=every, custom_explore_fn=explore,
+        log_config=False, require_attrs=False, synch=True,
+    )  # fmt: skip
 
 
 class Explorer:

@@ -138,6 +138,8 @@ def _train(name: str, config: dict[str, Any], inputs: TrialInputs, session: Any,
         if point is not None:
             go_on_from(Path(point["folder"]), trainer)
             reporter.take_over(point)
+            if trainer.start_epoch >= trainer.epochs:
+                return  # RecBole would save this state over the best one
         try:
             best = experiment.fit(reporter.validated)
             if not reporter.best and best is not None:  # RecBole's models without epochs
