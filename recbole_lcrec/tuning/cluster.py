@@ -142,7 +142,7 @@ def ray_session(settings: SearchSettings, temporary: Path, shared_bytes: int) ->
 
 def _silence() -> None:
     for name in ("ray", "ray.tune", "ray.train", "ray.air", "ray.data", "hyperopt"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is told by the search itself
 
 
 def _start(ray: Any, settings: SearchSettings, temporary: Path, shared_bytes: int) -> None:

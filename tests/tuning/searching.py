@@ -45,8 +45,8 @@ def arguments(folder: Path, space: str, **changes: Any) -> list[str]:
     path.write_text(space)
     options = {
         "model": "SASRec", "dataset": "toy", "tune": path, "data_path": folder, "cache_dir": folder / "cache",
-        "output_dir": folder / "out", "epochs": 3, "hidden_size": 16, "inner_size": 16, "n_layers": 1, "use_gpu": False,
-        "show_progress": False, "scheduler": "fifo", **changes,
+        "output_dir": folder / "out", "epochs": 3, "hidden_size": 16, "inner_size": 16, "n_layers": 1,
+        "use_gpu": False, "show_progress": False, "scheduler": "fifo", **changes,
     }  # fmt: skip
     return [f"--{name}={value}" for name, value in options.items()]
 

@@ -159,5 +159,3 @@ def test_other_models_are_searched_and_built_once(tmp_path: Path, model: str) ->
         assert len(logs) == 2 and not any("RQ-VAE" in log and "epoch" in log.split("RQ-VAE")[1][:20] for log in logs)
         built = {path for path in (tmp_path / "cache").rglob("index.json")}
         assert len(built) == 1
-
-

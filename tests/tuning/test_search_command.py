@@ -45,7 +45,9 @@ def test_what_does_not_go_together_is_refused(argv: list[str], parts: list[str])
 
 def test_conditions_go_with_random_and_grid_but_not_with_pbt(tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
-    path.write_text("train_batch_size: {choice: [16, 32]}\nmask_ratio: {choice: [0.1], when: {train_batch_size: 16}}\n")
+    path.write_text(
+        "train_batch_size: {choice: [16, 32]}\nmask_ratio: {choice: [0.1], when: {train_batch_size: 16}}\n"
+    )
     for argv in (["--search_alg=random"], ["--search_alg=grid", "--scheduler=fifo"]):
         assert cli.parse([*BASE, f"--tune={path}", *argv]).search is not None
     assert "does not go with conditions" in mistakes_of(*BASE, f"--tune={path}", "--scheduler=pbt")

@@ -29,8 +29,8 @@ def space() -> Space:
 def report(journal: Journal, name: str, epoch: int, score: float, **changes: Any) -> None:
     values = changes.pop("values", journal.trials[name].values)
     journal.write(
-        "reported", name, epoch=epoch, score=score, metrics={"ndcg@10": score, "hit@1": score / 2}, seconds=epoch * 1.5,
-        values=values, **changes,
+        "reported", name, epoch=epoch, score=score, metrics={"ndcg@10": score, "hit@1": score / 2},
+        seconds=epoch * 1.5, values=values, **changes,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from searching import arguments, curves, events, prepare, process, temporary_fol
 pytest.importorskip("ray")
 
 SPACE = "learning_rate: {choice: [0.003, 0.001]}\n"
-MANY = 400
+MANY = 200
 
 
 def command(folder: Path, **changes: Any) -> list[str]:
@@ -25,7 +25,9 @@ def reported(out: Path, name: str, times: int = 1) -> Any:
 
 
 def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (
+        Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return curves(folder / "out")
 
 
+@pytest.mark.slow
 def test_a_killed_trial_is_started_again_and_ctrl_c_keeps_what_is_done(tmp_path: Path, undisturbed: Any) -> None:
     prepare(tmp_path)
     out, before = tmp_path / "out", temporary_folders()
@@ -55,6 +58,7 @@ def test_a_killed_trial_is_started_again_and_ctrl_c_keeps_what_is_done(tmp_path:
     assert (out / "result.json").exists() and (out / "search-2.log").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on(tmp_path: Path, undisturbed: Any) -> None:
     prepare(tmp_path)
     out, before = tmp_path / "out", temporary_folders()

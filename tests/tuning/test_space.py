@@ -102,7 +102,10 @@ def test_a_space_survives_being_written_and_read(tmp_path: Path) -> None:
         ("learner: {uniform: [1, 4]}", ["draws numbers, but the option takes str"]),
         ("learner: {choice: [adam], when: adam}", ["when is 'adam'; expected another option"]),
         ("learner: {choice: [adam], when: {lm_layer: 1}}\nlm_layers: {choice: [1]}", ["Did you mean 'lm_layers'?"]),
-        ("learner: {choice: [adam], when: {lm_layers: 3}}\nlm_layers: {choice: [1, 2]}", ["lm_layers=3", "never drawn"]),
+        (
+            "learner: {choice: [adam], when: {lm_layers: 3}}\nlm_layers: {choice: [1, 2]}",
+            ["lm_layers=3", "never drawn"],
+        ),
         ("learner: {choice: [adam], when: {lm_dropout: 0.1}}\nlm_dropout: {uniform: [0, 1]}", ["Use choice for it"]),
         (
             "learner: {choice: [adam], when: {lm_layers: 1}}\nlm_layers: {choice: [1], when: {learner: adam}}",
@@ -123,7 +126,9 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, parts: lis
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
-    message = mistakes_of("lerning_rate: {choice: [1]}\n\nseed: {choice: [1]}\nlm_layers: {uniform: [1, 2]}\n", tmp_path)
+    message = mistakes_of(
+        "lerning_rate: {choice: [1]}\n\nseed: {choice: [1]}\nlm_layers: {uniform: [1, 2]}\n", tmp_path
+    )
     assert message.startswith("3 mistakes")
     assert all(f"line {line}:" in message for line in (1, 3, 4))
 
