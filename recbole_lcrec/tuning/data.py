@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,12 +32,13 @@ def data_options() -> frozenset[str]:
     return frozenset(name for path in files for name in pattern.findall(path.read_text(encoding="utf-8")))
 
 
-def share_data(config: LCRecConfig, space: Space, timer: StageTimer) -> tuple[bytes | None, str]:
+def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTimer) -> tuple[bytes | None, str]:
     """Load the data once, fill the caches of embeddings and index, and check that a search can validate.
 
     Args:
         config: The configuration without the space's values.
         space: What is varied.
+        threads: Of a trial: what is cached may depend on them, and is only found again with as many.
         timer: Gets the seconds of each stage.
 
     Returns:
@@ -54,7 +57,7 @@ def share_data(config: LCRecConfig, space: Space, timer: StageTimer) -> tuple[by
     shared = None if data_options() & set(space.names) else cloudpickle.dumps(split)
     for part, own in config_of:
         part.config = own
-    with quiet():
+    with quiet(), _threads(threads):
         _, _, valid_data, _, sha = build_data(config, timer, split=split)
     if valid_data is None:
         raise UserError(
@@ -62,6 +65,19 @@ def share_data(config: LCRecConfig, space: Space, timer: StageTimer) -> tuple[by
             "trials by their validation. Use other data, or another split (eval_args)."
         )
     return shared, sha
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Give torch that many threads for a while."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_options_of_model(space: Space, config: LCRecConfig) -> None:

@@ -59,8 +59,9 @@ class SearchPlan:
     folder: Path
 
     def config(self) -> LCRecConfig:
-        """Return the configuration without the space's values."""
-        return LCRecConfig(self.model, self.dataset, cli=self.given)
+        """Return the configuration without the space's values, on the kind of device that trials have."""
+        on_cpu = {"use_gpu": False} if self.settings.gpus_per_trial == 0 else {}
+        return LCRecConfig(self.model, self.dataset, cli={**self.given, **on_cpu})
 
     def save(self, more: Mapping[str, Any]) -> None:
         """Write search.json, from which ``--resume_tune`` goes on."""
@@ -176,7 +177,7 @@ def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
     log = "search.log" if number == 1 else f"search-{number}.log"
     with output_folder(plan.folder, log, config["state"]) as keep, _terminations():
         timer = StageTimer()
-        shared, sha = share_data(config, plan.space, timer)
+        shared, sha = share_data(config, plan.space, plan.settings.threads, timer)
         if saved and saved["split_sha256"] != sha:
             raise UserError(f"{plan.folder}: the data are not those that the search began with (split "
                             f"{saved['split_sha256'][:12]}, now {sha[:12]}). Bring back the old files.")  # fmt: skip
@@ -280,7 +281,7 @@ def _inputs(plan: SearchPlan, config: LCRecConfig, shared: bytes | None, gpus: f
         split=shared,
         metric=config["valid_metric"].lower(),
         bigger=bool(config["valid_metric_bigger"]),
-        threads=max(int(settings.cpus_per_trial), 1),
+        threads=settings.threads,
         gpus=gpus,
         population_every=settings.pbt_interval * config["eval_step"] if settings.scheduler == "pbt" else 0,
     )

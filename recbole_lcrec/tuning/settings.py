@@ -80,6 +80,11 @@ class SearchSettings:
         return messages
 
     @property
+    def threads(self) -> int:
+        """Threads of a trial: its CPUs, at least one."""
+        return max(int(self.cpus_per_trial), 1)
+
+    @property
     def samples(self) -> int:
         """Configurations to draw (random and hyperopt)."""
         if self.num_samples is not None:
