@@ -108,7 +108,7 @@ class TrialRunner:
         from ray.tune import Callback
 
         journal, table = self._journal, self._table
-        anew = not self._inputs.population_every
+        inputs = self._inputs
         drop = self._drop_checkpoints
 
         class Notes(Callback):
@@ -125,7 +125,9 @@ class TrialRunner:
                     crashed(trial)
                     table.clear()
                     logger.warning("%s: its process died; the trial is started again.", _name_of(trial))
-                journal.write("started", _name_of(trial), anew=anew)
+                name = _name_of(trial)
+                anew = not inputs.population_every or latest_point(inputs.folder_of(name)) is None
+                journal.write("started", name, anew=anew)
 
             def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
                 name = _name_of(trial)
