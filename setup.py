@@ -30,6 +30,7 @@ REQUIRES = [
     "tokenizers>=0.21",
     "tensorboard>=2.14",
     "tqdm>=4.66",
+    "psutil>=5.9",
 ]
 
 setup(

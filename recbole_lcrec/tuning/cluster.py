@@ -15,9 +15,11 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.tuning.settings import SearchSettings
@@ -100,6 +102,16 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _processes_of(folder: Path) -> list[psutil.Process]:
+    """Return the processes below this one that Ray started with its files in a folder."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(str(folder) in part for part in process.cmdline()):
+                found.append(process)
+    return found
+
+
 def import_ray() -> Any:
     """Return the module ``ray``, imported without its warnings about packages of its own."""
     with environment(QUIET), warnings.catch_warnings():
@@ -137,7 +149,11 @@ def ray_session(settings: SearchSettings, temporary: Path, shared_bytes: int) ->
             _silence()
             yield ray
         finally:
+            started = [] if settings.address else _processes_of(temporary)
             ray.shutdown()
+            for process in started:  # Ray's agent would notice only after a minute or two that its node is gone
+                with suppress(psutil.Error):
+                    process.kill()
 
 
 def _silence() -> None:

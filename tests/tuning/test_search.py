@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from searching import GRID, arguments, change_test_items, curves, events, prepare, temporary_folders
@@ -15,6 +17,13 @@ from recbole_lcrec.experiment import evaluate, run
 pytest.importorskip("ray")
 
 
+def arguments_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline() if process.ppid() in (1, os.getpid()) else []
+    except psutil.Error:
+        return []
+
+
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A grid of three trials, one of which diverges, as many at once as fit."""
@@ -22,6 +31,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = temporary_folders()
     assert cli.main(arguments(folder, GRID, search_alg="grid")) == 0
     assert temporary_folders() == before
+    assert not [process for process in psutil.process_iter() if "lcrec-ray-" in " ".join(arguments_of(process))]
     return folder
 
 
