@@ -30,6 +30,7 @@ REQUIRES = [
     "tokenizers>=0.21",
     "tensorboard>=2.14",
     "tqdm>=4.66",
+    "psutil>=5.9",
 ]
 
 setup(
@@ -45,9 +46,12 @@ setup(
     # the YAMLs lie at the top of the repository and inside the package once installed
     packages=[*find_packages(include=["recbole_lcrec", "recbole_lcrec.*"]), "recbole_lcrec.properties"],
     package_dir={"recbole_lcrec.properties": "properties"},
-    package_data={"recbole_lcrec.properties": ["*.yaml", "model/*.yaml", "model/*/*.yaml", "dataset/*.yaml"]},
+    package_data={
+        "recbole_lcrec.properties": ["*.yaml", "model/*.yaml", "model/*/*.yaml", "dataset/*.yaml", "hyper/*.yaml"]
+    },
     install_requires=REQUIRES,
     extras_require={
+        "hyperopt": ["hyperopt>=0.2.7,<0.4"],
         "test": ["pytest>=8"],
         "dev": ["pytest>=8", "ruff>=0.9", "mypy>=1.14", "types-PyYAML", "types-tqdm", "types-tabulate"],
     },

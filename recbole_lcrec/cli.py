@@ -39,6 +39,7 @@ class Command:
         seeds: Seeds of a comparison.
         jobs: Processes of a comparison at once.
         resume: Folder of an interrupted run to go on with, or None.
+        search: A search for hyper-parameters, new or resumed, or None.
     """
 
     model: str = ""
@@ -50,6 +51,7 @@ class Command:
     seeds: tuple[int, ...] = ()
     jobs: int = 1
     resume: Path | None = None
+    search: Callable[[], Any] | None = None
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -60,9 +62,13 @@ def parse(argv: Sequence[str]) -> Command:
     """
     reading = Reading()
     given = read_arguments(argv, reading)
-    saved: dict[str, Given] = {name: given.pop(name) for name in ("evaluate", "resume") if name in given}
     files = given.pop("config_files", None)
     config_files = _split_files(files, reading)
+    if "tune" in given or "resume_tune" in given:
+        from recbole_lcrec.tuning.command import parse_search
+
+        return Command(search=parse_search(given, config_files, reading))
+    saved: dict[str, Given] = {name: given.pop(name) for name in ("evaluate", "resume") if name in given}
     options = reading.checked(given)
     if saved:
         return _on_saved_run(saved, {**options, **({} if files is None else {"config_files": files})}, reading)
@@ -72,7 +78,8 @@ def parse(argv: Sequence[str]) -> Command:
         return _comparison(merged, {**from_files, **options}, reading)
     if merged["jobs"] != 1:
         reading.add(f"option jobs is {merged['jobs']}, but there is a single run. Give several models, or seeds.")
-    _check_names(merged, reading)
+    check_names(merged, reading)
+    _check_no_search(options, reading)
     reading.finish()
     rest = {name: value for name, value in options.items() if name not in ("model", "dataset")}
     return Command(merged["model"], merged["dataset"], config_files, rest)
@@ -86,7 +93,7 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
     seeds = parse_seeds(merged["seeds"], merged["seed"], reading)
     if not isinstance(merged["jobs"], int) or merged["jobs"] < 1:
         reading.add(f"option jobs is {merged['jobs']}; expected 1 or more")
-    _check_names(merged, reading, ("dataset",))
+    check_names(merged, reading, ("dataset",))
     reading.finish()
     rest = {name: value for name, value in given.items() if name not in ("model", "dataset", "seed", "seeds", "jobs")}
     return Command(dataset=merged["dataset"], options=rest, entries=entries, seeds=seeds, jobs=merged["jobs"])
@@ -125,7 +132,16 @@ def _on_saved_run(saved: Mapping[str, Given], options: Mapping[str, Any], readin
     return Command(options=options, resume=folder)
 
 
-def _check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")) -> None:
+def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:
+    from recbole_lcrec.tuning.settings import tune_options
+
+    for name in options:
+        if name in tune_options():
+            reading.add(f"the command line: --{name} is an option of a search and has no effect without --tune")
+
+
+def check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")) -> None:
+    """Add what is wrong with the model and the data set of ``options`` to ``reading``."""
     missing = [name for name in names if not options.get(name)]
     if missing and not reading.failed:  # an unreadable argument or file may be the one that names them
         reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{USAGE}\n--help tells more.")
@@ -143,6 +159,9 @@ def _check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[s
 
 def start(command: Command) -> int:
     """Carry out a command and return its exit status; this is where torch and RecBole are imported."""
+    if command.search is not None:
+        command.search()
+        return 0
     if command.entries:
         from recbole_lcrec.comparison.command import compare
 
@@ -185,7 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         command = parse(argv)
-        with nullcontext() if command.entries else watched():  # a comparison ends its own processes first
+        own = command.entries or command.search  # they end their own processes first
+        with nullcontext() if own else watched():
             return _done(command)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -38,12 +38,15 @@ from recbole_lcrec.saved_run import (
     RESULT,
     STARTING,
     read_options,
-    split_of,
+    recorded_split,
 )
 from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.training.ranks import RankCollector, Ranks, write_ranks
 
 logger = logging.getLogger(__name__)
+
+Split = tuple[Any, Sequence[Any]]
+"""A data set with the parts of its split: training, validation, test."""
 
 
 @dataclass
@@ -54,7 +57,7 @@ class Experiment:
         config: All options, resolved.
         dataset: The whole data set, filtered and remapped.
         train_data: Loader of the training phase; likewise ``valid_data`` (None without validation users) and
-            ``test_data``.
+            ``test_data`` (None in the trials of a search, which must not see it).
         model: The model.
         trainer: The trainer; its files go to ``output_dir``.
         output_dir: Folder of the run.
@@ -103,6 +106,12 @@ class Experiment:
         except ImportError as error:  # NCL imports faiss only when it needs it
             raise registry.missing_package(self.config["model"], error) from error
         return None if best is None else dict(best)
+
+    def describe(self) -> None:
+        """Write what makes the output folder loadable later, beside the checkpoint: options, index, tokenizer."""
+        write_config(self.config, self.output_dir)
+        if hasattr(self.model, "save_assets"):
+            self.model.save_assets(self.output_dir)
 
     def evaluate(self, phase: str = "test", *, load_best: bool = False) -> dict[str, float] | None:
         """Return the metrics of the "valid" or "test" phase; with ``load_best`` those of the best checkpoint.
@@ -254,6 +263,8 @@ def build(
     *,
     config: LCRecConfig | None = None,
     saved: Path | None = None,
+    split: Split | None = None,
+    with_test: bool = True,
 ) -> Experiment:
     """Make an experiment from options.
 
@@ -265,6 +276,8 @@ def build(
         cli: Options that win over all others.
         config: A ready configuration instead of all the above.
         saved: Folder of a finished run whose index, tokenizer and weights are loaded.
+        split: What ``split_of`` returned for equal options of the data, instead of loading them again.
+        with_test: Whether the experiment gets the loader of the test phase.
 
     Raises:
         UserError: For anything in the options or the data that the user has to change.
@@ -279,7 +292,7 @@ def build(
     if registry.is_generative(config["model"]):
         registry.model_class(config["model"]).check_options(config)
     with quiet():
-        data, train_data, valid_data, test_data, sha = build_data(config, timer, saved)
+        data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
         init_seed(config["seed"], config["reproducibility"])
         with timer("model"):
             network = registry.make_model(config, train_data._dataset).to(config["device"])
@@ -287,25 +300,35 @@ def build(
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
                 network.queries = load_queries(config, data, [loader._dataset for loader in loaders])
             trainer = registry.trainer_class(config)(config, network)
+    test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
 
 
-def build_data(config: LCRecConfig, timer: StageTimer, saved: Path | None = None) -> tuple[Any, Any, Any, Any, str]:
+def build_data(
+    config: LCRecConfig, timer: StageTimer, saved: Path | None = None, split: Split | None = None
+) -> tuple[Any, Any, Any, Any, str]:
     """Make the data part of an experiment: data set, the loaders of the three phases, and the split's name.
 
     Args:
         config: The experiment's configuration.
         timer: Gets the seconds of each stage.
         saved: Folder of a finished run whose index and tokenizer are used, or None.
+        split: What ``split_of`` returned for equal options of the data, instead of loading them again.
     """
-    data, parts = _split(config, timer)
+    data, parts = split or split_of(config, timer)
+    if split:
+        restore_numpy_names()
+        restore_scipy_names()
+        init_seed(config["seed"], config["reproducibility"])
+        for part in (data, *parts):
+            part.config = config
     if hasattr(data, "prepare"):  # a data module of ours, with text and prompts
         data.prepare(timer, parts, saved)
     with timer("data"):
         return (data, *_loaders(config, data, parts))
 
 
-def _split(config: LCRecConfig, timer: StageTimer) -> tuple[Any, Sequence[Any]]:
+def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
     """Load the data set and return it with the parts of its split: training, validation, test."""
     restore_numpy_names()
     restore_scipy_names()
@@ -394,9 +417,7 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
         return _run_index(config, output_dir, keep)
     experiment = build(config=config)
     keep()
-    write_config(config, output_dir)
-    if hasattr(experiment.model, "save_assets"):
-        experiment.model.save_assets(output_dir)
+    experiment.describe()
     logger.info(experiment.model)
     prepare(experiment)
     return finish(experiment)
@@ -438,7 +459,7 @@ def _run_index(config: LCRecConfig, output_dir: Path, keep: Callable[[], None]) 
     """Build the item index alone: index.json, the quantizer and the quality report."""
     timer = StageTimer()
     with quiet():
-        data, parts = _split(config, timer)
+        data, parts = split_of(config, timer)
         indexed = data.index_items(timer, parts)
         keep()
         write_config(config, output_dir)
@@ -497,7 +518,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
     target = Path(options.pop("output_dir", None) or run_dir).absolute()
     with output_folder(target, "evaluation.log", "INFO") as keep:
         experiment = load_experiment(run_dir, options)
-        before = split_of(run_dir)
+        before = recorded_split(run_dir)
         if before and before != experiment.split_sha256:
             raise UserError(
                 f"{run_dir}: the data set is not the one that the run was trained on (split {before[:12]}, now "

@@ -85,7 +85,7 @@ def read_result(run_dir: Path) -> dict[str, Any] | None:
     return result
 
 
-def split_of(run_dir: Path) -> str | None:
+def recorded_split(run_dir: Path) -> str | None:
     """Return the name of the split that a finished run was trained on; None if that is not known."""
     try:
         return (read_result(run_dir) or {}).get("split_sha256")

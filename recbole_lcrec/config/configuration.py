@@ -286,6 +286,15 @@ _PATHS = {"index_file", "embedding_ids_file", "base_model", "text_encoder"}
 _PATHS |= {"pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path"}  # of RecBole's models
 
 
+def absolute_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options whose files and folders do not depend on the working directory, for other processes."""
+    options = dict(given)
+    for name in ("data_path", "cache_dir", "output_dir"):
+        if options.get(name):
+            options[name] = str(Path(options[name]).absolute())
+    return {name: _absolute(value) if name in _PATHS else value for name, value in options.items()}
+
+
 def _absolute(value: str | None) -> str | None:
     """Return an existing file or folder (perhaps behind ``file:`` or ``hf:``) as absolute path, all else as it is."""
     kind, colon, source = value.partition(":") if value and value.startswith(("file:", "hf:")) else ("", "", value)

@@ -102,6 +102,7 @@ def yaml_files() -> list[Path]:
         ours / "generative.yaml",
         recbole / "overall.yaml",
         recbole / "dataset" / "sample.yaml",
+        ours / "tune.yaml",
     ]
     for root in (ours, recbole):
         for folder in ("model", "dataset", "quick_start_config"):
@@ -299,13 +300,14 @@ def read_files(files: Iterable[str | Path], reading: Reading) -> dict[str, Any]:
 
 
 def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
-    """Split arguments of the form ``--name=value``; the values are YAML and not checked yet.
+    """Split arguments of the form ``--name=value``; the values are YAML and not checked yet. ``--tune`` needs none.
 
     Mistakes (another form, an option given twice) are added to ``reading``.
     """
     given: dict[str, Given] = {}
     for argument in argv:
         name, equals, text = argument.removeprefix("--").partition("=")
+        equals = "=" if argument == "--tune" else equals
         if not argument.startswith("--") or not equals or not name:
             reading.add(
                 f"the command line: cannot read '{argument}'; expected --name=value, without blanks around '='"

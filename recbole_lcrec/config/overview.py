@@ -18,8 +18,10 @@ from recbole_lcrec.registry import MODELS
 USAGE = """\
 usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--option=value ...]
        python run_recbole_lcrec.py --model="A,B(option=value) as LABEL,..." --dataset=NAME [--seeds=1,2,3] [--jobs=N]
+       python run_recbole_lcrec.py --model=NAME --dataset=NAME --tune[=space.yaml] [--option=value ...]
        python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]
-       python run_recbole_lcrec.py --resume=RUN_DIR [--show_progress=False ...]"""
+       python run_recbole_lcrec.py --resume=RUN_DIR [--show_progress=False ...]
+       python run_recbole_lcrec.py --resume_tune=SEARCH_DIR"""
 
 _EXAMPLES = """\
 Examples:
@@ -71,6 +73,7 @@ def help_text() -> str:
         ),
         _section("Options of models with an item index", [ours / "generative.yaml"]),
         _section("Options of models that rank candidates", [ours / "candidates.yaml"]),
+        _section("Options of a search for hyper-parameters (--tune)", [ours / "tune.yaml"]),
         *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS),
         _EXAMPLES,
     ]

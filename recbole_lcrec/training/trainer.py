@@ -108,6 +108,7 @@ class FeatureTrainer(Trainer):
         if self.settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
             raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
         self._writer: Any = None
+        self.tensorboard_dir = output_dir / "tensorboard"
         with no_tensorboard():
             super().__init__(config, model)
         self._warn_of_ignored_options()
@@ -140,9 +141,8 @@ class FeatureTrainer(Trainer):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            folder = Path(self.config["checkpoint_dir"]) / "tensorboard"
             # a resumed training draws its curves over what was done after the state it resumed from
-            self._writer = SummaryWriter(str(folder), purge_step=self.start_epoch or None)
+            self._writer = SummaryWriter(str(self.tensorboard_dir), purge_step=self.start_epoch or None)
         return self._writer
 
     @tensorboard.setter

@@ -1,0 +1,251 @@
+"""Ray, started for one search and gone after it, or joined where it runs already.
+
+Ray's files lie in a short temporary folder (its sockets may have names of 107 characters) that is removed at the end;
+it listens on this machine only, without dashboard, and says nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+import shutil
+import socket
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.tuning.settings import SearchSettings
+
+_PREFIX = "lcrec-ray-"
+_LONGEST = 40  # of the temporary folder; Ray appends session_<date>_<pid>/sockets/plasma_store
+_MIB = 2**20
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",  # containers with a small /dev/shm
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails reports no metric
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the journal is ours
+    "TUNE_WARN_THRESHOLD_S": "1000000",
+    "TUNE_RESULT_BUFFER_LENGTH": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
+    "RAY_AIR_REENABLE_DEPRECATED_SYNC_TO_HEAD_NODE": "1",
+}
+"""Environment of Ray while a search runs."""
+
+
+def available_cpus(root: Path = Path("/")) -> int:
+    """Return the CPUs that this process may use: of its affinity, and of the quota of its control group.
+
+    Args:
+        root: Where /sys lies.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(root / "sys" / "fs" / "cgroup")
+    return max(1, min(cpus, math.ceil(quota) if quota else cpus))
+
+
+def _quota(folder: Path) -> float | None:
+    """Return the CPUs of a control group's quota (versions 2 and 1), or None without one."""
+    try:
+        if (folder / "cpu.max").is_file():
+            limit, period = (folder / "cpu.max").read_text().split()
+            return None if limit == "max" else int(limit) / int(period)
+        limit, period = ((folder / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(limit) / int(period) if int(limit) > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def temporary_folder() -> Path:
+    """Make a folder whose name is short enough for Ray's sockets."""
+    parents = [tempfile.gettempdir(), "/tmp"]
+    for parent in parents:
+        if len(parent) + len(_PREFIX) + 9 <= _LONGEST and os.access(parent, os.W_OK):
+            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    raise UserError(
+        f"the search needs a temporary folder with a name of at most {_LONGEST - len(_PREFIX) - 9} characters that "
+        f"can be written to, for Ray's sockets; tried {' and '.join(dict.fromkeys(parents))}. Set TMPDIR."
+    )
+
+
+def remove_temporary(folder: str | None) -> None:
+    """Remove what a killed search left behind; anything that is none of our folders is left alone."""
+    if folder and Path(folder).name.startswith(_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _processes_of(folder: Path) -> list[psutil.Process]:
+    """Return the processes below this one that Ray started with its files in a folder."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(str(folder) in part for part in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def import_ray() -> Any:
+    """Return the module ``ray``, imported without its warnings about packages of its own."""
+    with environment(QUIET), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray
+        import ray.cloudpickle
+        import ray.tune
+
+        _silence()
+        return ray
+
+
+@contextmanager
+def ray_session(settings: SearchSettings, temporary: Path, shared_bytes: int) -> Iterator[Any]:
+    """Start Ray or join a cluster; yield the module ``ray``.
+
+    Args:
+        settings: Options of the search.
+        temporary: Folder for Ray's own files.
+        shared_bytes: What the trials share in Ray's object store.
+
+    Raises:
+        UserError: If the cluster cannot be joined, or Ray is asked for a dashboard it has no packages for.
+    """
+    if settings.dashboard and not all(importlib.util.find_spec(name) for name in ("aiohttp_cors", "opencensus")):
+        raise UserError('option dashboard: Ray\'s dashboard is not installed. Install it: pip install "ray[default]".')
+    with environment(QUIET), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray = import_ray()
+        try:
+            if settings.address:
+                _join(ray, settings.address)
+            else:
+                _start(ray, settings, temporary, shared_bytes)
+            _silence()
+            yield ray
+        finally:
+            started = [] if settings.address else _processes_of(temporary)
+            ray.shutdown()
+            for process in started:  # Ray's agent would notice only after a minute or two that its node is gone
+                with suppress(psutil.Error):
+                    process.kill()
+
+
+def _silence() -> None:
+    for name in ("ray", "ray.tune", "ray.train", "ray.air", "ray.data", "hyperopt"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is told by the search itself
+
+
+def _start(ray: Any, settings: SearchSettings, temporary: Path, shared_bytes: int) -> None:
+    ray.init(
+        address="local",
+        num_cpus=max(available_cpus(), math.ceil(settings.cpus_per_trial)),
+        include_dashboard=settings.dashboard,
+        dashboard_host="127.0.0.1",
+        object_store_memory=128 * _MIB + 2 * shared_bytes,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(temporary),
+    )
+
+
+def _join(ray: Any, address: str) -> None:
+    host, colon, port = address.rpartition(":")
+    try:
+        if colon and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"option address is {address}: no Ray cluster answers there ({first_line}). Start one with ray start "
+            "--head on one machine and ray start --address=HEAD:6379 on the others, with the same versions of Python "
+            "and Ray."
+        ) from error
+
+
+def gpus_of(ray: Any, settings: SearchSettings, use_gpu: bool) -> float:
+    """Return the GPUs of a trial.
+
+    Raises:
+        UserError: If a trial asks for more CPUs or GPUs than any machine has.
+    """
+    most = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    gpus = settings.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if most and use_gpu else 0.0
+    if gpus > most:
+        raise UserError(
+            f"option gpus_per_trial is {gpus:g}, but Ray sees {most:g} GPU(s) on a machine. Set gpus_per_trial=0 to "
+            "search on CPUs."
+        )
+    cpus = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    if settings.cpus_per_trial > cpus:
+        raise UserError(
+            f"option cpus_per_trial is {settings.cpus_per_trial:g}, but no machine has more than {cpus:g}."
+        )
+    return gpus
+
+
+def check_nodes(ray: Any, needed: Mapping[str, Path]) -> None:
+    """Make sure that every machine of a cluster sees the folders that trials use.
+
+    Args:
+        ray: The module.
+        needed: What for -> folder.
+
+    Raises:
+        UserError: Naming machines and folders.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    @ray.remote(num_cpus=0)
+    def missing(folders: dict[str, str]) -> list[str]:
+        return [name for name, folder in folders.items() if not os.path.isdir(folder)]
+
+    folders = {name: str(folder) for name, folder in needed.items()}
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    asked = [
+        missing.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)).remote(
+            folders
+        )
+        for node in nodes
+    ]
+    problems = [
+        f"  {node['NodeManagerAddress']}: {name}={folders[name]}"
+        for node, names in zip(nodes, ray.get(asked), strict=True)
+        for name in names
+    ]
+    if problems:
+        raise UserError(
+            "machines of the cluster do not see folders that their trials need:\n"
+            + "\n".join(problems)
+            + "\nPut them "
+            "on storage that all machines share, under the same path (data_path, cache_dir, output_dir)."
+        )

@@ -1,0 +1,167 @@
+"""Ray's schedulers as this package uses them: what asha remembers after a resume, and what pbt may change."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.tuning.journal import OVER, Journal
+from recbole_lcrec.tuning.settings import SearchSettings
+from recbole_lcrec.tuning.space import Space
+
+CHANGEABLE = frozenset(
+    {
+        *("learning_rate", "weight_decay", "train_batch_size", "gradient_accumulation_steps"),
+        *("lm_dropout", "lora_dropout", "t5_dropout", "history_loss_weight", "task_samples", "task_weights"),
+        *("hidden_dropout_prob", "attn_dropout_prob", "dropout_prob", "dropout_ratio", "dropout", "mask_ratio"),
+        *("reg_weight", "clip_grad_norm", "temperature", "label_smoothing"),
+    }
+)
+"""Options that a training can go on with from another one's checkpoint: none changes a weight's shape or meaning."""
+
+
+def changeable_mistakes(space: Space) -> list[str]:
+    """Say what of a space pbt cannot use: options that cannot change during training, and conditions."""
+    mistakes = []
+    fixed = [name for name in space.names if name not in CHANGEABLE]
+    if fixed:
+        mistakes.append(
+            f"{space.source}: scheduler pbt changes options while a model trains, and {', '.join(fixed)} cannot "
+            f"change then. Take them out of the space, or use scheduler asha. pbt can change: "
+            f"{', '.join(sorted(CHANGEABLE))}"
+        )
+    if space.conditional:
+        mistakes.append(
+            f"{space.source}: scheduler pbt does not go with conditions (when): a change would switch options on and "
+            "off. Take them out, or use scheduler asha"
+        )
+    return mistakes
+
+
+def check_population(settings: SearchSettings, trainer_class: type) -> None:
+    """Refuse pbt for a model whose training cannot go on from a copy.
+
+    Raises:
+        UserError: For trainers of RecBole with loops of their own.
+    """
+    from recbole_lcrec.training.trainer import FeatureTrainer
+
+    if settings.scheduler == "pbt" and trainer_class is not FeatureTrainer:
+        raise UserError(
+            f"scheduler pbt needs a training that goes on from a checkpoint, but the trainer of this model, "
+            f"{trainer_class.__name__}, has a loop of its own. Use scheduler asha or fifo."
+        )
+
+
+def make_scheduler(
+    settings: SearchSettings, space: Space, journal: Journal, *, bigger: bool, epochs: int, eval_step: int, seed: int
+) -> Any:
+    """Return Ray's scheduler.
+
+    Args:
+        settings: Options of the search.
+        space: What is varied.
+        journal: What happened so far: asha compares with the trials of an interrupted search too.
+        bigger: Whether a greater score is better.
+        epochs: Most epochs of a trial.
+        eval_step: Epochs between validations.
+        seed: For what pbt draws.
+    """
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    mode = "max" if bigger else "min"
+    if settings.scheduler == "fifo":
+        return FIFOScheduler()
+    if settings.scheduler == "asha":
+        grace = min(settings.asha_grace or eval_step, epochs)
+        # trials end by themselves (stop_last_trials): at their last epoch, not at the first report that reaches it
+        scheduler = ASHAScheduler(
+            time_attr="epoch", metric="best_score", mode=mode, max_t=epochs, grace_period=grace,
+            reduction_factor=settings.asha_reduction, stop_last_trials=False,
+        )  # fmt: skip
+        _remember(scheduler, journal, 1.0 if bigger else -1.0)
+        return scheduler
+    return _population(settings.pbt_interval * eval_step, epochs, Explorer(space, seed), mode)
+
+
+def _remember(scheduler: Any, journal: Journal, sign: float) -> None:
+    """Give asha the results of trials that are over, in the order in which they came."""
+    best: dict[str, float] = {}
+    for event in journal.events:
+        name = event["trial"]
+        if event["event"] == "reported" and journal.trials[name].status in OVER:
+            best[name] = max(best.get(name, -np.inf), sign * event["score"])
+            scheduler._brackets[0].on_result(SimpleNamespace(trial_id=name), event["epoch"], best[name])
+
+
+def _population(every: int, epochs: int, explore: Any, mode: str) -> Any:
+    """Return Ray's scheduler for pbt in generations: all trials wait for each other, then the poor ones are replaced.
+
+    So what happens does not depend on which process is faster. Two things are added to Ray's: a generation does not
+    wait for a trial that failed, and nothing is replaced after the last epoch.
+
+    Args:
+        every: Epochs between generations.
+        epochs: Epochs of a trial.
+        explore: Changes a configuration.
+        mode: "max" or "min".
+    """
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    class Generations(PopulationBasedTraining):
+        """See above."""
+
+        def on_trial_result(self, runner: Any, trial: Any, result: Any) -> str:
+            """Let a trial end that has done its last epoch."""
+            if result.get(self._time_attr, 0) >= epochs:
+                return self.CONTINUE
+            return super().on_trial_result(runner, trial, result)
+
+        def on_trial_complete(self, runner: Any, trial: Any, result: Any) -> None:
+            """Do not wait for a trial that is over."""
+            super().on_trial_complete(runner, trial, result)
+            self._without(runner, trial)
+
+        def on_trial_error(self, runner: Any, trial: Any) -> None:
+            """Do not wait for a trial that failed."""
+            super().on_trial_error(runner, trial)
+            self._without(runner, trial)
+
+        def _without(self, runner: Any, gone: Any) -> None:
+            times = [self._trial_state[t].last_train_time for t in runner.get_live_trials() if t is not gone]
+            if times and min(times) >= self._next_perturbation_sync:
+                self._next_perturbation_sync = min(times) + every
+
+    return Generations(
+        time_attr="epoch", metric="score", mode=mode, perturbation_interval=every, custom_explore_fn=explore,
+        log_config=False, require_attrs=False, synch=True,
+    )  # fmt: skip
+
+
+class Explorer:
+    """Changes the configuration of a good trial a little, for the poor one that is replaced by its copy.
+
+    Args:
+        space: What is varied.
+        seed: Draws the changes.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space, self._generator = space, np.random.default_rng([seed, 1])
+
+    def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return ``config`` with every value moved to a neighbour (see ``Dimension.perturb``)."""
+        before = config["trial"]["values"]
+        values = {d.name: d.perturb(before[d.name], self._generator) for d in self._space.dimensions}
+        return {**config, "trial": {**config["trial"], "values": values}}
+
+
+def seed_ray(seed: int) -> None:
+    """Seed the module-level generators from which Ray's schedulers draw."""
+    import random
+
+    random.seed(seed)
+    np.random.seed(seed)

@@ -1,0 +1,305 @@
+"""A search from its command to its results: check, share the data, run the trials, test the best one once."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec import __version__, registry
+from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config.configuration import absolute_options
+from recbole_lcrec.config.loader import Given
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import write_json
+from recbole_lcrec.outputs import log_result, output_folder
+from recbole_lcrec.saved_run import RESULT
+from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.tuning.cluster import check_nodes, gpus_of, ray_session, remove_temporary, temporary_folder
+from recbole_lcrec.tuning.data import check_options_of_model, share_data
+from recbole_lcrec.tuning.journal import JOURNAL, Journal
+from recbole_lcrec.tuning.live import LiveTable
+from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, Outcome, write_outputs
+from recbole_lcrec.tuning.runner import RAY_FOLDER, TrialRunner
+from recbole_lcrec.tuning.schedulers import check_population
+from recbole_lcrec.tuning.settings import SearchSettings
+from recbole_lcrec.tuning.space import Space, read_space
+from recbole_lcrec.tuning.tpe import check_hyperopt
+from recbole_lcrec.tuning.trial import TRIALS, TrialInputs
+
+logger = logging.getLogger(__name__)
+
+SEARCH = "search.json"
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search is, from its first command to its last resume.
+
+    Attributes:
+        model: Name of the model.
+        dataset: Name of the data set.
+        given: Options of the files and of the command line, with absolute paths.
+        space: What is varied.
+        settings: Options of the search.
+        folder: The output folder.
+    """
+
+    model: str
+    dataset: str
+    given: Mapping[str, Any]
+    space: Space
+    settings: SearchSettings
+    folder: Path
+
+    def config(self) -> LCRecConfig:
+        """Return the configuration without the space's values, on the kind of device that trials have."""
+        on_cpu = {"use_gpu": False} if self.settings.gpus_per_trial == 0 else {}
+        return LCRecConfig(self.model, self.dataset, cli={**self.given, **on_cpu})
+
+    def save(self, more: Mapping[str, Any]) -> None:
+        """Write search.json, from which ``--resume_tune`` goes on."""
+        values = {
+            "model": self.model,
+            "dataset": self.dataset,
+            "given": dict(self.given),
+            "space": self.space.as_values(),
+            "space_source": self.space.source,
+            "settings": asdict(self.settings),
+            "version": __version__,
+            **more,
+        }
+        write_json(self.folder / SEARCH, values)
+
+
+def load_plan(folder: Path, changes: Mapping[str, Any]) -> tuple[SearchPlan, dict[str, Any]]:
+    """Return the plan of a search that was interrupted, and all that its search.json holds.
+
+    Args:
+        folder: The search's output folder.
+        changes: Options of the search that are given anew, such as a time budget or more samples.
+
+    Raises:
+        UserError: If the folder holds no search, or options are changed that the trials so far depend on.
+    """
+    import json
+
+    path = folder / SEARCH
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        space = read_space({name: Given(v, None, f"{path}") for name, v in saved["space"].items()}, str(path))
+        before = saved["settings"]
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is not the folder of a search: it has no {SEARCH}. Give its output_dir.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not readable as what a search writes ({error}). Start the search anew.") from error
+    for name in ("scheduler", "search_alg", "asha_grace", "asha_reduction", "pbt_interval"):
+        if name in changes and changes[name] != before[name]:
+            raise UserError(
+                f"option {name} is {changes[name]}, but the search began with {before[name]}; its trials could not be "
+                "compared. Leave it out, or start a new search."
+            )
+    settings = SearchSettings(**{**before, **changes})
+    given = {**saved["given"], "output_dir": str(folder)}
+    return SearchPlan(saved["model"], saved["dataset"], given, space, settings, folder), saved
+
+
+def search(
+    model: str, dataset: str, given: Mapping[str, Any], space: Space, settings: SearchSettings
+) -> dict[str, Any]:
+    """Search hyper-parameters; write everything to ``output_dir`` and return what its result.json holds.
+
+    Args:
+        model: Name of a model of this package or of RecBole.
+        dataset: Name of a data set.
+        given: Options of the run, checked; they hold for every trial.
+        space: What is varied.
+        settings: Options of the search.
+
+    Raises:
+        UserError: For anything that the user has to change, before a trial starts.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, when what is done has been written.
+    """
+    options = absolute_options(given)
+    twice = [name for name in space.names if name in options]
+    if twice:
+        raise UserError(f"{space.source} varies {', '.join(twice)}, and so does the command or a file that it names: "
+                        "leave one of them out.")  # fmt: skip
+    name = f"tune-{model}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(options.get("output_dir") or Path("saved") / name).absolute()
+    if (folder / SEARCH).exists():
+        raise UserError(f"output_dir={folder} holds a search. Go on with it by --resume_tune={folder}, or choose "
+                        "another folder.")  # fmt: skip
+    return _run(SearchPlan(model, dataset, {**options, "output_dir": str(folder)}, space, settings, folder), {})
+
+
+def resume(folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Go on with a search: trials that are over stay as they are, all others run. Arguments as for ``load_plan``."""
+    plan, saved = load_plan(Path(folder).absolute(), changes)
+    return _run(plan, saved)
+
+
+def _check(plan: SearchPlan, config: LCRecConfig) -> None:
+    """Refuse what can be seen before the data are loaded."""
+    check_options_of_model(plan.space, config)
+    check_population(plan.settings, registry.trainer_class(config))
+    if plan.settings.search_alg == "hyperopt":
+        check_hyperopt(plan.space)
+    if config["eval_step"] < 1 or config["epochs"] < config["eval_step"]:
+        raise UserError(
+            f"epochs is {config['epochs']} and eval_step {config['eval_step']}: trials would never be validated, and "
+            "a search compares them by that. Set eval_step to 1 or more, and epochs to no less."
+        )
+
+
+def _configurations(plan: SearchPlan, seed: int) -> list[dict[str, Any]]:
+    """Return the configurations of the whole search; hyperopt finds them only as it goes."""
+    if plan.settings.search_alg == "hyperopt":
+        return []
+    if plan.settings.search_alg == "grid":
+        return plan.space.grid()
+    return plan.space.random(plan.settings.samples, seed)
+
+
+def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
+    config = plan.config()
+    _check(plan, config)
+    found = _configurations(plan, config["seed"])
+    if plan.settings.scheduler == "pbt" and len(found) < 2:
+        raise UserError(f"{plan.space.source}: scheduler pbt needs two or more configurations, found {len(found)}.")
+    number = len(list(plan.folder.glob("search*.log"))) + 1
+    log = "search.log" if number == 1 else f"search-{number}.log"
+    with output_folder(plan.folder, log, config["state"]) as keep, _terminations():
+        timer = StageTimer()
+        shared, sha = share_data(config, plan.space, plan.settings.threads, timer)
+        if saved and saved["split_sha256"] != sha:
+            raise UserError(f"{plan.folder}: the data are not those that the search began with (split "
+                            f"{saved['split_sha256'][:12]}, now {sha[:12]}). Bring back the old files.")  # fmt: skip
+        keep()
+        remove_temporary(saved.get("temporary"))
+        return _search(plan, config, found, shared, {"split_sha256": sha, "data_seconds": timer.seconds})
+
+
+def _search(
+    plan: SearchPlan, config: LCRecConfig, found: list[dict[str, Any]], shared: bytes | None, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Run the trials that are left and test the best one; write the results also when that is interrupted."""
+    bigger, metric, settings = bool(config["valid_metric_bigger"]), config["valid_metric"].lower(), plan.settings
+    temporary = temporary_folder()
+    plan.save({**facts, "metric": metric, "bigger": bigger, "temporary": str(temporary)})
+    journal = Journal(plan.folder / JOURNAL)
+    outcome = Outcome(plan.model, plan.dataset, plan.given, plan.space, journal, metric, bigger, config["seed"])
+    try:
+        _plan_trials(journal, found)
+        total = len(journal.trials) if found else settings.samples
+        table = LiveTable(
+            journal, metric=metric, bigger=bigger, total=total, epochs=config["epochs"],
+            budget=settings.time_budget_s, show=bool(config["show_progress"]),
+        )  # fmt: skip
+        with ray_session(settings, temporary, len(shared or b"")) as ray:
+            inputs = _inputs(plan, config, shared, gpus_of(ray, settings, bool(config["use_gpu"])))
+            _check_machines(ray, plan, config)
+            runner = TrialRunner(ray, inputs, settings, plan.space, journal, table)
+            runner.run(
+                total, epochs=_most_epochs(plan.space, config), eval_step=config["eval_step"], seed=config["seed"]
+            )
+            write_outputs(plan.folder, outcome)
+            return _test_best(plan.folder, outcome, runner)
+    except KeyboardInterrupt:
+        write_outputs(plan.folder, outcome)
+        logger.info("Stopped. What is done is in %s", plan.folder)
+        logger.info("Go on with: python run_recbole_lcrec.py --resume_tune=%s", plan.folder)
+        raise
+    finally:
+        journal.close()
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(plan.folder / RAY_FOLDER, ignore_errors=True)
+
+
+def _most_epochs(space: Space, config: LCRecConfig) -> int:
+    if "epochs" not in space.names:
+        return int(config["epochs"])
+    return int(max(space["epochs"].points() or ()))
+
+
+def _test_best(folder: Path, outcome: Outcome, runner: TrialRunner) -> dict[str, Any]:
+    """Test the best trial's checkpoint, write result.json and end the log."""
+    best = outcome.best()
+    if best is None:
+        errors = [f"\n  {trial.name}: {trial.error or trial.status}" for trial in outcome.journal.trials.values()]
+        raise UserError(f"no trial came to a result ({folder / TRIALS_CSV} lists them):{''.join(errors[:5])}")
+    logger.info("Testing %s, the best of %d trials, once", best.name, len(outcome.journal.trials))
+    report = best.best(outcome.bigger)
+    assert report is not None
+    result = {
+        **runner.test(best.name),
+        "best_valid_result": report["metrics"],
+        "trial": best.name,
+        "run": str(folder / TRIALS / best.name),
+        "values": report["values"],
+        "epoch": report["epoch"],
+        "trials": outcome.counts(),
+    }
+    write_json(folder / RESULT, result)
+    write_outputs(folder, outcome, result)
+    log_result(result, folder)
+    logger.info("Train with its options: python run_recbole_lcrec.py --config_files=%s", folder / BEST)
+    return {**result, "output_dir": str(folder)}
+
+
+def _check_machines(ray: Any, plan: SearchPlan, config: LCRecConfig) -> None:
+    if plan.settings.address:
+        data = Path(config["data_path"]).absolute()
+        check_nodes(ray, {"output_dir": plan.folder, "cache_dir": _made(config["cache_dir"]), "data_path": data})
+
+
+def _made(folder: str) -> Path:
+    path = Path(folder).absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _plan_trials(journal: Journal, found: list[dict[str, Any]]) -> None:
+    """Note the configurations that are not in the journal yet; drawn in one order, the first ones are."""
+    for number, values in enumerate(found[len(journal.trials) :], len(journal.trials) + 1):
+        journal.write("planned", f"t{number:04d}", values=values)
+
+
+def _inputs(plan: SearchPlan, config: LCRecConfig, shared: bytes | None, gpus: float) -> TrialInputs:
+    settings = plan.settings
+    return TrialInputs(
+        model=plan.model,
+        dataset=plan.dataset,
+        given=plan.given,
+        folder=plan.folder,
+        split=shared,
+        metric=config["valid_metric"].lower(),
+        bigger=bool(config["valid_metric_bigger"]),
+        threads=settings.threads,
+        gpus=gpus,
+        population_every=settings.pbt_interval * config["eval_step"] if settings.scheduler == "pbt" else 0,
+    )
+
+
+@contextmanager
+def _terminations() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C for a while, where signals can be caught."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

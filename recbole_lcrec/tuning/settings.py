@@ -1,0 +1,138 @@
+"""The options of a search, and which of them go together; checked without torch and Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.options import Reading
+from recbole_lcrec.config.paths import properties_dir
+from recbole_lcrec.config.settings import settings_from
+from recbole_lcrec.errors import UserError, nearest
+
+SCHEDULERS = ("asha", "pbt", "fifo")
+ALGORITHMS = ("random", "grid", "hyperopt")
+DEFAULT_SAMPLES, MOST_SAMPLES = 10, 1000
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Options of a search; each is explained in properties/tune.yaml."""
+
+    scheduler: str
+    search_alg: str
+    num_samples: int | None
+    time_budget_s: float | None
+    cpus_per_trial: float
+    gpus_per_trial: float | None
+    max_concurrent: int | None
+    trial_retries: int
+    asha_grace: int | None
+    asha_reduction: float
+    pbt_interval: int
+    address: str | None
+    dashboard: bool
+
+    def __post_init__(self) -> None:
+        reading = Reading()
+        _one_of("scheduler", self.scheduler, SCHEDULERS, reading)
+        _one_of("search_alg", self.search_alg, ALGORITHMS, reading)
+        for name, least in (("num_samples", 1), ("max_concurrent", 1), ("trial_retries", 0), ("asha_grace", 1),
+                            ("pbt_interval", 1), ("gpus_per_trial", 0)):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                reading.add(f"option {name} is {value}; expected {least} or more")
+        for name, above in (("time_budget_s", 0), ("cpus_per_trial", 0), ("asha_reduction", 1)):
+            value = getattr(self, name)
+            if value is not None and not value > above:
+                reading.add(f"option {name} is {value}; expected more than {above}")
+        gpus = self.gpus_per_trial
+        if gpus is not None and gpus > 1 and gpus != int(gpus):
+            reading.add(f"option gpus_per_trial is {gpus}; expected a part of one GPU (such as 0.5) or a whole number")
+        for message in self._combination():
+            reading.add(message)
+        reading.finish()
+
+    def _combination(self) -> list[str]:
+        """Say which options contradict each other (the table in README)."""
+        messages = []
+        if self.scheduler == "pbt" and self.search_alg == "hyperopt":
+            messages.append(
+                "scheduler pbt does not go with search_alg hyperopt: pbt changes the values while trials run, so that "
+                "a result belongs to no single configuration. Use search_alg random or grid, or scheduler asha"
+            )
+        if self.scheduler == "pbt" and self.num_samples == 1:
+            messages.append("scheduler pbt needs a population: set num_samples to 2 or more (10 is usual)")
+        if self.search_alg == "grid" and self.num_samples is not None:
+            messages.append(
+                "search_alg grid tries every combination, so num_samples does not go with it. Leave num_samples out, "
+                "or use search_alg random"
+            )
+        if self.dashboard and self.address:
+            messages.append(
+                "dashboard does not go with address: a cluster that runs already has its own, or none. Start it with "
+                "ray start --include-dashboard"
+            )
+        return messages
+
+    @property
+    def threads(self) -> int:
+        """Threads of a trial: its CPUs, at least one."""
+        return max(int(self.cpus_per_trial), 1)
+
+    @property
+    def samples(self) -> int:
+        """Configurations to draw (random and hyperopt)."""
+        if self.num_samples is not None:
+            return self.num_samples
+        return MOST_SAMPLES if self.time_budget_s is not None and self.scheduler != "pbt" else DEFAULT_SAMPLES
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...], reading: Reading) -> None:
+    if value not in known:
+        reading.add(
+            f"option {name} is {value}; expected {', '.join(known[:-1])} or {known[-1]}.{nearest(value, known)}"
+        )
+
+
+@lru_cache(maxsize=1)
+def tune_options() -> dict[str, Any]:
+    """Return the options of a search and their defaults."""
+    return load_values(properties_dir() / "tune.yaml")
+
+
+def read_settings(given: Mapping[str, Any]) -> SearchSettings:
+    """Return the settings of a search.
+
+    Args:
+        given: Checked options; those that are none of a search are left alone.
+
+    Raises:
+        UserError: For values out of range and options that do not go together, all of them in one message.
+    """
+    return settings_from(SearchSettings, {**tune_options(), **given})
+
+
+def space_file(model: str, given: str | None) -> Path:
+    """Return the file with the search space: the one given, or that of properties/hyper for the model.
+
+    Raises:
+        UserError: If the model has no such file.
+    """
+    if given:
+        return Path(given)
+    folder = properties_dir() / "hyper"
+    path = folder / f"{model}.yaml"
+    if not path.is_file():
+        have = ", ".join(sorted(known.stem for known in folder.glob("*.yaml")))
+        raise UserError(
+            f"there is no search space for model {model} (there is one for {have}). Write a file such as\n"
+            "  learning_rate: {loguniform: [1.0e-4, 1.0e-2]}\n"
+            "  train_batch_size: {choice: [256, 1024]}\n"
+            "and give it as --tune=space.yaml."
+        )
+    return path

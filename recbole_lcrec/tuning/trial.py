@@ -1,0 +1,274 @@
+"""One trial of a search: what runs in a process of Ray.
+
+It goes the way of every run (``experiment.build``, ``Experiment.fit``) on a data set that was loaded once for all
+trials, without the loader of the test phase, and reports the validation metrics after every evaluation.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.io import write_json
+
+logger = logging.getLogger(__name__)
+
+POPULATION, PROGRESS, TRIALS = "population", "progress.json", "trials"
+_KEEP = 3
+"""Checkpoints of a trial that pbt can still ask for: copies are made of the latest, and may start a little later."""
+
+
+@dataclass(frozen=True)
+class TrialInputs:
+    """What all trials of a search share.
+
+    Attributes:
+        model: Name of the model.
+        dataset: Name of the data set.
+        given: Options of the files and of the command line, with absolute paths.
+        folder: The search's output folder.
+        split: The data set and its split, pickled by the search itself; None if trials load their own.
+        metric: The key of ``valid_metric`` among the metrics.
+        bigger: Whether a greater score is better.
+        threads: Of torch.
+        gpus: GPUs of a trial, or the part of one.
+        population_every: Epochs between the checkpoints that pbt copies; 0 for other schedulers.
+    """
+
+    model: str
+    dataset: str
+    given: Mapping[str, Any]
+    folder: Path
+    split: bytes | None
+    metric: str
+    bigger: bool
+    threads: int
+    gpus: float
+    population_every: int
+
+    def folder_of(self, name: str) -> Path:
+        """Return the folder of a trial, which is that of a run."""
+        return self.folder / TRIALS / name
+
+    def options_of(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a trial."""
+        options = {**self.given, **values, "output_dir": str(self.folder_of(name)), "show_progress": False}
+        if not self.gpus:
+            options["use_gpu"] = False
+        elif "gpu_id" in options:
+            options["gpu_id"] = "0"  # the first of those that Ray lets this process see
+        if self.population_every:
+            options["stopping_step"] = 1_000_000  # pbt replaces poor trials; one that stopped by itself could not be
+        return options
+
+
+def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
+    """Run a trial to its end, or until the scheduler stops it. A failure is reported, not raised: it is the trial's.
+
+    Args:
+        config: Under ``trial``: ``values`` and, for a trial of pbt that goes on, ``resume`` (see ``_point``). The name
+            is taken from Ray, as pbt gives a trial the configuration of another one.
+        inputs: What all trials share.
+    """
+    from ray.air import session
+
+    start = time.perf_counter()
+    _settle(inputs.threads)
+    try:
+        _train(session.get_trial_name(), config["trial"], inputs, session, start)
+        session.report({"finished": True, "seconds": time.perf_counter() - start})
+    except Exception as error:  # noqa: BLE001 (whatever went wrong is a result of the search)
+        logger.exception("trial failed")
+        session.report({"failed": explain(error), "seconds": time.perf_counter() - start})
+    finally:
+        _free()
+
+
+def _settle(threads: int) -> None:
+    """Give the process the threads of its trial; Ray uses a process again for the next one."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _free() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def explain(error: BaseException) -> str:
+    """Return an error in one line."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    name = type(error).__name__
+    return text if name in ("UserError", "FloatingPointError") else f"{name}: {text}"
+
+
+def _train(name: str, config: dict[str, Any], inputs: TrialInputs, session: Any, start: float) -> None:
+    from recbole_lcrec.config import LCRecConfig
+    from recbole_lcrec.experiment import build
+    from recbole_lcrec.outputs import output_folder
+    from recbole_lcrec.tuning.data import unpickled
+
+    folder, point = inputs.folder_of(name), _point(config, session)
+    if point is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(inputs.folder / "tensorboard" / name, ignore_errors=True)
+    options = LCRecConfig(inputs.model, inputs.dataset, cli=inputs.options_of(name, config["values"]))
+    with output_folder(folder, "trial.log", options["state"]) as keep:
+        split = None if inputs.split is None else unpickled(inputs.split)
+        experiment = build(config=options, split=split, with_test=False)
+        keep()
+        experiment.describe()
+        trainer = experiment.trainer
+        if hasattr(trainer, "tensorboard_dir"):
+            trainer.tensorboard_dir = inputs.folder / "tensorboard" / name
+        reporter = Reporter(name, config["values"], inputs, session, trainer, start)
+        if point is not None:
+            go_on_from(Path(point["folder"]), trainer)
+            reporter.take_over(point)
+            if trainer.start_epoch >= trainer.epochs:
+                return  # RecBole would save this state over the best one
+        try:
+            epochs = hasattr(trainer, "last_valid_result")  # RecBole's tree models have none
+            best = experiment.fit((lambda epoch, _, found: reporter.validated(epoch + 1, found)) if epochs else None)
+            if not reporter.best and best is not None:  # RecBole's models without epochs
+                reporter.validated(1, best)
+        finally:
+            if hasattr(trainer, "tensorboard_dir"):
+                trainer.tensorboard.close()  # a trial that is stopped leaves the loop at a report
+
+
+def _point(config: dict[str, Any], session: Any) -> dict[str, Any] | None:
+    """Return where a trial of pbt goes on: {folder, trial, epoch, seconds} of a checkpoint; None to start."""
+    checkpoint = session.get_checkpoint()
+    return checkpoint.to_dict() if checkpoint is not None else config.get("resume")
+
+
+def go_on_from(folder: Path, trainer: Any) -> None:
+    """Load a checkpoint (weights, optimizer, epoch) and keep the options of this trial's own configuration.
+
+    The optimizer's saved state carries the learning rate and weight decay of the trial that was copied.
+    """
+    groups = [
+        {key: value for key, value in group.items() if key != "params"} for group in trainer.optimizer.param_groups
+    ]
+    trainer.resume_checkpoint(folder)
+    for group, options in zip(trainer.optimizer.param_groups, groups, strict=True):
+        group.update(options, initial_lr=options["lr"])
+
+
+class Reporter:
+    """Sends what a validation found to the search, and keeps what pbt may copy.
+
+    Args:
+        name: The trial.
+        values: Its configuration.
+        inputs: What all trials share.
+        session: Ray's.
+        trainer: The trial's trainer.
+        start: ``time.perf_counter()`` when the trial started.
+    """
+
+    def __init__(
+        self, name: str, values: Mapping[str, Any], inputs: TrialInputs, session: Any, trainer: Any, start: float
+    ) -> None:
+        self._name, self._values, self._inputs = name, dict(values), inputs
+        self._session, self._trainer, self._start = session, trainer, start
+        self._before = 0.0
+        self._copied: str | None = None
+        self.best: dict[str, Any] = {}
+
+    def take_over(self, point: Mapping[str, Any]) -> None:
+        """Go on after a checkpoint, of this trial or of another one; this trial's best state stays its own."""
+        self._before = point["seconds"]
+        self._copied = point["trial"] if point["trial"] != self._name else None
+        path = self._inputs.folder_of(self._name) / PROGRESS
+        if path.exists():
+            self.best = json.loads(path.read_text(encoding="utf-8"))
+        worst = -float("inf") if self._inputs.bigger else float("inf")
+        self._trainer.best_valid_score = self.best.get("score", worst)
+        self._trainer.cur_step = 0
+
+    def validated(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Report a validation.
+
+        Args:
+            epoch: Epochs done.
+            metrics: All validation metrics.
+
+        Raises:
+            FloatingPointError: If the metric that counts is no finite number.
+        """
+        import ray
+
+        score = float(metrics[self._inputs.metric])
+        if score != score or score in (float("inf"), -float("inf")):
+            raise FloatingPointError(f"{self._inputs.metric} is {score} after epoch {epoch}")
+        if not self.best or (score > self.best["score"]) == self._inputs.bigger and score != self.best["score"]:
+            self.best = {"score": score, "epoch": epoch}
+        seconds = self._before + time.perf_counter() - self._start
+        result = {
+            "epoch": epoch,
+            "score": score,
+            "best_score": self.best["score"],
+            "metrics": {name: float(value) for name, value in metrics.items()},
+            "seconds": seconds,
+            "values": self._values,
+            "copied": self._copied,
+            "node": f"{socket.gethostname()} {ray.get_runtime_context().get_node_id()[:6]}",
+            "pid": os.getpid(),
+            "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        }
+        self._session.report(result, checkpoint=self._population(epoch, seconds))
+
+    def _population(self, epoch: int, seconds: float) -> Any:
+        """Save the state for pbt and return Ray's note of where it lies; None when it is not asked for."""
+        every = self._inputs.population_every
+        if not every or epoch % every:
+            return None
+        from ray.air import Checkpoint
+
+        folder = self._inputs.folder_of(self._name) / POPULATION
+        here = folder / f"epoch-{epoch:06d}"
+        self._trainer.save_state(here)
+        point = {"folder": str(here), "trial": self._name, "epoch": epoch, "seconds": seconds}
+        write_json(folder / f"{here.name}.json", point)
+        write_json(self._inputs.folder_of(self._name) / PROGRESS, self.best)
+        for old in sorted(folder.glob("epoch-*.json"))[:-_KEEP]:
+            old.unlink()
+            shutil.rmtree(old.with_suffix(""), ignore_errors=True)
+        return Checkpoint.from_dict(point)
+
+
+def latest_point(folder: Path) -> dict[str, Any] | None:
+    """Return the latest checkpoint of a trial of pbt, given the trial's folder; None before the first."""
+    found = sorted((folder / POPULATION).glob("epoch-*.json"))
+    return json.loads(found[-1].read_text(encoding="utf-8")) if found else None
+
+
+def test_trial(name: str, inputs: TrialInputs) -> dict[str, Any]:
+    """Return what result.json holds of a trial's checkpoint: the one time that the test users are looked at.
+
+    Args:
+        name: The trial.
+        inputs: What all trials share.
+    """
+    from recbole_lcrec.experiment import load_experiment
+    from recbole_lcrec.outputs import result_of
+
+    _settle(inputs.threads)
+    experiment = load_experiment(inputs.folder_of(name), {"show_progress": False})
+    result = result_of(experiment, None, experiment.evaluate("test"))
+    return {key: value for key, value in result.items() if key not in ("epochs", "seconds")}

@@ -1,0 +1,82 @@
+"""A search on a Ray cluster: two nodes on this machine, one of which is lost while a trial runs on it."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from searching import arguments, events, prepare
+
+from recbole_lcrec import cli
+
+pytest.importorskip("ray")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
+    from ray.cluster_utils import Cluster
+
+    from recbole_lcrec.tuning.cluster import QUIET, remove_temporary, temporary_folder
+
+    # it would be written to Ray's own place in /tmp
+    monkeypatch.setattr("ray._private.utils.write_ray_address", lambda *_: None)
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+    folder = temporary_folder()
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": str(folder)}
+    )
+    yield made
+    made.shutdown()
+    remove_temporary(str(folder))
+
+
+def test_trials_run_on_every_node_and_outlive_one(tmp_path: Path, cluster: Any) -> None:
+    import ray
+
+    prepare(tmp_path)
+    cluster.add_node(num_cpus=1)
+    out = tmp_path / "out"
+    lost: list[str] = []
+
+    def lose_a_node() -> None:
+        """Kill the raylet of the node that the search itself is not connected to, once trials ran on both."""
+        while not lost:
+            time.sleep(0.1)
+            last = {event["node"]: event for event in events(out) if event["event"] == "reported"}
+            if len(last) == 2:
+                own = ray.get_runtime_context().get_node_id()[:6]
+                (other,) = (event for node, event in last.items() if not node.endswith(own))
+                os.kill(psutil.Process(other["pid"]).ppid(), signal.SIGKILL)
+                lost.append(other["trial"])
+
+    losing = threading.Thread(target=lose_a_node, daemon=True)
+    losing.start()
+    space = "learning_rate: {choice: [0.003, 0.001]}\n"
+    given = arguments(tmp_path, space, search_alg="grid", epochs=200, stopping_step=200, eval_step=20)
+    assert cli.main([*given, f"--address={cluster.address}"]) == 0
+    assert lost
+    crashed = [event["trial"] for event in events(out) if event["event"] == "crashed"]
+    last = {event["trial"]: event["status"] for event in events(out) if event["event"] == "ended"}
+    assert crashed == lost and last == {"t0001": "finished", "t0002": "finished"}
+    assert json.loads((out / "result.json").read_text())["test_result"]
+
+
+def test_folders_that_a_node_does_not_see_are_named(tmp_path: Path, cluster: Any) -> None:
+    import ray
+
+    from recbole_lcrec.errors import UserError
+    from recbole_lcrec.tuning.cluster import check_nodes
+
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        check_nodes(ray, {"data_path": tmp_path})
+        with pytest.raises(UserError, match=r"data_path=.*nowhere(?s:.)*storage that all machines share"):
+            check_nodes(ray, {"output_dir": tmp_path, "data_path": tmp_path / "nowhere"})
+    finally:
+        ray.shutdown()
