@@ -52,8 +52,16 @@ setup(
     install_requires=REQUIRES,
     extras_require={
         "hyperopt": ["hyperopt>=0.2.7,<0.4"],
-        "test": ["pytest>=8"],
-        "dev": ["pytest>=8", "ruff>=0.9", "mypy>=1.14", "types-PyYAML", "types-tqdm", "types-tabulate"],
+        "test": ["pytest>=8", "pytest-xdist>=3"],
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "ruff>=0.9",
+            "mypy>=1.14",
+            "types-PyYAML",
+            "types-tqdm",
+            "types-tabulate",
+        ],
     },
     entry_points={"console_scripts": ["recbole-lcrec = recbole_lcrec.cli:main"]},
 )

@@ -15,6 +15,7 @@ from recbole_lcrec import cli
 from recbole_lcrec.experiment import evaluate, run
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.xdist_group("ray")  # they look for what a search leaves behind
 
 
 def arguments_of(process: psutil.Process) -> list[str]:
