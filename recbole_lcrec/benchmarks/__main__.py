@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from recbole_lcrec.benchmarks import decoding, index, training
+from recbole_lcrec.benchmarks import decoding, index, scale, training
 from recbole_lcrec.errors import UserError
 
 
@@ -32,6 +32,7 @@ BENCHMARKS = {
         "Constrained decoding against transformers' generate.", decoding.add_arguments, decoding.run
     ),
     "training": Benchmark("Training against the plain recipe.", training.add_arguments, training.run),
+    "scale": Benchmark("A whole run's parts on a large catalogue.", scale.add_arguments, scale.run),
     "index": Benchmark("Uniform semantic mapping of a made-up catalogue.", index.add_arguments, index.run),
 }
 

@@ -101,7 +101,7 @@ def measure(kind: str, n_items: int, seed: int) -> dict[str, Any]:
         "nearest codes s": round(nearest_seconds, 2),
         "CPU s": round(cpu_seconds, 2),
         "items/s": round(n_items / seconds),
-        "peak RSS GB": round(_peak_rss() / 1e9, 2),
+        "peak RSS GB": round(peak_rss() / 1e9, 2),
         "prefixes": len(in_prefix),
         "over-full": round(float((in_prefix > LEVEL_SIZES[-1]).mean()), 4),
         "colliding": int(n_items - len(np.unique(codes, axis=0))),
@@ -154,7 +154,7 @@ def _mean_rank(codes: np.ndarray, latents: np.ndarray, books: list[np.ndarray]) 
     return round(float((prices < own).sum(axis=1).mean()), 3)
 
 
-def _peak_rss() -> int:
+def peak_rss() -> int:
     """Return the most memory this process has held, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

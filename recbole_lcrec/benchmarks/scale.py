@@ -1,0 +1,153 @@
+"""How a large catalogue and many interactions are borne: data set, samples, trie, decoding, evaluation.
+
+A made-up catalogue with titles, and users who walk through it, go the way of every run: RecBole's data set and split,
+item index (random paths: building one is benchmark ``index``), tokenizer, samples of an epoch, trie, and the test of
+some users with a small language model that has learned nothing. The decoding step is set beside that of a catalogue
+of 10,000 items on the same prompts. Each part runs in a process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_lcrec.benchmarks.index import in_a_process, peak_rss
+from recbole_lcrec.benchmarks.models import SIZES as MODELS
+from recbole_lcrec.benchmarks.models import make_lm, make_paths, make_prompts
+from recbole_lcrec.benchmarks.timing import environment, side_by_side
+from recbole_lcrec.io import write_json
+
+SIZES = {"XS": 10_000, "S": 100_000, "M": 1_000_000}
+REFERENCE, USERS_TOGETHER = 10_000, 8
+PER_USER = 12
+"""Interactions of a user; there are a tenth as many users as items, so every item is there once at least."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the options of this benchmark."""
+    sizes = ", ".join(f"{name} = {size:,}" for name, size in SIZES.items())
+    parser.add_argument("--size", choices=SIZES, default="XS", help=f"Items: {sizes}. Default XS.")
+    parser.add_argument("--test-users", type=int, default=512, help="Users of the evaluation. Default 512.")
+    parser.add_argument("--repeats", type=int, default=5, help="Timed rounds of decoding. Default 5.")
+    parser.add_argument("--seed", type=int, default=0, help="Of everything. Default 0.")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="Also write the results there, as JSON.")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print tables and write ``--output``."""
+    from tabulate import tabulate
+
+    n_items = SIZES[arguments.size]
+    with tempfile.TemporaryDirectory() as folder:
+        write_catalogue(Path(folder), n_items, arguments.seed)
+        stages = in_a_process(measure_run, folder, arguments.test_users)
+    decoding = in_a_process(measure_decoding, n_items, arguments.repeats, arguments.seed)
+    about = environment("torch", "recbole")
+    print(tabulate([stages], headers="keys", floatfmt=".1f"))
+    print(tabulate([decoding], headers="keys", floatfmt=".2f"))
+    print(", ".join(f"{name}: {value}" for name, value in about.items()))
+    if arguments.output:
+        result = {"size": arguments.size, "seed": arguments.seed, **about, "run": stages, "decoding": decoding}
+        write_json(arguments.output, result)
+
+
+def write_catalogue(folder: Path, n_items: int, seed: int) -> None:
+    """Write atomic files of a data set "large": every item once, then walks to near items, times in order.
+
+    Args:
+        folder: Where the data set's folder goes.
+        n_items: Items; a tenth as many users.
+        seed: Of everything.
+    """
+    rng = np.random.default_rng(seed)
+    n_users = n_items // 10
+    first = rng.permutation(n_items)[: n_users * 10].reshape(n_users, 10)
+    more = (first[:, -1:] + rng.integers(1, 50, size=(n_users, PER_USER - 10))) % n_items
+    items = np.concatenate([first, more], axis=1)
+    words = np.array(
+        [f"{a}{b}" for a in ("red", "oak", "soft", "small", "steel") for b in ("lamp", "chair", "cup", "toy")]
+    )
+    target = folder / "large"
+    target.mkdir(parents=True)
+    with (target / "large.inter").open("w", encoding="utf-8") as file:
+        file.write("user_id:token\titem_id:token\ttimestamp:float\n")
+        for user, row in enumerate(items.tolist()):
+            file.write("".join(f"u{user}\ti{item}\t{time}\n" for time, item in enumerate(row)))
+    chosen = words[rng.integers(len(words), size=(n_items, 4))]
+    with (target / "large.item").open("w", encoding="utf-8") as file:
+        file.write("item_id:token\ttitle:token_seq\n")
+        file.writelines(f"i{item}\t{' '.join(row)} {item % 997}\n" for item, row in enumerate(chosen.tolist()))
+
+
+def measure_run(folder: str, test_users: int) -> dict[str, Any]:
+    """Build everything that a run builds, an epoch's samples included, and evaluate some users."""
+    from recbole_lcrec.experiment import build
+
+    started, cpu = time.perf_counter(), time.process_time()
+    options = {
+        "data_path": folder,
+        "cache_dir": f"{folder}/cache",
+        "output_dir": f"{folder}/out",
+        "quantizer": "random",
+        "valid_users": test_users,
+        "task_samples": None,
+        "show_progress": False,
+        "state": "WARNING",
+        "use_gpu": False,
+    }
+    experiment = build("LCRec", "large", options)
+    built = time.process_time() - cpu
+    cpu = time.process_time()
+    samples = experiment.train_data.samples.build(0)
+    sampled = time.process_time() - cpu
+    building_memory = peak_rss()
+    experiment.model.eval()
+    cpu = time.process_time()
+    result = experiment.evaluate("valid")
+    assert result is not None and len(samples) > 0
+    rows = len(experiment.dataset.inter_feat)
+    return {
+        "items": experiment.dataset.item_num - 1,
+        "interactions": rows,
+        "built, CPU s": built,
+        "samples": len(samples),
+        "samples/s": round(len(samples) / sampled),
+        "GB so far": building_memory / 1e9,
+        "users/s evaluated": test_users / (time.process_time() - cpu),
+        "GB at last": peak_rss() / 1e9,
+        "wall s": time.perf_counter() - started,
+    }
+
+
+def measure_decoding(n_items: int, repeats: int, seed: int) -> dict[str, Any]:
+    """Time the building of a trie, and decoding with it beside decoding with a small one."""
+    import torch
+
+    from recbole_lcrec.decoding import TokenTrie, constrained_beam_search
+    from recbole_lcrec.instruction.loader import left_pad
+
+    torch.set_num_threads(1)
+    words = MODELS["S"].words
+    lm = make_lm("S", seed=seed)
+    paths = make_paths(n_items, words, seed)
+    started, before = time.perf_counter(), peak_rss()
+    trie = TokenTrie(paths)
+    seconds, memory = time.perf_counter() - started, peak_rss() - before
+    tries = {"small": TokenTrie(make_paths(REFERENCE, words, seed)), "large": trie}
+    ids, mask = left_pad(make_prompts(USERS_TOGETHER, words, 60, seed), 0)
+    sides = {name: partial(constrained_beam_search, lm, ids, mask, tree, 20) for name, tree in tries.items()}
+    times = side_by_side(sides, repeats)
+    return {
+        "items": n_items,
+        "trie s": seconds,
+        "trie MB": memory / 1e6,
+        "users/s": USERS_TOGETHER / times["large"].median,
+        f"times the seconds of {REFERENCE:,} items": times["large"].median / times["small"].median,
+        "spread": max(time.spread for time in times.values()),
+    }
