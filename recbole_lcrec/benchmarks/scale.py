@@ -70,9 +70,8 @@ def write_catalogue(folder: Path, n_items: int, seed: int) -> None:
     first = rng.permutation(n_items)[: n_users * 10].reshape(n_users, 10)
     more = (first[:, -1:] + rng.integers(1, 50, size=(n_users, PER_USER - 10))) % n_items
     items = np.concatenate([first, more], axis=1)
-    words = np.array(
-        [f"{a}{b}" for a in ("red", "oak", "soft", "small", "steel") for b in ("lamp", "chair", "cup", "toy")]
-    )
+    kinds, things = ("red", "oak", "soft", "small", "steel"), ("lamp", "chair", "cup", "toy")
+    words = np.array([kind + thing for kind in kinds for thing in things])
     target = folder / "large"
     target.mkdir(parents=True)
     with (target / "large.inter").open("w", encoding="utf-8") as file:
@@ -111,10 +110,9 @@ def measure_run(folder: str, test_users: int) -> dict[str, Any]:
     cpu = time.process_time()
     result = experiment.evaluate("valid")
     assert result is not None and len(samples) > 0
-    rows = len(experiment.dataset.inter_feat)
     return {
         "items": experiment.dataset.item_num - 1,
-        "interactions": rows,
+        "interactions": PER_USER * (experiment.dataset.user_num - 1),
         "built, CPU s": built,
         "samples": len(samples),
         "samples/s": round(len(samples) / sampled),
