@@ -159,12 +159,14 @@ def _check_settings(config: LCRecConfig) -> None:
     if not registry.is_generative(config["model"]):
         return
     from recbole_lcrec.embedding.encoders import EmbeddingSettings
-    from recbole_lcrec.evaluation import EvaluationSettings
     from recbole_lcrec.instruction.prompts import InstructionSettings
+    from recbole_lcrec.model.lm import LMSettings
     from recbole_lcrec.quantizer.settings import QuantizerSettings
     from recbole_lcrec.usertext import UserTextSettings
 
-    for settings in (EmbeddingSettings, EvaluationSettings, InstructionSettings, QuantizerSettings, UserTextSettings):
+    registry.model_class(config["model"]).check_options(config)
+    of_stages: list[Any] = [EmbeddingSettings, QuantizerSettings, InstructionSettings, UserTextSettings, LMSettings]
+    for settings in of_stages:  # those whose options the model has
         if all(name in config for name, part in settings.__dataclass_fields__.items() if part.init):
             settings_from(settings, config)
 
