@@ -25,14 +25,20 @@ def arguments_of(process: psutil.Process) -> list[str]:
         return []
 
 
+def ray_processes() -> set[int]:
+    """Return the processes of searches that are this one's children, or nobody's."""
+    return {p.pid for p in psutil.process_iter() if "lcrec-ray-" in " ".join(arguments_of(p))}
+
+
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A grid of three trials, one of which diverges, as many at once as fit."""
     folder = prepare(tmp_path_factory.mktemp("search"))
-    before = temporary_folders()
+    before, running = temporary_folders(), ray_processes()
     assert cli.main(arguments(folder, GRID, search_alg="grid")) == 0
     assert temporary_folders() == before
-    assert not [process for process in psutil.process_iter() if "lcrec-ray-" in " ".join(arguments_of(process))]
+    left = [psutil.Process(pid) for pid in ray_processes() - running]  # not those of a search that was killed before
+    assert not psutil.wait_procs(left, timeout=30)[1]
     return folder
 
 
