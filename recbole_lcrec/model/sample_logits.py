@@ -167,6 +167,9 @@ def _checkpoint_layers(lm: nn.Module) -> None:
     inner = base_model(lm)
     if not getattr(inner, "supports_gradient_checkpointing", False):
         raise UserError(f"gradient_checkpointing: {type(inner).__name__} does not support it. Leave it out.")
-    inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if hasattr(inner, "activation_checkpointing_enable"):  # its name in later transformers
+        inner.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        inner.gradient_checkpointing_enable({"use_reentrant": False})
     if hasattr(inner, "enable_input_require_grads"):
         inner.enable_input_require_grads()  # under LoRA nothing before the first adapter asks for gradients
