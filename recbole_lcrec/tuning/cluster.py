@@ -103,13 +103,25 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _processes_of(folder: Path) -> list[psutil.Process]:
-    """Return the processes below this one that Ray started with its files in a folder."""
+    """Return the processes that Ray started with its files in a folder, whose name is like no other's."""
     found = []
-    for process in psutil.Process().children(recursive=True):
+    for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if any(str(folder) in part for part in process.cmdline()):
+            if process.pid != os.getpid() and any(str(folder) in part for part in process.cmdline()):
                 found.append(process)
     return found
+
+
+def _end_processes(folder: Path) -> None:
+    """End what is left of a node: Ray's agent would notice only after a minute or two, and write until then."""
+    for _ in range(3):  # one that was just being started may be seen only the second time
+        left = _processes_of(folder)
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=10)
+        if not left:
+            return
 
 
 def import_ray() -> Any:
@@ -149,11 +161,9 @@ def ray_session(settings: SearchSettings, temporary: Path, shared_bytes: int) ->
             _silence()
             yield ray
         finally:
-            started = [] if settings.address else _processes_of(temporary)
             ray.shutdown()
-            for process in started:  # Ray's agent would notice only after a minute or two that its node is gone
-                with suppress(psutil.Error):
-                    process.kill()
+            if not settings.address:
+                _end_processes(temporary)
 
 
 def _silence() -> None:

@@ -2,44 +2,42 @@
 
 import csv
 import json
-import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import yaml
-from searching import GRID, arguments, change_test_items, curves, events, prepare, temporary_folders
+from searching import GRID, arguments, change_test_items, curves, events, prepare
 
 from recbole_lcrec import cli
 from recbole_lcrec.experiment import evaluate, run
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("ray")  # they look for what a search leaves behind
 
 
-def arguments_of(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline() if process.ppid() in (1, os.getpid()) else []
-    except psutil.Error:
-        return []
-
-
-def ray_processes() -> set[int]:
-    """Return the processes of searches that are this one's children, or nobody's."""
-    return {p.pid for p in psutil.process_iter() if "lcrec-ray-" in " ".join(arguments_of(p))}
+def processes_with(text: str) -> list[psutil.Process]:
+    """Return the processes that have a text in their command line."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if text in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A grid of three trials, one of which diverges, as many at once as fit."""
     folder = prepare(tmp_path_factory.mktemp("search"))
-    before, running = temporary_folders(), ray_processes()
-    assert cli.main(arguments(folder, GRID, search_alg="grid")) == 0
-    assert temporary_folders() == before
-    left = [psutil.Process(pid) for pid in ray_processes() - running]  # not those of a search that was killed before
-    assert not psutil.wait_procs(left, timeout=30)[1]
-    return folder
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="s") as own, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", own)  # other searches run beside this one
+        assert cli.main(arguments(folder, GRID, search_alg="grid")) == 0
+        assert not list(Path(own).iterdir()) and not processes_with(own)
+    yield folder
 
 
 def test_what_a_search_writes(searched: Path) -> None:

@@ -15,7 +15,6 @@ from searching import arguments, events, prepare
 from recbole_lcrec import cli
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("ray")  # they look for what a search leaves behind
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from searching import arguments, curves, events, prepare, process, temporary_folders, wait_for
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("ray")  # they look for what a search leaves behind
 
 SPACE = "learning_rate: {choice: [0.003, 0.001]}\n"
 MANY = 200
