@@ -17,14 +17,13 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
-from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.decoding.continuations import Continuations
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS
 from recbole_lcrec.instruction.text_dataset import TextCatalogue
+from recbole_lcrec.model.instruction_tuned import InstructionTuned
 from recbole_lcrec.model.lm import LMSettings, build_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
@@ -32,7 +31,7 @@ from recbole_lcrec.usertext import SAVED_TEXTS, write_published
 logger = logging.getLogger(__name__)
 
 
-class CandidateRanker(SequentialRecommender):
+class CandidateRanker(InstructionTuned, SequentialRecommender):
     """Base class of models that give each candidate a score of its own.
 
     A subclass implements ``score`` on histories and candidates; RecBole's ``predict`` and ``recommend_rows`` are made
@@ -79,31 +78,6 @@ class CandidateRanker(SequentialRecommender):
             float32 [c] per history.
         """
         raise TypeError(f"{type(self).__name__} does not implement score")
-
-    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
-        """Return the weighted mean cross-entropy of the tokens that carry loss: those of the responses.
-
-        Args:
-            interaction: ``input_ids`` int64 [B, T], padded at the right, and ``loss_weights`` float32 [B, T].
-        """
-        ids, weights = interaction[INPUT_IDS], interaction[LOSS_WEIGHTS][:, 1:]
-        where = torch.zeros_like(ids, dtype=torch.bool)
-        where[:, :-1] = weights > 0  # position t predicts token t + 1
-        places = torch.arange(ids.shape[1], device=ids.device)
-        lengths = (places * where).amax(dim=1) + 2  # the end token, the last that is predicted, closes a sample
-        logits = self._logits_at(ids, where, lengths)
-        losses = functional.cross_entropy(logits.float(), ids[:, 1:][where[:, :-1]], reduction="none")
-        kept = weights[where[:, :-1]]
-        return (losses * kept).sum() / kept.sum()
-
-    def loss_weight(self, interaction: Interaction) -> float:
-        """Return the summed loss weights of a batch, so that accumulated batches equal one large batch."""
-        return float(interaction[LOSS_WEIGHTS].sum())
-
-    def describe_batch(self, interaction: Interaction) -> str:
-        """Return what a training batch is known by in messages: its size, and how its first sample ends."""
-        text = self.catalogue.tokenizer.decode(interaction[INPUT_IDS][0], skip_special_tokens=True)
-        return f"{len(interaction)} samples, the first ends with {text[-100:]!r}"
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the score of each row's item after its history, float32 [B].
@@ -153,23 +127,6 @@ class CandidateRanker(SequentialRecommender):
         scores = torch.stack(self.score([history[-limit:] for history in histories], [among] * len(histories)))
         order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
         return among[order.numpy()], scores.gather(1, order).numpy()
-
-    def checkpoint_state(self) -> dict[str, torch.Tensor]:
-        """Return the weights to save: all of them, or the adapter under LoRA."""
-        if self._adapter_only:
-            from peft import get_peft_model_state_dict
-
-            return dict(get_peft_model_state_dict(self.lm))
-        return self.state_dict()
-
-    def load_checkpoint_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Load what ``checkpoint_state`` returned."""
-        if self._adapter_only:
-            from peft import set_peft_model_state_dict
-
-            set_peft_model_state_dict(self.lm, state)
-        else:
-            self.load_state_dict(state)
 
     def save_assets(self, folder: Path) -> None:
         """Write what a saved run needs beside the weights: tokenizer, user texts, the LM's architecture."""

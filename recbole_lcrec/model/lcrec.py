@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.interaction import Interaction
-from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding import Mode, SharedPrefix, TokenTrie, choose_mode, constrained_beam_search, score_paths
@@ -19,10 +17,11 @@ from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, simila
 from recbole_lcrec.decoding.beam import MAX_CHUNK
 from recbole_lcrec.evaluation import EVAL_TEMPLATES
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
-from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS, left_pad
+from recbole_lcrec.instruction.loader import left_pad
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.model.generative import GenerativeRecommender, Request
+from recbole_lcrec.model.instruction_tuned import InstructionTuned
 from recbole_lcrec.model.lm import LMSettings, build_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
@@ -30,7 +29,7 @@ from recbole_lcrec.usertext import SAVED_TEXTS, write_published
 BatchFunction = Callable[[np.ndarray, torch.Tensor, torch.Tensor, SharedPrefix], None]
 
 
-class LCRec(GenerativeRecommender):
+class LCRec(InstructionTuned, GenerativeRecommender):
     """LC-Rec on any causal language model.
 
     Args:
@@ -52,33 +51,6 @@ class LCRec(GenerativeRecommender):
         self._max_length = settings.max_length + self.catalogue.paths.shape[1]
         self._mode: Mode | None = None
         self._prefixes: dict[Template, SharedPrefix] = {}
-
-    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
-        """Return the weighted mean cross-entropy of the tokens that carry loss.
-
-        Eq. 7 of the paper on the response; with ``history_loss_weight`` also on the items of the history.
-
-        Args:
-            interaction: ``input_ids`` int64 [B, T], padded at the right, and ``loss_weights`` float32 [B, T].
-        """
-        ids, weights = interaction[INPUT_IDS], interaction[LOSS_WEIGHTS][:, 1:]
-        where = torch.zeros_like(ids, dtype=torch.bool)
-        where[:, :-1] = weights > 0  # position t predicts token t + 1
-        places = torch.arange(ids.shape[1], device=ids.device)
-        lengths = (places * where).amax(dim=1) + 2  # the end token, the last that is predicted, closes a sample
-        logits = self._logits_at(ids, where, lengths)
-        losses = functional.cross_entropy(logits.float(), ids[:, 1:][where[:, :-1]], reduction="none")
-        kept = weights[where[:, :-1]]
-        return (losses * kept).sum() / kept.sum()
-
-    def loss_weight(self, interaction: Interaction) -> float:
-        """Return the summed loss weights of a batch, so that accumulated batches equal one large batch."""
-        return float(interaction[LOSS_WEIGHTS].sum())
-
-    def describe_batch(self, interaction: Interaction) -> str:
-        """Return what a training batch is known by in messages: its size, and how its first sample ends."""
-        text = self.tokenizer.decode(interaction[INPUT_IDS][0], skip_special_tokens=True)
-        return f"{len(interaction)} samples, the first ends with {text[-100:]!r}"
 
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
@@ -110,23 +82,6 @@ class LCRec(GenerativeRecommender):
         appended = min(paths.shape[1], MAX_CHUNK) * (paths.shape[2] - 1)
         self._in_batches(requests, prompt, appended, score)
         return torch.stack([found[number] for number in range(len(requests))])
-
-    def checkpoint_state(self) -> dict[str, torch.Tensor]:
-        """Return the weights to save: all of them, or under LoRA the adapter and the index tokens' rows."""
-        if self._adapter_only:
-            from peft import get_peft_model_state_dict
-
-            return dict(get_peft_model_state_dict(self.lm))
-        return self.state_dict()
-
-    def load_checkpoint_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Load what ``checkpoint_state`` returned."""
-        if self._adapter_only:
-            from peft import set_peft_model_state_dict
-
-            set_peft_model_state_dict(self.lm, state)
-        else:
-            self.load_state_dict(state)
 
     def save_assets(self, folder: Path) -> None:
         """Write what a saved run needs beside the weights: index, tokenizer, user texts, the LM's architecture."""

@@ -1,0 +1,67 @@
+"""What language models that train on instruction samples share: the loss on a batch, and the weights to save."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from torch.nn import functional
+
+from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS
+from recbole_lcrec.model.sample_logits import SampleLogits
+
+
+class InstructionTuned:
+    """A part of models with a language model ``lm`` that is trained on instruction samples; named before RecBole's."""
+
+    catalogue: Any
+    lm: Any
+    _logits_at: SampleLogits
+    _adapter_only: bool
+    state_dict: Any
+    load_state_dict: Any
+
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
+        """Return the weighted mean cross-entropy of the tokens that carry loss.
+
+        Eq. 7 of the paper on the response; with ``history_loss_weight`` also on the items of the history.
+
+        Args:
+            interaction: ``input_ids`` int64 [B, T], padded at the right, and ``loss_weights`` float32 [B, T].
+        """
+        ids, weights = interaction[INPUT_IDS], interaction[LOSS_WEIGHTS][:, 1:]
+        where = torch.zeros_like(ids, dtype=torch.bool)
+        where[:, :-1] = weights > 0  # position t predicts token t + 1
+        places = torch.arange(ids.shape[1], device=ids.device)
+        lengths = (places * where).amax(dim=1) + 2  # the end token, the last that is predicted, closes a sample
+        logits = self._logits_at(ids, where, lengths)
+        losses = functional.cross_entropy(logits.float(), ids[:, 1:][where[:, :-1]], reduction="none")
+        kept = weights[where[:, :-1]]
+        return (losses * kept).sum() / kept.sum()
+
+    def loss_weight(self, interaction: Interaction) -> float:
+        """Return the summed loss weights of a batch, so that accumulated batches equal one large batch."""
+        return float(interaction[LOSS_WEIGHTS].sum())
+
+    def describe_batch(self, interaction: Interaction) -> str:
+        """Return what a training batch is known by in messages: its size, and how its first sample ends."""
+        text = self.catalogue.tokenizer.decode(interaction[INPUT_IDS][0], skip_special_tokens=True)
+        return f"{len(interaction)} samples, the first ends with {text[-100:]!r}"
+
+    def checkpoint_state(self) -> dict[str, torch.Tensor]:
+        """Return the weights to save: all of them, or under LoRA the adapter and the index tokens' rows."""
+        if self._adapter_only:
+            from peft import get_peft_model_state_dict
+
+            return dict(get_peft_model_state_dict(self.lm))
+        return self.state_dict()
+
+    def load_checkpoint_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Load what ``checkpoint_state`` returned."""
+        if self._adapter_only:
+            from peft import set_peft_model_state_dict
+
+            set_peft_model_state_dict(self.lm, state)
+        else:
+            self.load_state_dict(state)
