@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.allocator import keep_freed_memory
 from recbole_lcrec.comparison.specs import Entry, is_comparison, parse_entries, parse_seeds
 from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.names import check_dataset, check_model
@@ -202,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Waiting threads must not spin: on a machine that others use too, spinning makes everything ten times slower.
     # Read by OpenMP when torch is imported, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     try:
         command = parse(argv)
         own = command.entries or command.search  # they end their own processes first

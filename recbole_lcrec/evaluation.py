@@ -18,14 +18,14 @@ from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.instruction.templates import TEMPLATES, Template
+from recbole_lcrec.instruction.templates import LCREC_TEMPLATES, Template
 from recbole_lcrec.usertext import UserTextSettings
 
 logger = logging.getLogger(__name__)
 
 EVAL_TEMPLATES: dict[str, tuple[Template, ...]] = {
-    task: tuple(t for t in TEMPLATES[task] if t.response == "{index}" and "preferences" not in t.fields)
-    for task in ("seqrec", "itemsearch", "fusionseqrec")
+    task: tuple(t for t in LCREC_TEMPLATES[task] if t.response == "{index}" and "preferences" not in t.fields)
+    for task in ("seqrec", "itemsearch", "fusionseqrec", "nextitem")
 }
 """Task -> wordings that are answered with an item; the first is the one that evaluation uses by itself."""
 

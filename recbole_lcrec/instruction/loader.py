@@ -16,15 +16,16 @@ from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.prompts import Sample
 from recbole_lcrec.instruction.samples import EpochSamples
 
-INPUT_IDS, LOSS_WEIGHTS = "input_ids", "loss_weights"
+INPUT_IDS, LOSS_WEIGHTS, ASIDE = "input_ids", "loss_weights", "aside"
 
 
 class InstructionDataLoader(AbstractDataLoader):
     """Yields the samples of the current epoch as Interactions of padded tensors.
 
-    Each batch has ``input_ids`` int64 [B, T], padded at the right (so that a causal LM needs no mask), and
-    ``loss_weights`` float32 [B, T]. Samples of similar length share a batch. Batches are drawn for
-    ``train_batch_size * gradient_accumulation_steps`` samples and then cut, so that 1 x 8 sees what 8 x 1 sees.
+    Each batch has ``input_ids`` int64 [B, T], padded at the right (so that a causal LM needs no mask), ``loss_weights``
+    float32 [B, T], and, if any, ``aside`` bool [B, T] (see ``Sample``). Samples of similar length share a batch.
+    Batches are drawn for ``train_batch_size * gradient_accumulation_steps`` samples and then cut, so that 1 x 8 sees
+    what 8 x 1 sees.
 
     Args:
         config: The experiment's configuration.
@@ -39,7 +40,7 @@ class InstructionDataLoader(AbstractDataLoader):
         self.samples = EpochSamples(
             dataset.catalogue.builder, dataset.sequences(), windows, config["seed"], dataset.catalogue.user_texts
         )
-        if settings.evaluated not in self.samples.per_epoch:
+        if not set(settings.recommending) & set(self.samples.per_epoch):
             raise UserError(
                 f"{dataset.dataset_name}: no training sample. At least one user needs two interactions "
                 "in the training part."
@@ -73,10 +74,14 @@ def collate(samples: list[Sample], pad_id: int) -> Interaction:
     width = max(len(sample.ids) for sample in samples)
     ids = np.full((len(samples), width), pad_id, np.int64)
     weights = np.zeros((len(samples), width), np.float32)
+    aside = np.zeros((len(samples), width), bool)
     for row, sample in enumerate(samples):
         ids[row, : len(sample.ids)] = sample.ids
         weights[row, : len(sample.ids)] = sample.weights
-    return Interaction({INPUT_IDS: torch.from_numpy(ids), LOSS_WEIGHTS: torch.from_numpy(weights)})
+        if sample.aside is not None:
+            aside[row, : len(sample.ids)] = sample.aside
+    fields = {INPUT_IDS: torch.from_numpy(ids), LOSS_WEIGHTS: torch.from_numpy(weights)}
+    return Interaction(fields | ({ASIDE: torch.from_numpy(aside)} if aside.any() else {}))
 
 
 def left_pad(prompts: list[np.ndarray], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

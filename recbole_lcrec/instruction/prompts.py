@@ -18,15 +18,18 @@ from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.templates import (
     INDEX_FIELDS,
+    LCREC_TEMPLATES,
     PREAMBLE,
     RESPONSE_HEADER,
-    TEMPLATES,
     Template,
     pieces,
 )
 
 LONG = 512
 """Characters of a text that is remembered with its tokens only for a short while."""
+
+ITEM_IDS = 1 << 30
+"""Token ids from here on stand for whole items: ``ITEM_IDS + catalogue row``. No vocabulary reaches so far."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,18 @@ class PromptSettings:
         max_length: Tokens of a prompt and its response.
         max_text_words: Words of a text that are used.
         history_loss_weight: Weight of the loss on the items of a history.
+        history_input: "tokens": an item of a history is its path; "item": one token that stands for it.
     """
 
     history_separator: str
     max_length: int
     max_text_words: int = 1
     history_loss_weight: float = 0.0
+    history_input: str = "tokens"
 
     def __post_init__(self) -> None:
+        if self.history_input not in ("tokens", "item"):
+            raise UserError(f"history_input: expected tokens or item, found {self.history_input!r}.")
         for name, lowest in (("history_loss_weight", 0), ("max_text_words", 1), ("max_length", 32)):
             if getattr(self, name) < lowest:
                 raise UserError(f"{name}: expected at least {lowest}, found {getattr(self, name)}.")
@@ -57,11 +64,11 @@ class InstructionSettings(PromptSettings):
 
     Attributes:
         templates: The tasks that the model has.
-        evaluated: The one among them that is evaluated.
+        recommending: Those among them that predict the next item of a history; one at least is needed.
     """
 
-    templates: ClassVar[dict[str, tuple[Template, ...]]] = TEMPLATES
-    evaluated: ClassVar[str] = "seqrec"
+    templates: ClassVar[dict[str, tuple[Template, ...]]] = LCREC_TEMPLATES
+    recommending: ClassVar[tuple[str, ...]] = ("seqrec", "nextitem")
 
     tasks: list[str]
     task_samples: int | dict[str, int | None] | None
@@ -80,8 +87,8 @@ class InstructionSettings(PromptSettings):
                     raise UserError(
                         f"{option}: unknown task '{name}'.{nearest(name, known)} Known: {', '.join(known)}."
                     )
-        if self.evaluated not in self.tasks:
-            raise UserError(f"tasks: '{self.evaluated}' must be among them; it is the task that is evaluated.")
+        if not set(self.recommending) & set(self.tasks):
+            raise UserError(f"tasks: {' or '.join(map(repr, self.recommending))} must be among them: it recommends.")
         counts = self.task_samples.values() if isinstance(self.task_samples, dict) else [self.task_samples]
         if any(count is not None and (type(count) is not int or count < 1) for count in counts):
             raise UserError("task_samples: expected positive numbers of samples per epoch, or ~ for all of them once.")
@@ -129,10 +136,18 @@ class Context:
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids of a whole sample and the loss weight of each, both [length]; a prompt's weights are 0."""
+    """Token ids of a whole sample and the loss weight of each, both [length]; a prompt's weights are 0.
+
+    Attributes:
+        ids: Token ids.
+        weights: Loss weight of each token, as predicted from the one before it.
+        aside: bool [length], tokens that only the rest of their own run sees: what follows goes on as if they were
+            not there. None for no such tokens.
+    """
 
     ids: np.ndarray
     weights: np.ndarray
+    aside: np.ndarray | None = None
 
 
 class PromptBuilder:
@@ -175,7 +190,7 @@ class PromptBuilder:
         before a text the last token is left out, and a prompt may still begin otherwise.
         """
         head, field = "", ""
-        for is_field, part in pieces(self.frame[0] + template.instruction):
+        for is_field, part in pieces(self._frame_of(template)[0] + template.instruction):
             if is_field:
                 field = part
                 break
@@ -216,7 +231,7 @@ class PromptBuilder:
     def from_candidate(self, template: Template, candidate: int) -> np.ndarray:
         """Return the token ids from a candidate's title to the end of the prompt, int32 [length]."""
         context = Context(np.zeros(0, np.int64), candidate=candidate)
-        tail = template.instruction[template.instruction.index("{candidate}") :]
+        tail = replace(template, instruction=template.instruction[template.instruction.index("{candidate}") :])
         # a candidate begins a stretch of its own, which nothing before it changes
         return self._instruction(tail, context, self.settings.max_text_words)[-1][0]
 
@@ -225,14 +240,40 @@ class PromptBuilder:
 
         With ``history_loss_weight`` every item of the history but the first carries that weight too: it is
         predicted from the items before it (not in the paper, whose loss covers the response only). Of a model without
-        an index, whose histories are titles, all words of the instruction up to a candidate carry it.
+        an index, whose histories are titles, all words of the instruction up to a candidate carry it. Where an item of
+        the history is one token, the path of the next item stands aside behind it.
 
         Raises:
             UserError: If ``max_length`` cannot hold even the shortest form of the sample.
         """
         response = self._response(template.response, context)
         parts = self._fit(template, context, sum(len(ids) for ids, _ in response)) + response
-        return Sample(np.concatenate([ids for ids, _ in parts]), np.concatenate([weights for _, weights in parts]))
+        ids, weights = np.concatenate([ids for ids, _ in parts]), np.concatenate([weights for _, weights in parts])
+        if self.settings.history_input == "item" and self.settings.history_loss_weight:
+            return self._with_next_items(ids, weights)
+        return Sample(ids, weights)
+
+    def decode(self, ids: np.ndarray, skip_special_tokens: bool = False) -> str:
+        """Return the text of token ids; a token that stands for an item reads ``<item TOKEN>``."""
+        parts = []
+        starts = np.flatnonzero(np.diff(ids >= ITEM_IDS)) + 1
+        for run in np.split(ids, starts):
+            if len(run) and run[0] >= ITEM_IDS:
+                parts += [f"<item {self.text.items[row]}>" for row in (run - ITEM_IDS).tolist()]
+            else:
+                parts.append(self.tokenizer.decode(run, skip_special_tokens=skip_special_tokens))
+        return "".join(parts)
+
+    def _with_next_items(self, ids: np.ndarray, weights: np.ndarray) -> Sample:
+        """Put the path of the next item of the history aside behind each but the last."""
+        places = np.flatnonzero(ids >= ITEM_IDS)
+        paths = self.paths[ids[places[1:]] - ITEM_IDS]
+        behind = np.repeat(places[:-1] + 1, paths.shape[1])
+        return Sample(
+            np.insert(ids, behind, paths.reshape(-1)),
+            np.insert(weights, behind, np.float32(self.settings.history_loss_weight)),
+            np.insert(np.zeros(len(ids), bool), behind, True),
+        )
 
     def _fit(self, template: Template, context: Context, reserve: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Build an instruction within ``max_length``, ``reserve`` tokens of which are the response's.
@@ -246,7 +287,7 @@ class PromptBuilder:
         words, full = self.settings.max_text_words, context.history
         uses_history = bool(template.fields & {"history", "titles"})
         while True:
-            parts = self._instruction(template.instruction, context, words)
+            parts = self._instruction(template, context, words)
             excess = sum(len(ids) for ids, _ in parts) - room
             if excess <= 0:
                 return parts
@@ -261,10 +302,13 @@ class PromptBuilder:
                     f"and a response of {reserve} do not fit. Raise max_length."
                 )
 
-    def _instruction(self, text: str, context: Context, words: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _instruction(self, template: Template, context: Context, words: int) -> list[tuple[np.ndarray, np.ndarray]]:
         begin = (self._begin, np.zeros(len(self._begin), np.float32))
-        before, behind = self.frame
-        return [begin, *self._parts(before + text + behind, context, words, "start")]
+        before, behind = self._frame_of(template)
+        return [begin, *self._parts(before + template.instruction + behind, context, words, "start")]
+
+    def _frame_of(self, template: Template) -> tuple[str, str]:
+        return self.frame if template.framed else ("", "")
 
     def _response(self, text: str, context: Context) -> list[tuple[np.ndarray, np.ndarray]]:
         words = self.settings.max_text_words
@@ -310,9 +354,13 @@ class PromptBuilder:
 
     def _history(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the index tokens of a history: a table look-up, with the separator's ids between the items."""
-        paths = self.paths[rows]
-        weights = np.full(paths.shape, self.settings.history_loss_weight, np.float32)
-        weights[:1] = 0  # nothing in the history precedes the first item
+        if self.settings.history_input == "item":
+            paths = (ITEM_IDS + rows).astype(np.int32).reshape(-1, 1)
+            weights = np.zeros(paths.shape, np.float32)
+        else:
+            paths = self.paths[rows]
+            weights = np.full(paths.shape, self.settings.history_loss_weight, np.float32)
+            weights[:1] = 0  # nothing in the history precedes the first item
         if self._separator is None:
             return paths.reshape(-1), weights.reshape(-1)
         gap = np.broadcast_to(self._separator, (len(rows), len(self._separator)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -187,4 +188,4 @@ class EpochSamples:
         weight = self.builder.settings.weight(stream.task)
         for row, template, context in stream.draw(epoch):
             sample = self.builder.sample(template, context)
-            yield row, sample if weight == 1 else Sample(sample.ids, sample.weights * np.float32(weight))
+            yield row, sample if weight == 1 else replace(sample, weights=sample.weights * np.float32(weight))

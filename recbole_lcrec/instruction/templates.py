@@ -4,7 +4,7 @@ Placeholders: ``{history}`` the paths of the user's items, oldest first; ``{titl
 path of one item; ``{title}`` and ``{description}`` its text; ``{intention}`` what the user looks for, and
 ``{preferences}`` what the user likes, both in words; ``{candidate}`` the title of an item that is asked about, and
 ``{answer}`` what is said of it, Yes or No. Template 0 of seqrec, of itemsearch and of the tasks that rank candidates
-is the one for evaluation.
+is the one for evaluation. ``nextitem`` has no words at all.
 """
 
 from __future__ import annotations
@@ -26,10 +26,17 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Template:
-    """One wording of a task: the instruction and what is to be answered."""
+    """One wording of a task: the instruction and what is to be answered.
+
+    Attributes:
+        instruction: What stands before the response.
+        response: What is to be answered.
+        framed: Whether preamble and response header stand around the instruction.
+    """
 
     instruction: str
     response: str
+    framed: bool = True
 
     @property
     def fields(self) -> frozenset[str]:
@@ -246,6 +253,11 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
 }
 """Task name -> its templates. The order of tasks and templates is part of the seeded draw: append, do not reorder."""
 
+WORDLESS_TEMPLATES = {"nextitem": (Template("{history}", "{index}", framed=False),)}
+"""Not one of the paper's tasks: the history alone and the next item, as sequential recommenders are trained."""
+
+LCREC_TEMPLATES = TEMPLATES | WORDLESS_TEMPLATES
+
 RANKING_TEMPLATES: dict[str, tuple[Template, ...]] = {
     "yesno": YESNO,
     "titlerec": TITLEREC,
@@ -254,9 +266,9 @@ RANKING_TEMPLATES: dict[str, tuple[Template, ...]] = {
 }
 """The tasks of models that rank candidates by their titles (TALLRec: yesno; InstructRec: the others); no index."""
 
-ALL_TEMPLATES = {**TEMPLATES, **RANKING_TEMPLATES}
+ALL_TEMPLATES = {**TEMPLATES, **RANKING_TEMPLATES, **WORDLESS_TEMPLATES}
 
-SEQUENCE_TASKS = frozenset({"seqrec", "fusionseqrec", "titlerec"})
+SEQUENCE_TASKS = frozenset({"seqrec", "fusionseqrec", "titlerec", "nextitem"})
 """Tasks whose samples are a user's history and its target."""
 
 USER_TASKS = frozenset({"itemsearch", "preferenceobtain", "titlesearch", "titlepreference"})

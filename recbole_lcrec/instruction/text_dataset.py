@@ -32,10 +32,11 @@ class RankingSettings(InstructionSettings):
     templates: ClassVar[dict[str, tuple[Template, ...]]] = {
         name: templates for name, templates in RANKING_TEMPLATES.items() if name != "yesno"
     }
-    evaluated: ClassVar[str] = "titlerec"
+    recommending: ClassVar[tuple[str, ...]] = ("titlerec",)
 
     history_windows: bool = field(default=False, init=False)
     history_separator: str = field(default="", init=False)
+    history_input: str = field(default="tokens", init=False)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class JudgementSettings(RankingSettings):
     """Options of TALLRec's prompts: a single task."""
 
     templates: ClassVar[dict[str, tuple[Template, ...]]] = {"yesno": RANKING_TEMPLATES["yesno"]}
-    evaluated: ClassVar[str] = "yesno"
+    recommending: ClassVar[tuple[str, ...]] = ("yesno",)
 
     tasks: list[str] = field(default_factory=lambda: ["yesno"], init=False)
     task_weights: dict[str, float] | None = field(default=None, init=False)

@@ -3,7 +3,7 @@
     python -m recbole_lcrec.instruction.viewer --dataset=ml-100k --task=seqrec --count=2 [--epoch=0] [--option=value]
 
 Tokens are separated by ``|``. Those that carry loss stand in double brackets, ``[[...]]``, with their weight where it
-is not 1.
+is not 1. Tokens in round brackets stand aside: what follows does not see them.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from recbole_lcrec.errors import UserError, nearest
-from recbole_lcrec.instruction.prompts import Sample
-from recbole_lcrec.instruction.templates import ALL_TEMPLATES, TEMPLATES
+from recbole_lcrec.instruction.prompts import PromptBuilder, Sample
+from recbole_lcrec.instruction.templates import ALL_TEMPLATES, LCREC_TEMPLATES
 
 
-def format_sample(tokenizer: Any, sample: Sample) -> str:
+def format_sample(builder: PromptBuilder, sample: Sample) -> str:
     """Return a sample as text, token by token, loss-carrying tokens marked."""
     parts = []
-    for token, weight in zip(sample.ids.tolist(), sample.weights.tolist(), strict=True):
-        text = tokenizer.decode([token])
+    aside = np.zeros(len(sample.ids), bool) if sample.aside is None else sample.aside
+    for place, weight in enumerate(sample.weights.tolist()):
+        text = builder.decode(sample.ids[place : place + 1])
         note = "" if weight == 1 else f":{weight:g}"
-        parts.append(f"[[{text}]]{note}" if weight > 0 else text)
+        marked = f"[[{text}]]{note}" if weight > 0 else text
+        parts.append(f"({marked})" if aside[place] else marked)
     return "|".join(parts)
 
 
@@ -46,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(f"--task={own['task']}: unknown task.{nearest(own['task'], ALL_TEMPLATES)}")
         if not (own["count"].isdigit() and own["epoch"].isdigit()):
             raise UserError("--count and --epoch are whole numbers of 0 or more.")
-        model = "LCRec" if own["task"] in TEMPLATES else "TALLRec" if own["task"] == "yesno" else "InstructRec"
+        model = "LCRec" if own["task"] in LCREC_TEMPLATES else "TALLRec" if own["task"] == "yesno" else "InstructRec"
         print_samples(parse([f"--model={model}", *rest]), own["task"], int(own["count"]), int(own["epoch"]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -74,7 +78,7 @@ def print_samples(command: Any, task: str, count: int, epoch: int) -> None:
     for row, sample in islice(samples.of_task(streams[0], epoch), count):
         n_loss = int((sample.weights > 0).sum())
         print(f"--- {task}, epoch {epoch}, sample {row}, {len(sample.ids)} tokens, {n_loss} with loss")
-        print(format_sample(samples.builder.tokenizer, sample))
+        print(format_sample(samples.builder, sample))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional
 
-from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS
+from recbole_lcrec.instruction.loader import ASIDE, INPUT_IDS, LOSS_WEIGHTS
 from recbole_lcrec.model.sample_logits import SampleLogits
 
 
@@ -28,14 +28,16 @@ class InstructionTuned:
         Eq. 7 of the paper on the response; with ``history_loss_weight`` also on the items of the history.
 
         Args:
-            interaction: ``input_ids`` int64 [B, T], padded at the right, and ``loss_weights`` float32 [B, T].
+            interaction: ``input_ids`` int64 [B, T], padded at the right, ``loss_weights`` float32 [B, T], and perhaps
+                ``aside`` bool [B, T].
         """
         ids, weights = interaction[INPUT_IDS], interaction[LOSS_WEIGHTS][:, 1:]
         where = torch.zeros_like(ids, dtype=torch.bool)
         where[:, :-1] = weights > 0  # position t predicts token t + 1
         places = torch.arange(ids.shape[1], device=ids.device)
         lengths = (places * where).amax(dim=1) + 2  # the end token, the last that is predicted, closes a sample
-        logits = self._logits_at(ids, where, lengths)
+        aside = interaction[ASIDE] if ASIDE in interaction else None
+        logits = self._logits_at(ids, where, lengths, aside)
         losses = functional.cross_entropy(logits.float(), ids[:, 1:][where[:, :-1]], reduction="none")
         kept = weights[where[:, :-1]]
         return (losses * kept).sum() / kept.sum()
@@ -46,7 +48,7 @@ class InstructionTuned:
 
     def describe_batch(self, interaction: Interaction) -> str:
         """Return what a training batch is known by in messages: its size, and how its first sample ends."""
-        text = self.catalogue.tokenizer.decode(interaction[INPUT_IDS][0], skip_special_tokens=True)
+        text = self.catalogue.builder.decode(interaction[INPUT_IDS][0].cpu().numpy(), skip_special_tokens=True)
         return f"{len(interaction)} samples, the first ends with {text[-100:]!r}"
 
     def checkpoint_state(self) -> dict[str, torch.Tensor]:

@@ -15,13 +15,16 @@ from recbole_lcrec.decoding import Mode, SharedPrefix, TokenTrie, choose_mode, c
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, similar_lengths
 from recbole_lcrec.decoding.beam import MAX_CHUNK
+from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import EVAL_TEMPLATES
+from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.loader import left_pad
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.model.generative import GenerativeRecommender, Request
 from recbole_lcrec.model.instruction_tuned import InstructionTuned
+from recbole_lcrec.model.item_inputs import ItemInputs, feed_items
 from recbole_lcrec.model.lm import LMSettings, build_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
@@ -47,10 +50,32 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         self.tokenizer = self.catalogue.tokenizer
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
+        self._item_inputs = self._feed_items(settings) if config["history_input"] == "item" else None
         self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config))
+        if self._item_inputs is not None and config["history_loss_weight"]:
+            self._logits_at.require_aside("history_input=item with history_loss_weight")
+        self._without_words = "seqrec" if "seqrec" in config["tasks"] else "nextitem"
         self._max_length = settings.max_length + self.catalogue.paths.shape[1]
         self._mode: Mode | None = None
         self._prefixes: dict[Template, SharedPrefix] = {}
+
+    @classmethod
+    def check_options(cls, config: Any) -> None:
+        """See the base class.
+
+        Raises:
+            UserError: Also if the model does not learn the task that it is to be evaluated in.
+        """
+        super().check_options(config)
+        task = config["eval_task"]
+        if task in ("seqrec", "nextitem") and task not in config["tasks"]:
+            raise UserError(f"eval_task={task}: it is not among tasks={config['tasks']}, which are learned.")
+
+    def use_catalogue(self, catalogue: Catalogue) -> None:
+        """See the base class; histories may hold the new catalogue's items."""
+        super().use_catalogue(catalogue)
+        if getattr(self, "_item_inputs", None) is not None:  # not while the model is being made
+            self._item_inputs.use_paths(torch.from_numpy(catalogue.paths))
 
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
@@ -90,6 +115,11 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         base_model(self.lm).config.save_pretrained(folder / "lm")
         if self.catalogue.user_texts:
             write_published(folder / SAVED_TEXTS, self.catalogue.user_texts, self.catalogue.text.items)
+
+    def _feed_items(self, settings: LMSettings) -> ItemInputs:
+        if settings.tuning == "lora":
+            raise UserError("history_input=item: adapters read tokens only. Use tuning=full, or history_input=tokens.")
+        return feed_items(self.lm, torch.from_numpy(self.catalogue.paths))
 
     def _in_batches(
         self,
@@ -147,11 +177,12 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         text, task = self.catalogue.text, self.evaluation.eval_task
         answerable = {
             "seqrec": True,
+            "nextitem": True,
             "itemsearch": bool(request.query),
             "fusionseqrec": any(text.titles[row] for row in request.history),
         }
         templates = EVAL_TEMPLATES[task]
-        return templates[prompt] if answerable[task] else EVAL_TEMPLATES["seqrec"][0]
+        return templates[prompt] if answerable[task] else EVAL_TEMPLATES[self._without_words][0]
 
     def _decoding_mode(self) -> Mode:
         """Check once, on the device the model runs on, whether beams may be folded into one sequence."""

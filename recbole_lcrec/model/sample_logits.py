@@ -8,7 +8,8 @@ a plain forward on a small probe before it is used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_lcrec.decoding.architecture import base_model
+from recbole_lcrec.decoding.architecture import base_model, model_dtype
 from recbole_lcrec.decoding.mode import attention_window
 from recbole_lcrec.decoding.readout import split_model
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.model.item_inputs import positions_and_mask
 
 logger = logging.getLogger(__name__)
 
 MIN_SHARED = 8
 """Shorter common beginnings are not worth a forward of their own."""
 
-States = Callable[[Tensor, Tensor, Tensor], Tensor]
+States = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class SampleLogitsSettings:
 
 
 class SampleLogits:
-    """A function (input_ids [B, T], where bool [B, T], lengths [B]) -> logits [n_true, V], in the order of ``where``.
+    """A function of samples and places in them, which returns the logits [n_true, V] at these places.
 
     Dropout of ``lm_dropout`` zeroes elements of the embeddings, and of the hidden states before the head, while the
     model is in training mode: around the model, so that its own forward stays as it is.
@@ -72,41 +74,59 @@ class SampleLogits:
         if settings.torch_compile and self._split is not None:
             self._body = torch.compile(self._split.body, dynamic=True)
 
-    def __call__(self, input_ids: Tensor, where: Tensor, lengths: Tensor) -> Tensor:
-        """Return the logits [n_true, V] at the marked positions.
+    def __call__(self, input_ids: Tensor, where: Tensor, lengths: Tensor, aside: Tensor | None = None) -> Tensor:
+        """Return the logits [n_true, V] at the marked positions, in the order of ``where``.
 
         Args:
             input_ids: [B, T] samples, padded at the right.
-            where: [B, T], where logits are wanted.
+            where: bool [B, T], where logits are wanted.
             lengths: [B] tokens of each sample.
+            aside: bool [B, T], tokens that only the rest of their own run sees; None for none. The model must have
+                passed ``require_aside``.
         """
         if self._split is None:
-            logits: Tensor = self._lm(**self._inputs(input_ids), use_cache=False).logits
+            logits: Tensor = self._lm(**self._inputs(input_ids, aside), use_cache=False).logits
             return logits[where]
-        logits = self._split.head(self._drop(self._states(input_ids, where, lengths)))
+        logits = self._split.head(self._drop(self._states(input_ids, where, lengths, aside)))
         return logits
 
-    def _plain(self, input_ids: Tensor, where: Tensor, lengths: Tensor) -> Tensor:
-        states: Tensor = self._body(**self._inputs(input_ids), use_cache=False).last_hidden_state
+    def require_aside(self, option: str) -> None:
+        """Check by numbers that the model passes over tokens that stand aside.
+
+        Raises:
+            UserError: Naming ``option``, if it does not: it ignores masks or positions, or packs samples.
+        """
+        if self._settings.packing:
+            raise UserError(f"{option} does not go with packing. Leave packing out.")
+        if not self._passes_over():
+            name = type(base_model(self._lm)).__name__
+            raise UserError(
+                f"{option}: {name} does not keep apart what stands side by side in one row (it takes no 4D mask, no "
+                "positions, or attends to a window). Set history_loss_weight to 0, or attention to sdpa."
+            )
+
+    def _plain(self, input_ids: Tensor, where: Tensor, lengths: Tensor, aside: Tensor | None = None) -> Tensor:
+        states: Tensor = self._body(**self._inputs(input_ids, aside), use_cache=False).last_hidden_state
         return states[where]
 
-    def _shared(self, input_ids: Tensor, where: Tensor, lengths: Tensor) -> Tensor:
+    def _shared(self, input_ids: Tensor, where: Tensor, lengths: Tensor, aside: Tensor | None = None) -> Tensor:
         """Run the tokens that all samples begin with once; the gradients of all samples meet in them."""
         from transformers import DynamicCache
 
         shared = common_prefix(input_ids, where)
         if len(input_ids) < 2 or shared < MIN_SHARED:
-            return self._plain(input_ids, where, lengths)
+            return self._plain(input_ids, where, lengths, aside)
         cache: Any = DynamicCache()
         self._body(**self._inputs(input_ids[:1, :shared]), past_key_values=cache, use_cache=True)
         for layer in cache.layers:
             layer.keys, layer.values = (part.expand(len(input_ids), -1, -1, -1) for part in (layer.keys, layer.values))
-        rest = self._inputs(input_ids[:, shared:])
+        rest = self._inputs(input_ids[:, shared:], None if aside is None else aside[:, shared:], shared)
         states: Tensor = self._body(**rest, past_key_values=cache, use_cache=True).last_hidden_state
         return states[where[:, shared:]]
 
-    def _packed(self, input_ids: Tensor, where: Tensor, lengths: Tensor) -> Tensor:
+    def _packed(self, input_ids: Tensor, where: Tensor, lengths: Tensor, aside: Tensor | None = None) -> Tensor:
         """Run all samples as one row without padding; positions that start again keep the samples apart."""
+        assert aside is None
         places = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         real = places < lengths.unsqueeze(1)
         inputs = self._inputs(input_ids[real].unsqueeze(0))
@@ -114,10 +134,15 @@ class SampleLogits:
         states: Tensor = output.last_hidden_state[0]
         return states[where[real]]
 
-    def _inputs(self, input_ids: Tensor) -> dict[str, Tensor]:
-        if not self._settings.lm_dropout:
-            return {"input_ids": input_ids}
-        return {"inputs_embeds": self._drop(base_model(self._lm).get_input_embeddings()(input_ids))}
+    def _inputs(self, input_ids: Tensor, aside: Tensor | None = None, cached: int = 0) -> dict[str, Tensor]:
+        """Return the model's arguments for tokens [B, T] that follow ``cached`` ones, seen by all of them."""
+        inputs = {"input_ids": input_ids}
+        if self._settings.lm_dropout:
+            inputs = {"inputs_embeds": self._drop(base_model(self._lm).get_input_embeddings()(input_ids))}
+        if aside is not None:
+            positions, mask = positions_and_mask(aside, model_dtype(self._lm))
+            inputs |= {"position_ids": positions + cached, "attention_mask": functional.pad(mask, (cached, 0))}
+        return inputs
 
     def _drop(self, values: Tensor) -> Tensor:
         return functional.dropout(values, self._settings.lm_dropout, training=self._lm.training)
@@ -130,24 +155,65 @@ class SampleLogits:
     @torch.no_grad()
     def _agrees(self, states: States) -> bool:
         """Compare a way to the states with the plain one on three samples that share a beginning."""
-        window = attention_window(self._lm)
-        if self._split is None or (window is not None and window < self._settings.max_length):
+        if self._split is None or self._attends_to_a_window():
             return False
-        embeddings = base_model(self._lm).get_input_embeddings().weight
-        probe = (torch.arange(3 * 16, device=embeddings.device).view(3, 16) * 7) % embeddings.shape[0]
-        probe[:, : MIN_SHARED + 2] = probe[0, : MIN_SHARED + 2].clone()
+        probe = self._probe(3)
         lengths = torch.tensor([16, 11, 13], device=probe.device)
         places = torch.arange(16, device=probe.device)
         where = (places >= MIN_SHARED + 1) & (places < lengths.unsqueeze(1))
-        training = self._lm.training
-        self._lm.eval()
-        try:
+        with _evaluation(self._lm):
             expected = self._plain(probe, where, lengths)
-            return torch.allclose(states(probe, where, lengths), expected, atol=1e-4, rtol=1e-3)
-        except (TypeError, ValueError, RuntimeError, AttributeError):  # an architecture without this kind of cache
+            try:
+                return _close(states(probe, where, lengths, None), expected)
+            except (TypeError, ValueError, RuntimeError, AttributeError):  # an architecture without this kind of cache
+                return False
+
+    @torch.no_grad()
+    def _passes_over(self) -> bool:
+        """Compare samples with three tokens aside with the same without them, and with nothing behind them."""
+        if self._attends_to_a_window():
             return False
-        finally:
-            self._lm.train(training)
+        probe = self._probe(2)
+        aside = torch.zeros_like(probe, dtype=torch.bool)
+        aside[:, 12:15] = True
+        where, lengths = torch.ones_like(aside), probe.new_tensor([16, 16])
+        where[:, : MIN_SHARED + 1] = False
+        kept, until = ~aside & where, aside | (where & (torch.arange(16, device=probe.device) < 12))
+        with _evaluation(self._lm):
+            try:
+                logits = self(probe, where, lengths, aside)
+            except (TypeError, ValueError, RuntimeError, AttributeError):  # an architecture without such arguments
+                return False
+            without = torch.cat([probe[:, :12], probe[:, 15:]], dim=1)
+            expected = self(without, torch.cat([where[:, :12], where[:, 15:]], dim=1), lengths - 3)
+            behind = self(probe[:, :15], where[:, :15], lengths - 1)
+            return _close(logits[kept[where]], expected) and _close(logits[until[where]], behind)
+
+    def _attends_to_a_window(self) -> bool:
+        window = attention_window(self._lm)
+        return window is not None and window < self._settings.max_length
+
+    def _probe(self, n_samples: int) -> Tensor:
+        """Return samples [n_samples, 16] with a common beginning."""
+        embeddings = base_model(self._lm).get_input_embeddings().weight
+        numbers = torch.arange(n_samples * 16, device=embeddings.device).view(n_samples, 16)
+        probe = (numbers * 7) % embeddings.shape[0]
+        probe[:, : MIN_SHARED + 2] = probe[0, : MIN_SHARED + 2].clone()
+        return probe
+
+
+def _close(some: Tensor, others: Tensor) -> bool:
+    return torch.allclose(some, others, atol=1e-4, rtol=1e-3)
+
+
+@contextmanager
+def _evaluation(lm: nn.Module) -> Iterator[None]:
+    training = lm.training
+    lm.eval()
+    try:
+        yield
+    finally:
+        lm.train(training)
 
 
 def common_prefix(input_ids: Tensor, where: Tensor) -> int:

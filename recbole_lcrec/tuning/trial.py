@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.allocator import keep_freed_memory
 from recbole_lcrec.io import write_json
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def _settle(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    keep_freed_memory()
 
 
 def _free() -> None:

@@ -96,7 +96,7 @@ def test_a_limit_that_nothing_fits_is_refused() -> None:
     ("changes", "expected"),
     [
         ({"tasks": ["seqrec", "item2indx"]}, "Did you mean 'item2index'"),
-        ({"tasks": ["item2index"]}, "'seqrec' must be among them"),
+        ({"tasks": ["item2index"]}, "'seqrec' or 'nextitem' must be among them"),
         ({"task_samples": {"seqrec": 0}}, "task_samples"),
         ({"history_loss_weight": -1.0}, "history_loss_weight"),
         ({"task_samples": {"itemsarch": 3}}, "task_samples: unknown task.*Did you mean 'itemsearch'"),
@@ -114,7 +114,7 @@ def test_settings_are_checked(changes: dict, expected: str) -> None:
 
 def test_viewer_marks_the_tokens_with_loss() -> None:
     builder: PromptBuilder = make_builder()
-    shown = format_sample(builder.tokenizer, builder.sample(TEMPLATES["seqrec"][0], Context(np.array([1]), 0)))
+    shown = format_sample(builder, builder.sample(TEMPLATES["seqrec"][0], Context(np.array([1]), 0)))
     path = catalogue_index().path("i0")
     assert shown.endswith("|".join(f"[[{token}]]" for token in [*path, "</s>"]))
     assert shown.count("[[") == 5
