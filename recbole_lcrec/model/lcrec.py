@@ -74,8 +74,9 @@ class LCRec(InstructionTuned, GenerativeRecommender):
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """See the base class; histories may hold the new catalogue's items."""
         super().use_catalogue(catalogue)
-        if getattr(self, "_item_inputs", None) is not None:  # not while the model is being made
-            self._item_inputs.use_paths(torch.from_numpy(catalogue.paths))
+        inputs: ItemInputs | None = getattr(self, "_item_inputs", None)  # not there while the model is being made
+        if inputs is not None:
+            inputs.use_paths(torch.from_numpy(catalogue.paths))
 
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
