@@ -23,9 +23,9 @@ class InstructionDataLoader(AbstractDataLoader):
     """Yields the samples of the current epoch as Interactions of padded tensors.
 
     Each batch has ``input_ids`` int64 [B, T], padded at the right (so that a causal LM needs no mask),
-    ``loss_weights`` float32 [B, T], and, if any, ``aside`` bool [B, T] (see ``Sample``). Samples of similar length share a batch.
-    Batches are drawn for ``train_batch_size * gradient_accumulation_steps`` samples and then cut, so that 1 x 8 sees
-    what 8 x 1 sees.
+    ``loss_weights`` float32 [B, T], and, if any, ``aside`` bool [B, T] (see ``Sample``). Samples of similar length
+    share a batch. Batches are drawn for ``train_batch_size * gradient_accumulation_steps`` samples and then cut, so
+    that 1 x 8 sees what 8 x 1 sees.
 
     Args:
         config: The experiment's configuration.
