@@ -33,12 +33,16 @@ class LMSettings:
     lm_heads: int
     lm_intermediate_size: int
     lm_dropout: float
+    lm_layer_dropout: float
     attention: str
     max_length: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lm_dropout < 1:
-            raise UserError(f"lm_dropout: expected a probability in [0, 1), found {self.lm_dropout}.")
+        for option in ("lm_dropout", "lm_layer_dropout"):
+            if not 0 <= getattr(self, option) < 1:
+                raise UserError(f"{option}: expected a probability in [0, 1), found {getattr(self, option)}.")
+        if self.lm_layer_dropout and self.base_model:
+            raise UserError("lm_layer_dropout is for the LM from scratch; a base_model keeps the dropout of its own.")
         if self.attention not in ("sdpa", "eager", "flash_attention_2"):
             raise UserError(f"attention: expected sdpa, eager or flash_attention_2, found {self.attention!r}.")
         if self.tuning not in ("full", "lora"):
@@ -75,7 +79,25 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
     else:
         lm = _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
     _use_attention(lm, settings.attention)
+    if settings.lm_layer_dropout:
+        _drop_in_layers(lm, settings.lm_layer_dropout)
     return lm
+
+
+def _drop_in_layers(lm: Any, probability: float) -> None:
+    """Let dropout act on what attention and feed-forward of every layer add, in training mode, as in SASRec.
+
+    Llama's own forward has none; its layers stay as they are.
+    """
+
+    def drop(module: torch.nn.Module, _: Any, output: Any) -> Any:
+        if isinstance(output, tuple):  # attention: (added, weights)
+            return torch.nn.functional.dropout(output[0], probability, module.training), *output[1:]
+        return torch.nn.functional.dropout(output, probability, module.training)
+
+    for layer in lm.model.layers:
+        layer.self_attn.register_forward_hook(drop)
+        layer.mlp.register_forward_hook(drop)
 
 
 def _use_attention(lm: Any, attention: str) -> None:
