@@ -23,6 +23,7 @@ _ENTRY = re.compile(r"(?P<model>\w+)\s*(?:\((?P<options>.*)\))?\s*(?:\bas\s+(?P<
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _OF_THE_WHOLE = (
     *("model", "dataset", "data_path", "output_dir", "cache_dir", "seed", "seeds", "jobs", "metrics", "topk"),
+    "exclude_history",
     *("valid_metric", "eval_args", "config_files", "evaluate", "stage", "benchmark_filename"),
 )
 """Options that must be the same for all that is compared, so no entry may have one of its own."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from recbole.config import Config
 from recbole.evaluator import metric_types
+from recbole.evaluator.register import metric_information
 from recbole.utils import ModelType
 
 from recbole_lcrec.config.features import item_features
@@ -85,6 +86,7 @@ class LCRecConfig(Config):
         self._check_valid_metric()
         self._check_num_beams()
         self._check_candidates()
+        self._check_exclusion()
         self._check_stage()
 
     # What RecBole's constructor calls, in its order
@@ -252,6 +254,19 @@ class LCRecConfig(Config):
                 f"option eval_args: mode is {modes}, but {self.model} ranks candidates and cannot rank the whole "
                 'catalogue. Use --eval_args="{mode: {valid: uni100, test: uni100}}" (100 sampled items and the target '
                 "per user; uniN or popN), for it and for the models that it is compared with."
+            )
+
+    def _check_exclusion(self) -> None:
+        if not self["exclude_history"]:
+            return
+        needed = {metric: set(metric_information[metric.lower()]) for metric in self["metrics"]}
+        others = [metric for metric, needs in needed.items() if needs & {"rec.score", "rec.meanrank"}]
+        labeled = "labeled" in self["eval_args"]["mode"].values()
+        if others or labeled:
+            found = f"metrics has {', '.join(others)}" if others else "the mode in eval_args is labeled"
+            raise UserError(
+                f"option exclude_history is True, but {found}: it is about lists of recommended items, and that asks "
+                "for the scores of all items. Leave exclude_history out, or use metrics of lists such as Hit and NDCG."
             )
 
     def _check_stage(self) -> None:
