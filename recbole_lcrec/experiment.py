@@ -258,9 +258,7 @@ class Experiment:
         return Interaction(fields).to(self.config["device"])
 
 
-def _lists(
-    tokens: np.ndarray, numbers: np.ndarray, scores: np.ndarray
-) -> tuple[list[list[str]], list[list[float]]]:
+def _lists(tokens: np.ndarray, numbers: np.ndarray, scores: np.ndarray) -> tuple[list[list[str]], list[list[float]]]:
     """Return tokens and scores of the places [B, k] that have an item, that is, a score above -inf."""
     found = [line > -np.inf for line in scores]
     items = [[str(token) for token in tokens[line[is_one]]] for line, is_one in zip(numbers, found, strict=True)]
@@ -372,7 +370,7 @@ def _loaders(config: LCRecConfig, data: Any, parts: Sequence[Any]) -> tuple[Any,
     sha = split_sha256(train, valid, test)
     # of whole parts: the loaders sort them, and users are drawn for the validation
     seen = {phase: seen_before(phase, parts) for phase in ("valid", "test") if config["exclude_history"]}
-    train_sampler, valid_sampler, test_sampler = create_samplers(config, data, parts)
+    train_sampler, valid_sampler, test_sampler = create_samplers(config, data, list(parts))
     samplers = [train_sampler]
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         negatives = config["train_neg_sample_args"]

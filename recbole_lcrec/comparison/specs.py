@@ -23,8 +23,16 @@ _ENTRY = re.compile(r"(?P<model>\w+)\s*(?:\((?P<options>.*)\))?\s*(?:\bas\s+(?P<
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _OF_THE_WHOLE = (
     *("model", "dataset", "data_path", "output_dir", "cache_dir", "seed", "seeds", "jobs", "metrics", "topk"),
-    "exclude_history",
-    *("valid_metric", "eval_args", "config_files", "evaluate", "stage", "benchmark_filename"),
+    *(
+        "ablation",
+        "exclude_history",
+        "valid_metric",
+        "eval_args",
+        "config_files",
+        "evaluate",
+        "stage",
+        "benchmark_filename",
+    ),
 )
 """Options that must be the same for all that is compared, so no entry may have one of its own."""
 _LONGEST = 40
@@ -52,8 +60,10 @@ class Entry:
 
 
 def is_comparison(options: Mapping[str, Any]) -> bool:
-    """Return whether options ask for a comparison: several models, one with options of its own, or seeds."""
+    """Return whether options ask for a comparison: several models, one with options of its own, seeds, an ablation."""
     model = options.get("model")
+    if options.get("ablation") is not None:
+        return True
     return options.get("seeds") is not None or (isinstance(model, str) and bool(re.search(r"[,(]", model)))
 
 

@@ -48,10 +48,9 @@ class ExcludedItems:
             nodes: [B, K, C] node numbers of that depth.
         """
         first = self._trie.first_leaves(depth)
-        ends = torch.stack([first[nodes], first[nodes + 1]])
-        below = torch.searchsorted(self._leaves, ends.transpose(0, 1).flatten(1))
-        low, high = below.unflatten(1, ends.shape[:1] + ends.shape[2:]).unbind(1)
-        return high - low == ends[1] - ends[0]
+        ends = torch.stack([first[nodes], first[nodes + 1]], dim=1)
+        below = torch.searchsorted(self._leaves, ends.flatten(1)).view(ends.shape)
+        return below[:, 1] - below[:, 0] == ends[:, 1] - ends[:, 0]
 
 
 def without_dead_beams(rows: Tensor, scores: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,7 @@ import torch
 
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.io import atomic_path
+from recbole_lcrec.novelty import surprise
 
 COLUMNS = ("user", "item", "rank", "censored", "candidates", "history", "popularity", "wording")
 """Columns of the file before the list, ``top_1`` to ``top_K``."""
@@ -224,11 +225,10 @@ def beyond_accuracy(ranks: Ranks, counts: np.ndarray) -> dict[str, float]:
     places = np.sort(np.bincount(shown, minlength=len(counts))[1:])
     n_items, total = len(places), max(int(places.sum()), 1)
     position = np.arange(1, n_items + 1)
-    share = np.maximum(counts, 1) / max(int(counts.sum()), 1)
     values = {
         "coverage": float((places > 0).mean()),
         "gini": float(((2 * position - n_items - 1) * places).sum() / (n_items * total)),
         "popularity": float(counts[shown].mean()) if len(shown) else 0.0,
-        "novelty": float(-np.log2(share[shown]).mean()) if len(shown) else 0.0,
+        "novelty": float(surprise(counts)[shown].mean()) if len(shown) else 0.0,
     }
     return {f"{name}@{length}": round(value, 6) for name, value in values.items()}

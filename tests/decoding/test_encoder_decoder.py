@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoding_helpers import FIRST_CODE, build_t5, random_inputs, random_paths
+from decoding_helpers import build_t5, random_inputs, random_paths
 from torch import Tensor
 
 from recbole_lcrec.decoding import TokenTrie, beam
@@ -15,6 +15,7 @@ from recbole_lcrec.decoding.encoder_decoder import (
     encoder_decoder_beam_search,
     encoder_decoder_score_paths,
 )
+
 
 @torch.no_grad()
 def plain_scores(lm: Any, input_ids: Tensor, attention_mask: Tensor, paths: Tensor) -> Tensor:

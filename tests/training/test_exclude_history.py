@@ -173,7 +173,7 @@ def test_a_ranker_of_candidates_leaves_out_the_history(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metrics": ["GAUC"], "valid_metric": "GAUC@10"}, "metrics has GAUC"),
+        ({"metrics": ["GAUC"], "valid_metric": "GAUC"}, "metrics has GAUC"),
         ({"eval_args": {"mode": "labeled"}}, "mode in eval_args is labeled"),
     ],
 )
