@@ -33,12 +33,13 @@ from recbole_lcrec.errors import nearest
 MODEL = "LCRec"
 
 _STEPS = {
-    "seqrec": ("seqrec",),
-    "+ item-index alignment": ("item2index", "index2item"),
-    "+ asymmetric prediction": ("fusionseqrec",),
-    "+ intention": ("itemsearch",),
-    "+ preference": ("preferenceobtain",),
+    "1 seqrec": ("seqrec",),
+    "2 +item-index alignment": ("item2index", "index2item"),
+    "3 +asymmetric prediction": ("fusionseqrec",),
+    "4 +intention": ("itemsearch",),
+    "5 +preference": ("preferenceobtain",),
 }
+"""Label -> tasks that it adds to those before; numbered, as a leaderboard is ordered by results."""
 _FEWEST_LEVELS = 3
 """Of the index ablation: without its last level a quantizer must still have two."""
 

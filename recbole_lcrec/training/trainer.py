@@ -317,13 +317,18 @@ class FeatureTrainer(Trainer):
         return self._noted(batch, batch[0][users])
 
     def _noted(self, batch: Any, users: torch.Tensor) -> Any:
-        """Return a batch of dense scores [B, n_items] without what its users [B] must not get; note the ranks."""
+        """Note the ranks of a batch of dense scores [B, n_items], without what its users [B] must not get.
+
+        Returns:
+            The batch with its best items in place of the scores, if no metric asks for more: places that nothing is
+            left for are empty then, where RecBole takes any item, even the target.
+        """
         interaction, scores, positive_u, positive_i = batch
         if self._seen is not None:
             scores[self._seen.of_users(users.to(scores.device))] = -torch.inf
         if self.ranks is not None:
             self.ranks.add(users, scores, positive_u, positive_i)
-        if self._seen is None:
+        if not self.eval_collector.reads_top_items_only():
             return batch
         return interaction, best_items(scores, max(self.config["topk"])), positive_u, positive_i
 
