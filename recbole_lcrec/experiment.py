@@ -217,7 +217,7 @@ class Experiment:
             catalogue = self.model.catalogue
             chosen = None if among is None else rows_of_items(catalogue, among)
             rows, values = self.model.recommend_rows([rows_of_items(catalogue, h) for h in histories], k, chosen)
-            return _lists(np.array(catalogue.text.items), rows, values)
+            return _lists(catalogue.text.items, rows, values)
         tokens = self.dataset.field2id_token[self.dataset.iid_field]
         scores = self.model.full_sort_predict(self._interaction(histories)).view(len(histories), -1).float()
         allowed = torch.zeros(scores.shape[1], dtype=torch.bool)
@@ -258,11 +258,14 @@ class Experiment:
         return Interaction(fields).to(self.config["device"])
 
 
-def _lists(tokens: np.ndarray, numbers: np.ndarray, scores: np.ndarray) -> tuple[list[list[str]], list[list[float]]]:
+def _lists(
+    tokens: Sequence[str] | np.ndarray, numbers: np.ndarray, scores: np.ndarray
+) -> tuple[list[list[str]], list[list[float]]]:
     """Return tokens and scores of the places [B, k] that have an item, that is, a score above -inf."""
     found = [line > -np.inf for line in scores]
-    items = [[str(token) for token in tokens[line[is_one]]] for line, is_one in zip(numbers, found, strict=True)]
-    return items, [line[is_one].tolist() for line, is_one in zip(scores, found, strict=True)]
+    kept = [line[is_one].tolist() for line, is_one in zip(numbers, found, strict=True)]
+    values = [line[is_one].tolist() for line, is_one in zip(scores, found, strict=True)]
+    return [[str(tokens[number]) for number in line] for line in kept], values
 
 
 def build(

@@ -23,16 +23,8 @@ _ENTRY = re.compile(r"(?P<model>\w+)\s*(?:\((?P<options>.*)\))?\s*(?:\bas\s+(?P<
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _OF_THE_WHOLE = (
     *("model", "dataset", "data_path", "output_dir", "cache_dir", "seed", "seeds", "jobs", "metrics", "topk"),
-    *(
-        "ablation",
-        "exclude_history",
-        "valid_metric",
-        "eval_args",
-        "config_files",
-        "evaluate",
-        "stage",
-        "benchmark_filename",
-    ),
+    *("valid_metric", "eval_args", "config_files", "evaluate", "stage", "benchmark_filename"),
+    *("ablation", "exclude_history"),
 )
 """Options that must be the same for all that is compared, so no entry may have one of its own."""
 _LONGEST = 40
@@ -60,7 +52,7 @@ class Entry:
 
 
 def is_comparison(options: Mapping[str, Any]) -> bool:
-    """Return whether options ask for a comparison: several models, one with options of its own, seeds, an ablation."""
+    """Return whether options ask for a comparison: several models, one with options, seeds, or an ablation."""
     model = options.get("model")
     if options.get("ablation") is not None:
         return True
