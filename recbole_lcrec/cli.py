@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.allocator import keep_freed_memory
+from recbole_lcrec.comparison.ablation import parse_ablation
 from recbole_lcrec.comparison.specs import Entry, is_comparison, parse_entries, parse_seeds
 from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.names import check_dataset, check_model
@@ -88,15 +89,22 @@ def parse(argv: Sequence[str]) -> Command:
 
 def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Reading) -> Command:
     """Return the command of a comparison; its options are those of the files and of the command line."""
-    if not merged.get("model"):
+    entries: tuple[Entry, ...] = ()
+    if merged["ablation"] is not None:
+        entries = parse_ablation(merged["ablation"], merged.get("model"), merged.get("dataset"), given, reading)
+    elif merged.get("model"):
+        entries = parse_entries(merged["model"], reading)
+    else:
         reading.add("--model=NAME missing: seeds alone say not what to run")
-    entries = parse_entries(merged["model"], reading) if merged.get("model") else ()
+    if given.get("stage") == "index":
+        reading.add("option stage is index, but a comparison is about results of tests: build indices one by one")
     seeds = parse_seeds(merged["seeds"], merged["seed"], reading)
     if not isinstance(merged["jobs"], int) or merged["jobs"] < 1:
         reading.add(f"option jobs is {merged['jobs']}; expected 1 or more")
     check_names(merged, reading, ("dataset",))
     reading.finish()
-    rest = {name: value for name, value in given.items() if name not in ("model", "dataset", "seed", "seeds", "jobs")}
+    own = ("model", "dataset", "seed", "seeds", "jobs", "ablation")
+    rest = {name: value for name, value in given.items() if name not in own}
     return Command(dataset=merged["dataset"], options=rest, entries=entries, seeds=seeds, jobs=merged["jobs"])
 
 

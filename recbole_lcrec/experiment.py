@@ -24,6 +24,7 @@ from recbole_lcrec import registry
 from recbole_lcrec.compat import quiet, restore_numpy_names, restore_scipy_names
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.data.fetch import fetch_dataset
+from recbole_lcrec.data.seen import excluded_targets, seen_before
 from recbole_lcrec.data.split import sample_users, split_sha256
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH, load_queries
@@ -151,11 +152,11 @@ class Experiment:
     def recommend(
         self, histories: Sequence[Sequence[str]], k: int = 10, *, among: Sequence[str] | None = None
     ) -> tuple[list[list[str]], list[list[float]]]:
-        """Recommend items for histories of item tokens.
+        """Recommend items for histories of item tokens; with ``exclude_history`` no item of a history.
 
         Args:
             histories: Item tokens (raw ids, as strings), oldest first; only the last MAX_ITEM_LIST_LENGTH count.
-            k: Items per history; generative models return at most as many as there are to choose from.
+            k: Items per history; fewer where there are not so many to choose from.
             among: Item tokens to choose from, such as new arrivals; None for the whole catalogue, which models that
                 rank candidates (TALLRec, InstructRec) refuse.
 
@@ -216,14 +217,17 @@ class Experiment:
             catalogue = self.model.catalogue
             chosen = None if among is None else rows_of_items(catalogue, among)
             rows, values = self.model.recommend_rows([rows_of_items(catalogue, h) for h in histories], k, chosen)
-            return [[catalogue.text.items[row] for row in line] for line in rows], values.tolist()
+            return _lists(catalogue.text.items, rows, values)
         tokens = self.dataset.field2id_token[self.dataset.iid_field]
         scores = self.model.full_sort_predict(self._interaction(histories)).view(len(histories), -1).float()
         allowed = torch.zeros(scores.shape[1], dtype=torch.bool)
         allowed[slice(1, None) if among is None else self._item_ids(among)] = True
         scores[:, ~allowed] = -torch.inf
-        values_, ids = scores.topk(min(k, int(allowed.sum())), dim=1)
-        return [[str(tokens[i]) for i in line] for line in ids.tolist()], values_.tolist()
+        if self.config["exclude_history"]:
+            for row, history in zip(scores, histories, strict=True):
+                row[self._item_ids(history)] = -torch.inf
+        best, ids = scores.topk(min(k, int(allowed.sum())), dim=1)
+        return _lists(tokens, ids.cpu().numpy(), best.cpu().numpy())
 
     def _item_ids(self, items: Sequence[str]) -> list[int]:
         known = self.dataset.field2token_id[self.dataset.iid_field]
@@ -252,6 +256,16 @@ class Experiment:
             self.config["ITEM_LIST_LENGTH_FIELD"]: lengths,
         }
         return Interaction(fields).to(self.config["device"])
+
+
+def _lists(
+    tokens: Sequence[str] | np.ndarray, numbers: np.ndarray, scores: np.ndarray
+) -> tuple[list[list[str]], list[list[float]]]:
+    """Return tokens and scores of the places [B, k] that have an item, that is, a score above -inf."""
+    found = [line > -np.inf for line in scores]
+    kept = [line[is_one].tolist() for line, is_one in zip(numbers, found, strict=True)]
+    values = [line[is_one].tolist() for line, is_one in zip(scores, found, strict=True)]
+    return [[str(tokens[number]) for number in line] for line in kept], values
 
 
 def build(
@@ -357,7 +371,9 @@ def _loaders(config: LCRecConfig, data: Any, parts: Sequence[Any]) -> tuple[Any,
     """Return the loaders of the three parts of the split, and the split's name."""
     train, valid, test = parts
     sha = split_sha256(train, valid, test)
-    train_sampler, valid_sampler, test_sampler = create_samplers(config, data, parts)
+    # of whole parts: the loaders sort them, and users are drawn for the validation
+    seen = {phase: seen_before(phase, parts) for phase in ("valid", "test") if config["exclude_history"]}
+    train_sampler, valid_sampler, test_sampler = create_samplers(config, data, list(parts))
     samplers = [train_sampler]
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         negatives = config["train_neg_sample_args"]
@@ -370,6 +386,13 @@ def _loaders(config: LCRecConfig, data: Any, parts: Sequence[Any]) -> tuple[Any,
     else:
         logger.warning("No user has the four interactions that validation needs: training runs for all its epochs.")
     test_data = get_dataloader(config, "test")(config, test, test_sampler, shuffle=False)
+    for phase, loader in (("valid", valid_data), ("test", test_data)):
+        if seen and loader is not None:
+            loader.seen = seen[phase]
+            logger.info(
+                "exclude_history: %d of %d %s targets are in their user's history and count as misses.",
+                *excluded_targets(loader), phase,
+            )  # fmt: skip
     logger.info("Split %s: %d training, %d validation, %d test rows.", sha[:12], *(len(p.inter_feat) for p in parts))
     return train_data, valid_data, test_data, sha
 

@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from recbole_lcrec import __version__, registry
 from recbole_lcrec.compat import logging_to
+from recbole_lcrec.data.seen import excluded_targets
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH
 from recbole_lcrec.io import mend, remove
@@ -156,10 +157,13 @@ def peak_memory() -> dict[str, float | None]:
 
 def about_evaluation(experiment: Experiment) -> dict[str, Any]:
     """Return which candidates were ranked, unless the whole catalogue was, and what a generative model was asked."""
-    modes = experiment.config["eval_args"]["mode"]
+    config = experiment.config
+    modes = config["eval_args"]["mode"]
     sampled = any(mode.startswith(("uni", "pop")) for mode in modes.values())
     about: dict[str, Any] = {"candidates": dict(modes)} if sampled else {}
-    if not registry.is_generative(experiment.config["model"]):
+    if config["exclude_history"]:
+        about["exclude_history"] = _about_exclusion(experiment)
+    if not registry.is_generative(config["model"]):
         return about
     asked = experiment.model.evaluation
     about |= {"eval_task": asked.eval_task, "eval_prompts": asked.eval_prompts}
@@ -172,6 +176,13 @@ def about_evaluation(experiment: Experiment) -> dict[str, Any]:
         }
         about[f"{phase}_by_prompt"] = {"prompts": results, **extremes}
     return about
+
+
+def _about_exclusion(experiment: Experiment) -> dict[str, Any]:
+    """Return phase -> how many targets were excluded with their user's history, of how many."""
+    loaders = {"valid": experiment.valid_data, "test": experiment.test_data}
+    counts = {phase: excluded_targets(loader) for phase, loader in loaders.items() if loader is not None}
+    return {phase: {"excluded_targets": lost, "targets": total} for phase, (lost, total) in counts.items()}
 
 
 def versions() -> dict[str, str]:
@@ -198,4 +209,8 @@ def metrics_table(result: Mapping[str, Any]) -> str:
     if "candidates" in result:
         modes = ", ".join(f"{phase}: {mode}" for phase, mode in result["candidates"].items())
         table = f"among candidates ({modes}), not the whole catalogue\n{table}"
+    if "exclude_history" in result:
+        lost = result["exclude_history"]["test"]
+        about = f"{lost['excluded_targets']} of {lost['targets']} test targets are among them and count as misses"
+        table = f"without the items of each user's history ({about})\n{table}"
     return f"{result['kind']}\n{table}" if "kind" in result else table

@@ -13,7 +13,11 @@ from recbole_lcrec.comparison.results import ModelResult, is_ranked, mean_and_st
 from recbole_lcrec.comparison.statistics import PairTest, compare_pairs
 from recbole_lcrec.io import write_text
 
-NAMES = {"ndcg": "NDCG", "mrr": "MRR", "itemcoverage": "ItemCoverage", "giniindex": "GiniIndex", "auc": "AUC"}
+NAMES = {
+    **{"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC", "gauc": "GAUC", "itemcoverage": "ItemCoverage"},
+    **{"giniindex": "GiniIndex", "averagepopularity": "AveragePopularity", "shannonentropy": "ShannonEntropy"},
+    "tailpercentage": "TailPercentage",
+}
 COSTS = ("minutes", "users_per_second", "parameters", "memory_mib", "gpu_memory_mib")
 _SMALLER = ("logloss", "mae", "rmse")
 """Metrics of which less is better."""

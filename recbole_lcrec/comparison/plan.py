@@ -21,7 +21,10 @@ RUNS = "runs"
 STAGES = {"S3Rec": ("pretrain", "finetune"), "RaCT": ("actor_pretrain", "critic_pretrain", "finetune")}
 """Models of RecBole trained in stages -> values of ``train_stage``; each starts with the weights of the one before."""
 
-_NO_MATTER = ("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state", "seeds", "jobs")
+_NO_MATTER = (
+    *("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state"),
+    *("seeds", "jobs", "ablation"),
+)
 """Options that change no result: a finished run is kept whatever they were."""
 
 

@@ -304,7 +304,8 @@ def _made(plan: Plan, board: Board, threads: int) -> str:
         ]
         ranks = next((run.result["ranks"] for run in done if "ranks" in run.result), None)
         if ranks:
-            facts.append(("candidates", _candidates(ranks["among"])))
+            left_out = ", without the items of each user's history" if "exclude_history" in first else ""
+            facts.append(("candidates", _candidates(ranks["among"]) + left_out))
     lines = [[escape(result.label), escape(result.entry.model), _options(result)] for result in board.results]
     return (
         table([], facts)

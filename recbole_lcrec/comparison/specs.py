@@ -24,6 +24,7 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _OF_THE_WHOLE = (
     *("model", "dataset", "data_path", "output_dir", "cache_dir", "seed", "seeds", "jobs", "metrics", "topk"),
     *("valid_metric", "eval_args", "config_files", "evaluate", "stage", "benchmark_filename"),
+    *("ablation", "exclude_history"),
 )
 """Options that must be the same for all that is compared, so no entry may have one of its own."""
 _LONGEST = 40
@@ -51,8 +52,10 @@ class Entry:
 
 
 def is_comparison(options: Mapping[str, Any]) -> bool:
-    """Return whether options ask for a comparison: several models, one with options of its own, or seeds."""
+    """Return whether options ask for a comparison: several models, one with options, seeds, or an ablation."""
     model = options.get("model")
+    if options.get("ablation") is not None:
+        return True
     return options.get("seeds") is not None or (isinstance(model, str) and bool(re.search(r"[,(]", model)))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from recbole.config import Config
 from recbole.evaluator import metric_types
+from recbole.evaluator.register import metric_information
 from recbole.utils import ModelType
 
 from recbole_lcrec.config.features import item_features
@@ -25,7 +26,10 @@ from recbole_lcrec.config.names import check_dataset, check_model, dataset_folde
 from recbole_lcrec.config.options import DERIVED, Reading
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.novelty import add_to_recbole
 from recbole_lcrec.registry import is_generative, model_class, ranks_candidates
+
+add_to_recbole()
 
 _VALUE_MODELS = {ModelType.CONTEXT, ModelType.DECISIONTREE}
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
@@ -85,6 +89,7 @@ class LCRecConfig(Config):
         self._check_valid_metric()
         self._check_num_beams()
         self._check_candidates()
+        self._check_exclusion()
         self._check_stage()
 
     # What RecBole's constructor calls, in its order
@@ -254,9 +259,23 @@ class LCRecConfig(Config):
                 "per user; uniN or popN), for it and for the models that it is compared with."
             )
 
+    def _check_exclusion(self) -> None:
+        if not self["exclude_history"]:
+            return
+        needed = {metric: set(metric_information[metric.lower()]) for metric in self["metrics"]}
+        others = [metric for metric, needs in needed.items() if needs & {"rec.score", "rec.meanrank"}]
+        labeled = "labeled" in self["eval_args"]["mode"].values()
+        if others or labeled:
+            found = f"metrics has {', '.join(others)}" if others else "the mode in eval_args is labeled"
+            raise UserError(
+                f"option exclude_history is True, but {found}: it is about lists of recommended items, and that asks "
+                "for the scores of all items. Leave exclude_history out, or use metrics of lists such as Hit and NDCG."
+            )
+
     def _check_stage(self) -> None:
-        if self["seeds"] is not None:
-            raise UserError("option seeds asks for a comparison of several runs: give it on the command line.")
+        for name in ("seeds", "ablation"):
+            if self[name] is not None:
+                raise UserError(f"option {name} asks for a comparison of several runs: give it on the command line.")
         stage = self["stage"]
         if stage not in (None, "all", "index"):
             raise UserError(f"option stage is {stage}; expected all or index.")
@@ -364,7 +383,7 @@ def _check_metrics(options: dict[str, Any]) -> None:
     for metric in metrics:
         if not isinstance(metric, str) or metric.lower() not in metric_types:
             hint = nearest(str(metric), metric_types)
-            raise UserError(f"option metrics: unknown metric {metric}.{hint} RecBole has: {', '.join(metric_types)}.")
+            raise UserError(f"option metrics: unknown metric {metric}.{hint} Known: {', '.join(metric_types)}.")
     topk = options["topk"] if isinstance(options["topk"], list) else [options["topk"]]
     if not topk or not all(isinstance(k, int) and not isinstance(k, bool) and k > 0 for k in topk):
         raise UserError(f"option topk is {options['topk']}; expected a whole number above 0, or a list of them.")

@@ -18,6 +18,7 @@ from recbole_lcrec.registry import MODELS
 USAGE = """\
 usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--option=value ...]
        python run_recbole_lcrec.py --model="A,B(option=value) as LABEL,..." --dataset=NAME [--seeds=1,2,3] [--jobs=N]
+       python run_recbole_lcrec.py --ablation=index|tasks --dataset=NAME [--seeds=1,2,3] [--option=value ...]
        python run_recbole_lcrec.py --model=NAME --dataset=NAME --tune[=space.yaml] [--option=value ...]
        python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]
        python run_recbole_lcrec.py --resume=RUN_DIR [--show_progress=False ...]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_lcrec.decoding.architecture import base_model
+from recbole_lcrec.decoding.exclusion import ExcludedItems, without_dead_beams
 from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode
 from recbole_lcrec.decoding.mode import remembered_mode
 from recbole_lcrec.decoding.prefix import SharedPrefix
@@ -41,6 +42,7 @@ def constrained_beam_search(
     mode: ModeOption = "auto",
     prefix: SharedPrefix | None = None,
     level_tokens: LevelTokens = None,
+    excluded: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the items that beam search finds for every prompt, best first.
 
@@ -57,10 +59,14 @@ def constrained_beam_search(
         prefix: Tokens that all prompts begin with and ``input_ids`` does not have.
         level_tokens: Per level, the vocabulary ids [N] that the softmax runs over; None for the whole vocabulary, as
             in the paper. Another ranking, and a cheaper one.
+        excluded: [B, E] rows of the trie's ``item_token_ids`` that each user must not get, -1 for padding; None where
+            everything may be recommended. Beams then never enter a part of the trie that holds nothing else, as if
+            the user's trie were that of the other items.
 
     Returns:
         Rows of the trie's ``item_token_ids`` [B, K] without duplicates, K = min(num_beams, n_items), and their
-        log-probabilities [B, K] in float32, or float64 if the model computes in it.
+        log-probabilities [B, K] in float32, or float64 if the model computes in it. A user whom fewer than K items
+        are left for has row -1 and log-probability -inf in the last places.
 
     Raises:
         ValueError: on inputs that are not left-padded [B, T], fewer than one beam, an unknown mode, a trie on another
@@ -73,7 +79,7 @@ def constrained_beam_search(
         raise ValueError(f"the trie is on {trie.device}, the prompts on {input_ids.device}: use trie.to(device)")
     _check_tokens(trie.max_token, lm)
     forward = _open(lm, input_ids, attention_mask, mode, sum(widths(trie, num_beams)[:-1]), prefix)
-    return search(forward, trie, num_beams, level_tokens)
+    return search(forward, trie, num_beams, level_tokens, excluded)
 
 
 def widths(trie: TokenTrie, num_beams: int) -> list[int]:
@@ -88,7 +94,11 @@ def widths(trie: TokenTrie, num_beams: int) -> list[int]:
 
 
 def search(
-    forward: BeamForward, trie: TokenTrie, num_beams: int, level_tokens: LevelTokens = None
+    forward: BeamForward,
+    trie: TokenTrie,
+    num_beams: int,
+    level_tokens: LevelTokens = None,
+    excluded: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Grow the beams of ``forward`` to items; see `constrained_beam_search` for what is returned.
 
@@ -97,21 +107,30 @@ def search(
         trie: The paths of all items, on the same device.
         num_beams: Beams kept per user and level.
         level_tokens: As for `constrained_beam_search`.
+        excluded: As for `constrained_beam_search`.
     """
+    closed = None if excluded is None else ExcludedItems(trie, excluded)
     states = forward.start().unsqueeze(1)
     nodes = torch.zeros(len(states), 1, dtype=torch.int64, device=states.device)
     scores = torch.zeros(nodes.shape, dtype=score_dtype(states.dtype), device=states.device)
     for depth, width in enumerate(widths(trie, num_beams)):
         among = None if level_tokens is None else level_tokens[depth]
         log_probs = forward.readout.log_probs(states, trie.level_tokens(depth), among)
-        nodes, scores, tokens, parents = _grow(trie, depth, nodes, scores, log_probs, width)
+        nodes, scores, tokens, parents = _grow(trie, depth, nodes, scores, log_probs, width, closed)
         if depth + 1 < trie.n_levels:
             states = forward.advance(tokens, parents)
-    return trie.rows(nodes), scores
+    rows = trie.rows(nodes)
+    return (rows, scores) if closed is None else without_dead_beams(rows, scores, widths(trie, num_beams)[-1])
 
 
 def _grow(
-    trie: TokenTrie, depth: int, nodes: Tensor, scores: Tensor, log_probs: Tensor, width: int
+    trie: TokenTrie,
+    depth: int,
+    nodes: Tensor,
+    scores: Tensor,
+    log_probs: Tensor,
+    width: int,
+    excluded: ExcludedItems | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Extend beams by one token and keep the best ``width``.
 
@@ -121,7 +140,10 @@ def _grow(
         nodes: [B, K] nodes that the beams stand on.
         scores: [B, K] their log-probabilities.
         log_probs: [B, K, C] of each of the level's tokens after each beam.
-        width: Beams to keep, at most the number of children of every user's nodes.
+        width: Beams to keep, at most the number of children of every user's nodes (if nothing is excluded).
+        excluded: What users must not get. A beam of which nothing is left is dead: its log-probability is -inf, and it
+            stands in the last places. The induction in `widths`, on the user's trie without the closed nodes, says
+            that all beams that a user can have live.
 
     Returns:
         Nodes, scores, tokens and parents (index of the beam that was extended) of the new beams, each [B, width].
@@ -130,6 +152,10 @@ def _grow(
     totals = scores.unsqueeze(-1) + log_probs.gather(-1, children.columns)
     # A real child must win against padding even if the model gives it a probability of 0.
     totals = totals.clamp(min=torch.finfo(totals.dtype).min).masked_fill(~children.valid, -torch.inf)
+    if excluded is not None:
+        dead = scores.unsqueeze(-1) == -torch.inf
+        totals = totals.masked_fill(dead | excluded.closed(depth + 1, children.nodes), -torch.inf)
+        width = min(width, totals[0].numel())  # nodes with few children may be all that is left
     scores, picked = totals.flatten(1).topk(width)
     parents = picked.div(children.nodes.shape[-1], rounding_mode="floor")
     nodes, columns = (values.flatten(1).gather(1, picked) for values in (children.nodes, children.columns))

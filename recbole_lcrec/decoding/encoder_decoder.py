@@ -103,6 +103,7 @@ def encoder_decoder_beam_search(
     trie: TokenTrie,
     num_beams: int,
     level_tokens: LevelTokens = None,
+    excluded: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the items that beam search finds for every input, best first.
 
@@ -115,6 +116,7 @@ def encoder_decoder_beam_search(
         trie: The paths of all items, on the device of ``input_ids``.
         num_beams: Beams kept per user and level.
         level_tokens: Per level, the vocabulary ids [N] that the softmax runs over; None for the whole vocabulary.
+        excluded: [B, E] rows of the trie that each user must not get, -1 for padding; see `constrained_beam_search`.
 
     Returns:
         Rows of the trie's ``item_token_ids`` [B, K] without duplicates, K = min(num_beams, n_items), and their
@@ -126,7 +128,7 @@ def encoder_decoder_beam_search(
     _check_inputs(input_ids, attention_mask)
     if num_beams < 1:
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
-    return search(EncoderDecoderForward(lm, input_ids, attention_mask), trie, num_beams, level_tokens)
+    return search(EncoderDecoderForward(lm, input_ids, attention_mask), trie, num_beams, level_tokens, excluded)
 
 
 @torch.no_grad()

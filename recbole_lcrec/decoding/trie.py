@@ -7,6 +7,7 @@ their cost depends on the number of children asked for, never on the size of the
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -126,6 +127,28 @@ class TokenTrie:
     def rows(self, leaves: Tensor) -> Tensor:
         """Return the rows of ``item_token_ids`` that these leaves (nodes of depth ``n_levels``) stand for."""
         return self._rows[leaves]
+
+    def leaves(self, rows: Tensor) -> Tensor:
+        """Return the leaves that stand for these rows of ``item_token_ids``."""
+        return self._leaf_of_row[rows]
+
+    def first_leaves(self, depth: int) -> Tensor:
+        """Return the first leaf below each node of a depth, 0 to ``n_levels``, and last the number of leaves.
+
+        The leaves below node i are those from entry i to entry i + 1, without the latter.
+        """
+        return self._first_leaves[depth]
+
+    @cached_property
+    def _leaf_of_row(self) -> Tensor:
+        return torch.empty_like(self._rows).scatter_(0, self._rows, torch.arange(self.n_items, device=self.device))
+
+    @cached_property
+    def _first_leaves(self) -> list[Tensor]:
+        firsts = [torch.arange(self.n_items + 1, device=self.device)]
+        for starts in reversed(self._starts):
+            firsts.append(firsts[-1][starts])
+        return firsts[::-1]
 
     def __repr__(self) -> str:
         return f"TokenTrie(n_items={self.n_items}, level_sizes={self.level_sizes})"

@@ -54,6 +54,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
             from transformers.utils.logging import disable_progress_bar
 
             disable_progress_bar()  # of loading weights
+        self._exclude_history = bool(config["exclude_history"])
         settings = settings_from(LMSettings, config)
         saved = Path(config["saved_run"]) if config["saved_run"] else None
         self.catalogue: TextCatalogue = dataset.catalogue
@@ -110,6 +111,8 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k of the candidates for each history: (catalogue rows, scores), [B, k].
 
+        With ``exclude_history`` candidates that stand in a history have score -inf.
+
         Args:
             histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
             k: Items per history; fewer where there are not so many.
@@ -125,6 +128,9 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
             )
         limit = int(self.max_seq_length)
         scores = torch.stack(self.score([history[-limit:] for history in histories], [among] * len(histories)))
+        if self._exclude_history:
+            seen = np.stack([np.isin(among, history) for history in histories])
+            scores = scores.masked_fill(torch.from_numpy(seen), -torch.inf)
         order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
         return among[order.numpy()], scores.gather(1, order).numpy()
 

@@ -21,7 +21,7 @@ from recbole_lcrec.decoding import TokenTrie
 from recbole_lcrec.decoding.encoder_decoder import encoder_decoder_beam_search, encoder_decoder_score_paths
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.catalogue import Catalogue
-from recbole_lcrec.model.generative import GenerativeRecommender, Request
+from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,10 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
         ids, mask = self._request_inputs(requests, prompt)
-        return encoder_decoder_beam_search(self.lm, ids, mask, trie.to(ids.device), num_beams, self.level_tokens())
+        excluded = excluded_rows(requests)
+        closed = None if excluded is None else excluded.to(ids.device)
+        trie = trie.to(ids.device)
+        return encoder_decoder_beam_search(self.lm, ids, mask, trie, num_beams, self.level_tokens(), closed)
 
     def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
         """Return the log-likelihood [B, C] of candidate paths [B, C, L] after each request."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
+from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.decoding import TokenTrie
 from recbole_lcrec.evaluation import ONE_WORDING, EvaluationSettings, Queries, TopItems
 from recbole_lcrec.index.catalogue import Catalogue
@@ -26,11 +27,25 @@ class Request:
         history: Catalogue rows, oldest first, int64 [n].
         query: What the user looks for in words; "" outside search.
         user: RecBole's id of the user; 0 for somebody whom the data set does not have.
+        excluded: Rows of the trie that is searched which must not be recommended, int64 [n].
     """
 
     history: np.ndarray
     query: str = ""
     user: int = 0
+    excluded: np.ndarray | None = None
+
+
+def excluded_rows(requests: Sequence[Request]) -> torch.Tensor | None:
+    """Return the rows that must not be recommended, int64 [B, E] padded with -1; None if there are none at all."""
+    lists = [np.zeros(0, np.int64) if request.excluded is None else request.excluded for request in requests]
+    width = max(map(len, lists))
+    if not width:
+        return None
+    padded = np.full((len(lists), width), -1, np.int64)
+    for row, excluded in zip(padded, lists, strict=True):
+        row[: len(excluded)] = excluded
+    return torch.from_numpy(padded)
 
 
 class GenerativeRecommender(SequentialRecommender):
@@ -43,6 +58,7 @@ class GenerativeRecommender(SequentialRecommender):
         catalogue: What it recommends from.
         prompts: Numbers of the wordings in use; several are an ensemble.
         queries: What users look for, under ``eval_task: itemsearch``.
+        seen: Items that the users of an evaluation must not be given (``exclude_history``); None for no such items.
         wordings: How many wordings the model has of each task that it can be asked; one task and one wording by
             itself, which stands for models that are asked without words.
 
@@ -64,6 +80,8 @@ class GenerativeRecommender(SequentialRecommender):
         self.evaluation = self.asked(config)
         self.prompts: tuple[int, ...] = self.evaluation.rounds[0]
         self.queries: Queries = {}
+        self.seen: SeenItems | None = None
+        self._exclude_history = bool(config["exclude_history"])
         self.use_catalogue(dataset.catalogue)
 
     @classmethod
@@ -101,8 +119,10 @@ class GenerativeRecommender(SequentialRecommender):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best ``num_beams`` items of ``trie`` per request: (trie rows [B, K], scores [B, K]).
 
+        Places that no allowed item was left for have row -1 and score -inf.
+
         Args:
-            requests: What is known of each user.
+            requests: What is known of each user, and what must not be recommended.
             trie: The items to choose from.
             num_beams: Items per request.
             prompt: Number of the wording, for models that have several.
@@ -128,13 +148,13 @@ class GenerativeRecommender(SequentialRecommender):
         first = torch.ones_like(rows, dtype=torch.bool)
         first[:, 1:] = rows[:, 1:] != rows[:, :-1]
         group = first.cumsum(dim=1) - 1
-        top = scores.max(dim=1, keepdim=True).values
+        top = scores.max(dim=1, keepdim=True).values.clamp(min=torch.finfo(scores.dtype).min)
         summed = torch.zeros_like(scores).scatter_add_(1, group, (scores - top).exp())
         merged = summed.clamp_min(1e-300).log() + top - math.log(len(found))
         of_group = torch.zeros_like(rows).scatter_(1, group, rows)
         merged[summed == 0] = -torch.inf
         values, places = merged.topk(min(num_beams, rows.shape[1] // len(found)), dim=1)
-        return of_group.gather(1, places), values.float()
+        return of_group.gather(1, places).masked_fill(values == -torch.inf, -1), values.float()
 
     def level_tokens(self) -> list[torch.Tensor] | None:
         """Return the vocabulary ids that the softmax of each level runs over; None for the whole vocabulary."""
@@ -150,6 +170,8 @@ class GenerativeRecommender(SequentialRecommender):
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Score all items for each history: generated items by their beam, all others equally and below.
 
+        What ``seen`` excludes has -inf.
+
         Args:
             interaction: Histories of B users (``item_id_list``, ``item_length``).
 
@@ -157,8 +179,12 @@ class GenerativeRecommender(SequentialRecommender):
             float32 [B, n_items].
         """
         top = self.full_sort_top(interaction)
-        lowest = top.scores.min(dim=1, keepdim=True).values - 1.0
-        return lowest.repeat(1, self.n_items).scatter_(1, top.items, top.scores)
+        found = top.scores.where(top.scores > -torch.inf, 0.0)
+        lowest = found.min(dim=1, keepdim=True).values - 1.0
+        scores = lowest.repeat(1, self.n_items).scatter_(1, top.items, top.scores)
+        if self.seen is not None:
+            scores[self.seen.of_users(interaction[self.USER_ID])] = -torch.inf
+        return scores
 
     def full_sort_top(self, interaction: Interaction) -> TopItems:
         """Return the generated items of each history: what ``full_sort_predict`` scores above all others.
@@ -166,8 +192,11 @@ class GenerativeRecommender(SequentialRecommender):
         Args:
             interaction: Histories of B users (``item_id_list``, ``item_length``).
         """
-        rows, scores = self.best(self._requests(interaction), self._item_trie, self.num_beams)
-        # trie rows follow RecBole's item ids, which start at 1
+        requests = self._requests(interaction)
+        if self.seen is not None:
+            requests = [replace(one, excluded=self.seen.of_user(one.user) - 1) for one in requests]
+        rows, scores = self.best(requests, self._item_trie, self.num_beams)
+        # trie rows follow RecBole's item ids, which start at 1; row -1, nothing, becomes the padding item
         return TopItems(rows + 1, scores.float())
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
@@ -198,7 +227,8 @@ class GenerativeRecommender(SequentialRecommender):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k rows of the whole catalogue for each history of catalogue rows: (rows, scores), [B, k].
 
-        Items that no interaction names can be recommended too: their paths are as good as any other.
+        Items that no interaction names can be recommended too: their paths are as good as any other. With
+        ``exclude_history`` no item of a history is; places that nothing is left for have row -1 and score -inf.
 
         Args:
             histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
@@ -213,8 +243,14 @@ class GenerativeRecommender(SequentialRecommender):
             trie, row_of_trie = self._item_trie, self._item_rows
         else:
             trie, row_of_trie = self._catalogue_trie, torch.arange(len(self.catalogue.paths))
+        if self._exclude_history:
+            of_trie = row_of_trie.numpy()
+            requests = [
+                replace(one, excluded=np.flatnonzero(np.isin(of_trie, history)))
+                for one, history in zip(requests, histories, strict=True)
+            ]
         rows, scores = self.best(requests, trie, max(k, self.num_beams))
-        order = row_of_trie.to(rows.device)[rows]
+        order = row_of_trie.to(rows.device)[rows].masked_fill(rows < 0, -1)
         return order[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
 
     def _requests(self, interaction: Interaction) -> list[Request]:

@@ -22,7 +22,7 @@ from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.loader import left_pad
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import Template
-from recbole_lcrec.model.generative import GenerativeRecommender, Request
+from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
 from recbole_lcrec.model.instruction_tuned import InstructionTuned
 from recbole_lcrec.model.item_inputs import ItemInputs, feed_items
 from recbole_lcrec.model.lm import LMSettings, build_lm
@@ -83,11 +83,13 @@ class LCRec(InstructionTuned, GenerativeRecommender):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
         trie, levels = trie.to(self.device), self.level_tokens()
+        excluded = excluded_rows(requests)
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
         def search(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
+            closed = None if excluded is None else excluded[numbers].to(self.device)
             rows, scores = constrained_beam_search(
-                self.lm, ids, mask, trie, num_beams, self._decoding_mode(), prefix, levels
+                self.lm, ids, mask, trie, num_beams, self._decoding_mode(), prefix, levels, closed
             )
             found.update(zip(numbers.tolist(), zip(rows, scores, strict=True), strict=True))
 

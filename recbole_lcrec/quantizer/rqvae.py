@@ -94,8 +94,9 @@ class RQVAE(nn.Module, Quantizer):
         Args:
             latents: [n, latent_dim].
             balance_last: Spread the batch evenly over the last level's codes by Sinkhorn-Knopp (Eq. 6, while
-                training); otherwise each level takes the nearest code.
+                training), unless ``sinkhorn_iterations`` is 0; otherwise each level takes the nearest code.
         """
+        balance_last = balance_last and self.settings.sinkhorn_iterations > 0
         residual, loss = latents, latents.new_zeros(())
         codes, residuals, vectors = [], [], []
         for level, codebook in enumerate(self.codebooks):

@@ -19,7 +19,7 @@ _LEAST = {
     "rqvae_batch_size": 1,
     "rqvae_epochs": 1,
     "rqvae_patience": 1,
-    "sinkhorn_iterations": 1,
+    "sinkhorn_iterations": 0,
     "cid_clusters": 2,
 }
 

@@ -65,6 +65,19 @@ class ItemCollector(Collector):
         return struct
 
 
+def best_items(scores: torch.Tensor, length: int) -> TopItems:
+    """Return the best items of dense scores, with the padding item in the places that nothing is left for.
+
+    torch.topk fills such places with any of the items at -inf, a target among them.
+
+    Args:
+        scores: [B, n_items or more]; -inf for what must not be recommended.
+        length: Places per user, at most the number of columns.
+    """
+    values, items = torch.topk(scores, length, dim=-1)
+    return TopItems(items.masked_fill(values == -torch.inf, 0), values)
+
+
 def hits(items: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor) -> torch.Tensor:
     """Return which places of ranked lists hold a positive item, and how many positive items each user has.
 

@@ -7,7 +7,9 @@ What a rank means. Within the first K = max(topk) places it is the target's plac
 look at, so Hit@k, NDCG@k and MRR@k of one target per user, recomputed from the ranks, are RecBole's own for every
 k <= K, also where scores are equal. Beyond the list, items with a higher score stand before the target and half of
 those with an equal one (rounded down): torch.topk leaves their order open. Generative models score what their beams
-hold; a target beyond is *censored*: its rank is the number given or a greater one.
+hold; a target beyond is *censored*: its rank is the number given or a greater one. With ``exclude_history`` a target
+that the user has had already is no candidate: its rank is one more than there are candidates, and beyond the list, for
+every model.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.io import atomic_path
+from recbole_lcrec.novelty import surprise
 
 COLUMNS = ("user", "item", "rank", "censored", "candidates", "history", "popularity", "wording")
 """Columns of the file before the list, ``top_1`` to ``top_K``."""
@@ -84,16 +88,23 @@ class RankCollector:
         above = (scores > target).sum(dim=1)
         tied = (scores == target).sum(dim=1) - 1
         match = top == items[:, None]
-        beyond = (above + tied // 2 + 1).clamp_min(self._length + 1)
-        censored = torch.zeros_like(above, dtype=torch.bool)
+        excluded = target[:, 0] == -torch.inf
+        beyond = torch.where(excluded, candidates, above + tied // 2).clamp_min(self._length) + 1
+        censored = torch.zeros_like(excluded)
         if self._num_beams is not None:
-            censored = (above >= self._num_beams) | (target[:, 0] == -torch.inf)
+            censored = (above >= self._num_beams) & ~excluded
             beyond = torch.where(censored, above + 1, beyond)
         ranks = torch.where(match.any(dim=1), match.int().argmax(dim=1) + 1, beyond)
         self._note(users.to(rows.device)[rows], items, ranks, censored, candidates, top)
 
     def add_top(
-        self, users: torch.Tensor, top: torch.Tensor, rows: torch.Tensor, items: torch.Tensor, candidates: int
+        self,
+        users: torch.Tensor,
+        top: torch.Tensor,
+        rows: torch.Tensor,
+        items: torch.Tensor,
+        candidates: int,
+        seen: SeenItems | None = None,
     ) -> None:
         """Note the ranks of one batch of which only the best items are known, as generative models make them.
 
@@ -102,15 +113,21 @@ class RankCollector:
             top: Item ids, best first, [B, K or more]; 0 where there is none.
             rows: Row of each target in ``top``, [T].
             items: The targets, [T].
-            candidates: Items that could have been generated.
+            candidates: Items that could have been generated, were none excluded.
+            seen: Items that were excluded for each user; None for none.
         """
         rows, items = rows.to(top.device), items.to(top.device)
-        top = top[rows]
+        users, top = users.to(rows.device)[rows], top[rows]
         match = top == items[:, None]
         censored = ~match.any(dim=1)
         ranks = torch.where(censored, (top > 0).sum(dim=1) + 1, match.int().argmax(dim=1) + 1)
         among = torch.full_like(ranks, candidates)
-        self._note(users.to(rows.device)[rows], items, ranks, censored, among, top[:, : self._length])
+        if seen is not None:
+            among = among - seen.counts(users)
+            excluded = seen.contains(users, items)
+            ranks = torch.where(excluded, among.clamp_min(self._length) + 1, ranks)
+            censored = censored & ~excluded
+        self._note(users, items, ranks, censored, among, top[:, : self._length])
 
     def _note(self, *columns: torch.Tensor) -> None:
         users, items, ranks, censored, candidates, top = (column.cpu().numpy() for column in columns)
@@ -208,11 +225,10 @@ def beyond_accuracy(ranks: Ranks, counts: np.ndarray) -> dict[str, float]:
     places = np.sort(np.bincount(shown, minlength=len(counts))[1:])
     n_items, total = len(places), max(int(places.sum()), 1)
     position = np.arange(1, n_items + 1)
-    share = np.maximum(counts, 1) / max(int(counts.sum()), 1)
     values = {
         "coverage": float((places > 0).mean()),
         "gini": float(((2 * position - n_items - 1) * places).sum() / (n_items * total)),
         "popularity": float(counts[shown].mean()) if len(shown) else 0.0,
-        "novelty": float(-np.log2(share[shown]).mean()) if len(shown) else 0.0,
+        "novelty": float(surprise(counts)[shown].mean()) if len(shown) else 0.0,
     }
     return {f"{name}@{length}": round(value, 6) for name, value in values.items()}

@@ -10,6 +10,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from torch.nn.utils import clip_grad_norm_
 
 from recbole_lcrec.compat import no_tensorboard, seeded
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.io import atomic_path
 from recbole_lcrec.progress import progress
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
-from recbole_lcrec.training.collecting import ItemCollector
+from recbole_lcrec.training.collecting import ItemCollector, best_items
 from recbole_lcrec.training.course import ADVICE, Course
 from recbole_lcrec.training.curve import LearningCurve
 from recbole_lcrec.training.ranks import RankCollector
@@ -119,6 +121,7 @@ class FeatureTrainer(Trainer):
         self.users_per_second: float | None = None
         self.curve = LearningCurve()
         self.ranks: RankCollector | None = None  # takes the ranks while a test is evaluated
+        self._seen: SeenItems | None = None  # what must not be recommended to the users that are evaluated
         self._bar = progress(description="Evaluate", show=False)
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.precision == "fp16" or bool(self.enable_scaler)
@@ -277,7 +280,7 @@ class FeatureTrainer(Trainer):
         start = time.perf_counter()
         self._bar = progress(total=len(eval_data), description="Evaluate  ", show=show_progress, unit="batch")
         # sampled candidates are the same for every model, and when a saved run is evaluated again
-        with self._autocast(), self._bar, seeded(int(self.config["seed"])):
+        with self._autocast(), self._bar, seeded(int(self.config["seed"])), self._excluding(eval_data):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=False)
         if result is None:
             return None
@@ -286,6 +289,20 @@ class FeatureTrainer(Trainer):
         # numpy scalars would print as np.float64(...) and are no JSON
         return type(result)((key, float(value)) for key, value in result.items())
 
+    @contextmanager
+    def _excluding(self, eval_data: Any) -> Iterator[None]:
+        """Keep the items that the loader's users had before out of their lists, under ``exclude_history``."""
+        self._seen = getattr(eval_data, "seen", None)
+        generates = hasattr(self.model, "full_sort_top")
+        if generates:
+            self.model.seen = self._seen
+        try:
+            yield
+        finally:
+            self._seen = None
+            if generates:
+                self.model.seen = None
+
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         users = self.config["USER_ID_FIELD"]
         if hasattr(self.model, "full_sort_top") and self.eval_collector.reads_top_items_only():
@@ -293,23 +310,35 @@ class FeatureTrainer(Trainer):
             self._bar.update()
             top = self.model.full_sort_top(interaction.to(self.device)).widened(max(self.config["topk"]))
             if self.ranks is not None:
-                self.ranks.add_top(interaction[users], top.items, positive_u, positive_i, self.tot_item_num - 1)
+                candidates = self.tot_item_num - 1
+                self.ranks.add_top(interaction[users], top.items, positive_u, positive_i, candidates, self._seen)
             return interaction, top, positive_u, positive_i
         batch = self._wide_enough(super()._full_sort_batch_eval(batched_data))
+        return self._noted(batch, batch[0][users])
+
+    def _noted(self, batch: Any, users: torch.Tensor) -> Any:
+        """Note the ranks of a batch of dense scores [B, n_items], without what its users [B] must not get.
+
+        Returns:
+            The batch with its best items in place of the scores, if no metric asks for more: places that nothing is
+            left for are empty then, where RecBole takes any item, even the target.
+        """
+        interaction, scores, positive_u, positive_i = batch
+        if self._seen is not None:
+            scores[self._seen.of_users(users.to(scores.device))] = -torch.inf
         if self.ranks is not None:
-            interaction, scores, positive_u, positive_i = batch
-            self.ranks.add(interaction[users], scores, positive_u, positive_i)
-        return batch
+            self.ranks.add(users, scores, positive_u, positive_i)
+        if not self.eval_collector.reads_top_items_only():
+            return batch
+        return interaction, best_items(scores, max(self.config["topk"])), positive_u, positive_i
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
         batch = self._wide_enough(super()._neg_sample_batch_eval(batched_data))
         row_of_candidate = batched_data[1]
-        if self.ranks is not None and row_of_candidate is not None and batch[1].dim() == 2:
-            interaction, scores, positive_u, positive_i = batch
-            _, first = np.unique(row_of_candidate.numpy(), return_index=True)
-            users = interaction[self.config["USER_ID_FIELD"]].cpu()[torch.from_numpy(first)]
-            self.ranks.add(users, scores, positive_u, positive_i)
-        return batch
+        if row_of_candidate is None or batch[1].dim() != 2:
+            return batch
+        _, first = np.unique(row_of_candidate.numpy(), return_index=True)
+        return self._noted(batch, batch[0][self.config["USER_ID_FIELD"]].cpu()[torch.from_numpy(first)])
 
     def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
         """Note an epoch's loss; RecBole's loops, which differ otherwise, all call this once per epoch."""

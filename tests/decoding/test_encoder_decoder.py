@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from decoding_helpers import FIRST_CODE, VOCABULARY, random_paths
+from decoding_helpers import build_t5, random_inputs, random_paths
 from torch import Tensor
-from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from recbole_lcrec.decoding import TokenTrie, beam
 from recbole_lcrec.decoding.encoder_decoder import (
@@ -16,41 +15,6 @@ from recbole_lcrec.decoding.encoder_decoder import (
     encoder_decoder_beam_search,
     encoder_decoder_score_paths,
 )
-
-SHAPE = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "relative_attention_num_buckets": 8}
-
-
-def build_t5(kind: str = "t5", attention: str = "sdpa") -> Any:
-    """Return a tiny random T5 in evaluation mode, initialised wide so that attention and distances matter."""
-    classes: dict[str, tuple[Any, Any]] = {
-        "t5": (T5Config, T5ForConditionalGeneration),
-        "mt5": (MT5Config, MT5ForConditionalGeneration),
-    }
-    config, model = classes[kind]
-    tokens = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
-    options = {
-        **SHAPE,
-        **tokens,
-        "vocab_size": VOCABULARY,
-        "initializer_factor": 2.0,
-        "relative_attention_max_distance": 16,
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        lm = model(config(**options, attn_implementation=attention)).eval()
-        biases = [p for name, p in lm.named_parameters() if "relative_attention_bias" in name]
-        assert len(biases) == 2, "the encoder's first layer and the decoder's"
-        for bias in biases:
-            torch.nn.init.normal_(bias, std=2.0)
-    return lm
-
-
-def random_inputs(n_users: int, length: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return inputs of 1 to ``length`` tokens, padded at the right, and their mask."""
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(2, FIRST_CODE, (n_users, length), generator=generator)
-    mask = (torch.arange(length) < torch.randint(1, length + 1, (n_users, 1), generator=generator)).long()
-    return ids * mask, mask
 
 
 @torch.no_grad()

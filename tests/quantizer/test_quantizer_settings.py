@@ -31,7 +31,7 @@ from recbole_lcrec.quantizer import QuantizerSettings
         ("rqvae_learning_rate", 0.0),
         ("rqvae_epochs", 0),
         ("sinkhorn_epsilon", 1e-5),
-        ("sinkhorn_iterations", 0),
+        ("sinkhorn_iterations", -1),
         ("quantizer", "pq"),
         ("rqvae_codebook", "cosine"),
         ("rqvae_precision", "float16"),

@@ -76,6 +76,19 @@ def test_saved_state_gives_the_same_codes(trained: tuple[RQVAE, dict], tmp_path:
     np.testing.assert_array_equal(codes_of(loaded, clustered()), codes_of(model, clustered()))
 
 
+def test_without_sinkhorn_training_takes_the_nearest_codes() -> None:
+    latents = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    plain, spread = RQVAE(12, small_settings(sinkhorn_iterations=0)), RQVAE(12, small_settings())
+    for codebooks in zip(plain.codebooks, spread.codebooks, strict=True):
+        for codebook in codebooks:
+            torch.nn.init.normal_(codebook, generator=torch.Generator().manual_seed(1))
+    latents = latents[:, : plain.codebooks[0].shape[1]]
+    nearest = plain.quantize(latents).codes
+    assert torch.equal(plain.quantize(latents, balance_last=True).codes, nearest)
+    balanced = spread.quantize(latents, balance_last=True).codes
+    assert torch.equal(balanced[:, :-1], nearest[:, :-1]) and not torch.equal(balanced[:, -1], nearest[:, -1])
+
+
 def test_two_runs_are_equal_and_leave_global_generators_alone(trained: tuple[RQVAE, dict]) -> None:
     torch.manual_seed(5)
     np.random.seed(5)

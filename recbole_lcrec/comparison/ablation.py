@@ -1,0 +1,128 @@
+"""The paper's ablations as comparisons of LC-Rec with itself: ``--ablation=index`` and ``--ablation=tasks``.
+
+Each is a list of entries as ``--model="LCRec(...) as ...,..."`` would give them; everything else (seeds, processes,
+resuming, leaderboard, report) is the comparison's. Options that the user gives hold for every variant. Read without
+torch.
+
+index (Sec. III-B; all indices have as many tokens per item, and paths that are unique):
+
+- random: codes without meaning.
+- collaborative: spectral clustering of who is bought with what (P5-CID), no text.
+- semantic without uniform mapping: what makes last codes spread is off in training (Sinkhorn-Knopp, Eq. 6) and
+  afterwards; items with the same nearest codes are told apart by a last level that numbers them, as TIGER does. That
+  level takes the place of one of the quantizer's, so that prompts and paths are as long as those of the others.
+- semantic: the default.
+
+tasks (Sec. III-C): seqrec alone, then one group of alignment tasks after another on top. Every variant sees the same
+samples of the tasks that it shares with the one before, epoch by epoch: a task that is added adds its own samples, and
+so optimizer steps, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recbole_lcrec.comparison.specs import Entry
+from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.options import Reading
+from recbole_lcrec.config.paths import properties_dir
+from recbole_lcrec.errors import nearest
+
+MODEL = "LCRec"
+
+_STEPS = {
+    "1 seqrec": ("seqrec",),
+    "2 +item-index alignment": ("item2index", "index2item"),
+    "3 +asymmetric prediction": ("fusionseqrec",),
+    "4 +intention": ("itemsearch",),
+    "5 +preference": ("preferenceobtain",),
+}
+"""Label -> tasks that it adds to those before; numbered, as a leaderboard is ordered by results."""
+_FEWEST_LEVELS = 3
+"""Of the index ablation: without its last level a quantizer must still have two."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A comparison with a name.
+
+    Attributes:
+        varies: Options that the variants differ in, which a user therefore cannot give.
+        entries: Options of all variants -> the variants.
+    """
+
+    varies: tuple[str, ...]
+    entries: Callable[[Mapping[str, Any]], tuple[Entry, ...]]
+
+
+def _index(options: Mapping[str, Any]) -> tuple[Entry, ...]:
+    without: dict[str, Any] = {"index_mapping": "digit", "num_levels": options["num_levels"] - 1}
+    if isinstance(options["codebook_size"], list):
+        without["codebook_size"] = options["codebook_size"][:-1]
+    return (
+        Entry("random", MODEL, {"quantizer": "random"}),
+        Entry("collaborative", MODEL, {"quantizer": "cid"}),
+        Entry("semantic without uniform mapping", MODEL, {**without, "sinkhorn_iterations": 0}),
+        Entry("semantic", MODEL),
+    )
+
+
+def _tasks(options: Mapping[str, Any]) -> tuple[Entry, ...]:
+    tasks: list[str] = []
+    entries = []
+    for label, added in _STEPS.items():
+        tasks += added
+        entries.append(Entry(label, MODEL, {"tasks": list(tasks)}))
+    return tuple(entries)
+
+
+ABLATIONS = {
+    "index": Ablation(("quantizer", "index_mapping", "index_file", "sinkhorn_iterations"), _index),
+    "tasks": Ablation(("tasks",), _tasks),
+}
+
+
+def parse_ablation(
+    name: str, model: str | None, dataset: str | None, given: Mapping[str, Any], reading: Reading
+) -> tuple[Entry, ...]:
+    """Return the variants of an ablation; every mistake goes to ``reading``.
+
+    Args:
+        name: Option ``ablation``.
+        model: Option ``model``; None stands for LCRec.
+        dataset: Option ``dataset``, whose own settings may change an option.
+        given: Checked options of the files and of the command line.
+        reading: Takes the mistakes.
+    """
+    if name not in ABLATIONS:
+        known = " or ".join(ABLATIONS)
+        reading.add(f"option ablation is {name}; expected {known}.{nearest(str(name), ABLATIONS)}")
+        return ()
+    if model not in (None, MODEL):
+        reading.add(
+            f"option ablation: model is {model}, but the ablations are those of {MODEL}. Use --model={MODEL}, or "
+            "leave it out; give options of all variants as --name=value."
+        )
+    ablation = ABLATIONS[name]
+    for option in ablation.varies:
+        if option in given:
+            reading.add(
+                f"option ablation: {option} is what --ablation={name} varies, so it cannot be given. Take it out."
+            )
+    options = {**_defaults(dataset), **given}
+    levels = options["num_levels"]
+    if name == "index" and levels < _FEWEST_LEVELS:
+        reading.add(
+            f"option ablation: num_levels is {levels}; --ablation=index needs {_FEWEST_LEVELS} or more, as a variant "
+            "uses the last level to number the items of a path."
+        )
+    return () if reading.failed else ablation.entries(options)
+
+
+def _defaults(dataset: str | None) -> dict[str, Any]:
+    """Return what LCRec is run with when nothing is given; of the index, ``base_model`` changes nothing."""
+    folder = properties_dir()
+    files = [folder / "generative.yaml", folder / "model" / f"{MODEL}.yaml", folder / "dataset" / f"{dataset}.yaml"]
+    return {name: value for path in files if path.is_file() for name, value in load_values(path).items()}

@@ -1,0 +1,69 @@
+"""Items that single users must not be given, kept out of the beams while they grow.
+
+Filtering finished beams would leave a user whose history is what the model likes best with hardly any. So a beam may
+not enter a node of the trie below which every item is excluded for its user; all other nodes lead to an item that is
+allowed, and the beams that are kept are exactly those of a search over the trie of the user's allowed items.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recbole_lcrec.decoding.trie import TokenTrie
+
+
+class ExcludedItems:
+    """Answers for a batch of beams which nodes are closed to their users.
+
+    The leaves below a node are consecutive numbers, so two binary searches in a user's sorted excluded leaves count
+    those below it. The cost grows with the number of nodes asked for, not with the catalogue.
+
+    Args:
+        trie: The paths of all items.
+        rows: [B, E] int64 rows of the trie's ``item_token_ids`` that each user must not get; -1 is padding, and a row
+            may be repeated.
+
+    Raises:
+        ValueError: if the rows are not int64 [B, E], or no rows of the trie.
+    """
+
+    def __init__(self, trie: TokenTrie, rows: Tensor) -> None:
+        if rows.dim() != 2 or rows.dtype != torch.int64:
+            raise ValueError(f"excluded rows must be int64 [B, E], got {rows.dtype} {tuple(rows.shape)}")
+        if rows.numel() and not (-1 <= int(rows.min()) and int(rows.max()) < trie.n_items):
+            raise ValueError(f"excluded rows must be -1 or rows of {trie.n_items} items")
+        self._trie = trie
+        nowhere = trie.n_items  # behind the last leaf: counted below no node
+        leaves = torch.where(rows < 0, nowhere, trie.leaves(rows.clamp(min=0))).sort(dim=1).values
+        repeated = torch.zeros_like(leaves, dtype=torch.bool)
+        repeated[:, 1:] = leaves[:, 1:] == leaves[:, :-1]
+        self._leaves = leaves.masked_fill(repeated, nowhere).sort(dim=1).values
+
+    def closed(self, depth: int, nodes: Tensor) -> Tensor:
+        """Return whether all items below each node are excluded for its user, bool [B, K, C].
+
+        Args:
+            depth: Depth of the nodes, 1 to ``n_levels``.
+            nodes: [B, K, C] node numbers of that depth.
+        """
+        first = self._trie.first_leaves(depth)
+        ends = torch.stack([first[nodes], first[nodes + 1]], dim=1)
+        below = torch.searchsorted(self._leaves, ends.flatten(1)).view(ends.shape)
+        return below[:, 1] - below[:, 0] == ends[:, 1] - ends[:, 0]
+
+
+def without_dead_beams(rows: Tensor, scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Return finished beams [B, width]: row -1 and score -inf in the places that no allowed item was left for.
+
+    Args:
+        rows: [B, K] rows of the trie; any where the score is -inf.
+        scores: [B, K] log-probabilities, -inf last.
+        width: K or more.
+    """
+    rows = rows.masked_fill(scores == -torch.inf, -1)
+    missing = width - rows.shape[1]
+    return (
+        torch.nn.functional.pad(rows, (0, missing), value=-1),
+        torch.nn.functional.pad(scores, (0, missing), value=-torch.inf),
+    )
