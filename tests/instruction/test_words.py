@@ -14,8 +14,9 @@ from recbole_lcrec.instruction.tokenizer import add_index_tokens
 from recbole_lcrec.instruction.words import WordIds, splits_at_blanks
 
 PARTS = [
-    " ", " ", " ", "  ", "\n", "\t", "\u00a0", "\u2028", "\u3000", "\u0301", "\x1c", "\u200b", "'s", "'ll", "n't", ".", "--", "''", "$5",
-    "1234", "a", "Red", "saw", "Amélie", "天気", "🙂", "</s>", "<a_1>", "<a_1><b_2>", "<", "###", ":\n", "\r\n",
+    " ", " ", " ", "  ", "\n", "\t", "\u00a0", "\u2028", "\u3000", "\u0301", "\x1c", "\u200b", "\r\n", "a", "saw",
+    "'s", "'ll", "n't", ".", "--", "''", "$5", "1234", "Red", "Amélie", "🙂", "</s>", "<a_1>", "<a_1><b_2>", "###",
+    "天気", ":\n",
 ]  # fmt: skip
 
 
