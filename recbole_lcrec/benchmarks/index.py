@@ -139,7 +139,12 @@ def compare(kind: str, n_items: int, seed: int) -> dict[str, Any]:
 def in_a_process(function: Any, *arguments: Any) -> Any:
     """Return ``function(*arguments)`` computed in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+        result = pool.apply(function, arguments)
+        # left alone, the pool kills its process, and the semaphores that this one made (tqdm's lock) would be reported
+        # as leaked
+        pool.close()
+        pool.join()
+        return result
 
 
 def _check(codes: np.ndarray, n_items: int) -> None:

@@ -24,6 +24,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from recbole_lcrec.compat import no_tensorboard, seeded
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.data.batches import on_device
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.io import atomic_path
 from recbole_lcrec.progress import progress
@@ -213,7 +214,7 @@ class FeatureTrainer(Trainer):
         for batch, weight in zip(group, weights, strict=True):
             share = weight / sum(weights)
             with self._autocast():
-                losses = loss_func(batch.to(self.device))
+                losses = loss_func(on_device(batch, self.device))
             is_tuple = isinstance(losses, tuple)
             pieces = losses if is_tuple else (losses,)
             loss = sum(pieces)
@@ -291,7 +292,8 @@ class FeatureTrainer(Trainer):
         if hasattr(self.model, "full_sort_top") and self.eval_collector.reads_top_items_only():
             interaction, _, positive_u, positive_i = batched_data
             self._bar.update()
-            top = self.model.full_sort_top(interaction.to(self.device)).widened(max(self.config["topk"]))
+            top = self.model.full_sort_top(on_device(interaction, self.device))
+            top = top.widened(max(self.config["topk"]))
             if self.ranks is not None:
                 self.ranks.add_top(interaction[users], top.items, positive_u, positive_i, self.tot_item_num - 1)
             return interaction, top, positive_u, positive_i
