@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.benchmarks.index import in_a_process, peak_rss
 from recbole_lcrec.benchmarks.models import SIZES as MODELS
 from recbole_lcrec.benchmarks.models import make_lm, make_paths, make_prompts
+from recbole_lcrec.benchmarks.processes import in_a_process, peak_rss
 from recbole_lcrec.benchmarks.timing import environment, side_by_side
 from recbole_lcrec.io import write_json
 
@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
         stages = in_a_process(measure_run, folder, arguments.test_users)
     decoding = in_a_process(measure_decoding, n_items, arguments.repeats, arguments.seed)
     about = environment("torch", "recbole")
-    print(tabulate([stages], headers="keys", floatfmt=".1f"))
-    print(tabulate([decoding], headers="keys", floatfmt=".2f"))
+    for part in (stages, decoding):
+        print(tabulate(part.items(), floatfmt=".2f"))
     print(", ".join(f"{name}: {value}" for name, value in about.items()))
     if arguments.output:
         result = {"size": arguments.size, "seed": arguments.seed, **about, "run": stages, "decoding": decoding}
@@ -101,24 +101,29 @@ def measure_run(folder: str, test_users: int) -> dict[str, Any]:
         "use_gpu": False,
     }
     experiment = build("LCRec", "large", options)
-    built = time.process_time() - cpu
+    built, building_memory = time.process_time() - cpu, peak_rss()
     cpu = time.process_time()
     samples = experiment.train_data.samples.build(0)
-    sampled = time.process_time() - cpu
-    building_memory = peak_rss()
+    sampled, sampling_memory, n_samples = time.process_time() - cpu, peak_rss(), len(samples)
+    del samples  # as in a run, where an epoch's samples are gone when it is validated
     experiment.model.eval()
     cpu = time.process_time()
     result = experiment.evaluate("valid")
-    assert result is not None and len(samples) > 0
+    evaluated, n_users = time.process_time() - cpu, len(experiment.valid_data._dataset.inter_feat)
+    assert result is not None and n_samples > 0
     return {
         "items": experiment.dataset.item_num - 1,
         "interactions": PER_USER * (experiment.dataset.user_num - 1),
         "built, CPU s": built,
-        "samples": len(samples),
-        "samples/s": round(len(samples) / sampled),
-        "GB so far": building_memory / 1e9,
-        "users/s evaluated": test_users / (time.process_time() - cpu),
-        "GB at last": peak_rss() / 1e9,
+        "built, peak GB": building_memory / 1e9,
+        "samples": n_samples,
+        "samples, CPU s": sampled,
+        "samples/s": round(n_samples / sampled),
+        "samples, peak GB": sampling_memory / 1e9,
+        "users evaluated": n_users,
+        "evaluated, CPU s": evaluated,
+        "users/s evaluated": n_users / evaluated,
+        "evaluated, peak GB": peak_rss() / 1e9,
         "wall s": time.perf_counter() - started,
     }
 
