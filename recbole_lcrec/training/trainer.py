@@ -292,8 +292,7 @@ class FeatureTrainer(Trainer):
         if hasattr(self.model, "full_sort_top") and self.eval_collector.reads_top_items_only():
             interaction, _, positive_u, positive_i = batched_data
             self._bar.update()
-            top = self.model.full_sort_top(on_device(interaction, self.device))
-            top = top.widened(max(self.config["topk"]))
+            top = self.model.full_sort_top(on_device(interaction, self.device)).widened(max(self.config["topk"]))
             if self.ranks is not None:
                 self.ranks.add_top(interaction[users], top.items, positive_u, positive_i, self.tot_item_num - 1)
             return interaction, top, positive_u, positive_i
