@@ -1,7 +1,7 @@
 """An accelerator that is not there: tensors on it compute on the CPU and refuse to meet tensors of the CPU.
 
-They call their device "meta", which every build of torch knows. What a GPU allows is allowed here too: numbers (tensors
-without dimensions) and indices may lie on the CPU.
+They call their device "meta", which every build of torch knows. What a GPU allows is allowed here too: numbers
+(tensors without dimensions) and indices may lie on the CPU.
 """
 
 from __future__ import annotations
