@@ -33,6 +33,7 @@ def test_measures_every_part_and_writes_json(tmp_path: Path, monkeypatch: pytest
     assert all(result["run"][f"{stage}, CPU s"] > 0 for stage in stages)
     peaks = [result["run"][f"{stage}, peak GB"] for stage in stages]
     assert 0 < peaks[0] <= peaks[1] <= peaks[2]
+    assert result["trie"]["items"] == 400 and result["trie"]["trie, CPU s"] > 0
     assert result["decoding"]["items"] == 400 and result["decoding"]["users/s"] > 0
 
 
