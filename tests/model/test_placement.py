@@ -103,8 +103,7 @@ def test_scores_of_candidates(experiment: Experiment, moved: Any) -> None:
     torch.testing.assert_close(near(moved.predict(interaction.to(DEVICE))), expected)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("model", GENERATIVE)
+@pytest.mark.parametrize(("model", "precision"), [("LCRec", "bf16"), ("TIGER", "fp32")])
 def test_a_trainer_trains_and_validates_there(model: str, precision: str, tmp_path: Path) -> None:
     given = options(tmp_path, valid_users=10, precision=precision)
     build(model, "toy", given)  # the index, on the CPU
