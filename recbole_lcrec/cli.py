@@ -109,9 +109,20 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
 
 
 def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
-    """Return the paths in ``--config_files="a.yaml b.yaml"``; quotes keep a path with blanks together."""
+    """Return the paths of ``config_files``.
+
+    They stand in a YAML list (``[my options.yaml, b.yaml]``) or with blanks between them, as RecBole has it; there,
+    quotes keep a path with blanks together. The path of a single file may have blanks without more ado.
+    """
     if given is None or not given.text:
         return ()
+    if isinstance(given.value, list):
+        if all(isinstance(name, str) for name in given.value):
+            return tuple(given.value)
+        reading.add(f"the command line: option config_files is {given.text}; expected a list of paths")
+        return ()
+    if os.path.isfile(given.text):
+        return (given.text,)
     try:
         return tuple(shlex.split(given.text))
     except ValueError as error:

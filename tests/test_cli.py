@@ -51,6 +51,24 @@ def test_a_command_is_handed_over_with_checked_values(calls: list[Any], tmp_path
     assert calls == [("run", None, expected)]
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["[{0}, {1}]", "['{0}', \"{1}\"]", "'{0}' \"{1}\"", "{0}", '"{0}"', "[{0}]"],
+)
+def test_paths_of_config_files_may_have_blanks(calls: list[Any], tmp_path: Path, written: str) -> None:
+    (tmp_path / "my runs").mkdir()
+    files = [tmp_path / "my runs" / name for name in ("best of all.yaml", "b.yaml")]
+    files[0].write_text("model: Pop\ndataset: ml-100k\n")
+    files[1].write_text("seed: 1\n")
+    assert cli.main([f"--config_files={written.format(*files)}"]) == 0
+    assert calls[0][2]["config_files"] == [str(path) for path in files[: 2 if "{1}" in written else 1]]
+
+
+def test_a_list_of_something_else_than_paths_is_refused(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["--model=Pop", "--dataset=ml-100k", "--config_files=[1, {a: b}]"]) == 2
+    assert "option config_files is [1, {a: b}]; expected a list of paths" in capsys.readouterr().err
+
+
 def test_model_and_dataset_may_come_from_a_file(calls: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("model: Pop\ndataset: ml-100k\n")

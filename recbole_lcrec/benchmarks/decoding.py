@@ -9,19 +9,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from recbole_lcrec.benchmarks.models import ARCHITECTURES, CODES, LEVELS, SIZES, make_lm, make_paths, make_prompts
+from recbole_lcrec.benchmarks.common import add_model_arguments, on_threads, tell
+from recbole_lcrec.benchmarks.models import CODES, LEVELS, SIZES, make_lm, make_paths, make_prompts
 from recbole_lcrec.benchmarks.peers import GenerateSearch
-from recbole_lcrec.benchmarks.timing import device_name, environment, side_by_side
+from recbole_lcrec.benchmarks.timing import side_by_side
 from recbole_lcrec.decoding import SharedPrefix, TokenTrie, constrained_beam_search
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.loader import left_pad
-from recbole_lcrec.io import write_json
 from recbole_lcrec.progress import progress
 
 NUM_BEAMS, SHARED, ITEMS = 20, 60, 10_000
@@ -33,40 +31,18 @@ Search = Callable[[Sequence[np.ndarray]], tuple[torch.Tensor, torch.Tensor]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the options of this benchmark."""
-    parser.add_argument("--size", choices=SIZES, default="S", help="Size of the language model. Default S.")
-    parser.add_argument("--architecture", choices=ARCHITECTURES, default="llama", help="Default llama.")
+    add_model_arguments(parser, "weights, paths and prompts")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="Users decoded together. Default 1 8.")
     parser.add_argument("--check-users", type=int, default=200, help="Users whose items are compared. Default 200.")
-    parser.add_argument("--repeats", type=int, default=5, help="Timed rounds. Default 5.")
-    parser.add_argument("--threads", type=int, default=1, help="Threads of torch. Default 1.")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda. Default cpu.")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="Default float32.")
-    parser.add_argument("--seed", type=int, default=0, help="Of weights, paths and prompts. Default 0.")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="Also write the results there, as JSON.")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, measure, print a table and write ``--output``."""
-    from tabulate import tabulate
-
-    if min(arguments.check_users, arguments.repeats, arguments.threads, *arguments.batches) < 1:
-        raise UserError("decoding: batches, check-users, repeats and threads are 1 or more.")
-    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"decoding: --device={arguments.device}, but torch sees no GPU. Use --device=cpu.")
-    before = torch.get_num_threads()
-    torch.set_num_threads(arguments.threads)
-    try:
+    with on_threads(arguments, batches=min(arguments.batches), check_users=arguments.check_users):
         rows, checked = measure(arguments)
-    finally:
-        torch.set_num_threads(before)
-    print(tabulate(rows, headers="keys", floatfmt=".2f"))
-    print("Same items as generate: " + ", ".join(f"{name} {value}" for name, value in checked.items()))
-    about = environment("torch", "transformers")
-    about |= {"torch threads": arguments.threads, "device": device_name(arguments.device)}
-    print(", ".join(f"{name}: {value}" for name, value in about.items()))
-    if arguments.output:
-        options = {name: value for name, value in vars(arguments).items() if name != "output"}
-        write_json(arguments.output, {**options, **about, "checked": checked, "results": rows})
+    message = "Same items as generate: " + ", ".join(f"{name} {value}" for name, value in checked.items())
+    tell(arguments, rows, message, checked=checked)
 
 
 def measure(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -8,15 +8,13 @@ made of the seed alone. Every measurement runs in a process of its own, so that 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.benchmarks.processes import in_a_process, peak_rss
 from recbole_lcrec.benchmarks.published import sinkhorn_paths
 from recbole_lcrec.benchmarks.timing import environment
 from recbole_lcrec.index.mapping import Mapping, unique_paths
@@ -136,12 +134,6 @@ def compare(kind: str, n_items: int, seed: int) -> dict[str, Any]:
     }
 
 
-def in_a_process(function: Any, *arguments: Any) -> Any:
-    """Return ``function(*arguments)`` computed in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
-
-
 def _check(codes: np.ndarray, n_items: int) -> None:
     assert len(np.unique(codes, axis=0)) == n_items, "every item has a path of its own"
     assert ((codes >= 0) & (codes < 256)).all()
@@ -152,9 +144,3 @@ def _mean_rank(codes: np.ndarray, latents: np.ndarray, books: list[np.ndarray]) 
     prices = residual_costs(latents, books)(np.arange(len(codes)), codes[:, :-1])
     own = np.take_along_axis(prices, codes[:, -1:], axis=1)
     return round(float((prices < own).sum(axis=1).mean()), 3)
-
-
-def peak_rss() -> int:
-    """Return the most memory this process has held, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.benchmarks.index import in_a_process, peak_rss
 from recbole_lcrec.benchmarks.models import SIZES as MODELS
 from recbole_lcrec.benchmarks.models import make_lm, make_paths, make_prompts
+from recbole_lcrec.benchmarks.processes import in_a_process, peak_rss
 from recbole_lcrec.benchmarks.timing import environment, side_by_side
 from recbole_lcrec.io import write_json
 
@@ -47,14 +47,17 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_catalogue(Path(folder), n_items, arguments.seed)
         stages = in_a_process(measure_run, folder, arguments.test_users)
+        file = Path(folder) / "paths.npy"
+        np.save(file, make_paths(n_items, MODELS["S"].words, arguments.seed).numpy())
+        trie = in_a_process(measure_trie, str(file))
     decoding = in_a_process(measure_decoding, n_items, arguments.repeats, arguments.seed)
     about = environment("torch", "recbole")
-    print(tabulate([stages], headers="keys", floatfmt=".1f"))
-    print(tabulate([decoding], headers="keys", floatfmt=".2f"))
+    for part in (stages, trie, decoding):
+        print(tabulate(part.items(), floatfmt=".2f"))
     print(", ".join(f"{name}: {value}" for name, value in about.items()))
     if arguments.output:
-        result = {"size": arguments.size, "seed": arguments.seed, **about, "run": stages, "decoding": decoding}
-        write_json(arguments.output, result)
+        parts = {"run": stages, "trie": trie, "decoding": decoding}
+        write_json(arguments.output, {"size": arguments.size, "seed": arguments.seed, **about, **parts})
 
 
 def write_catalogue(folder: Path, n_items: int, seed: int) -> None:
@@ -101,30 +104,49 @@ def measure_run(folder: str, test_users: int) -> dict[str, Any]:
         "use_gpu": False,
     }
     experiment = build("LCRec", "large", options)
-    built = time.process_time() - cpu
+    built, building_memory = time.process_time() - cpu, peak_rss()
     cpu = time.process_time()
     samples = experiment.train_data.samples.build(0)
-    sampled = time.process_time() - cpu
-    building_memory = peak_rss()
+    sampled, sampling_memory, n_samples = time.process_time() - cpu, peak_rss(), len(samples)
+    del samples  # as in a run, where an epoch's samples are gone when it is validated
     experiment.model.eval()
     cpu = time.process_time()
     result = experiment.evaluate("valid")
-    assert result is not None and len(samples) > 0
+    evaluated, n_users = time.process_time() - cpu, len(experiment.valid_data._dataset.inter_feat)
+    assert result is not None and n_samples > 0
     return {
         "items": experiment.dataset.item_num - 1,
         "interactions": PER_USER * (experiment.dataset.user_num - 1),
         "built, CPU s": built,
-        "samples": len(samples),
-        "samples/s": round(len(samples) / sampled),
-        "GB so far": building_memory / 1e9,
-        "users/s evaluated": test_users / (time.process_time() - cpu),
-        "GB at last": peak_rss() / 1e9,
+        "built, peak GB": building_memory / 1e9,
+        "samples": n_samples,
+        "samples, CPU s": sampled,
+        "samples/s": round(n_samples / sampled),
+        "samples, peak GB": sampling_memory / 1e9,
+        "users evaluated": n_users,
+        "evaluated, CPU s": evaluated,
+        "users/s evaluated": n_users / evaluated,
+        "evaluated, peak GB": peak_rss() / 1e9,
         "wall s": time.perf_counter() - started,
     }
 
 
+def measure_trie(file: str) -> dict[str, Any]:
+    """Time the building of a trie; the paths are read, since making them takes more memory than the trie does."""
+    import torch
+
+    from recbole_lcrec.decoding import TokenTrie
+
+    torch.set_num_threads(1)
+    paths = torch.from_numpy(np.load(file))
+    started, before = time.process_time(), peak_rss()
+    trie = TokenTrie(paths)
+    seconds = time.process_time() - started
+    return {"items": trie.n_items, "trie, CPU s": seconds, "trie, MB": (peak_rss() - before) / 1e6}
+
+
 def measure_decoding(n_items: int, repeats: int, seed: int) -> dict[str, Any]:
-    """Time the building of a trie, and decoding with it beside decoding with a small one."""
+    """Time decoding in a large catalogue beside decoding in a small one."""
     import torch
 
     from recbole_lcrec.decoding import TokenTrie, constrained_beam_search
@@ -133,18 +155,12 @@ def measure_decoding(n_items: int, repeats: int, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     words = MODELS["S"].words
     lm = make_lm("S", seed=seed)
-    paths = make_paths(n_items, words, seed)
-    started, before = time.perf_counter(), peak_rss()
-    trie = TokenTrie(paths)
-    seconds, memory = time.perf_counter() - started, peak_rss() - before
-    tries = {"small": TokenTrie(make_paths(REFERENCE, words, seed)), "large": trie}
+    tries = {name: TokenTrie(make_paths(n, words, seed)) for name, n in (("small", REFERENCE), ("large", n_items))}
     ids, mask = left_pad(make_prompts(USERS_TOGETHER, words, 60, seed), 0)
     sides = {name: partial(constrained_beam_search, lm, ids, mask, tree, 20) for name, tree in tries.items()}
     times = side_by_side(sides, repeats)
     return {
         "items": n_items,
-        "trie s": seconds,
-        "trie MB": memory / 1e6,
         "users/s": USERS_TOGETHER / times["large"].median,
         f"times the seconds of {REFERENCE:,} items": times["large"].median / times["small"].median,
         "spread": max(time.spread for time in times.values()),

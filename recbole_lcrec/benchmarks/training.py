@@ -11,21 +11,19 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from recbole_lcrec.benchmarks.models import ARCHITECTURES, SIZES, make_lm, make_paths, make_prompts
+from recbole_lcrec.benchmarks.common import add_model_arguments, on_threads, tell
+from recbole_lcrec.benchmarks.models import SIZES, make_lm, make_paths, make_prompts
 from recbole_lcrec.benchmarks.peers import plain_loss
-from recbole_lcrec.benchmarks.timing import device_name, environment, side_by_side
+from recbole_lcrec.benchmarks.timing import side_by_side
 from recbole_lcrec.data.batches import batches_by_length
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS, collate
 from recbole_lcrec.instruction.prompts import Sample
-from recbole_lcrec.io import write_json
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.training.trainer import fuse
 
@@ -79,40 +77,18 @@ OPTIONS = [
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the options of this benchmark."""
-    parser.add_argument("--size", choices=SIZES, default="S", help="Size of the language model. Default S.")
-    parser.add_argument("--architecture", choices=ARCHITECTURES, default="llama", help="Default llama.")
+    add_model_arguments(parser, "weights and samples")
     parser.add_argument(
         "--options", action="store_true", help="Also time the options for large models, compilation too."
     )
-    parser.add_argument("--repeats", type=int, default=5, help="Timed rounds. Default 5.")
-    parser.add_argument("--threads", type=int, default=1, help="Threads of torch. Default 1.")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda. Default cpu.")
-    parser.add_argument("--seed", type=int, default=0, help="Of weights and samples. Default 0.")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="Also write the results there, as JSON.")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, measure, print a table and write ``--output``."""
-    from tabulate import tabulate
-
-    if min(arguments.repeats, arguments.threads) < 1:
-        raise UserError("training: repeats and threads are 1 or more.")
-    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"training: --device={arguments.device}, but torch sees no GPU. Use --device=cpu.")
-    before = torch.get_num_threads()
-    torch.set_num_threads(arguments.threads)
-    try:
+    with on_threads(arguments):
         rows, difference = measure(arguments)
-    finally:
-        torch.set_num_threads(before)
-    print(tabulate(rows, headers="keys", floatfmt=".2f"))
-    print(f"Losses agree with the plain recipe's within {difference:.1e} (relative), gradients too.")
-    about = environment("torch", "transformers")
-    about |= {"torch threads": arguments.threads, "device": device_name(arguments.device)}
-    print(", ".join(f"{name}: {value}" for name, value in about.items()))
-    if arguments.output:
-        options = {name: value for name, value in vars(arguments).items() if name != "output"}
-        write_json(arguments.output, {**options, **about, "largest difference": difference, "results": rows})
+    message = f"Losses agree with the plain recipe's within {difference:.1e} (relative), gradients too."
+    tell(arguments, rows, message, **{"largest difference": difference})
 
 
 def measure(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], float]:

@@ -29,7 +29,8 @@ Examples:
   python run_recbole_lcrec.py --model=LCRec --dataset=ml-100k
   python run_recbole_lcrec.py --model=SASRec --dataset=Games --data_path=../data --epochs=50 --topk=[5,10]
   python run_recbole_lcrec.py --model="ExactPop,SASRec(loss_type=BPR),SASRec,LCRec" --dataset=ml-100k --seeds=1,2,3
-  python run_recbole_lcrec.py --evaluate=saved/my-run --valid_users=500"""
+  python run_recbole_lcrec.py --evaluate=saved/my-run --valid_users=500
+  python run_recbole_lcrec.py --config_files="[my options.yaml, b.yaml]"    (a list: paths with blanks)"""
 
 _OF_RECBOLE = (
     "epochs",

@@ -62,10 +62,9 @@ class InstructionDataLoader(AbstractDataLoader):
 
     def __iter__(self) -> Iterator[Interaction]:
         samples = self.samples.build(self.epoch)
-        lengths = np.array([len(sample.ids) for sample in samples])
         rng = np.random.default_rng([self.config["seed"], self.epoch])
         accumulated = int(self.config["gradient_accumulation_steps"])
-        for batch in batches_by_length(lengths, self.step, accumulated, rng, shuffle=self.shuffle):
+        for batch in batches_by_length(samples.lengths, self.step, accumulated, rng, shuffle=self.shuffle):
             yield collate([samples[i] for i in batch], self.samples.builder.pad_id)
 
 

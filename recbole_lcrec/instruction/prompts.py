@@ -24,6 +24,7 @@ from recbole_lcrec.instruction.templates import (
     Template,
     pieces,
 )
+from recbole_lcrec.instruction.words import WordIds
 
 LONG = 512
 """Characters of a text that is remembered with its tokens only for a short while."""
@@ -177,6 +178,8 @@ class PromptBuilder:
         self.frame = frame
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
         self._end = np.array([tokenizer.eos_token_id], np.int32)
+        self._ids = WordIds(tokenizer)
+        self._opening = lru_cache(maxsize=8)(self._ids)  # of what a stretch stands behind
         self._begin = self._begin_ids()
         self._any_index_token = str(tokenizer.convert_ids_to_tokens(int(paths[0, 0]))) if paths.size else ""
         self._words = lru_cache(maxsize=1 << 18)(self._tokenize)
@@ -303,7 +306,7 @@ class PromptBuilder:
                 )
 
     def _instruction(self, template: Template, context: Context, words: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        begin = (self._begin, np.zeros(len(self._begin), np.float32))
+        begin = (self._begin, _filled(0.0, len(self._begin)))
         before, behind = self._frame_of(template)
         return [begin, *self._parts(before + template.instruction + behind, context, words, "start")]
 
@@ -315,7 +318,7 @@ class PromptBuilder:
         while True:
             parts = [ids for ids, _ in self._parts(text, context, words, "response")] + [self._end]
             if sum(map(len, parts)) <= self.settings.max_length // 2 or not words:
-                return [(ids, np.ones(len(ids), np.float32)) for ids in parts]
+                return [(ids, _filled(1.0, len(ids))) for ids in parts]
             words //= 2
 
     def _parts(self, text: str, context: Context, words: int, place: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -345,12 +348,12 @@ class PromptBuilder:
         ids = (self._words if len(text) <= LONG else self._long_words)(text, place)
         # where histories are words, the weight of a history is that of what precedes the response or the candidate
         weight = self.settings.history_loss_weight if place == "start" and not self.paths.size else 0.0
-        return ids, np.full(len(ids), weight, np.float32)
+        return ids, _filled(weight, len(ids))
 
     def _path(self, target: int | None) -> tuple[np.ndarray, np.ndarray]:
         assert target is not None
         ids = self.paths[target]
-        return ids, np.zeros(len(ids), np.float32)
+        return ids, _filled(0.0, len(ids))
 
     def _history(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the index tokens of a history: a table look-up, with the separator's ids between the items."""
@@ -395,7 +398,7 @@ class PromptBuilder:
                 "response".
         """
         before = {"start": "", "index": self._any_index_token, "quote": '"', "response": self.frame[1]}[place]
-        prefix = self._ids(before) if before else []
+        prefix = self._opening(before) if before else []
         ids = self._ids(before + text)
         # A tokenizer that merges across the header's final newline would hide where the response starts, so there
         # the two sides are tokenized apart, as they must be at inference.
@@ -404,14 +407,19 @@ class PromptBuilder:
         array.flags.writeable = False
         return array
 
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
-
     def _begin_ids(self) -> np.ndarray:
         """Return what the tokenizer puts before a text by itself (a begin token, or nothing)."""
         plain, marked = self._ids("x"), list(self.tokenizer("x").input_ids)
         start = next((i for i in range(len(marked)) if marked[i : i + len(plain)] == plain), 0)
         return np.array(marked[:start], np.int32)
+
+
+@lru_cache(maxsize=1 << 12)
+def _filled(weight: float, length: int) -> np.ndarray:
+    """Return the loss weights of a stretch, float32 [length], shared by all that are alike."""
+    weights = np.full(length, weight, np.float32)
+    weights.flags.writeable = False
+    return weights
 
 
 def _first_words(text: str, limit: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.instruction.prompts import Context, PromptBuilder, Sample
 from recbole_lcrec.instruction.sources import Sequences, SequenceSource, source_of
+from recbole_lcrec.instruction.table import SampleTable
 from recbole_lcrec.instruction.templates import ALL_TEMPLATES, SEQUENCE_TASKS, Template
 from recbole_lcrec.usertext.texts import NO_USER_TEXTS, UserTexts
 
@@ -179,9 +180,9 @@ class EpochSamples:
         """Samples per epoch of each task that is used."""
         return {stream.task: len(stream.rows(0)) for stream in self.streams}
 
-    def build(self, epoch: int) -> list[Sample]:
+    def build(self, epoch: int) -> SampleTable:
         """Return the epoch's samples, task by task."""
-        return [sample for stream in self.streams for _, sample in self.of_task(stream, epoch)]
+        return SampleTable(sample for stream in self.streams for _, sample in self.of_task(stream, epoch))
 
     def of_task(self, stream: TaskSamples, epoch: int) -> Iterator[tuple[int, Sample]]:
         """Yield (sample number, sample) of one task; ``task_weights`` scales the loss of each."""

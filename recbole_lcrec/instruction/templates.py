@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 PREAMBLE = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request."
@@ -44,10 +45,11 @@ class Template:
         return frozenset(_PLACEHOLDER.findall(self.instruction + self.response))
 
 
-def pieces(text: str) -> list[tuple[bool, str]]:
+@lru_cache(maxsize=1 << 10)
+def pieces(text: str) -> tuple[tuple[bool, str], ...]:
     """Split a template text into (is placeholder, literal text or placeholder name)."""
     parts = _PLACEHOLDER.split(text)
-    return [(bool(i % 2), part) for i, part in enumerate(parts) if part or i % 2]
+    return tuple((bool(i % 2), part) for i, part in enumerate(parts) if part or i % 2)
 
 
 def _all(response: str, *instructions: str) -> tuple[Template, ...]:

@@ -10,28 +10,26 @@ alternates with k-means: given the codes, the best rotation is an orthogonal Pro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.quantizer.base import Inputs, Quantizer, load_arrays, load_settings, save_state
 from recbole_lcrec.quantizer.costs import Costs, subspace_costs
 from recbole_lcrec.quantizer.kmeans import (
     SAMPLE_PER_CODE,
     Projection,
-    code_limit,
     kmeans_centres,
     nearest_codes,
     one_thread,
     refined_centres,
 )
+from recbole_lcrec.quantizer.projected import ProjectedQuantizer, load_parts
 from recbole_lcrec.quantizer.settings import QuantizerSettings
 
 ROUNDS = 30  # of rotation and k-means; with 10 the error was up to 10% larger on some thousand items
 _LLOYD = 3  # k-means iterations per round, which start where the last ones ended
 
 
-class OPQ(Quantizer):
+class OPQ(ProjectedQuantizer):
     """Optimised product quantization.
 
     Args:
@@ -46,24 +44,20 @@ class OPQ(Quantizer):
     ) -> None:
         self.settings, self.projection, self.rotation, self.codebooks = settings, projection, rotation, codebooks
 
-    @property
-    def input_dim(self) -> int:
-        """Width of the embeddings it was fitted to."""
-        return len(self.projection.mean)
-
     @classmethod
-    def fit(
-        cls, inputs: Inputs, settings: QuantizerSettings, *, seed: int, device: str, show_progress: bool
-    ) -> tuple[OPQ, dict[str, Any]]:
-        """Fit rotation and codebooks on one thread, to a sample of a large catalogue."""
-        assert inputs.embeddings is not None
-        rng = np.random.default_rng(seed)
-        projection = Projection.fit(inputs.embeddings, settings.latent_dim)
+    def fit_points(
+        cls,
+        points: np.ndarray,
+        projection: Projection,
+        used: list[int],
+        settings: QuantizerSettings,
+        rng: np.random.Generator,
+    ) -> OPQ:
+        """Fit rotation and codebooks, to a sample of a large catalogue."""
         sizes = settings.level_sizes
-        points = _padded(projection.apply(inputs.embeddings), len(sizes))
+        points = _padded(points, len(sizes))
         if len(points) > SAMPLE_PER_CODE * max(sizes):
             points = points[np.sort(rng.choice(len(points), SAMPLE_PER_CODE * max(sizes), replace=False))]
-        used = [code_limit(sizes, level, inputs.n_items) for level in range(len(sizes))]
         with one_thread():
             rotation, widths = _balanced(projection.variances, points.shape[1], len(sizes))
             cuts = np.cumsum(widths)[:-1]
@@ -74,7 +68,7 @@ class OPQ(Quantizer):
             for _ in range(ROUNDS):
                 rotation, books = _improved(points, rotation, books, cuts, rng)
         books = [_filled(book, size) for book, size in zip(books, sizes, strict=True)]
-        return cls(settings, projection, rotation, books), {}
+        return cls(settings, projection, rotation, books)
 
     def codes_of(self, embeddings: np.ndarray | None) -> np.ndarray:
         parts = self._parts(embeddings)
@@ -88,16 +82,13 @@ class OPQ(Quantizer):
         points = np.concatenate(parts, axis=1) @ self.rotation.T
         return self.projection.invert(points[:, : self.projection.components.shape[1]])
 
-    def save(self, folder: Path) -> None:
-        books = {f"codebook.{level}": book for level, book in enumerate(self.codebooks)}
-        save_state(folder, {**self.projection.arrays(), "rotation": self.rotation, **books}, self.settings)
+    def more_arrays(self) -> dict[str, np.ndarray]:
+        return {"rotation": self.rotation}
 
     @classmethod
     def load(cls, folder: Path) -> OPQ:
-        settings, _ = load_settings(folder)
-        arrays = load_arrays(folder)
-        books = [arrays[f"codebook.{level}"] for level in range(settings.num_levels)]
-        return cls(settings, Projection.of(arrays), arrays["rotation"], books)
+        settings, projection, books, arrays = load_parts(folder)
+        return cls(settings, projection, arrays["rotation"], books)
 
     def _parts(self, embeddings: np.ndarray | None) -> list[np.ndarray]:
         """Return each level's part of the rotated embeddings, float32 [n, d_l]."""

@@ -7,17 +7,16 @@ the levels before it leave.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.quantizer.base import Inputs, Quantizer, load_arrays, load_settings, save_state
 from recbole_lcrec.quantizer.costs import Costs, residual_costs
-from recbole_lcrec.quantizer.kmeans import Projection, code_limit, fit_codebook, nearest_codes
+from recbole_lcrec.quantizer.kmeans import Projection, fit_codebook, nearest_codes
+from recbole_lcrec.quantizer.projected import ProjectedQuantizer, load_parts
 from recbole_lcrec.quantizer.settings import QuantizerSettings
 
 
-class ResidualKMeans(Quantizer):
+class ResidualKMeans(ProjectedQuantizer):
     """Residual k-means.
 
     Args:
@@ -29,26 +28,21 @@ class ResidualKMeans(Quantizer):
     def __init__(self, settings: QuantizerSettings, projection: Projection, codebooks: list[np.ndarray]) -> None:
         self.settings, self.projection, self.codebooks = settings, projection, codebooks
 
-    @property
-    def input_dim(self) -> int:
-        """Width of the embeddings it was fitted to."""
-        return len(self.projection.mean)
-
     @classmethod
-    def fit(
-        cls, inputs: Inputs, settings: QuantizerSettings, *, seed: int, device: str, show_progress: bool
-    ) -> tuple[ResidualKMeans, dict[str, Any]]:
-        """Fit level by level, on one thread."""
-        assert inputs.embeddings is not None
-        rng = np.random.default_rng(seed)
-        projection = Projection.fit(inputs.embeddings, settings.latent_dim)
-        residual = projection.apply(inputs.embeddings)
-        codebooks = []
-        for level, size in enumerate(settings.level_sizes):
-            used = code_limit(settings.level_sizes, level, inputs.n_items)
-            codebooks.append(fit_codebook(residual, size, used, rng))
+    def fit_points(
+        cls,
+        points: np.ndarray,
+        projection: Projection,
+        used: list[int],
+        settings: QuantizerSettings,
+        rng: np.random.Generator,
+    ) -> ResidualKMeans:
+        """Fit level by level."""
+        residual, codebooks = points, []
+        for size, limit in zip(settings.level_sizes, used, strict=True):
+            codebooks.append(fit_codebook(residual, size, limit, rng))
             residual = residual - codebooks[-1][nearest_codes(residual, codebooks[-1])]
-        return cls(settings, projection, codebooks), {}
+        return cls(settings, projection, codebooks)
 
     def codes_of(self, embeddings: np.ndarray | None) -> np.ndarray:
         assert embeddings is not None
@@ -66,13 +60,7 @@ class ResidualKMeans(Quantizer):
     def reconstruct(self, codes: np.ndarray) -> np.ndarray:
         return self.projection.invert(sum(book[codes[:, level]] for level, book in enumerate(self.codebooks)))
 
-    def save(self, folder: Path) -> None:
-        books = {f"codebook.{level}": book for level, book in enumerate(self.codebooks)}
-        save_state(folder, {**self.projection.arrays(), **books}, self.settings)
-
     @classmethod
     def load(cls, folder: Path) -> ResidualKMeans:
-        settings, _ = load_settings(folder)
-        arrays = load_arrays(folder)
-        books = [arrays[f"codebook.{level}"] for level in range(settings.num_levels)]
-        return cls(settings, Projection.of(arrays), books)
+        settings, projection, books, _ = load_parts(folder)
+        return cls(settings, projection, books)

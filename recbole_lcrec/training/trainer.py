@@ -25,6 +25,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from recbole_lcrec.compat import no_tensorboard, seeded
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.data.batches import on_device
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.io import atomic_path
@@ -216,7 +217,7 @@ class FeatureTrainer(Trainer):
         for batch, weight in zip(group, weights, strict=True):
             share = weight / sum(weights)
             with self._autocast():
-                losses = loss_func(batch.to(self.device))
+                losses = loss_func(on_device(batch, self.device))
             is_tuple = isinstance(losses, tuple)
             pieces = losses if is_tuple else (losses,)
             loss = sum(pieces)
@@ -308,7 +309,7 @@ class FeatureTrainer(Trainer):
         if hasattr(self.model, "full_sort_top") and self.eval_collector.reads_top_items_only():
             interaction, _, positive_u, positive_i = batched_data
             self._bar.update()
-            top = self.model.full_sort_top(interaction.to(self.device)).widened(max(self.config["topk"]))
+            top = self.model.full_sort_top(on_device(interaction, self.device)).widened(max(self.config["topk"]))
             if self.ranks is not None:
                 candidates = self.tot_item_num - 1
                 self.ranks.add_top(interaction[users], top.items, positive_u, positive_i, candidates, self._seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import shutil
 import signal
 import threading
@@ -250,7 +251,8 @@ def _test_best(folder: Path, outcome: Outcome, runner: TrialRunner) -> dict[str,
     write_json(folder / RESULT, result)
     write_outputs(folder, outcome, result)
     log_result(result, folder)
-    logger.info("Train with its options: python run_recbole_lcrec.py --config_files=%s", folder / BEST)
+    found = shlex.quote(str(folder / BEST))
+    logger.info("Train with its options: python run_recbole_lcrec.py --config_files=%s", found)
     return {**result, "output_dir": str(folder)}
 
 

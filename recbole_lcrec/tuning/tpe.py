@@ -13,7 +13,7 @@ from typing import Any
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.tuning.distributions import Dimension
-from recbole_lcrec.tuning.journal import FAILED, OVER, Journal
+from recbole_lcrec.tuning.journal import Journal
 from recbole_lcrec.tuning.space import Space
 
 
@@ -96,8 +96,9 @@ def make_searcher(space: Space, journal: Journal, *, number: int, bigger: bool, 
         bigger: Whether a greater score is better.
         seed: Of hyperopt.
     """
-    from ray.tune.search import Searcher
     from ray.tune.search.hyperopt import HyperOptSearch
+
+    from recbole_lcrec.tuning.named_search import NamedSearch
 
     native = NativeSpace(space)
     mode = "max" if bigger else "min"
@@ -106,67 +107,4 @@ def make_searcher(space: Space, journal: Journal, *, number: int, bigger: bool, 
     inner = HyperOptSearch(
         native.tree, metric="best_score", mode=mode, random_state_seed=seed, n_initial_points=initial
     )
-
-    class NamedSearch(Searcher):
-        """Suggests {name, values}; tells hyperopt what became of them."""
-
-        def __init__(self) -> None:
-            super().__init__(metric="best_score", mode=mode)
-            self._names: dict[str, str] = {}
-            self._again = [trial for trial in journal.trials.values() if trial.status not in OVER]
-            self._count = 0
-            self._replay()
-
-        def __reduce__(self) -> Any:
-            return Searcher, ()  # Ray pickles what it is given for a resume of its own; the journal is ours
-
-        def save(self, checkpoint_path: str) -> None:
-            """Do nothing: a resume goes by the journal."""
-
-        def restore(self, checkpoint_path: str) -> None:
-            """Do nothing: a resume goes by the journal."""
-
-        def _replay(self) -> None:
-            best: dict[str, float] = {}
-            for event in list(journal.events):
-                name = event["trial"]
-                if event["event"] == "planned":
-                    self._ask(name)
-                elif event["event"] == "reported":
-                    better = max if bigger else min
-                    best[name] = better(best.get(name, event["score"]), event["score"])
-                elif event["event"] == "ended" and event["status"] in OVER:
-                    self._tell(name, None if event["status"] == FAILED else best.get(name))
-
-        def _ask(self, name: str) -> dict[str, Any]:
-            self._count += 1
-            return native.values(inner.suggest(name) or {})
-
-        def _tell(self, name: str, score: float | None) -> None:
-            if score is None:
-                inner.on_trial_complete(name, error=True)
-            else:
-                inner.on_trial_complete(name, {"best_score": score})
-
-        def suggest(self, trial_id: str) -> Any:
-            """Return the next configuration."""
-            if self._again:
-                trial = self._again.pop(0)
-                name, values = trial.name, trial.values
-            elif self._count >= number:
-                return Searcher.FINISHED
-            else:
-                name = f"t{self._count + 1:04d}"
-                values = self._ask(name)
-                journal.write("planned", name, values=values)
-            self._names[trial_id] = name
-            return {"trial": {"name": name, "values": values}}
-
-        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            """Tell hyperopt the best score; a failed trial has none."""
-            failed = error or not result or "failed" in result
-            record = journal.trials.get(self._names[trial_id])
-            best = record.best(bigger) if record else None
-            self._tell(self._names[trial_id], None if failed or best is None else best["score"])
-
-    return NamedSearch()
+    return NamedSearch(native, inner, journal, number=number, bigger=bigger)

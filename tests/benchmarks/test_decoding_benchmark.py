@@ -77,4 +77,5 @@ def test_wrong_options_end_in_a_message(option: str, capsys: pytest.CaptureFixtu
     if option == "--device=cuda" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     assert command_line.main(["decoding", "--size=XS", option]) == 2
-    assert "decoding:" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "decoding: " in message and option.strip("-").split("=")[0] in message

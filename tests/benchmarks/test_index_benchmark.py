@@ -11,6 +11,7 @@ import pytest
 
 from recbole_lcrec.benchmarks import __main__ as command_line
 from recbole_lcrec.benchmarks import index
+from recbole_lcrec.benchmarks.processes import in_a_process
 from recbole_lcrec.quantizer.costs import nearest_codes
 
 
@@ -39,7 +40,7 @@ def test_prints_tables_and_writes_json(
 
 
 def test_a_measurement_in_a_process_of_its_own() -> None:
-    row = index.in_a_process(index.measure, "random", 1000, 0)
+    row = in_a_process(index.measure, "random", 1000, 0)
     assert row["items"] == 1000 and row["over-full"] == 0 and row["spilled"] == 0
 
 

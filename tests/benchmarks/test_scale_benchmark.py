@@ -28,7 +28,12 @@ def test_measures_every_part_and_writes_json(tmp_path: Path, monkeypatch: pytest
     assert command_line.main(["scale", "--test-users=8", "--repeats=1", f"--output={file}"]) == 0
     result = json.loads(file.read_text(encoding="utf-8"))
     assert result["run"]["items"] == 400 and result["run"]["interactions"] == 480
-    assert result["run"]["samples"] > 40 * 9 and result["run"]["users/s evaluated"] > 0
+    assert result["run"]["samples"] > 40 * 9 and result["run"]["users evaluated"] == 8
+    stages = ("built", "samples", "evaluated")
+    assert all(result["run"][f"{stage}, CPU s"] > 0 for stage in stages)
+    peaks = [result["run"][f"{stage}, peak GB"] for stage in stages]
+    assert 0 < peaks[0] <= peaks[1] <= peaks[2]
+    assert result["trie"]["items"] == 400 and result["trie"]["trie, CPU s"] > 0
     assert result["decoding"]["items"] == 400 and result["decoding"]["users/s"] > 0
 
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+from typing import Any
 
-from recbole_lcrec.data.batches import batches_by_length, epoch_rows
+import numpy as np
+import pytest
+import torch
+from fakes import TINY, write_dataset
+from recbole.data.interaction import Interaction
+
+from recbole_lcrec.data.batches import batches_by_length, epoch_rows, on_device
+from recbole_lcrec.experiment import build
+from recbole_lcrec.training import trainer
 
 
 def test_every_row_comes_as_often_as_any_other() -> None:
@@ -43,3 +52,45 @@ def test_accumulated_batches_are_the_large_ones_cut() -> None:
     assert sum(small, []) == sum(large, [])
     assert [batch for i in range(62) for batch in [sum(small[4 * i : 4 * i + 4], [])]] == large[:62]
     assert sum(batches(16, 1, shuffle=False), []) != sum(large, [])
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "cpu", "meta"])
+def test_batches_for_a_gpu_are_pinned_and_copied_without_waiting(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def pin(self: torch.Tensor) -> torch.Tensor:
+        calls.append(("pin", self.tolist()))
+        return self
+
+    def to(self: torch.Tensor, where: torch.device, **options: Any) -> torch.Tensor:
+        calls.append(("to", str(where), options))
+        return self
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    batch = Interaction({"a": torch.tensor([1, 2]), "b": torch.tensor([0.5, 1.0])})
+    moved = on_device(batch, torch.device(device))
+    assert sorted(moved.columns) == ["a", "b"] and moved["a"].tolist() == [1, 2]
+    if device.startswith("cuda"):
+        copied = ("to", device, {"non_blocking": True})
+        assert calls == [("pin", [1, 2]), copied, ("pin", [0.5, 1.0]), copied]
+    else:
+        assert calls == [("to", device, {})] * 2
+
+
+def test_training_and_evaluation_move_their_batches_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path)
+    places = {"data_path": str(tmp_path), "cache_dir": str(tmp_path / "c"), "output_dir": str(tmp_path / "o")}
+    experiment = build("LCRec", "toy", {**TINY, **places, "valid_users": 10})
+    seen: list[tuple[str, ...]] = []
+
+    def noting(batch: Any, device: torch.device) -> Any:
+        assert device == torch.device("cpu")
+        seen.append(tuple(batch.columns))
+        return on_device(batch, device)
+
+    monkeypatch.setattr(trainer, "on_device", noting)
+    experiment.trainer._train_epoch(experiment.train_data, 0)
+    assert len(seen) == len(experiment.train_data)
+    experiment.trainer._valid_epoch(experiment.valid_data)
+    assert len(seen) == len(experiment.train_data) + len(experiment.valid_data) and "item_id_list" in seen[-1]
