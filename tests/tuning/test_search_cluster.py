@@ -5,11 +5,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from clusters import cluster_of_one
 from searching import arguments, events, prepare
 
 from recbole_lcrec import cli
@@ -21,22 +23,9 @@ pytest.importorskip("ray")
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
-    from ray.cluster_utils import Cluster
-
-    from recbole_lcrec.tuning.cluster import QUIET, remove_temporary, temporary_folder
-
-    # it would be written to Ray's own place in /tmp
-    monkeypatch.setattr("ray._private.utils.write_ray_address", lambda *_: None)
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
-    folder = temporary_folder()
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": str(folder)}
-    )
-    yield made
-    made.shutdown()
-    remove_temporary(str(folder))
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with cluster_of_one(monkeypatch) as made:
+        yield made
 
 
 def test_trials_run_on_every_node_and_outlive_one(tmp_path: Path, cluster: Any) -> None:
