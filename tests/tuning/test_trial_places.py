@@ -60,24 +60,17 @@ def cargo(folder: Path) -> Cargo:
     write(folder / "index" / "quantizer" / "quantizer.json", "{}")
     write(folder / "index" / "report.html")
     write(folder / "model" / "config.json", "{}")
-    used = [
-        write(folder / "cache" / "embeddings" / "k.npy"),
-        folder / "cache" / "index" / "k",
-        folder / "cache" / "no",
-    ]
-    write(folder / "cache" / "index" / "k" / "index.json")
-    write(folder / "cache" / "index" / "other" / "index.json")
+    cache = folder / "cache"
+    used = [write(cache / "embeddings" / "k.npy"), cache / "index" / "k", cache / "not there"]
+    write(cache / "index" / "k" / "index.json")
+    write(cache / "index" / "other" / "index.json")
     options = [{"index_file": str(folder / "index" / "index.json")}, {"text_encoder": f"hf:{folder / 'model'}"}]
     data = folder / "data"
-    return Cargo(data, data / "toy", "toy", folder / "cache", used, options)
+    return Cargo(data, data / "toy", "toy", cache, used, options)
 
 
 def inputs(folder: Path, **changes: Any) -> TrialInputs:
-    given = {
-        "data_path": str(folder / "data"),
-        "cache_dir": str(folder / "cache"),
-        "text_encoder": f"hf:{folder}/model",
-    }
+    given = {"data_path": f"{folder}/data", "cache_dir": f"{folder}/cache", "text_encoder": f"hf:{folder}/model"}
     fields: dict[str, Any] = {
         "model": "SASRec", "dataset": "toy", "given": given, "folder": folder / "out", "split": None,
         "metric": "ndcg@10", "bigger": True, "threads": 1, "gpus": 0, "population_every": 0, **changes,
@@ -296,11 +289,8 @@ def test_a_copy_keeps_its_own_values_and_takes_over_all_else(tmp_path: Path, no_
     go_on_from(folder, copy.trainer)
     (group,) = copy.trainer.optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (0.5, 0.1)
-    moments = [donor.trainer.optimizer.state[p]["exp_avg"] for p in donor.model.parameters()]
-    assert all(
-        copy.trainer.optimizer.state[p]["exp_avg"].equal(m)
-        for p, m in zip(copy.model.parameters(), moments, strict=True)
-    )
+    moments = [[one.trainer.optimizer.state[p]["exp_avg"] for p in one.model.parameters()] for one in (donor, copy)]
+    assert all(left.equal(right) for left, right in zip(*moments, strict=True))
     copy.trainer.course.begin(1, copy.train_data)  # where the generators are set
     found = random_states(copy.train_data)
     assert repr(found) == repr(expected)
