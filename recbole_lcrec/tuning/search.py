@@ -98,7 +98,8 @@ def load_plan(folder: Path, changes: Mapping[str, Any]) -> tuple[SearchPlan, dic
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         space = read_space({name: Given(v, None, f"{path}") for name, v in saved["space"].items()}, str(path))
-        before = saved["settings"]
+        before = {**tune_options(), **saved["settings"]}
+        SearchSettings(**before)
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not the folder of a search: it has no {SEARCH}. Give its output_dir.") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -109,7 +110,7 @@ def load_plan(folder: Path, changes: Mapping[str, Any]) -> tuple[SearchPlan, dic
                 f"option {name} is {changes[name]}, but the search began with {before[name]}; its trials could not be "
                 "compared. Leave it out, or start a new search."
             )
-    settings = SearchSettings(**{**tune_options(), **before, **changes})
+    settings = SearchSettings(**{**before, **changes})
     given = {**saved["given"], "output_dir": str(folder)}
     return SearchPlan(saved["model"], saved["dataset"], given, space, settings, folder), saved
 
