@@ -25,6 +25,8 @@ from recbole_lcrec.tuning.shipping import Shipment
 logger = logging.getLogger(__name__)
 
 PROGRESS = "progress.json"
+_PATIENCE = 600
+"""Seconds that a process is given to leave a trial that was stopped: on a busy machine, or with a model to send."""
 _KEEP = 3
 """Checkpoints of a trial that pbt can still ask for: copies are made of the latest, and may start a little later."""
 
@@ -106,9 +108,14 @@ def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
 
 
 def _settle(threads: int) -> None:
-    """Give the process the threads of its trial; Ray uses a process again for the next one."""
+    """Give the process the threads of its trial; Ray uses a process again for the next one.
+
+    Then it waits for the end of this trial, for two seconds by itself, after which it would lose the next trial without
+    a word, and pbt would wait for that one for ever.
+    """
     import torch
 
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(_PATIENCE)
     torch.set_num_threads(threads)
 
 
