@@ -110,8 +110,8 @@ def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
 def _settle(threads: int) -> None:
     """Give the process the threads of its trial; Ray uses a process again for the next one.
 
-    Then it waits for the end of this trial, for two seconds by itself, after which it would lose the next trial without
-    a word, and pbt would wait for that one for ever.
+    Then it waits for the end of this trial, by itself for two seconds only, after which it would lose the next trial
+    without a word, and pbt would wait for that one for ever.
     """
     import torch
 

@@ -97,8 +97,9 @@ def test_a_population_goes_on_from_its_checkpoints(tmp_path: Path, temporary: Pa
     out = tmp_path / "out"
     space = "learning_rate: {choice: [0.0001, 0.01, 1.0e+30]}\n"  # the last one diverges
     given = arguments(tmp_path, space, scheduler="pbt", search_alg="grid", epochs=12, eval_step=2)
-    running = process(given, tmp_path, TMPDIR=str(temporary))
-    wait_for(lambda: reported(out, "t0001", 2) and reported(out, "t0002", 2))
+    # a busy machine, where a process cannot leave a trial in the time that Ray gives it
+    running = process(given, tmp_path, TMPDIR=str(temporary), TUNE_FUNCTION_THREAD_TIMEOUT_S="0")
+    wait_for(lambda: reported(out, "t0001", 2) and reported(out, "t0002", 2), 300)
     running.send_signal(signal.SIGTERM)
     assert running.wait(60) == 143, (tmp_path / "process.log").read_text()
     before = events(out)
