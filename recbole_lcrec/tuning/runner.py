@@ -143,6 +143,8 @@ class TrialRunner:
                 name = _name_of(trial)
                 if "failed" in result:
                     end(name, FAILED, result["failed"])
+                elif "no_room" in result:
+                    end(name, CUT, result["no_room"])
                 elif "finished" in result:
                     end(name, FINISHED)
                 elif "epoch" in result:
@@ -150,7 +152,7 @@ class TrialRunner:
                     journal.write("reported", name, **{key: result.get(key) for key in keys})
 
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-                if journal.trials[_name_of(trial)].status not in OVER:
+                if journal.trials[_name_of(trial)].status not in (*OVER, CUT):
                     end(_name_of(trial), STOPPED)
 
             def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:

@@ -24,7 +24,7 @@ from recbole_lcrec.training.interruption import terminations
 from recbole_lcrec.tuning.cluster import gpus_of, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.tuning.data import check_options_of_model, share_data
 from recbole_lcrec.tuning.delivery import start_depot
-from recbole_lcrec.tuning.journal import JOURNAL, Journal
+from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
 from recbole_lcrec.tuning.live import LiveTable
 from recbole_lcrec.tuning.machines import has_to_ship, sweep
 from recbole_lcrec.tuning.place import TRIALS
@@ -226,6 +226,7 @@ def _search(
                 total, epochs=_most_epochs(plan.space, config), eval_step=config["eval_step"], seed=config["seed"]
             )
             write_outputs(plan.folder, outcome)
+            _check_room(plan.folder, journal)
             return _test_best(plan.folder, outcome, runner)
     except KeyboardInterrupt:
         write_outputs(plan.folder, outcome)
@@ -238,6 +239,18 @@ def _search(
             sweep(settings, [shipment.name])
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(plan.folder / RAY_FOLDER, ignore_errors=True)
+
+
+def _check_room(folder: Path, journal: Journal) -> None:
+    """Refuse to call a search done whose trials could not write.
+
+    Raises:
+        UserError: With what to do.
+    """
+    cut = [trial for trial in journal.trials.values() if trial.status == CUT and trial.error]
+    if cut:
+        names = ", ".join(trial.name for trial in cut)
+        raise UserError(f"{names}: {cut[0].error} What is done is kept; go on with --resume_tune={folder}.")
 
 
 def _most_epochs(space: Space, config: LCRecConfig) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.configuration import with_files_at
-from recbole_lcrec.io import write_json
+from recbole_lcrec.io import StorageError, write_json
 from recbole_lcrec.tuning.place import POPULATION, TENSORBOARD, TRIALS, SharedPlace, place_of
 from recbole_lcrec.tuning.shipping import Shipment
 
@@ -100,6 +100,8 @@ def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     try:
         _train(session.get_trial_name(), config["trial"], place_of(inputs), session, start)
         session.report({"finished": True, "seconds": time.perf_counter() - start})
+    except StorageError as error:  # no fault of the trial: it runs again when there is room
+        session.report({"no_room": str(error), "seconds": time.perf_counter() - start})
     except Exception as error:  # noqa: BLE001 (whatever went wrong is a result of the search)
         logger.exception("trial failed")
         session.report({"failed": explain(error), "seconds": time.perf_counter() - start})
