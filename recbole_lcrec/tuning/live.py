@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from tabulate import tabulate
 
-from recbole_lcrec.tuning.journal import CUT, FAILED, OVER, RUNNING, Journal, TrialRecord
+from recbole_lcrec.tuning.journal import CUT, OVER, RUNNING, Journal, TrialRecord
 
 logger = logging.getLogger(__name__)
 
