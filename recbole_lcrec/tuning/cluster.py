@@ -11,8 +11,10 @@ import logging
 import math
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -126,7 +128,7 @@ def _end_processes(folder: Path) -> None:
 
 def import_ray() -> Any:
     """Return the module ``ray``, imported without its warnings about packages of its own."""
-    with environment(QUIET), warnings.catch_warnings():
+    with environment(QUIET), warnings.catch_warnings(), _own_sigterm():
         warnings.simplefilter("ignore")
         import ray
         import ray.cloudpickle
@@ -154,16 +156,30 @@ def ray_session(settings: SearchSettings, temporary: Path, shared_bytes: int) ->
         warnings.simplefilter("ignore")
         ray = import_ray()
         try:
-            if settings.address:
-                _join(ray, settings.address)
-            else:
-                _start(ray, settings, temporary, shared_bytes)
+            with _own_sigterm():
+                if settings.address:
+                    _join(ray, settings.address)
+                else:
+                    _start(ray, settings, temporary, shared_bytes)
             _silence()
             yield ray
         finally:
             ray.shutdown()
             if not settings.address:
                 _end_processes(temporary)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Put the handler of SIGTERM back that Ray replaces, when imported and when started, by one that ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _silence() -> None:

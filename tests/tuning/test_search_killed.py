@@ -66,7 +66,7 @@ def test_a_killed_trial_is_started_again_and_ctrl_c_keeps_what_is_done(
     log = (tmp_path / "process.log").read_text()
     assert f"--resume_tune={out}" in log and "Traceback" not in log
     assert (out / "trials.csv").exists() and (out / "best.yaml").exists() and not (out / "result.json").exists()
-    assert not list(temporary.iterdir())
+    assert not list(temporary.glob("lcrec-*"))
     ends([f"--resume_tune={out}"], tmp_path, temporary)
     assert curves(out) == undisturbed
     starts = [event["trial"] for event in events(out) if event["event"] == "started"]
@@ -87,7 +87,7 @@ def test_a_killed_search_goes_on(tmp_path: Path, temporary: Path, undisturbed: A
     assert curves(out) == undisturbed
     starts = [event["trial"] for event in events(out) if event["event"] == "started"]
     assert starts == ["t0001", "t0002", "t0002"]
-    assert not list(temporary.iterdir())  # also what the killed search had left
+    assert not list(temporary.glob("lcrec-*"))  # also what the killed search had left
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_a_population_goes_on_from_its_checkpoints(tmp_path: Path, temporary: Pa
     last = {name: [report for report in reports if report["trial"] == name][-1] for name in ("t0001", "t0002")}
     assert all(4 <= report["epoch"] < 12 for report in last.values())
     assert [e["status"] for e in before if e["trial"] == "t0003" and e["event"] == "ended"] == ["failed"]
-    assert not list(temporary.iterdir())
+    assert not list(temporary.glob("lcrec-*"))
 
     ends([f"--resume_tune={out}"], tmp_path, temporary)
     assert events(out)[: len(before)] == before
