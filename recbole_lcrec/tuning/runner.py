@@ -59,7 +59,9 @@ class TrialRunner:
             return
         seed_ray(seed)
         settings, bigger = self._settings, self._inputs.bigger
-        searcher, space, number = None, {"trial": tune.grid_search([self._start_of(trial) for trial in left])}, 1
+        starts = [self._start_of(trial) for trial in left]
+        done = min((start["resume"]["epoch"] if start["resume"] else 0 for start in starts), default=0)
+        searcher, space, number = None, {"trial": tune.grid_search(starts)}, 1
         if open_end:
             searcher = make_searcher(self._space, self._journal, number=total, bigger=bigger, seed=seed)
             space, number = {}, total - sum(trial.status in OVER for trial in self._journal.trials.values())
@@ -68,7 +70,14 @@ class TrialRunner:
             param_space=space,
             tune_config=tune.TuneConfig(
                 scheduler=make_scheduler(
-                    settings, self._space, self._journal, bigger=bigger, epochs=epochs, eval_step=eval_step, seed=seed
+                    settings,
+                    self._space,
+                    self._journal,
+                    bigger=bigger,
+                    epochs=epochs,
+                    eval_step=eval_step,
+                    seed=seed,
+                    done=done,
                 ),
                 search_alg=searcher,
                 num_samples=number,
