@@ -24,7 +24,7 @@ from recbole_lcrec.config.overview import USAGE, help_text
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.saved_run import CONFIG, RESULT, STARTING, check_changes, read_result, saved_options
-from recbole_lcrec.training.interruption import Interrupted, watched
+from recbole_lcrec.training.interruption import Interrupted, Terminated, watched
 
 
 @dataclass(frozen=True)
@@ -237,9 +237,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("interrupted", file=sys.stderr)
-        return 130
+        return stop.status if isinstance(stop, Terminated) else 130
     except Exception as error:
         from recbole_lcrec.io import storage_problem
 

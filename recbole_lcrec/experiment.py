@@ -335,7 +335,7 @@ def build_data(
         restore_scipy_names()
         init_seed(config["seed"], config["reproducibility"])
         for part in (data, *parts):
-            part.config = config
+            part.config, part.dataset_path = config, config["data_path"]
     if hasattr(data, "prepare"):  # a data module of ours, with text and prompts
         data.prepare(timer, parts, saved)
     with timer("data"):

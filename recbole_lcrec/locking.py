@@ -41,6 +41,15 @@ def run_lock(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
+@contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a lock of the processes of this machine, waiting for whoever has it; where there are none, do nothing."""
+    with path.open("ab") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _locked(path: Path) -> int | None:
     if fcntl is None:
         return None

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_lcrec.comparison.plan import Plan, Run, make_plan
@@ -17,6 +14,7 @@ from recbole_lcrec.comparison.runner import Runner
 from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.compat import logging_to, quiet
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.training.interruption import terminations
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +63,7 @@ def _compare(plan: Plan) -> int:
         plan.output_dir,
     )  # fmt: skip
     try:
-        with _sigterm_as_interrupt():
+        with terminations():
             outcomes = runner.run()
     except KeyboardInterrupt:
         logger.error("Interrupted: the runs in progress were stopped, finished ones are kept. Go on with:")
@@ -103,23 +101,6 @@ class _SameSplit:
                 f"{run.folder.parent} and start again), or an option of one model changes the data, such as "
                 "MAX_ITEM_LIST_LENGTH or a filter (then give it to all of them)."
             )
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a block as Ctrl-C does, so that no process is left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _again(plan: Plan) -> str:

@@ -297,11 +297,11 @@ class LCRecConfig(Config):
             options["train_neg_sample_args"] = None
         options["data_path"] = str(Path(options["data_path"]).absolute().parent)
         for name in _PATHS & options.keys():
-            options[name] = _absolute(options[name])
+            options[name] = _absolute(name, options[name])
         return {"model": self.model, "dataset": self.dataset, **options}
 
 
-_PATHS = {"index_file", "embedding_ids_file", "base_model", "text_encoder"}
+_PATHS = {"index_file", "embedding_ids_file", "base_model", "text_encoder", "user_text"}
 _PATHS |= {"pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path"}  # of RecBole's models
 
 
@@ -311,15 +311,45 @@ def absolute_options(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("data_path", "cache_dir", "output_dir"):
         if options.get(name):
             options[name] = str(Path(options[name]).absolute())
-    return {name: _absolute(value) if name in _PATHS else value for name, value in options.items()}
+    return {name: _absolute(name, value) if name in _PATHS else value for name, value in options.items()}
 
 
-def _absolute(value: str | None) -> str | None:
+def _absolute(name: str, value: Any) -> Any:
     """Return an existing file or folder (perhaps behind ``file:`` or ``hf:``) as absolute path, all else as it is."""
-    kind, colon, source = value.partition(":") if value and value.startswith(("file:", "hf:")) else ("", "", value)
+    kind, source = _kind_and_source(name, value)
     if not source or not Path(source).expanduser().exists():
         return value
-    return f"{kind}{colon}{Path(source).expanduser().absolute()}"
+    return f"{kind}{Path(source).expanduser().absolute()}"
+
+
+def _kind_and_source(name: str, value: Any) -> tuple[str, str]:
+    """Return the kind before a file or folder (``file:``, ``hf:`` or nothing) and its name ("" for other values)."""
+    if not isinstance(value, str):
+        return "", ""
+    if name not in ("text_encoder", "user_text"):
+        return "", value
+    kind, colon, source = value.partition(":")
+    return (f"{kind}:", source) if colon and kind in ("file", "hf") else ("", "")
+
+
+def files_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the existing files and folders that options name beside the data set: as given -> absolute."""
+    found = {}
+    for name in sorted(_PATHS & options.keys()):
+        source = _kind_and_source(name, options[name])[1]
+        if source and Path(source).expanduser().exists():
+            found[source] = str(Path(source).expanduser().absolute())
+    return found
+
+
+def with_files_at(options: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    """Return options that name the same files and folders at other places (old -> new)."""
+    moved = dict(options)
+    for name in _PATHS & moved.keys():
+        kind, source = _kind_and_source(name, moved[name])
+        if source in places:
+            moved[name] = f"{kind}{places[source]}"
+    return moved
 
 
 def _quick_start(model: str, model_type: ModelType, dataset: str) -> list[str]:

@@ -39,6 +39,36 @@ class Interrupted(BaseException):
         return f"stopped by {signal.Signals(self.signum).name}. {how}"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it is to end a block as Ctrl-C does (see :func:`terminations`)."""
+
+    status = 128 + signal.SIGTERM
+    """The exit status that shells expect."""
+
+
+@contextmanager
+def terminations() -> Iterator[None]:
+    """While the block runs, let SIGTERM end it as Ctrl-C does; outside the main thread, do nothing.
+
+    For what starts processes of its own (comparisons, searches) and has to end them first.
+
+    Raises:
+        Terminated: Upon SIGTERM.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class _Watch:
     """What the handler knows: who installed it, whether it has to wait, and what it was told."""
 

@@ -11,8 +11,10 @@ import logging
 import math
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -126,7 +128,7 @@ def _end_processes(folder: Path) -> None:
 
 def import_ray() -> Any:
     """Return the module ``ray``, imported without its warnings about packages of its own."""
-    with environment(QUIET), warnings.catch_warnings():
+    with environment(QUIET), warnings.catch_warnings(), _own_sigterm():
         warnings.simplefilter("ignore")
         import ray
         import ray.cloudpickle
@@ -154,16 +156,30 @@ def ray_session(settings: SearchSettings, temporary: Path, shared_bytes: int) ->
         warnings.simplefilter("ignore")
         ray = import_ray()
         try:
-            if settings.address:
-                _join(ray, settings.address)
-            else:
-                _start(ray, settings, temporary, shared_bytes)
+            with _own_sigterm():
+                if settings.address:
+                    _join(ray, settings.address)
+                else:
+                    _start(ray, settings, temporary, shared_bytes)
             _silence()
             yield ray
         finally:
             ray.shutdown()
             if not settings.address:
                 _end_processes(temporary)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Put the handler of SIGTERM back that Ray replaces, when imported and when started, by one that ends at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _silence() -> None:
@@ -221,41 +237,3 @@ def gpus_of(ray: Any, settings: SearchSettings, use_gpu: bool) -> float:
             f"option cpus_per_trial is {settings.cpus_per_trial:g}, but no machine has more than {cpus:g}."
         )
     return gpus
-
-
-def check_nodes(ray: Any, needed: Mapping[str, Path]) -> None:
-    """Make sure that every machine of a cluster sees the folders that trials use.
-
-    Args:
-        ray: The module.
-        needed: What for -> folder.
-
-    Raises:
-        UserError: Naming machines and folders.
-    """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    @ray.remote(num_cpus=0)
-    def missing(folders: dict[str, str]) -> list[str]:
-        return [name for name, folder in folders.items() if not os.path.isdir(folder)]
-
-    folders = {name: str(folder) for name, folder in needed.items()}
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    asked = [
-        missing.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)).remote(
-            folders
-        )
-        for node in nodes
-    ]
-    problems = [
-        f"  {node['NodeManagerAddress']}: {name}={folders[name]}"
-        for node, names in zip(nodes, ray.get(asked), strict=True)
-        for name in names
-    ]
-    if problems:
-        raise UserError(
-            "machines of the cluster do not see folders that their trials need:\n"
-            + "\n".join(problems)
-            + "\nPut them "
-            "on storage that all machines share, under the same path (data_path, cache_dir, output_dir)."
-        )

@@ -81,9 +81,12 @@ class Journal:
         self.trials: dict[str, TrialRecord] = {}
         whole = 0
         if path.exists():
-            for event, size in _read(path):
+            for number, (event, size) in enumerate(_read(path), 1):
                 self.events.append(event)
-                self._apply(event)
+                try:
+                    self._apply(event)
+                except (KeyError, TypeError) as error:
+                    raise _broken(path, number, error) from error
                 whole = size
         self._file = path.open("ab")
         self._file.truncate(whole)
@@ -149,6 +152,13 @@ class Journal:
         return sorted(self.trials.values(), key=key)
 
 
+def _broken(path: Path, number: int, error: Exception) -> UserError:
+    return UserError(
+        f"{path}, line {number}: this is no event of a search ({error}). The journal was changed by hand or the disk "
+        "is damaged; take the line out, or start the search anew."
+    )
+
+
 def _read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield every event and the number of bytes up to its end; what follows the last line break is left out."""
     position = 0
@@ -158,10 +168,7 @@ def _read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
             event = json.loads(line)
             known = event["event"], event["trial"]
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}, line {number}: this is no event of a search ({error}). The journal was changed by hand or "
-                "the disk is damaged; take the line out, or start the search anew."
-            ) from error
+            raise _broken(path, number, error) from error
         assert all(isinstance(part, str) for part in known)
         position += len(line) + 1
         yield event, position

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from tabulate import tabulate
 
-from recbole_lcrec.tuning.journal import CUT, FAILED, OVER, RUNNING, Journal, TrialRecord
+from recbole_lcrec.tuning.journal import CUT, OVER, RUNNING, Journal, TrialRecord
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class LiveTable:
         self.clear()
         best = trial.best(self._bigger)
         score = f"{self._metric} {best['score']:.4f} after epoch {best['epoch']}" if best else "no result"
-        why = f" ({trial.error})" if trial.status == FAILED else ""
+        why = f" ({trial.error})" if trial.error else ""
         logger.info("%s %s: %s%s. %s", trial.name, trial.status, score, why, self.summary())
 
     def summary(self) -> str:

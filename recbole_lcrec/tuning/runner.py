@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.tuning.journal import CUT, FAILED, FINISHED, OVER, RUNNING, STOPPED, Journal
 from recbole_lcrec.tuning.live import LiveTable
+from recbole_lcrec.tuning.place import POPULATION
 from recbole_lcrec.tuning.schedulers import make_scheduler, seed_ray
 from recbole_lcrec.tuning.settings import SearchSettings
+from recbole_lcrec.tuning.shipping import machine_folder
 from recbole_lcrec.tuning.space import Space
 from recbole_lcrec.tuning.tpe import make_searcher
-from recbole_lcrec.tuning.trial import POPULATION, TrialInputs, latest_point, test_trial, train_trial
+from recbole_lcrec.tuning.trial import TrialInputs, latest_point, test_trial, train_trial
 
 logger = logging.getLogger(__name__)
 
 RAY_FOLDER = ".ray"
-"""In the output folder while trials run: Ray Tune's notes, which all machines must see."""
+"""Ray Tune's notes while trials run: in the output folder, or in the machines' own folders of the search."""
 
 
 class TrialRunner:
@@ -55,7 +59,9 @@ class TrialRunner:
             return
         seed_ray(seed)
         settings, bigger = self._settings, self._inputs.bigger
-        searcher, space, number = None, {"trial": tune.grid_search([self._start_of(trial) for trial in left])}, 1
+        starts = [self._start_of(trial) for trial in left]
+        done = min((start["resume"]["epoch"] if start["resume"] else 0 for start in starts), default=0)
+        searcher, space, number = None, {"trial": tune.grid_search(starts)}, 1
         if open_end:
             searcher = make_searcher(self._space, self._journal, number=total, bigger=bigger, seed=seed)
             space, number = {}, total - sum(trial.status in OVER for trial in self._journal.trials.values())
@@ -64,7 +70,14 @@ class TrialRunner:
             param_space=space,
             tune_config=tune.TuneConfig(
                 scheduler=make_scheduler(
-                    settings, self._space, self._journal, bigger=bigger, epochs=epochs, eval_step=eval_step, seed=seed
+                    settings,
+                    self._space,
+                    self._journal,
+                    bigger=bigger,
+                    epochs=epochs,
+                    eval_step=eval_step,
+                    seed=seed,
+                    done=done,
                 ),
                 search_alg=searcher,
                 num_samples=number,
@@ -77,7 +90,7 @@ class TrialRunner:
             ),
             run_config=air.RunConfig(
                 name="trials",
-                storage_path=str(self._inputs.folder / RAY_FOLDER),
+                storage_path=str(self._notes),
                 callbacks=[self._callback()],
                 failure_config=air.FailureConfig(max_failures=settings.trial_retries),
                 sync_config=tune.SyncConfig(syncer=None),
@@ -92,6 +105,12 @@ class TrialRunner:
             for trial in self._journal.trials.values():
                 if trial.status == RUNNING:
                     self._journal.write("ended", trial.name, status=CUT)
+
+    @property
+    def _notes(self) -> Path:
+        """Where Ray Tune keeps its notes of trials on every machine; nothing is read from them."""
+        shipment = self._inputs.shipment
+        return self._inputs.folder / RAY_FOLDER if shipment is None else machine_folder(shipment.name) / RAY_FOLDER
 
     @property
     def resources(self) -> dict[str, float]:
@@ -133,6 +152,8 @@ class TrialRunner:
                 name = _name_of(trial)
                 if "failed" in result:
                     end(name, FAILED, result["failed"])
+                elif "no_room" in result:
+                    end(name, CUT, result["no_room"])
                 elif "finished" in result:
                     end(name, FINISHED)
                 elif "epoch" in result:
@@ -140,7 +161,7 @@ class TrialRunner:
                     journal.write("reported", name, **{key: result.get(key) for key in keys})
 
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-                if journal.trials[_name_of(trial)].status not in OVER:
+                if journal.trials[_name_of(trial)].status not in (*OVER, CUT):
                     end(_name_of(trial), STOPPED)
 
             def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
@@ -173,11 +194,11 @@ class TrialRunner:
             if self._inputs.population_every:
                 shutil.rmtree(folder / POPULATION, ignore_errors=True)
 
-    def test(self, name: str) -> dict[str, Any]:
-        """Evaluate a trial's checkpoint on validation and test users, in a process like those of the trials."""
+    def test(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Evaluate a trial's checkpoint on the test users, in a process like those of the trials."""
         resources = self.resources
         task = self._ray.remote(test_trial).options(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0))
-        return self._ray.get(task.remote(name, self._inputs))
+        return self._ray.get(task.remote(name, values, self._inputs))
 
 
 def _name_of(trial: Any) -> str:

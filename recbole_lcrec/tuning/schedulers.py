@@ -57,8 +57,9 @@ def check_population(settings: SearchSettings, trainer_class: type) -> None:
 
 
 def make_scheduler(
-    settings: SearchSettings, space: Space, journal: Journal, *, bigger: bool, epochs: int, eval_step: int, seed: int
-) -> Any:
+    settings: SearchSettings, space: Space, journal: Journal, *, bigger: bool, epochs: int, eval_step: int, seed: int,
+    done: int = 0,
+) -> Any:  # fmt: skip
     """Return Ray's scheduler.
 
     Args:
@@ -69,6 +70,7 @@ def make_scheduler(
         epochs: Most epochs of a trial.
         eval_step: Epochs between validations.
         seed: For what pbt draws.
+        done: Epochs that every trial of a population has behind it when it starts (goes on from a checkpoint).
     """
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
@@ -84,7 +86,7 @@ def make_scheduler(
         )  # fmt: skip
         _remember(scheduler, journal, 1.0 if bigger else -1.0)
         return scheduler
-    return _population(settings.pbt_interval * eval_step, epochs, Explorer(space, seed), mode)
+    return _population(settings.pbt_interval * eval_step, epochs, Explorer(space, seed), mode, done)
 
 
 def _remember(scheduler: Any, journal: Journal, sign: float) -> None:
@@ -97,7 +99,7 @@ def _remember(scheduler: Any, journal: Journal, sign: float) -> None:
             scheduler._brackets[0].on_result(SimpleNamespace(trial_id=name), event["epoch"], best[name])
 
 
-def _population(every: int, epochs: int, explore: Any, mode: str) -> Any:
+def _population(every: int, epochs: int, explore: Any, mode: str, done: int = 0) -> Any:
     """Return Ray's scheduler for pbt in generations: all trials wait for each other, then the poor ones are replaced.
 
     So what happens does not depend on which process is faster. Two things are added to Ray's: a generation does not
@@ -108,6 +110,7 @@ def _population(every: int, epochs: int, explore: Any, mode: str) -> Any:
         epochs: Epochs of a trial.
         explore: Changes a configuration.
         mode: "max" or "min".
+        done: See ``make_scheduler``.
     """
     from ray.tune.schedulers import PopulationBasedTraining
 
@@ -135,10 +138,13 @@ def _population(every: int, epochs: int, explore: Any, mode: str) -> Any:
             if times and min(times) >= self._next_perturbation_sync:
                 self._next_perturbation_sync = min(times) + every
 
-    return Generations(
+    generations = Generations(
         time_attr="epoch", metric="score", mode=mode, perturbation_interval=every, custom_explore_fn=explore,
         log_config=False, require_attrs=False, synch=True,
     )  # fmt: skip
+    # Ray expects the first generation after the first interval: trials that are beyond it would never run again
+    generations._next_perturbation_sync = done + every
+    return generations
 
 
 class Explorer:

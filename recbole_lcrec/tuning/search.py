@@ -5,35 +5,38 @@ from __future__ import annotations
 import logging
 import shlex
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec import __version__, registry
+from recbole_lcrec import __version__, cache_use, registry
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.config.loader import Given
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import write_json
+from recbole_lcrec.locking import run_lock
 from recbole_lcrec.outputs import log_result, output_folder
 from recbole_lcrec.saved_run import RESULT
 from recbole_lcrec.stages import StageTimer
-from recbole_lcrec.tuning.cluster import check_nodes, gpus_of, ray_session, remove_temporary, temporary_folder
+from recbole_lcrec.training.interruption import terminations
+from recbole_lcrec.tuning.cluster import gpus_of, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.tuning.data import check_options_of_model, share_data
-from recbole_lcrec.tuning.journal import JOURNAL, Journal
+from recbole_lcrec.tuning.delivery import start_depot
+from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
 from recbole_lcrec.tuning.live import LiveTable
+from recbole_lcrec.tuning.machines import has_to_ship, sweep
+from recbole_lcrec.tuning.place import TRIALS
 from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, Outcome, write_outputs
 from recbole_lcrec.tuning.runner import RAY_FOLDER, TrialRunner
 from recbole_lcrec.tuning.schedulers import check_population
-from recbole_lcrec.tuning.settings import SearchSettings
+from recbole_lcrec.tuning.settings import SearchSettings, tune_options
+from recbole_lcrec.tuning.shipping import Cargo, Shipment, ship
 from recbole_lcrec.tuning.space import Space, read_space
 from recbole_lcrec.tuning.tpe import check_hyperopt
-from recbole_lcrec.tuning.trial import TRIALS, TrialInputs
+from recbole_lcrec.tuning.trial import TrialInputs
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +99,8 @@ def load_plan(folder: Path, changes: Mapping[str, Any]) -> tuple[SearchPlan, dic
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         space = read_space({name: Given(v, None, f"{path}") for name, v in saved["space"].items()}, str(path))
-        before = saved["settings"]
+        before = {**tune_options(), **saved["settings"]}
+        SearchSettings(**before)
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not the folder of a search: it has no {SEARCH}. Give its output_dir.") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -177,25 +181,35 @@ def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"{plan.space.source}: scheduler pbt needs two or more configurations, found {len(found)}.")
     number = len(list(plan.folder.glob("search*.log"))) + 1
     log = "search.log" if number == 1 else f"search-{number}.log"
-    with output_folder(plan.folder, log, config["state"]) as keep, _terminations():
+    with output_folder(plan.folder, log, config["state"]) as keep, run_lock(plan.folder), terminations():
         timer = StageTimer()
-        shared, sha = share_data(config, plan.space, plan.settings.threads, timer)
+        with cache_use.recorded() as cached:
+            shared, sha = share_data(config, plan.space, plan.settings.threads, timer)
         if saved and saved["split_sha256"] != sha:
             raise UserError(f"{plan.folder}: the data are not those that the search began with (split "
                             f"{saved['split_sha256'][:12]}, now {sha[:12]}). Bring back the old files.")  # fmt: skip
         keep()
         remove_temporary(saved.get("temporary"))
-        return _search(plan, config, found, shared, {"split_sha256": sha, "data_seconds": timer.seconds})
+        facts = {"split_sha256": sha, "data_seconds": timer.seconds}
+        return _search(plan, config, found, _Shared(shared, cached), facts)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the trials share: the pickled split, if all have the same, and the entries of the caches that are used."""
+
+    split: bytes | None
+    cached: Sequence[Path]
 
 
 def _search(
-    plan: SearchPlan, config: LCRecConfig, found: list[dict[str, Any]], shared: bytes | None, facts: dict[str, Any]
+    plan: SearchPlan, config: LCRecConfig, found: list[dict[str, Any]], shared: _Shared, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Run the trials that are left and test the best one; write the results also when that is interrupted."""
     bigger, metric, settings = bool(config["valid_metric_bigger"]), config["valid_metric"].lower(), plan.settings
     temporary = temporary_folder()
     plan.save({**facts, "metric": metric, "bigger": bigger, "temporary": str(temporary)})
-    journal = Journal(plan.folder / JOURNAL)
+    journal, shipment = Journal(plan.folder / JOURNAL), None
     outcome = Outcome(plan.model, plan.dataset, plan.given, plan.space, journal, metric, bigger, config["seed"])
     try:
         _plan_trials(journal, found)
@@ -204,14 +218,16 @@ def _search(
             journal, metric=metric, bigger=bigger, total=total, epochs=config["epochs"],
             budget=settings.time_budget_s, show=bool(config["show_progress"]),
         )  # fmt: skip
-        with ray_session(settings, temporary, len(shared or b"")) as ray:
-            inputs = _inputs(plan, config, shared, gpus_of(ray, settings, bool(config["use_gpu"])))
-            _check_machines(ray, plan, config)
+        with ray_session(settings, temporary, len(shared.split or b"")) as ray:
+            gpus = gpus_of(ray, settings, bool(config["use_gpu"]))
+            shipment = _shipment(ray, plan, config, shared.cached)
+            inputs = _inputs(plan, config, shared.split, gpus, shipment)
             runner = TrialRunner(ray, inputs, settings, plan.space, journal, table)
             runner.run(
                 total, epochs=_most_epochs(plan.space, config), eval_step=config["eval_step"], seed=config["seed"]
             )
             write_outputs(plan.folder, outcome)
+            _check_room(plan.folder, journal)
             return _test_best(plan.folder, outcome, runner)
     except KeyboardInterrupt:
         write_outputs(plan.folder, outcome)
@@ -220,8 +236,22 @@ def _search(
         raise
     finally:
         journal.close()
+        if shipment is not None:
+            sweep(settings, [shipment.name])
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(plan.folder / RAY_FOLDER, ignore_errors=True)
+
+
+def _check_room(folder: Path, journal: Journal) -> None:
+    """Refuse to call a search done whose trials could not write.
+
+    Raises:
+        UserError: With what to do.
+    """
+    cut = [trial for trial in journal.trials.values() if trial.status == CUT and trial.error]
+    if cut:
+        names = ", ".join(trial.name for trial in cut)
+        raise UserError(f"{names}: {cut[0].error} What is done is kept; go on with --resume_tune={folder}.")
 
 
 def _most_epochs(space: Space, config: LCRecConfig) -> int:
@@ -240,7 +270,7 @@ def _test_best(folder: Path, outcome: Outcome, runner: TrialRunner) -> dict[str,
     report = best.best(outcome.bigger)
     assert report is not None
     result = {
-        **runner.test(best.name),
+        **runner.test(best.name, report["values"]),
         "best_valid_result": report["metrics"],
         "trial": best.name,
         "run": str(folder / TRIALS / best.name),
@@ -256,10 +286,18 @@ def _test_best(folder: Path, outcome: Outcome, runner: TrialRunner) -> dict[str,
     return {**result, "output_dir": str(folder)}
 
 
-def _check_machines(ray: Any, plan: SearchPlan, config: LCRecConfig) -> None:
-    if plan.settings.address:
-        data = Path(config["data_path"]).absolute()
-        check_nodes(ray, {"output_dir": plan.folder, "cache_dir": _made(config["cache_dir"]), "data_path": data})
+def _shipment(ray: Any, plan: SearchPlan, config: LCRecConfig, cached: Sequence[Path]) -> Shipment | None:
+    """Send what trials read to the machines, if they do not see it; None if they do."""
+    folder = Path(config["data_path"]).absolute()
+    cache = _made(config["cache_dir"])
+    varied = [{name: value} for name in plan.space.names for value in plan.space[name].points() or ()]
+    cargo = Cargo(
+        folder.parent, folder, plan.dataset, cache, [path.absolute() for path in cached], [plan.given, *varied]
+    )
+    folders = {"output_dir": plan.folder, "cache_dir": cache}
+    if not has_to_ship(ray, plan.settings, folders, {"data_path": cargo.data_files()}):
+        return None
+    return ship(ray, cargo, plan.folder, start_depot(ray, plan.folder))
 
 
 def _made(folder: str) -> Path:
@@ -274,34 +312,25 @@ def _plan_trials(journal: Journal, found: list[dict[str, Any]]) -> None:
         journal.write("planned", f"t{number:04d}", values=values)
 
 
-def _inputs(plan: SearchPlan, config: LCRecConfig, shared: bytes | None, gpus: float) -> TrialInputs:
+def _inputs(
+    plan: SearchPlan, config: LCRecConfig, split: bytes | None, gpus: float, shipment: Shipment | None
+) -> TrialInputs:
     settings = plan.settings
+    # whatever the working directory of the machines' processes is
+    folders = {
+        "data_path": str(Path(config["data_path"]).absolute().parent),
+        "cache_dir": str(_made(config["cache_dir"])),
+    }
     return TrialInputs(
         model=plan.model,
         dataset=plan.dataset,
-        given=plan.given,
+        given={**plan.given, **folders},
         folder=plan.folder,
-        split=shared,
+        split=split,
+        shipment=shipment,
         metric=config["valid_metric"].lower(),
         bigger=bool(config["valid_metric_bigger"]),
         threads=settings.threads,
         gpus=gpus,
         population_every=settings.pbt_interval * config["eval_step"] if settings.scheduler == "pbt" else 0,
     )
-
-
-@contextmanager
-def _terminations() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C for a while, where signals can be caught."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -10,20 +10,24 @@ import gc
 import json
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.allocator import keep_freed_memory
-from recbole_lcrec.io import write_json
+from recbole_lcrec.config.configuration import with_files_at
+from recbole_lcrec.io import StorageError, write_json
+from recbole_lcrec.tuning.place import POPULATION, TENSORBOARD, TRIALS, SharedPlace, place_of
+from recbole_lcrec.tuning.shipping import Shipment
 
 logger = logging.getLogger(__name__)
 
-POPULATION, PROGRESS, TRIALS = "population", "progress.json", "trials"
+PROGRESS = "progress.json"
+_PATIENCE = 600
+"""Seconds that a process is given to leave a trial that was stopped: on a busy machine, or with a model to send."""
 _KEEP = 3
 """Checkpoints of a trial that pbt can still ask for: copies are made of the latest, and may start a little later."""
 
@@ -43,6 +47,8 @@ class TrialInputs:
         threads: Of torch.
         gpus: GPUs of a trial, or the part of one.
         population_every: Epochs between the checkpoints that pbt copies; 0 for other schedulers.
+        shipment: What is sent to machines that do not see the search's folders; None if all do.
+        places: Paths of the search -> where that lies on this machine, if it is elsewhere.
     """
 
     model: str
@@ -55,6 +61,8 @@ class TrialInputs:
     threads: int
     gpus: float
     population_every: int
+    shipment: Shipment | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def folder_of(self, name: str) -> Path:
         """Return the folder of a trial, which is that of a run."""
@@ -69,7 +77,13 @@ class TrialInputs:
             options["gpu_id"] = "0"  # the first of those that Ray lets this process see
         if self.population_every:
             options["stopping_step"] = 1_000_000  # pbt replaces poor trials; one that stopped by itself could not be
-        return options
+        return self.here(options)
+
+    def here(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options with the paths of this machine."""
+        moved = with_files_at(options, self.places)
+        folders = {name: moved[name] for name in ("data_path", "cache_dir") if name in moved}
+        return {**moved, **{name: self.places.get(path, path) for name, path in folders.items()}}
 
 
 def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
@@ -85,8 +99,10 @@ def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     start = time.perf_counter()
     _settle(inputs.threads)
     try:
-        _train(session.get_trial_name(), config["trial"], inputs, session, start)
+        _train(session.get_trial_name(), config["trial"], place_of(inputs), session, start)
         session.report({"finished": True, "seconds": time.perf_counter() - start})
+    except StorageError as error:  # no fault of the trial: it runs again when there is room
+        session.report({"no_room": str(error), "seconds": time.perf_counter() - start})
     except Exception as error:  # noqa: BLE001 (whatever went wrong is a result of the search)
         logger.exception("trial failed")
         session.report({"failed": explain(error), "seconds": time.perf_counter() - start})
@@ -95,9 +111,14 @@ def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
 
 
 def _settle(threads: int) -> None:
-    """Give the process the threads of its trial; Ray uses a process again for the next one."""
+    """Give the process the threads of its trial; Ray uses a process again for the next one.
+
+    Then it waits for the end of this trial, by itself for two seconds only, after which it would lose the next trial
+    without a word, and pbt would wait for that one for ever.
+    """
     import torch
 
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(_PATIENCE)
     torch.set_num_threads(threads)
     keep_freed_memory()
 
@@ -117,28 +138,37 @@ def explain(error: BaseException) -> str:
     return text if name in ("UserError", "FloatingPointError") else f"{name}: {text}"
 
 
-def _train(name: str, config: dict[str, Any], inputs: TrialInputs, session: Any, start: float) -> None:
+def _train(name: str, config: dict[str, Any], place: SharedPlace, session: Any, start: float) -> None:
+    point = _point(config, session)
+    if point is None:
+        place.clear(name)
+    try:
+        _train_at(place, name, config["values"], point, session, start)
+    finally:
+        place.leave(name)
+
+
+def _train_at(
+    place: SharedPlace, name: str, values: Mapping[str, Any], point: dict[str, Any] | None, session: Any, start: float
+) -> None:
     from recbole_lcrec.config import LCRecConfig
     from recbole_lcrec.experiment import build
     from recbole_lcrec.outputs import output_folder
     from recbole_lcrec.tuning.data import unpickled
 
-    folder, point = inputs.folder_of(name), _point(config, session)
-    if point is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(inputs.folder / "tensorboard" / name, ignore_errors=True)
-    options = LCRecConfig(inputs.model, inputs.dataset, cli=inputs.options_of(name, config["values"]))
-    with output_folder(folder, "trial.log", options["state"]) as keep:
+    inputs = place.inputs
+    options = LCRecConfig(inputs.model, inputs.dataset, cli=inputs.options_of(name, values))
+    with output_folder(inputs.folder_of(name), "trial.log", options["state"]) as keep:
         split = None if inputs.split is None else unpickled(inputs.split)
         experiment = build(config=options, split=split, with_test=False)
         keep()
         experiment.describe()
         trainer = experiment.trainer
         if hasattr(trainer, "tensorboard_dir"):
-            trainer.tensorboard_dir = inputs.folder / "tensorboard" / name
-        reporter = Reporter(name, config["values"], inputs, session, trainer, start)
+            trainer.tensorboard_dir = inputs.folder / TENSORBOARD / name
+        reporter = Reporter(name, values, place, session, trainer, start)
         if point is not None:
-            go_on_from(Path(point["folder"]), trainer)
+            go_on_from(place.fetch(point["folder"]), trainer)
             reporter.take_over(point)
             if trainer.start_epoch >= trainer.epochs:
                 return  # RecBole would save this state over the best one
@@ -153,7 +183,7 @@ def _train(name: str, config: dict[str, Any], inputs: TrialInputs, session: Any,
 
 
 def _point(config: dict[str, Any], session: Any) -> dict[str, Any] | None:
-    """Return where a trial of pbt goes on: {folder, trial, epoch, seconds} of a checkpoint; None to start."""
+    """Return where a trial of pbt goes on: {folder (in the output folder), trial, epoch, seconds}; None to start."""
     checkpoint = session.get_checkpoint()
     return checkpoint.to_dict() if checkpoint is not None else config.get("resume")
 
@@ -177,16 +207,16 @@ class Reporter:
     Args:
         name: The trial.
         values: Its configuration.
-        inputs: What all trials share.
+        place: Where it runs.
         session: Ray's.
         trainer: The trial's trainer.
         start: ``time.perf_counter()`` when the trial started.
     """
 
     def __init__(
-        self, name: str, values: Mapping[str, Any], inputs: TrialInputs, session: Any, trainer: Any, start: float
+        self, name: str, values: Mapping[str, Any], place: SharedPlace, session: Any, trainer: Any, start: float
     ) -> None:
-        self._name, self._values, self._inputs = name, dict(values), inputs
+        self._name, self._values, self._place, self._inputs = name, dict(values), place, place.inputs
         self._session, self._trainer, self._start = session, trainer, start
         self._before = 0.0
         self._copied: str | None = None
@@ -196,7 +226,7 @@ class Reporter:
         """Go on after a checkpoint, of this trial or of another one; this trial's best state stays its own."""
         self._before = point["seconds"]
         self._copied = point["trial"] if point["trial"] != self._name else None
-        path = self._inputs.folder_of(self._name) / PROGRESS
+        path = self._place.fetch(f"{TRIALS}/{self._name}/{PROGRESS}")
         if path.exists():
             self.best = json.loads(path.read_text(encoding="utf-8"))
         worst = -float("inf") if self._inputs.bigger else float("inf")
@@ -233,7 +263,9 @@ class Reporter:
             "pid": os.getpid(),
             "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         }
-        self._session.report(result, checkpoint=self._population(epoch, seconds))
+        point = self._population(epoch, seconds)
+        self._place.send(self._name)
+        self._session.report(result, checkpoint=point)
 
     def _population(self, epoch: int, seconds: float) -> Any:
         """Save the state for pbt and return Ray's note of where it lies; None when it is not asked for."""
@@ -242,16 +274,21 @@ class Reporter:
             return None
         from ray.air import Checkpoint
 
-        folder = self._inputs.folder_of(self._name) / POPULATION
-        here = folder / f"epoch-{epoch:06d}"
-        self._trainer.save_state(here)
-        point = {"folder": str(here), "trial": self._name, "epoch": epoch, "seconds": seconds}
-        write_json(folder / f"{here.name}.json", point)
+        folder, name = self._inputs.folder, _state_of(self._name, epoch)
+        self._trainer.save_state(folder / name)
+        point = {"folder": name, "trial": self._name, "epoch": epoch, "seconds": seconds}
         write_json(self._inputs.folder_of(self._name) / PROGRESS, self.best)
-        for old in sorted(folder.glob("epoch-*.json"))[:-_KEEP]:
-            old.unlink()
-            shutil.rmtree(old.with_suffix(""), ignore_errors=True)
+        write_json(folder / f"{name}.json", point)
+        if epoch > _KEEP * every:
+            old = _state_of(self._name, epoch - _KEEP * every)
+            self._place.forget(f"{old}.json")
+            self._place.forget(old)
         return Checkpoint.from_dict(point)
+
+
+def _state_of(trial: str, epoch: int) -> str:
+    """Return where in the output folder the state of a trial of pbt lies."""
+    return f"{TRIALS}/{trial}/{POPULATION}/epoch-{epoch:06d}"
 
 
 def latest_point(folder: Path) -> dict[str, Any] | None:
@@ -260,17 +297,24 @@ def latest_point(folder: Path) -> dict[str, Any] | None:
     return json.loads(found[-1].read_text(encoding="utf-8")) if found else None
 
 
-def test_trial(name: str, inputs: TrialInputs) -> dict[str, Any]:
+def test_trial(name: str, values: Mapping[str, Any], inputs: TrialInputs) -> dict[str, Any]:
     """Return what result.json holds of a trial's checkpoint: the one time that the test users are looked at.
 
     Args:
         name: The trial.
+        values: Its configuration.
         inputs: What all trials share.
     """
     from recbole_lcrec.experiment import load_experiment
     from recbole_lcrec.outputs import result_of
 
     _settle(inputs.threads)
-    experiment = load_experiment(inputs.folder_of(name), {"show_progress": False})
-    result = result_of(experiment, None, experiment.evaluate("test"))
+    place = place_of(inputs)
+    folder, options = place.fetch(f"{TRIALS}/{name}"), {**inputs.given, **values}
+    moved = {key: value for key, value in place.inputs.here(options).items() if value != options[key]}
+    try:
+        experiment = load_experiment(folder, {**moved, "show_progress": False})
+        result = result_of(experiment, None, experiment.evaluate("test"))
+    finally:
+        place.leave(name)
     return {key: value for key, value in result.items() if key not in ("epochs", "seconds")}

@@ -164,7 +164,7 @@ def test_stopping_stops_the_runs_and_says_how_to_go_on(
     process.send_signal(number)
     printed, _ = process.communicate(timeout=30)
     if number != signal.SIGKILL:
-        assert process.returncode == 130, printed
+        assert process.returncode == 128 + number, printed
         assert "finished ones are kept. Go on with:" in printed and "--seeds=1,2" in printed
     while _is_running(int(pid_file.read_text())) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,11 @@ def curves(out: Path) -> dict[str, list[tuple[int, dict[str, float]]]]:
     return dict(sorted(found.items()))
 
 
-def temporary_folders() -> set[str]:
-    """Return Ray's folders of searches of this machine."""
-    return {str(path) for path in Path("/tmp").glob("lcrec-ray-*")}
+@contextmanager
+def own_temporary_folder() -> Iterator[Path]:
+    """Yield a temporary folder for processes of a test, with a name that is short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="s"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

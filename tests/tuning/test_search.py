@@ -142,7 +142,9 @@ def test_an_option_that_the_model_does_not_have_is_refused(tmp_path: Path, capsy
     assert not (tmp_path / "out").exists()
 
 
-def test_pbt_copies_a_better_trial_and_changes_its_values(tmp_path: Path) -> None:
+def test_pbt_copies_a_better_trial_and_changes_its_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a busy machine, where a process cannot leave a trial in the time that Ray gives it
+    monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")
     prepare(tmp_path)
     space = "learning_rate: {choice: [0.0001, 0.01]}\n"
     given = arguments(tmp_path, space, scheduler="pbt", search_alg="grid", epochs=4)

@@ -5,35 +5,27 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from clusters import cluster_of_one
 from searching import arguments, events, prepare
 
 from recbole_lcrec import cli
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.tuning.machines import _missing, has_to_ship, unseen
+from recbole_lcrec.tuning.settings import read_settings
 
 pytest.importorskip("ray")
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
-    from ray.cluster_utils import Cluster
-
-    from recbole_lcrec.tuning.cluster import QUIET, remove_temporary, temporary_folder
-
-    # it would be written to Ray's own place in /tmp
-    monkeypatch.setattr("ray._private.utils.write_ray_address", lambda *_: None)
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
-    folder = temporary_folder()
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": str(folder)}
-    )
-    yield made
-    made.shutdown()
-    remove_temporary(str(folder))
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with cluster_of_one(monkeypatch) as made:
+        yield made
 
 
 def test_trials_run_on_every_node_and_outlive_one(tmp_path: Path, cluster: Any) -> None:
@@ -67,16 +59,30 @@ def test_trials_run_on_every_node_and_outlive_one(tmp_path: Path, cluster: Any) 
     assert json.loads((out / "result.json").read_text())["test_result"]
 
 
-def test_folders_that_a_node_does_not_see_are_named(tmp_path: Path, cluster: Any) -> None:
+def test_folders_that_a_node_does_not_see_are_named(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
-    from recbole_lcrec.errors import UserError
-    from recbole_lcrec.tuning.cluster import check_nodes
-
+    file = tmp_path / "toy.inter"
+    file.write_text("x")
+    monkeypatch.chdir(tmp_path)
+    own = {"data_path": [Path("/proc/self/cwd/toy.inter")]}  # another folder for every process
     ray.init(address=cluster.address, log_to_driver=False)
     try:
-        check_nodes(ray, {"data_path": tmp_path})
-        with pytest.raises(UserError, match=r"data_path=.*nowhere(?s:.)*storage that all machines share"):
-            check_nodes(ray, {"output_dir": tmp_path, "data_path": tmp_path / "nowhere"})
+        assert unseen(ray, {"output_dir": tmp_path}, {"data_path": [file]}) == []
+        (line,) = unseen(ray, {"output_dir": tmp_path}, own)
+        assert line.endswith(": data_path=/proc/self/cwd")
+        assert has_to_ship(ray, read_settings({"address": "x"}), {}, own)
+        assert not has_to_ship(ray, read_settings({}), {}, own)
+        with pytest.raises(UserError, match=r"data_path=/proc/self/cwd(?s:.)*storage that all machines share"):
+            has_to_ship(ray, read_settings({"address": "x", "ship_data": False}), {}, own)
     finally:
         ray.shutdown()
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.inter"]
+
+
+def test_a_file_of_the_same_name_is_not_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert _missing({"data_path": {str(tmp_path / "file"): 1}}) == []
+    assert _missing({"data_path": {str(tmp_path / "file"): 2}}) == ["data_path"]
