@@ -18,12 +18,13 @@ import torch
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import atomic_folder, write_json
+from recbole_lcrec.parallel import group
 
 WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
 
 
 def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
-    """Write weights and state to ``folder``, whole or not at all.
+    """Write weights and state to ``folder``, whole or not at all; of several processes the main one does.
 
     Args:
         folder: The checkpoint's folder; an earlier checkpoint there is replaced.
@@ -44,6 +45,8 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
         **state,
         "other_parameter": {key: pack(f"other_parameter '{key}'", value) for key, value in other.items()},
     }
+    if not group.is_main():
+        return
     with atomic_folder(folder, _bytes_of([tensors, state])) as temporary:
         save_file(tensors, str(temporary / WEIGHTS), metadata={"aliases": json.dumps(aliases)})
         torch.save(state, temporary / STATE)
