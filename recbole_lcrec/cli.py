@@ -142,7 +142,7 @@ def _on_saved_run(saved: Mapping[str, Given], options: Mapping[str, Any], readin
     where = {option: options.pop(option) for option in OPTIONS if option in options}
     check_changes(options)
     before = saved_options(folder)
-    if (result := read_result(folder)) is None or (folder / STARTING).is_file():
+    if read_result(folder) is None or (folder / STARTING).is_file():
         return Command(options=options, resume=folder, processes=_processes({**before, **where}))
     return Command(options=options, resume=folder)
 

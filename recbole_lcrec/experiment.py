@@ -28,9 +28,9 @@ from recbole_lcrec.data.split import sample_users, split_sha256
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH, load_queries
 from recbole_lcrec.io import fingerprint, write_json, write_text
+from recbole_lcrec.outputs import about_evaluation, log_result, metrics_table, output_folder, result_of, versions
 from recbole_lcrec.parallel import group
 from recbole_lcrec.parallel.data import balanced, share_randomness
-from recbole_lcrec.outputs import about_evaluation, log_result, metrics_table, output_folder, result_of, versions
 from recbole_lcrec.saved_run import (
     CHECKPOINT,
     CONFIG,

@@ -1,8 +1,9 @@
 """What a trainer does differently when several processes train one model.
 
 The gradient of a step is that of one process with the whole batch: each process weighs its loss by its share of the
-batch's weight (rows, or the tokens that carry loss), and the gradients are summed. Both know the whole batch, so the
-shares need no message. The engine is torch's DistributedDataParallel (or FSDP, see ``recbole_lcrec.parallel.sharded``).
+batch's weight (rows, or the tokens that carry loss), and the gradients are summed. Everyone knows the whole batch, so
+the shares need no message. The engine is torch's DistributedDataParallel, or FSDP (see
+``recbole_lcrec.parallel.sharded``).
 """
 
 from __future__ import annotations

@@ -89,7 +89,6 @@ class ItemCollector(Collector):
         struct._data_dict.update(plain)
         return struct
 
-
     def _gathered(self) -> dict[str, torch.Tensor]:
         """Return what all processes have collected, in the order of the batches, to the main one; {} to others."""
         mine, self._batches = self._batches, []

@@ -133,7 +133,8 @@ class RankCollector:
         if not parts:
             return None
         parts.sort(key=lambda part: part[:2])
-        users, targets, ranks, censored, candidates, top = map(np.concatenate, zip(*(p[3] for p in parts), strict=True))
+        columns = zip(*(rows for *_, rows in parts), strict=True)
+        users, targets, ranks, censored, candidates, top = map(np.concatenate, columns)
         wordings = [wording for _, _, wording, rows in parts for _ in rows[0]]
         return Ranks(users, targets, ranks, censored, candidates, top, tuple(wordings))
 

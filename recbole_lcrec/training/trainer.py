@@ -26,7 +26,7 @@ from recbole_lcrec.compat import no_tensorboard, seeded
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.io import atomic_path
-from recbole_lcrec.parallel import group
+from recbole_lcrec.parallel import group as processes
 from recbole_lcrec.parallel.team import MainEvaluator, team_for
 from recbole_lcrec.progress import progress
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
@@ -118,7 +118,7 @@ class FeatureTrainer(Trainer):
         self.best_epoch: int | None = None
         self.last_valid_result: dict[str, float] | None = None
         self.eval_collector = ItemCollector(config)
-        if group.several():
+        if processes.several():
             self.evaluator = MainEvaluator(self.evaluator)
         self.saved_model_file = str(output_dir / "checkpoint")
         self.users_per_second: float | None = None
@@ -144,7 +144,7 @@ class FeatureTrainer(Trainer):
     @property
     def tensorboard(self) -> Any:
         """The tensorboard writer; its folder appears when the first value is written, that is, in training."""
-        if not group.is_main():
+        if not processes.is_main():
             return NoWriter()
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
@@ -283,7 +283,7 @@ class FeatureTrainer(Trainer):
         """Evaluate as RecBole does, with the best checkpoint loaded from our format; notes users per second."""
         if load_best_model:
             folder = Path(model_file or self.saved_model_file)
-            group.barrier()  # the main process may still be writing it
+            processes.barrier()  # the main process may still be writing it
             load_checkpoint(folder, self.model, self.device)
             self.logger.info("Loading model structure and parameters from %s", folder)
         start = time.perf_counter()
