@@ -95,6 +95,25 @@ def _processes(options: Mapping[str, Any]) -> Processes:
     return Processes() if group.place_of(os.environ) is not None else processes_of(options)
 
 
+def _same_processes(folder: Path, before: Mapping[str, Any], where: Mapping[str, Any]) -> Processes:
+    """Return the processes to go on with: as many as the run began with, on one machine or on those that are given.
+
+    Raises:
+        UserError: For another number of them.
+    """
+    if group.place_of(os.environ) is not None:
+        return Processes()
+    began = before.get("world_size") or 1
+    here = where.get("nproc", before.get("nproc") or 1)
+    found = processes_of({**before, "nproc": here, "world_size": max(began, here), **where})
+    if found.everywhere != began:
+        raise UserError(
+            f"--resume={folder}: the run began with {began} process(es), which share every batch and draw at random "
+            f"each by itself; {found.everywhere} would end elsewhere. Leave nproc and world_size out."
+        )
+    return found
+
+
 def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Reading) -> Command:
     """Return the command of a comparison; its options are those of the files and of the command line."""
     if not merged.get("model"):
@@ -142,9 +161,9 @@ def _on_saved_run(saved: Mapping[str, Given], options: Mapping[str, Any], readin
     where = {option: options.pop(option) for option in OPTIONS if option in options}
     check_changes(options)
     before = saved_options(folder)
-    if read_result(folder) is None or (folder / STARTING).is_file():
-        return Command(options=options, resume=folder, processes=_processes({**before, **where}))
-    return Command(options=options, resume=folder)
+    if read_result(folder) is not None and not (folder / STARTING).is_file():
+        return Command(options=options, resume=folder)
+    return Command(options=options, resume=folder, processes=_same_processes(folder, before, where))
 
 
 def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:

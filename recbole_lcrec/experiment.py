@@ -31,6 +31,7 @@ from recbole_lcrec.io import fingerprint, write_json, write_text
 from recbole_lcrec.outputs import about_evaluation, log_result, metrics_table, output_folder, result_of, versions
 from recbole_lcrec.parallel import group
 from recbole_lcrec.parallel.data import balanced, share_randomness
+from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.saved_run import (
     CHECKPOINT,
     CONFIG,
@@ -298,7 +299,9 @@ def build(
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
         init_seed(config["seed"], config["reproducibility"])
         with timer("model"):
-            network = registry.make_model(config, train_data._dataset).to(config["device"])
+            network = registry.make_model(config, train_data._dataset)
+            if not is_wanted(config):  # FSDP brings it to the device in parts
+                network = network.to(config["device"])
             if registry.is_generative(config["model"]) and network.evaluation.eval_task == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
                 network.queries = load_queries(config, data, [loader._dataset for loader in loaders])

@@ -57,6 +57,10 @@ def check_parallel(config: Any, model_class: Any) -> None:
         raise UserError(f"option parallel is {kind}; expected {' or '.join(KINDS)}.")
     if not group.several():
         return
+    if kind == "fsdp":
+        from recbole_lcrec.parallel.sharded import check_sharded
+
+        check_sharded(config, model_class)
     if config["stage"] == "index":
         raise UserError("option stage is index, which one process builds. Leave nproc out.")
     model = config["model"]

@@ -24,6 +24,7 @@ from recbole_lcrec.model.generative import GenerativeRecommender, Request
 from recbole_lcrec.model.instruction_tuned import InstructionTuned
 from recbole_lcrec.model.lm import LMSettings, build_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
+from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
 
 BatchFunction = Callable[[np.ndarray, torch.Tensor, torch.Tensor, SharedPrefix], None]
@@ -47,7 +48,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         self.tokenizer = self.catalogue.tokenizer
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
-        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config))
+        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
         self._max_length = settings.max_length + self.catalogue.paths.shape[1]
         self._mode: Mode | None = None
         self._prefixes: dict[Template, SharedPrefix] = {}

@@ -58,6 +58,14 @@ class Alone:
         """Return a context for an evaluation."""
         return nullcontext()
 
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        """Return an optimizer's state, to be stored by rank 0."""
+        return optimizer.state_dict()
+
+    def load_optimizer(self, optimizer: Any, state: dict[str, Any]) -> None:
+        """Load what ``optimizer_state`` returned."""
+        optimizer.load_state_dict(state)
+
 
 class _Loss(nn.Module):
     """A forward for DistributedDataParallel, which watches forwards: whatever loss the trainer asks for."""
@@ -149,9 +157,15 @@ class Replicated(Several):
         return self._engine.no_sync() if more else nullcontext()
 
 
-def team_for(model: nn.Module) -> Alone:
-    """Return how ``model`` is trained by the processes there are."""
-    return Replicated(model) if group.several() else Alone()
+def team_for(model: nn.Module, config: Any) -> Alone:
+    """Return how ``model`` is trained by the processes there are (option ``parallel``)."""
+    if not group.several():
+        return Alone()
+    if config["parallel"] == "ddp":
+        return Replicated(model)
+    from recbole_lcrec.parallel.sharded import Sharded
+
+    return Sharded(model, config["device"])
 
 
 class MainEvaluator:

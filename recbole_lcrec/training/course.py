@@ -150,7 +150,9 @@ class Course:
             "steps_done": self.steps_done,
             "counters": {name: _plain(getattr(trainer, name)) for name in _COUNTERS},
             "processes": group.place().world_size,
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
+            "optimizers": {
+                name: trainer.team.optimizer_state(optimizer) for name, optimizer in self._optimizers().items()
+            },
             "scaler": trainer._scaler.state_dict(),
             "curve": _plain(trainer.curve.points),
             "attributes": {name: pack(f"attribute '{name}'", value) for name, value in attributes.items()},
@@ -206,7 +208,7 @@ class Course:
         self._check_processes(state, folder)
         self._attributes.take_up({name: unpack(value, trainer.device) for name, value in state["attributes"].items()})
         for name, optimizer in self._optimizers(state["optimizers"]).items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            trainer.team.load_optimizer(optimizer, state["optimizers"][name])
         trainer._scaler.load_state_dict(state["scaler"])
         return state
 
@@ -265,5 +267,6 @@ def _check_weights(model: Any, epoch: int) -> None:
         FloatingPointError: Naming the first such parameter.
     """
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        own = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # under FSDP
+        if not torch.isfinite(own).all():
             raise FloatingPointError(f"parameter {name} is no longer finite in epoch {epoch}. {ADVICE}")

@@ -110,7 +110,7 @@ class FeatureTrainer(Trainer):
         if self.settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
             raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
         self._writer: Any = None
-        self.team = team_for(model)
+        self.team = team_for(model, config)
         self.tensorboard_dir = output_dir / "tensorboard"
         with no_tensorboard():
             super().__init__(config, model)

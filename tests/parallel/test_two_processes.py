@@ -11,10 +11,13 @@ import pytest
 import torch
 from fakes import write_dataset
 from parallel_cases import CASES, experiment_of, outcome, weights
+from safetensors import safe_open
 from safetensors.torch import load_file
 
+from recbole_lcrec.errors import UserError
 from recbole_lcrec.parallel.launch import launch
 from recbole_lcrec.parallel.request import Processes
+from recbole_lcrec.training.checkpoint import WEIGHTS, load_checkpoint
 
 pytest_plugins = ["single_thread"]
 SCRIPT = Path(__file__).with_name("parallel_cases.py")
@@ -51,6 +54,27 @@ def test_equals_one_process(together: tuple[Path, dict[str, dict[str, Any]]], ca
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=2e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_goes_on_from_a_state_of_two_processes(
+    together: tuple[Path, dict[str, dict[str, Any]]], parallel: str
+) -> None:
+    folder, _ = together
+    assert [(folder / f"resumed-{parallel}.rank{rank}.json").read_text() for rank in (0, 1)] == ["True", "True"]
+    one_alone = experiment_of("sharded", folder, lm_dropout=0.3)
+    with pytest.raises(UserError, match="the state of a training by 2 process"):
+        one_alone.trainer.resume_checkpoint(folder / f"state-of-{parallel}")
+
+
+def test_a_sharded_checkpoint_is_that_of_one_process(together: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    folder, _ = together
+    experiment = experiment_of("sharded", folder)
+    load_checkpoint(folder / "sharded-2" / "checkpoint", experiment.model)
+    expected = json.loads((folder / "sharded.rank0.json").read_text())
+    assert experiment.evaluate("test") == expected["test"]
+    with safe_open(str(folder / "sharded-2" / "checkpoint" / WEIGHTS), framework="pt") as file:
+        assert json.loads(file.metadata()["aliases"]), "tied weights are kept once"
 
 
 def test_every_user_is_evaluated_once(together: tuple[Path, dict[str, dict[str, Any]]]) -> None:
