@@ -141,7 +141,7 @@ def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
         return ()
 
 
-def _on_saved_run(saved: Mapping[str, Given], options: Mapping[str, Any], reading: Reading) -> Command:
+def _on_saved_run(saved: Mapping[str, Given], options: dict[str, Any], reading: Reading) -> Command:
     """Return the command that takes model, data set and options from a run's folder."""
     name, given = next(iter(saved.items()))
     if len(saved) > 1:

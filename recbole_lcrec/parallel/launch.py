@@ -60,7 +60,7 @@ def launch(argv: Sequence[str], wanted: Processes, program: Sequence[str] = PROG
 def _store(wanted: Processes) -> Any:
     from torch import distributed
 
-    host = wanted.ip if wanted.everywhere > wanted.here else "127.0.0.1"
+    host = wanted.ip or "127.0.0.1"
     try:
         return distributed.TCPStore(host, wanted.port or 0, is_master=True, wait_for_workers=False)
     except (RuntimeError, ValueError) as error:
@@ -117,27 +117,28 @@ def _signal(started: Sequence[subprocess.Popen], signum: int) -> None:
 
 def _ended(started: Sequence[subprocess.Popen], caught: list[int], store: Any) -> int:
     """Wait for all processes; once one has failed, end the others. Return the exit status of the whole."""
-    deadline: float | None = None
     first: int | None = None
+    deadline = float("inf")
     while any(process.poll() is None for process in started):
-        failed = [process for process in started if process.poll()]
-        if failed and deadline is None:
-            first, deadline = failed[0].returncode, time.monotonic() + GRACE
+        if first is None and (failed := [number for number, process in enumerate(started) if process.returncode]):
+            first, deadline = failed[0], time.monotonic() + GRACE
             if not caught:
                 _signal(started, signal.SIGTERM)
-        if deadline is not None and time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             _signal(started, signal.SIGKILL)
         time.sleep(_POLL)
-    codes = [process.returncode for process in started]
     if caught:
         return 128 + caught[0]
+    codes = [process.returncode for process in started]
     if not any(codes):
         return 0
+    code = codes[first] if first is not None else next(filter(None, codes))
+    if code < 0:
+        print(
+            f"error: process {codes.index(code) if first is None else first} of {len(codes)} was ended by "
+            f"{signal.Signals(-code).name} (SIGKILL: perhaps there was too little memory). The others were ended too; "
+            "a training that had begun goes on with --resume.",
+            file=sys.stderr,
+        )
     said = status_in(store) if store is not None else None
-    killed = next((number for number, code in enumerate(codes) if code == (first or code) and code < 0), None)
-    if said is None and killed is not None:
-        name = signal.Signals(-codes[killed]).name
-        print(f"error: process {killed} of {len(codes)} was ended by {name} (SIGKILL: perhaps there was too little "
-              "memory). The others were ended too; a training that had begun goes on with --resume.",
-              file=sys.stderr)  # fmt: skip
-    return said or next((code for code in codes if code > 0), 1)
+    return said or max(code, 1)

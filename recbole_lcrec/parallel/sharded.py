@@ -87,6 +87,8 @@ class Sharded(Several):
         """Take this process's share of what ``optimizer_state`` returned."""
         from torch.distributed.checkpoint.state_dict import set_optimizer_state_dict
 
+        for group_of_parameters in optimizer.param_groups:  # the schedule adds it with the first step
+            group_of_parameters.setdefault("initial_lr", group_of_parameters["lr"])
         set_optimizer_state_dict(self._model, optimizer, state, options=_whole())
 
 
@@ -104,7 +106,7 @@ def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return a sharded model's state dict as one process would have it, in rank 0; {} in the others."""
     from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-    weights = dict(get_model_state_dict(model, options=_whole()))
+    weights: dict[str, Any] = dict(get_model_state_dict(model, options=_whole()))
     first: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         kept = first.setdefault(id(parameter), name)
@@ -117,7 +119,7 @@ def spread_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     """Load a whole state dict, of which each process takes its share."""
     from torch.distributed.checkpoint.state_dict import set_model_state_dict
 
-    set_model_state_dict(model, weights, options=_whole())
+    set_model_state_dict(model, dict(weights), options=_whole())
 
 
 def blocks_of(lm: nn.Module) -> list[nn.Module]:

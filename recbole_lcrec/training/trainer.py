@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.evaluator import Evaluator
 from recbole.trainer import Trainer
 from recbole.trainer.trainer import NCLTrainer, PretrainTrainer
 from recbole.utils import set_color
@@ -112,6 +113,7 @@ class FeatureTrainer(Trainer):
         self._writer: Any = None
         self.team = team_for(model, config)
         self.tensorboard_dir = output_dir / "tensorboard"
+        output_dir.mkdir(parents=True, exist_ok=True)  # RecBole's own way fails if another process is faster
         with no_tensorboard():
             super().__init__(config, model)
         self._warn_of_ignored_options()
@@ -119,7 +121,7 @@ class FeatureTrainer(Trainer):
         self.last_valid_result: dict[str, float] | None = None
         self.eval_collector = ItemCollector(config)
         if processes.several():
-            self.evaluator = MainEvaluator(self.evaluator)
+            self.evaluator = MainEvaluator(Evaluator(config))
         self.saved_model_file = str(output_dir / "checkpoint")
         self.users_per_second: float | None = None
         self.curve = LearningCurve()
