@@ -23,6 +23,8 @@ from recbole_lcrec.config.options import Reading, read_arguments, read_files
 from recbole_lcrec.config.overview import USAGE, help_text
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.parallel import group
+from recbole_lcrec.parallel.request import OPTIONS, Processes, processes_of
 from recbole_lcrec.saved_run import CONFIG, RESULT, STARTING, check_changes, read_result, saved_options
 from recbole_lcrec.training.interruption import Interrupted, Terminated, watched
 
@@ -42,6 +44,7 @@ class Command:
         jobs: Processes of a comparison at once.
         resume: Folder of an interrupted run to go on with, or None.
         search: A search for hyper-parameters, new or resumed, or None.
+        processes: Processes that share a single run.
     """
 
     model: str = ""
@@ -54,6 +57,7 @@ class Command:
     jobs: int = 1
     resume: Path | None = None
     search: Callable[[], Any] | None = None
+    processes: Processes = Processes()
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -83,8 +87,33 @@ def parse(argv: Sequence[str]) -> Command:
     check_names(merged, reading)
     _check_no_search(options, reading)
     reading.finish()
+    processes = _processes(merged)
     rest = {name: value for name, value in options.items() if name not in ("model", "dataset")}
-    return Command(merged["model"], merged["dataset"], config_files, rest)
+    return Command(merged["model"], merged["dataset"], config_files, rest, processes=processes)
+
+
+def _processes(options: Mapping[str, Any]) -> Processes:
+    """Return the processes to start; those that torchrun or this program has started start none."""
+    return Processes() if group.place_of(os.environ) is not None else processes_of(options)
+
+
+def _same_processes(folder: Path, before: Mapping[str, Any], where: Mapping[str, Any]) -> Processes:
+    """Return the processes to go on with: as many as the run began with, on one machine or on those that are given.
+
+    Raises:
+        UserError: For another number of them.
+    """
+    if group.place_of(os.environ) is not None:
+        return Processes()
+    began = before.get("world_size") or 1
+    here = where.get("nproc", before.get("nproc") or 1)
+    found = processes_of({**before, "nproc": here, "world_size": max(began, here), **where})
+    if found.everywhere != began:
+        raise UserError(
+            f"--resume={folder}: the run began with {began} process(es), which share every batch and draw at random "
+            f"each by itself; {found.everywhere} would end elsewhere. Leave nproc and world_size out."
+        )
+    return found
 
 
 def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Reading) -> Command:
@@ -102,6 +131,8 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
     if not isinstance(merged["jobs"], int) or merged["jobs"] < 1:
         reading.add(f"option jobs is {merged['jobs']}; expected 1 or more")
     check_names(merged, reading, ("dataset",))
+    if any(merged.get(name) not in (None, 1, -1) for name in ("nproc", "world_size")):
+        reading.add("option nproc: the runs of a comparison take one process each. Use jobs for several runs at once")
     reading.finish()
     own = ("model", "dataset", "seed", "seeds", "jobs", "ablation")
     rest = {name: value for name, value in given.items() if name not in own}
@@ -130,7 +161,7 @@ def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
         return ()
 
 
-def _on_saved_run(saved: Mapping[str, Given], options: Mapping[str, Any], reading: Reading) -> Command:
+def _on_saved_run(saved: Mapping[str, Given], options: dict[str, Any], reading: Reading) -> Command:
     """Return the command that takes model, data set and options from a run's folder."""
     name, given = next(iter(saved.items()))
     if len(saved) > 1:
@@ -146,10 +177,13 @@ def _on_saved_run(saved: Mapping[str, Given], options: Mapping[str, Any], readin
         )
     reading.finish()
     if name == "evaluate":
-        return Command(options=options, evaluate=folder)
+        return Command(options=options, evaluate=folder, processes=_processes(options))
+    where = {option: options.pop(option) for option in OPTIONS if option in options}
     check_changes(options)
-    saved_options(folder)
-    return Command(options=options, resume=folder)
+    before = saved_options(folder)
+    if read_result(folder) is not None and not (folder / STARTING).is_file():
+        return Command(options=options, resume=folder)
+    return Command(options=options, resume=folder, processes=_same_processes(folder, before, where))
 
 
 def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:
@@ -224,19 +258,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     try:
+        mine = group.place_of(os.environ)
+        if mine is not None:  # before torch is loaded: its remarks about unused parameters are of no use
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         command = parse(argv)
+        if command.processes.several and mine is None:
+            from recbole_lcrec.parallel.launch import launch
+
+            return launch(argv, command.processes)
         own = command.entries or command.search  # they end their own processes first
-        with nullcontext() if own else watched():
+        if own and mine is not None:
+            raise UserError("comparisons and searches start their own processes: run them without torchrun.")
+        with nullcontext() if own else watched(shared=mine is not None), group.joined(mine):
             return _done(command)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _failed(2, f"error: {error}")
     except FloatingPointError as error:  # training diverged: nothing to trace, and nothing wrong with the input
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _failed(1, f"error: {error}")
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        if group.is_main() and not group.has_failed():  # or else this process was ended because another one failed
+            print(stop, file=sys.stderr)
         return stop.status
+    except group.Abandoned:
+        return 1
     except KeyboardInterrupt as stop:
         print("interrupted", file=sys.stderr)
         return stop.status if isinstance(stop, Terminated) else 130
@@ -245,13 +289,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         problem = storage_problem(error)
         if problem is None:
+            if not group.may_report(1):
+                return 1
             raise
         where = getattr(error, "filename", None)
-        print(
-            f"error: {where or 'a file of this run'} cannot be written: {problem}. Make room, then run again.",
-            file=sys.stderr,
-        )
-        return 2
+        what = where or "a file of this run"
+        return _failed(2, f"error: {what} cannot be written: {problem}. Make room, then run again.")
+
+
+def _failed(status: int, message: str) -> int:
+    """Say why the run failed, in one of its processes, and return the exit status."""
+    if group.may_report(status):
+        print(message, file=sys.stderr)
+    return status
 
 
 def _done(command: Command) -> int:

@@ -54,9 +54,21 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"recbole\..*")
         warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\..*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=r".*`broadcast_buffers` is deprecated.*", category=FutureWarning)
         # numpy's np.bool and friends, looked up by name in compatibility_settings
         warnings.filterwarnings("ignore", message=r".*will be defined as the corresponding NumPy scalar.*")
         yield
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep a process that is not the main one of its group from logging."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

@@ -28,8 +28,11 @@ from recbole_lcrec.data.seen import excluded_targets, seen_before
 from recbole_lcrec.data.split import sample_users, split_sha256
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH, load_queries
-from recbole_lcrec.io import write_json, write_text
+from recbole_lcrec.io import fingerprint, write_json, write_text
 from recbole_lcrec.outputs import about_evaluation, log_result, metrics_table, output_folder, result_of, versions
+from recbole_lcrec.parallel import group
+from recbole_lcrec.parallel.data import balanced, share_randomness
+from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.saved_run import (
     CHECKPOINT,
     CONFIG,
@@ -132,6 +135,7 @@ class Experiment:
                 if prompts is not None:
                     self.model.prompts = prompts
                     if collector is not None:
+                        collector.round = number
                         collector.wording = "+".join(map(str, prompts))
                 best = load_best and number == 0
                 results.append(dict(self.trainer.evaluate(data, load_best_model=best, show_progress=show)))
@@ -309,11 +313,14 @@ def build(
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
         init_seed(config["seed"], config["reproducibility"])
         with timer("model"):
-            network = registry.make_model(config, train_data._dataset).to(config["device"])
+            network = registry.make_model(config, train_data._dataset)
+            if not is_wanted(config):  # FSDP brings it to the device in parts
+                network = network.to(config["device"])
             if registry.is_generative(config["model"]) and network.evaluation.eval_task == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
                 network.queries = load_queries(config, data, [loader._dataset for loader in loaders])
             trainer = registry.trainer_class(config)(config, network)
+        share_randomness(config["seed"])
     test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
 
@@ -337,9 +344,13 @@ def build_data(
         for part in (data, *parts):
             part.config, part.dataset_path = config, config["data_path"]
     if hasattr(data, "prepare"):  # a data module of ours, with text and prompts
-        data.prepare(timer, parts, saved)
+        with group.main_first():  # the others find text, embeddings and index in the cache
+            data.prepare(timer, parts, saved)
     with timer("data"):
-        return (data, *_loaders(config, data, parts))
+        loaders = _loaders(config, data, parts)
+    catalogue = getattr(data, "catalogue", None)
+    group.agreed("data set and item index", (loaders[-1], fingerprint([getattr(catalogue, "paths", None)])))
+    return (data, *loaders)
 
 
 def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
@@ -347,7 +358,8 @@ def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
     restore_numpy_names()
     restore_scipy_names()
     init_seed(config["seed"], config["reproducibility"])
-    fetch_dataset(config)
+    with group.main_first():
+        fetch_dataset(config)
     with timer("data"):
         data = registry.dataset_class(config)(config)
         logger.info(data)
@@ -364,7 +376,7 @@ def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
 def _output_dir(config: LCRecConfig) -> Path:
     given = config["output_dir"]
     name = f"{config['model']}-{config['dataset']}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return Path(given or Path("saved") / name).absolute()
+    return group.from_main(Path(given or Path("saved") / name).absolute())
 
 
 def _loaders(config: LCRecConfig, data: Any, parts: Sequence[Any]) -> tuple[Any, Any, Any, str]:
@@ -382,10 +394,12 @@ def _loaders(config: LCRecConfig, data: Any, parts: Sequence[Any]) -> tuple[Any,
     valid_data = None
     if len(valid.inter_feat):
         valid = sample_users(valid, config["valid_users"], config["seed"])
-        valid_data = get_dataloader(config, "valid")(config, valid, valid_sampler, shuffle=False)
+        with balanced(config, len(valid)):
+            valid_data = get_dataloader(config, "valid")(config, valid, valid_sampler, shuffle=False)
     else:
         logger.warning("No user has the four interactions that validation needs: training runs for all its epochs.")
-    test_data = get_dataloader(config, "test")(config, test, test_sampler, shuffle=False)
+    with balanced(config, len(test)):
+        test_data = get_dataloader(config, "test")(config, test, test_sampler, shuffle=False)
     for phase, loader in (("valid", valid_data), ("test", test_data)):
         if seen and loader is not None:
             loader.seen = seen[phase]
@@ -435,12 +449,14 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
     from recbole_lcrec.resuming import prepare
 
     output_dir = Path(config["output_dir"])
-    write_text(output_dir / STARTING, _yaml(config))  # all that is needed if the run is killed before it has begun
+    if group.is_main():
+        write_text(output_dir / STARTING, _yaml(config))  # all that is needed if the run is killed before it has begun
     if config["stage"] == "index":
         return _run_index(config, output_dir, keep)
     experiment = build(config=config)
     keep()
-    experiment.describe()
+    if group.is_main():
+        experiment.describe()
     logger.info(experiment.model)
     prepare(experiment)
     return finish(experiment)
@@ -462,6 +478,8 @@ def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> di
         write_ranks(output_dir / RANKS, experiment.ranks, experiment)
     result = result_of(experiment, best_valid, test)
     result["index"] = dict(index) if index else result["index"]
+    if not group.is_main():
+        return {**result, "output_dir": str(output_dir)}
     write_json(output_dir / RESULT, result)
     forget_states(experiment)
     log_result(result, output_dir)
@@ -474,6 +492,8 @@ def _yaml(config: LCRecConfig) -> str:
 
 def write_config(config: LCRecConfig, output_dir: Path) -> None:
     """Write all options of a run that has got past its start."""
+    if not group.is_main():
+        return
     write_text(output_dir / CONFIG, _yaml(config))
     (output_dir / STARTING).unlink(missing_ok=True)
 
@@ -521,7 +541,9 @@ def load_experiment(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -
     for name in (CONFIG, CHECKPOINT):
         if not (run_dir / name).exists():
             raise UserError(f"{run_dir} is not the folder of a finished run: it has no {name}. Give its output_dir.")
-    experiment = build(config=LCRecConfig(config_dict=read_options(run_dir / CONFIG), cli=cli), saved=run_dir)
+    # by how many processes it was trained is no matter now
+    options = {**read_options(run_dir / CONFIG), "nproc": 1, "world_size": None}
+    experiment = build(config=LCRecConfig(config_dict=options, cli=cli), saved=run_dir)
     load_checkpoint(run_dir / CHECKPOINT, experiment.model, experiment.config["device"])
     experiment.model.eval()
     return experiment
@@ -559,7 +581,8 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
             "split_sha256": experiment.split_sha256,
             "evaluated_users_per_second": experiment.trainer.users_per_second,
         }
-        write_json(target / EVALUATION, result)
+        if group.is_main():
+            write_json(target / EVALUATION, result)
         log_result(result, target)
     return result
 

@@ -18,12 +18,13 @@ import torch
 from tabulate import tabulate
 
 from recbole_lcrec import __version__, registry
-from recbole_lcrec.compat import logging_to
+from recbole_lcrec.compat import logging_to, silenced
 from recbole_lcrec.data.seen import excluded_targets
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH
 from recbole_lcrec.io import mend, remove
 from recbole_lcrec.locking import run_lock
+from recbole_lcrec.parallel import group
 from recbole_lcrec.saved_run import LOG, OF_A_RUN, RANKS, STARTING
 from recbole_lcrec.training.interruption import Interrupted
 from recbole_lcrec.training.ranks import beyond_accuracy, item_counts
@@ -40,7 +41,7 @@ _PACKAGES = ("recbole", "torch", "transformers", "peft", "tokenizers", "numpy", 
 def output_folder(folder: Path, log: str, level: str | None, *, append: bool = False) -> Iterator[Callable[[], None]]:
     """Make the output folder and log to a file in it; until ``keep`` is called, failing leaves nothing behind.
 
-    A run (not an evaluation) has the folder to itself.
+    A run (not an evaluation) has the folder to itself. Of several processes only the main one logs and writes.
 
     Args:
         folder: The output folder; an earlier run's may be there.
@@ -55,6 +56,10 @@ def output_folder(folder: Path, log: str, level: str | None, *, append: bool = F
     Raises:
         UserError: If the folder cannot be written to, or another run is writing there.
     """
+    if not group.is_main():
+        with silenced():
+            yield lambda: None
+        return
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,6 +131,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         "evaluated_users_per_second": getattr(experiment.trainer, "users_per_second", None),
         "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(config["model"]) else {},
         "memory": peak_memory(),
+        "processes": group.place().world_size,
         "machine": {"cores": len(os.sched_getaffinity(0)), "torch_threads": torch.get_num_threads()},
         "learning_curve": experiment.trainer.curve.points if hasattr(experiment.trainer, "curve") else [],
         "versions": versions(),

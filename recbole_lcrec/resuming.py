@@ -23,6 +23,7 @@ from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, finish, run_in_folder, write_config
 from recbole_lcrec.io import fingerprint, remove, write_json
 from recbole_lcrec.outputs import output_folder
+from recbole_lcrec.parallel import group
 from recbole_lcrec.saved_run import (
     CHECKPOINT,
     FACTS,
@@ -48,7 +49,8 @@ def prepare(experiment: Experiment) -> None:
     report = {}
     if registry.is_generative(experiment.config["model"]):
         report = experiment.dataset.catalogue.indexed.report
-    write_json(folder / FACTS, {"data": data_fingerprint(experiment), "index": report})
+    if group.is_main():
+        write_json(folder / FACTS, {"data": data_fingerprint(experiment), "index": report})
     _keep_states(experiment, settings)
 
 
@@ -66,7 +68,7 @@ def _keep_states(experiment: Experiment, settings: StateSettings) -> None:
 
 def forget_states(experiment: Experiment) -> None:
     """Remove the training states of a finished run (unless ``keep_states`` is set)."""
-    if not experiment.config["keep_states"]:
+    if not experiment.config["keep_states"] and group.is_main():
         remove(experiment.output_dir / RESUME)
 
 
@@ -92,7 +94,7 @@ def resume(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[st
     config["output_dir"] = str(run_dir)  # it may have been moved
     with output_folder(run_dir, LOG, config["state"], append=True) as keep:
         logger.info("Resuming the run in %s", run_dir)
-        state = _newest_state(run_dir, config)
+        state = group.from_main(_newest_state(run_dir, config) if group.is_main() else None)
         if state is None:
             logger.info("The run was stopped before there was a training state: it starts from the beginning.")
             return run_in_folder(config, keep)

@@ -25,8 +25,10 @@ from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
 from recbole_lcrec.config.options import DERIVED, Reading
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.config.processes import check_parallel, take_place
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.novelty import add_to_recbole
+from recbole_lcrec.parallel import group
 from recbole_lcrec.registry import is_generative, model_class, ranks_candidates
 
 add_to_recbole()
@@ -91,6 +93,7 @@ class LCRecConfig(Config):
         self._check_candidates()
         self._check_exclusion()
         self._check_stage()
+        check_parallel(self, self.model_class)
 
     # What RecBole's constructor calls, in its order
 
@@ -198,13 +201,7 @@ class LCRecConfig(Config):
     def _init_device(self) -> None:
         """Choose the device without touching CUDA_VISIBLE_DEVICES, which belongs to the user and to Ray."""
         options = self.final_config_dict
-        for name in ("nproc", "world_size"):
-            if (options.get(name) or 1) != 1:
-                raise UserError(
-                    f"option {name} is {options[name]}, but several processes are not available in this version. "
-                    "Leave it out; search hyper-parameters in parallel instead."
-                )
-        options["single_spec"], options["local_rank"] = True, 0
+        take_place(options)
         options["device"] = _device(options)
 
     def _set_train_neg_sample_args(self) -> None:
@@ -458,10 +455,23 @@ def _device(options: dict[str, Any]) -> torch.device:
         raise UserError(f"option gpu_id is {gpu_id}; expected a number such as 0.")
     if not options["use_gpu"] or not gpu_id or not torch.cuda.is_available():
         return torch.device("cpu")
-    index = int(gpu_id.split(",")[0])
+    index, place = _gpu([int(number) for number in gpu_id.split(",")]), group.place()
     if index >= torch.cuda.device_count():
+        per = f" for the {place.local_size} processes" if group.several() else ""
         raise UserError(
-            f"option gpu_id is {gpu_id}, but {torch.cuda.device_count()} GPU(s) are visible, counted from 0. "
+            f"option gpu_id is {gpu_id}{per}, but {torch.cuda.device_count()} GPU(s) are visible, counted from 0. "
             "Set gpu_id, or use_gpu=False."
         )
+    if group.several():
+        torch.cuda.set_device(index)
     return torch.device("cuda", index)
+
+
+def _gpu(numbers: Sequence[int]) -> int:
+    """Return the number of this process's GPU: of several, its own; of one, that many further on."""
+    place = group.place()
+    if len(numbers) == 1 or not group.several():
+        return numbers[0] + place.local_rank
+    if len(numbers) < place.local_size:
+        raise UserError(f"option gpu_id names {len(numbers)} GPU(s) for {place.local_size} processes.")
+    return numbers[place.local_rank]

@@ -44,11 +44,6 @@ _ADDITIONS: dict[str, tuple[set[str], str]] = {
     "w_max": ({"float"}, ""),
     "model": ({"str"}, "The name of the model."),
     "dataset": ({"str"}, "The name of the data set: files are <data_path>/<dataset>/<dataset>.inter and .item."),
-    "nproc": ({"int"}, "The number of processes; only 1 is available in this version."),
-    "world_size": ({"int"}, "The number of processes over all machines; only 1 is available in this version."),
-    "group_offset": ({"int"}, "The offset of this machine's processes; unused with a single process."),
-    "ip": ({"str"}, "The address of the main machine; unused with a single process."),
-    "port": ({"int", "str"}, "The port of the main machine; unused with a single process."),
 }
 
 # Names that RecBole's code keeps in its configuration but computes itself: to set one would have no effect.
@@ -57,9 +52,9 @@ DERIVED: dict[str, str] = {
     "MODEL_INPUT_TYPE": "the model's class or loss_type says it",
     "eval_type": "metrics says it",
     "device": "use use_gpu and gpu_id",
-    "single_spec": "this version runs a single process",
-    "local_rank": "this version runs a single process",
-    "offset": "this version runs a single process",
+    "single_spec": "use nproc",
+    "local_rank": "nproc or torchrun says it",
+    "offset": "use group_offset",
     "valid_neg_sample_args": "use the mode in eval_args",
     "test_neg_sample_args": "use the mode in eval_args",
 }

@@ -15,6 +15,19 @@ class _Filled(Exception):
     """Raised inside a model's forward when the last layer has handed over its keys and values."""
 
 
+_whole: list[bool] = []
+
+
+@contextmanager
+def without_shortcut() -> Iterator[None]:
+    """While the block runs, let every forward reach its end: FSDP, which watches forwards, would miss it."""
+    _whole.append(True)
+    try:
+        yield
+    finally:
+        _whole.pop()
+
+
 class _Buffer(DynamicLayer):
     """Keys and values [B, H, capacity, d] of a layer, of which the first ``length`` are in use."""
 
@@ -80,7 +93,7 @@ class AppendedCache(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Append a layer's keys and values; return all of that layer."""
         result = super().update(key_states, value_states, layer_idx, *args, **kwargs)
-        if self._stops and layer_idx == self.n_layers - 1:
+        if self._stops and not _whole and layer_idx == self.n_layers - 1:
             raise _Filled
         return result
 

@@ -26,6 +26,7 @@ from recbole_lcrec.instruction.text_dataset import TextCatalogue
 from recbole_lcrec.model.instruction_tuned import InstructionTuned
 from recbole_lcrec.model.lm import LMSettings, build_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
+from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
         self.catalogue: TextCatalogue = dataset.catalogue
         self.lm = build_lm(settings, self.catalogue.tokenizer, (), saved)
         self._adapter_only = settings.tuning == "lora"
-        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config))
+        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
         self._continuations = Continuations(self.lm)
         modes = config["eval_args"]["mode"]
         logger.info(

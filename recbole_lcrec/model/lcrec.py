@@ -27,6 +27,7 @@ from recbole_lcrec.model.instruction_tuned import InstructionTuned
 from recbole_lcrec.model.item_inputs import ItemInputs, feed_items
 from recbole_lcrec.model.lm import LMSettings, build_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
+from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
 
 BatchFunction = Callable[[np.ndarray, torch.Tensor, torch.Tensor, SharedPrefix], None]
@@ -51,7 +52,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
         self._item_inputs = self._feed_items(settings) if config["history_input"] == "item" else None
-        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config))
+        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
         if self._item_inputs is not None and config["history_loss_weight"]:
             self._logits_at.require_aside("history_input=item with history_loss_weight")
         self._without_words = "seqrec" if "seqrec" in config["tasks"] else "nextitem"

@@ -52,12 +52,14 @@ class SampleLogits:
     Args:
         lm: A causal language model of transformers, also one wrapped by peft.
         settings: Options of the training forward.
+        once: Whether every layer has to run exactly once per step: FSDP drops weights behind a layer, and a shared
+            beginning would run it twice. ``share_prefix`` has no effect then.
 
     Raises:
         UserError: For options that the model's architecture does not support.
     """
 
-    def __init__(self, lm: nn.Module, settings: SampleLogitsSettings) -> None:
+    def __init__(self, lm: nn.Module, settings: SampleLogitsSettings, *, once: bool = False) -> None:
         self._lm, self._settings = lm, settings
         self._split = split_model(lm)
         self._body: Any = self._split.body if self._split else None
@@ -69,7 +71,7 @@ class SampleLogits:
         if settings.packing:
             self._require(self._packed, "packing")
             self._states = self._packed
-        elif settings.share_prefix and not settings.gradient_checkpointing and self._agrees(self._shared):
+        elif settings.share_prefix and not once and not settings.gradient_checkpointing and self._agrees(self._shared):
             self._states = self._shared
         if settings.torch_compile and self._split is not None:
             self._body = torch.compile(self._split.body, dynamic=True)

@@ -18,12 +18,13 @@ import torch
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import atomic_folder, write_json
+from recbole_lcrec.parallel import group
 
 WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
 
 
 def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
-    """Write weights and state to ``folder``, whole or not at all.
+    """Write weights and state to ``folder``, whole or not at all; of several processes the main one does.
 
     Args:
         folder: The checkpoint's folder; an earlier checkpoint there is replaced.
@@ -36,7 +37,12 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
     """
     from safetensors.torch import save_file
 
-    weights = model.checkpoint_state() if hasattr(model, "checkpoint_state") else model.state_dict()
+    from recbole_lcrec.parallel.sharded import is_sharded, whole_weights
+
+    if is_sharded(model):
+        weights = whole_weights(model)
+    else:
+        weights = model.checkpoint_state() if hasattr(model, "checkpoint_state") else model.state_dict()
     tensors, aliases = _without_aliases(weights)
     # a module among them (RecBole's DIN) has its weights in the state dict already
     other = {k: v for k, v in (model.other_parameter() or {}).items() if not isinstance(v, torch.nn.Module)}
@@ -44,6 +50,8 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
         **state,
         "other_parameter": {key: pack(f"other_parameter '{key}'", value) for key, value in other.items()},
     }
+    if not group.is_main():
+        return
     with atomic_folder(folder, _bytes_of([tensors, state])) as temporary:
         save_file(tensors, str(temporary / WEIGHTS), metadata={"aliases": json.dumps(aliases)})
         torch.save(state, temporary / STATE)
@@ -93,8 +101,12 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
     """
     from safetensors import SafetensorError, safe_open
 
+    from recbole_lcrec.parallel.sharded import is_sharded, spread_weights
+
     if problem := damage(folder):
         raise UserError(f"{folder}: no readable checkpoint ({problem}). Train the run again.")
+    if is_sharded(model):
+        device = "cpu"  # whole, it may not fit where the shares go
     try:
         with safe_open(str(folder / WEIGHTS), framework="pt", device=str(device)) as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -106,7 +118,9 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
         raise UserError(f"{folder}: no readable checkpoint ({first_line}). Train the run again.") from error
     weights.update({alias: weights[name] for alias, name in aliases.items()})
     try:
-        if hasattr(model, "load_checkpoint_state"):
+        if is_sharded(model):
+            spread_weights(model, weights)
+        elif hasattr(model, "load_checkpoint_state"):
             model.load_checkpoint_state(weights)
         else:
             model.load_state_dict(weights)

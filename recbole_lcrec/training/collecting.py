@@ -9,18 +9,30 @@ import torch
 from recbole.evaluator import Collector
 
 from recbole_lcrec.evaluation import TopItems
+from recbole_lcrec.parallel import group
 from recbole_lcrec.training.ranks import item_counts
 
 _OF_ALL_SCORES = ("rec.meanrank", "rec.score")
+_OF_BATCHES = ("rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label")
 
 
 class ItemCollector(Collector):
-    """RecBole's collector, with two things more.
+    """RecBole's collector, with three things more.
 
     It takes the counts among its values as they are (metrics like ItemCoverage; RecBole treats them as tensors). And
     it reads generated items as they are: a dense row of scores per user, of which only the best are looked at, costs
-    more than generating them once the catalogue is large.
+    more than generating them once the catalogue is large. Of several processes it gathers what each has collected, in
+    the order of the batches, so that every user is counted once.
+
+    Attributes:
+        number: Number of the batch that is collected next.
     """
+
+    number = 0
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._batches: list[tuple[int, dict[str, torch.Tensor]]] = []  # of this process, if there are several
 
     def data_collect(self, train_data: Any) -> None:
         """Collect the facts of the data; an item's popularity is the same for every model (see ``item_counts``)."""
@@ -44,9 +56,20 @@ class ItemCollector(Collector):
             positive_u: Rows of the positive items, int64 [P].
             positive_i: Ids of the positive items, int64 [P].
         """
-        if not isinstance(scores_tensor, TopItems):
-            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        if scores_tensor is None:  # a batch of another process
             return
+        if isinstance(scores_tensor, TopItems):
+            self._collect_top(scores_tensor, interaction, positive_u, positive_i)
+        else:
+            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        if group.several():
+            collected = self.data_struct._data_dict
+            found = {key: collected.pop(key).cpu() for key in _OF_BATCHES if key in collected}
+            self._batches.append((self.number, found))
+
+    def _collect_top(
+        self, scores_tensor: TopItems, interaction: Any, positive_u: torch.Tensor, positive_i: torch.Tensor
+    ) -> None:
         items = scores_tensor.items[:, : max(self.topk)]
         if self.register.need("rec.items"):
             self.data_struct.update_tensor("rec.items", items)
@@ -58,11 +81,20 @@ class ItemCollector(Collector):
     def get_data_struct(self) -> Any:
         """Return what was collected, counts included."""
         collected = self.data_struct._data_dict
+        if group.several():
+            collected.update(self._gathered())
         plain = {key: collected.pop(key) for key in list(collected) if not isinstance(collected[key], torch.Tensor)}
         struct = super().get_data_struct()
         collected.update(plain)
         struct._data_dict.update(plain)
         return struct
+
+    def _gathered(self) -> dict[str, torch.Tensor]:
+        """Return what all processes have collected, in the order of the batches, to the main one; {} to others."""
+        mine, self._batches = self._batches, []
+        batches = sorted((batch for part in group.gathered(mine) or [] for batch in part), key=lambda pair: pair[0])
+        assert [number for number, _ in batches] == list(range(len(batches))), "each batch is evaluated once"
+        return {key: torch.cat([found[key] for _, found in batches]) for key in (batches[0][1] if batches else ())}
 
 
 def best_items(scores: torch.Tensor, length: int) -> TopItems:

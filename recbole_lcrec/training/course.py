@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.parallel import group
 from recbole_lcrec.training import interruption
 from recbole_lcrec.training.attributes import ModelAttributes
 from recbole_lcrec.training.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
@@ -148,14 +149,18 @@ class Course:
             "is_tuple": self._is_tuple,
             "steps_done": self.steps_done,
             "counters": {name: _plain(getattr(trainer, name)) for name in _COUNTERS},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
+            "processes": group.place().world_size,
+            "optimizers": {
+                name: trainer.team.optimizer_state(optimizer) for name, optimizer in self._optimizers().items()
+            },
             "scaler": trainer._scaler.state_dict(),
             "curve": _plain(trainer.curve.points),
             "attributes": {name: pack(f"attribute '{name}'", value) for name, value in attributes.items()},
-            "random": random_states(self._loader),
-            "random_at_start": {} if over else self._at_start,
             "facts": self.facts(),
         }
+        mine = {"random": random_states(self._loader), "random_at_start": {} if over else self._at_start}
+        random = group.gathered(mine) or [mine]
+        state |= {**random[0], "random_of_others": random[1:]}
         save_checkpoint(folder, trainer.model, state)
 
     def take_up(self, folder: Path) -> dict[str, Any]:
@@ -200,11 +205,24 @@ class Course:
                 f"{folder}: expected the state of a training of {trainer.config['model']}, found {found}. Give a "
                 "folder that a run of this version wrote while it trained (RUN_DIR/resume/step-...)."
             )
+        self._check_processes(state, folder)
         self._attributes.take_up({name: unpack(value, trainer.device) for name, value in state["attributes"].items()})
         for name, optimizer in self._optimizers(state["optimizers"]).items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            trainer.team.load_optimizer(optimizer, state["optimizers"][name])
         trainer._scaler.load_state_dict(state["scaler"])
         return state
+
+    @staticmethod
+    def _check_processes(state: dict[str, Any], folder: Path) -> None:
+        """Take this process's random generators; refuse a state of more or fewer processes."""
+        place, found = group.place(), state.get("processes", 1)
+        if found != place.world_size:
+            raise UserError(
+                f"{folder}: the state of a training by {found} process(es), but there are {place.world_size}: each "
+                f"goes on with random generators of its own. Resume with --nproc={found} (in all)."
+            )
+        if place.rank:
+            state |= state["random_of_others"][place.rank - 1]
 
     def _optimizers(self, names: Any = None) -> dict[str, Any]:
         """Return the trainer's optimizers by attribute name; one that is there twice is not named ``optimizer``."""
@@ -249,5 +267,6 @@ def _check_weights(model: Any, epoch: int) -> None:
         FloatingPointError: Naming the first such parameter.
     """
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        own = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # under FSDP
+        if not torch.isfinite(own).all():
             raise FloatingPointError(f"parameter {name} is no longer finite in epoch {epoch}. {ADVICE}")

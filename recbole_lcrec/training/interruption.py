@@ -75,14 +75,22 @@ class _Watch:
     process = 0
     waiting = 0
     signum: int | None = None
+    shared = False
+    agreed: int | None = None
 
 
 _watch = _Watch()
 
 
 @contextmanager
-def watched() -> Iterator[None]:
-    """While the block runs, turn the signals into :class:`Interrupted`; outside the main thread, do nothing."""
+def watched(*, shared: bool = False) -> Iterator[None]:
+    """While the block runs, turn the signals into :class:`Interrupted`; outside the main thread, do nothing.
+
+    Args:
+        shared: Whether several processes train together. A signal that waits is then asked about (:func:`asked`,
+            :func:`check`) once they have all heard of it (:func:`agree`), so that all stop after the same step.
+    """
+    _watch.shared, _watch.agreed = shared, None
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -93,7 +101,7 @@ def watched() -> Iterator[None]:
     finally:
         for signum, handler in earlier.items():
             signal.signal(signum, handler)
-        _watch.signum = None
+        _watch.signum, _watch.agreed, _watch.shared = None, None, False
 
 
 def _on_signal(signum: int, frame: Any) -> None:
@@ -121,11 +129,23 @@ def postponed() -> Iterator[None]:
         raise Interrupted(_watch.signum) from error  # such as workers that got the signal too, and ended
     finally:
         _watch.waiting -= 1
+    if _watch.shared and _watch.signum is not None:  # it came after the last step that could be agreed on
+        raise Interrupted(_watch.signum)
+
+
+def pending() -> int | None:
+    """Return the signal that this process was given and that waits; None without one."""
+    return _watch.signum
+
+
+def agree(signum: int | None) -> None:
+    """Note the signal that some process of the group was given; None if none was."""
+    _watch.agreed = signum
 
 
 def asked() -> bool:
     """Return whether a signal is waiting."""
-    return _watch.signum is not None
+    return _asked() is not None
 
 
 def check() -> None:
@@ -134,5 +154,9 @@ def check() -> None:
     Raises:
         Interrupted: If so.
     """
-    if _watch.signum is not None:
-        raise Interrupted(_watch.signum)
+    if (signum := _asked()) is not None:
+        raise Interrupted(signum)
+
+
+def _asked() -> int | None:
+    return _watch.agreed if _watch.shared else _watch.signum

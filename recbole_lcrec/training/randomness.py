@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_lcrec.parallel import group
+
 
 def random_states(loader: Any = None) -> dict[str, Any]:
     """Return the states of python's, numpy's and torch's generators, those of the GPUs, and those of a loader.
@@ -27,7 +29,7 @@ def random_states(loader: Any = None) -> dict[str, Any]:
             float(cached),
         ],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": _cuda_states(),
         "loader": [generator.get_state() for generator in _generators(loader)],
     }
 
@@ -39,10 +41,19 @@ def set_random_states(states: dict[str, Any], loader: Any = None) -> None:
     kind, keys, *rest = states["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+    if group.several() and len(states["cuda"]) == 1 and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"][0])
+    elif states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
     for generator, state in zip(_generators(loader), states["loader"], strict=False):
         generator.set_state(state)
+
+
+def _cuda_states() -> list[torch.Tensor]:
+    """Return the states of all GPUs; of several processes, that of the GPU which this one uses."""
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_rng_state()] if group.several() else torch.cuda.get_rng_state_all()
 
 
 def _generators(loader: Any) -> list[torch.Generator]:

@@ -27,6 +27,7 @@ import torch
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.io import atomic_path
 from recbole_lcrec.novelty import surprise
+from recbole_lcrec.parallel import group
 
 COLUMNS = ("user", "item", "rank", "censored", "candidates", "history", "popularity", "wording")
 """Columns of the file before the list, ``top_1`` to ``top_K``."""
@@ -61,12 +62,18 @@ class RankCollector:
     Args:
         length: K, the length of the lists.
         num_beams: Items that a generative model scores; None where all are scored.
+
+    Attributes:
+        round: Number of the evaluation, where there are several (one per wording).
+        number: Number of its batch that is noted next.
+        wording: The prompt's number.
     """
 
     def __init__(self, length: int, num_beams: int | None = None) -> None:
         self._length, self._num_beams = length, num_beams
-        self._parts: list[tuple[np.ndarray, ...]] = []
-        self._wordings: list[str] = []
+        self._parts: list[tuple[int, int, str, tuple[np.ndarray, ...]]] = []
+        self.round = 0
+        self.number = 0
         self.wording = ""
 
     def add(self, users: torch.Tensor, scores: torch.Tensor, rows: torch.Tensor, items: torch.Tensor) -> None:
@@ -131,15 +138,22 @@ class RankCollector:
 
     def _note(self, *columns: torch.Tensor) -> None:
         users, items, ranks, censored, candidates, top = (column.cpu().numpy() for column in columns)
-        self._parts.append((users, items, ranks, censored, candidates, top.astype(np.int32)))
-        self._wordings += [self.wording] * len(items)
+        rows = (users, items, ranks, censored, candidates, top.astype(np.int32))
+        self._parts.append((self.round, self.number, self.wording, rows))
 
     def collected(self) -> Ranks | None:
-        """Return everything that was noted, in order; None when that is nothing."""
-        if not self._parts:
+        """Return everything that was noted, in order; None when that is nothing.
+
+        Of several processes the main one gets what all have noted, the others None.
+        """
+        parts = [part for noted in group.gathered(self._parts) or [] for part in noted]
+        if not parts:
             return None
-        users, targets, ranks, censored, candidates, top = map(np.concatenate, zip(*self._parts, strict=True))
-        return Ranks(users, targets, ranks, censored, candidates, top, tuple(self._wordings))
+        parts.sort(key=lambda part: part[:2])
+        columns = zip(*(rows for *_, rows in parts), strict=True)
+        users, targets, ranks, censored, candidates, top = map(np.concatenate, columns)
+        wordings = [wording for _, _, wording, rows in parts for _ in rows[0]]
+        return Ranks(users, targets, ranks, censored, candidates, top, tuple(wordings))
 
 
 def item_counts(train: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import remove
+from recbole_lcrec.parallel import group
 from recbole_lcrec.training.checkpoint import damage
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,9 @@ class StateFolder:
     def write(self, steps_done: int, save: Callable[[Path], None]) -> None:
         """Have ``save`` write a state; then remove those that are too many."""
         save(self.folder / f"step-{steps_done:08d}")
+        group.barrier()  # nobody goes on, or ends, before it is whole
+        if not group.is_main():
+            return
         for old in self.all()[: -self._settings.keep_last]:
             remove(old)
 

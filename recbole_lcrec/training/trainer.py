@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.evaluator import Evaluator
 from recbole.trainer import Trainer
 from recbole.trainer.trainer import NCLTrainer, PretrainTrainer
 from recbole.utils import set_color
@@ -29,6 +30,8 @@ from recbole_lcrec.data.batches import on_device
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.io import atomic_path
+from recbole_lcrec.parallel import group as processes
+from recbole_lcrec.parallel.team import MainEvaluator, team_for
 from recbole_lcrec.progress import progress
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
 from recbole_lcrec.training.collecting import ItemCollector, best_items
@@ -111,19 +114,24 @@ class FeatureTrainer(Trainer):
         if self.settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
             raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
         self._writer: Any = None
+        self.team = team_for(model, config)
         self.tensorboard_dir = output_dir / "tensorboard"
+        output_dir.mkdir(parents=True, exist_ok=True)  # RecBole's own way fails if another process is faster
         with no_tensorboard():
             super().__init__(config, model)
         self._warn_of_ignored_options()
         self.best_epoch: int | None = None
         self.last_valid_result: dict[str, float] | None = None
         self.eval_collector = ItemCollector(config)
+        if processes.several():
+            self.evaluator = MainEvaluator(Evaluator(config))
         self.saved_model_file = str(output_dir / "checkpoint")
         self.users_per_second: float | None = None
         self.curve = LearningCurve()
         self.ranks: RankCollector | None = None  # takes the ranks while a test is evaluated
         self._seen: SeenItems | None = None  # what must not be recommended to the users that are evaluated
         self._bar = progress(description="Evaluate", show=False)
+        self._batch = -1
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.precision == "fp16" or bool(self.enable_scaler)
         )
@@ -142,6 +150,8 @@ class FeatureTrainer(Trainer):
     @property
     def tensorboard(self) -> Any:
         """The tensorboard writer; its folder appears when the first value is written, that is, in training."""
+        if not processes.is_main():
+            return NoWriter()
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -197,33 +207,36 @@ class FeatureTrainer(Trainer):
             batches = self.course.batches()
             options = {"total": len(train_data), "initial": self.course.step * size, "unit": "batch"}
             bar = progress(batches, description=f"Train {epoch_idx:>4}", show=show_progress, **options)
-            for group in _groups(bar, size):
+            for together in _groups(bar, size):
                 step = self.course.step
                 self._set_learning_rate(epoch_idx * steps + step, max(steps * self.epochs, 1))
-                parts, is_tuple = self._train_step(group, loss_func, epoch_idx, step)
+                parts, is_tuple = self._train_step(together, loss_func, epoch_idx, step)
                 bar.set_postfix_str(f"loss {sum(parts):.3f}", refresh=False)
                 self.course.add(parts, is_tuple)
+            self.team.finish_pass()
             return self.course.end()
 
     def _train_step(
-        self, group: list[Any], loss_func: Callable, epoch_idx: int, step: int
+        self, batches: list[Any], loss_func: Callable, epoch_idx: int, step: int
     ) -> tuple[tuple[float, ...], bool]:
-        """Do one optimizer step on the batches of ``group`` as if they were one; return the parts of the loss."""
+        """Do one optimizer step on some batches as if they were one; return the parts of the loss."""
         weigh = getattr(self.model, "loss_weight", len)
-        weights = [float(weigh(batch)) for batch in group]
+        total = sum(float(weigh(batch)) for batch in batches)
         parts: tuple[float, ...] | None = None
         is_tuple = False
         self.optimizer.zero_grad()
-        for batch, weight in zip(group, weights, strict=True):
-            share = weight / sum(weights)
-            with self._autocast():
-                losses = loss_func(on_device(batch, self.device))
-            is_tuple = isinstance(losses, tuple)
-            pieces = losses if is_tuple else (losses,)
-            loss = sum(pieces)
-            if not torch.isfinite(loss).all():
-                raise self._diverged(loss, group, batch, epoch_idx, step)
-            self._scaler.scale(loss * share).backward()
+        for batch in batches:
+            mine, weight = self.team.share(batch, weigh)
+            share = weight / total
+            with self.team.holding_back(batch is not batches[-1]):
+                with self._autocast():
+                    losses = self.team.loss(loss_func, on_device(mine, self.device))
+                is_tuple = isinstance(losses, tuple)
+                pieces = losses if is_tuple else (losses,)
+                loss = sum(pieces)
+                if not torch.isfinite(loss).all():
+                    raise self._diverged(loss, batches, batch, epoch_idx, step)
+                self._scaler.scale(loss * (share * self.team.scale)).backward()
             values = tuple(float(piece.detach()) * share for piece in pieces)
             parts = values if parts is None else tuple(a + b for a, b in zip(parts, values, strict=True))
         if self.clip_grad_norm:
@@ -232,11 +245,11 @@ class FeatureTrainer(Trainer):
         self._scaler.step(self.optimizer)
         self._scaler.update()
         assert parts is not None
-        return parts, is_tuple
+        return self.team.finish_step(parts, batches), is_tuple
 
-    def _diverged(self, loss: Any, group: list[Any], batch: Any, epoch: int, step: int) -> FloatingPointError:
+    def _diverged(self, loss: Any, batches: list[Any], batch: Any, epoch: int, step: int) -> FloatingPointError:
         """Return the error that names the batch whose loss is no number, and what is left of the training."""
-        place = next(number for number, other in enumerate(group) if other is batch)
+        place = next(number for number, other in enumerate(batches) if other is batch)
         number = step * self.settings.gradient_accumulation_steps + place
         best = Path(self.saved_model_file)
         kept = "There is no checkpoint yet"
@@ -276,12 +289,16 @@ class FeatureTrainer(Trainer):
         """Evaluate as RecBole does, with the best checkpoint loaded from our format; notes users per second."""
         if load_best_model:
             folder = Path(model_file or self.saved_model_file)
+            processes.barrier()  # the main process may still be writing it
             load_checkpoint(folder, self.model, self.device)
             self.logger.info("Loading model structure and parameters from %s", folder)
         start = time.perf_counter()
         self._bar = progress(total=len(eval_data), description="Evaluate  ", show=show_progress, unit="batch")
         # sampled candidates are the same for every model, and when a saved run is evaluated again
-        with self._autocast(), self._bar, seeded(int(self.config["seed"])), self._excluding(eval_data):
+        self._batch = -1
+        self.team.before_evaluation()
+        seed = int(self.config["seed"])
+        with self._autocast(), self._bar, seeded(seed), self.team.evaluation(), self._excluding(eval_data):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=False)
         if result is None:
             return None
@@ -306,6 +323,8 @@ class FeatureTrainer(Trainer):
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         users = self.config["USER_ID_FIELD"]
+        if not self._is_mine():
+            return None, None, None, None
         if hasattr(self.model, "full_sort_top") and self.eval_collector.reads_top_items_only():
             interaction, _, positive_u, positive_i = batched_data
             self._bar.update()
@@ -334,12 +353,25 @@ class FeatureTrainer(Trainer):
         return interaction, best_items(scores, max(self.config["topk"])), positive_u, positive_i
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
+        if not self._is_mine():
+            return None, None, None, None
         batch = self._wide_enough(super()._neg_sample_batch_eval(batched_data))
         row_of_candidate = batched_data[1]
         if row_of_candidate is None or batch[1].dim() != 2:
             return batch
         _, first = np.unique(row_of_candidate.numpy(), return_index=True)
         return self._noted(batch, batch[0][self.config["USER_ID_FIELD"]].cpu()[torch.from_numpy(first)])
+
+    def _is_mine(self) -> bool:
+        """Count the batches of an evaluation; return whether the next one is this process's."""
+        self._batch += 1
+        if self.team.evaluates(self._batch):
+            self.eval_collector.number = self._batch
+            if self.ranks is not None:
+                self.ranks.number = self._batch
+            return True
+        self._bar.update()
+        return False
 
     def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
         """Note an epoch's loss; RecBole's loops, which differ otherwise, all call this once per epoch."""
@@ -393,6 +425,16 @@ class FeatureTrainer(Trainer):
         facts = self.course.take_up(Path(resume_file))
         self.logger.info("Training state of epoch %d, step %d: %s", *self.course.place, resume_file)
         return facts
+
+
+class NoWriter:
+    """The tensorboard writer of a process that is not the main one."""
+
+    def add_scalar(self, *args: Any) -> None:
+        """Do nothing."""
+
+    def add_hparams(self, *args: Any) -> None:
+        """Do nothing."""
 
 
 def fuse(optimizer: torch.optim.Optimizer) -> None:

@@ -40,6 +40,8 @@ def parse_search(given: dict[str, Given], config_files: Sequence[str], reading: 
     check_names(merged, reading)
     if options.get("stage", "all") != "all":
         reading.add(f"option stage is {options['stage']}: a search trains and validates. Leave stage out")
+    if any(options.get(name) not in (None, 1, -1) for name in ("nproc", "world_size")):
+        reading.add("option nproc: every trial of a search is one process. Leave it out; trials run side by side")
     if str(options.get("gpu_id", "0")) != "0":
         reading.add(
             "option gpu_id: a search gives its trials GPUs itself. Set CUDA_VISIBLE_DEVICES to those it may use"

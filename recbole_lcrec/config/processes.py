@@ -1,0 +1,72 @@
+"""What a configuration has to know of the processes that share the run, and what several processes cannot do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole.trainer.trainer import DecisionTreeTrainer, NCLTrainer, PretrainTrainer, TraditionalTrainer
+from recbole.utils import ModelType, get_trainer
+
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.parallel import group
+
+KINDS = ("ddp", "fsdp")
+
+_ALONE = {
+    TraditionalTrainer: "counts or solves and has no gradients to share",
+    DecisionTreeTrainer: "grows trees in a library of its own",
+    NCLTrainer: "is trained by RecBole in a loop of its own",
+    PretrainTrainer: "is pre-trained and tuned by RecBole in stages of its own",
+}
+"""RecBole's trainers that run in one process, and why."""
+
+
+def take_place(options: dict[str, Any]) -> None:
+    """Set what RecBole calls nproc, world_size and local_rank to this process's place in its group.
+
+    ``single_spec`` stays True: with False, RecBole would share out the data, reduce gradients and average metrics
+    itself, in ways that drop or repeat rows; :mod:`recbole_lcrec.parallel` does that here.
+
+    Raises:
+        UserError: If several processes are asked for and this one is alone.
+    """
+    place = group.place()
+    wanted = max(options.get("nproc") or 1, options.get("world_size") or 1)
+    if wanted > 1 and not group.several():
+        raise UserError(
+            f"options nproc={options.get('nproc')}, world_size={options.get('world_size')} ask for several processes, "
+            "but this is one. They are started by the command line (python run_recbole_lcrec.py --nproc=N) or by "
+            "torchrun."
+        )
+    if options.get("nproc") == 0:
+        raise UserError("option nproc is 0; expected 1 or more processes on this machine.")
+    options["single_spec"], options["local_rank"] = True, place.local_rank
+    options["nproc"], options["world_size"] = place.local_size, place.world_size
+    if not group.is_main():
+        options["show_progress"] = options["log_wandb"] = False
+
+
+def check_parallel(config: Any, model_class: Any) -> None:
+    """Refuse what several processes cannot do.
+
+    Raises:
+        UserError: Naming the option or the model.
+    """
+    kind = config["parallel"]
+    if kind not in KINDS:
+        raise UserError(f"option parallel is {kind}; expected {' or '.join(KINDS)}.")
+    if not group.several():
+        return
+    if kind == "fsdp":
+        from recbole_lcrec.parallel.sharded import check_sharded
+
+        check_sharded(config, model_class)
+    if config["stage"] == "index":
+        raise UserError("option stage is index, which one process builds. Leave nproc out.")
+    model = config["model"]
+    trainer = get_trainer(config["MODEL_TYPE"], model)
+    for kind_of_trainer, why in _ALONE.items():
+        if issubclass(trainer, kind_of_trainer) or (
+            kind_of_trainer is TraditionalTrainer and config["MODEL_TYPE"] == ModelType.TRADITIONAL
+        ):
+            raise UserError(f"model {model} {why}, so it runs in one process. Leave nproc out.")
