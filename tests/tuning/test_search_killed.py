@@ -95,8 +95,8 @@ def test_a_population_goes_on_from_its_checkpoints(tmp_path: Path, temporary: Pa
     """Ended by SIGTERM after some generations: what was over stays so, the others go on where they were."""
     prepare(tmp_path)
     out = tmp_path / "out"
-    space = "learning_rate: {choice: [0.0001, 0.01, 1.0e+30]}\n"  # the last one diverges
-    given = arguments(tmp_path, space, scheduler="pbt", search_alg="grid", epochs=12, eval_step=2)
+    space = "learning_rate: {choice: [0.0001, 0.01, 1.0e+30]}\n"  # the last one diverges, also when a copy moves to it
+    given = arguments(tmp_path, space, scheduler="pbt", search_alg="grid", epochs=8, eval_step=2)
     # a busy machine, where a process cannot leave a trial in the time that Ray gives it
     running = process(given, tmp_path, TMPDIR=str(temporary), TUNE_FUNCTION_THREAD_TIMEOUT_S="0")
     wait_for(lambda: reported(out, "t0001", 2) and reported(out, "t0002", 2), 300)
@@ -105,7 +105,7 @@ def test_a_population_goes_on_from_its_checkpoints(tmp_path: Path, temporary: Pa
     before = events(out)
     reports = [event for event in before if event["event"] == "reported"]
     last = {name: [report for report in reports if report["trial"] == name][-1] for name in ("t0001", "t0002")}
-    assert all(4 <= report["epoch"] < 12 for report in last.values())
+    assert all(4 <= report["epoch"] < 8 for report in last.values())
     assert [e["status"] for e in before if e["trial"] == "t0003" and e["event"] == "ended"] == ["failed"]
     assert not list(temporary.glob("lcrec-*"))
 
@@ -118,8 +118,9 @@ def test_a_population_goes_on_from_its_checkpoints(tmp_path: Path, temporary: Pa
         first = next(one for one in reports if one["trial"] == name)
         found = [event for event in later if event["trial"] == name and event["event"] == "reported"]
         # a checkpoint may have been written whose report did not get through any more
-        assert found[0]["epoch"] in (report["epoch"] + 2, report["epoch"] + 4) and found[-1]["epoch"] == 12
+        assert found[0]["epoch"] in (report["epoch"] + 2, report["epoch"] + 4)
         assert found[0]["seconds"] > report["seconds"] and found[0]["score"] > first["score"]
     status = {event["trial"]: event["status"] for event in later if event["event"] == "ended"}
-    assert status == {"t0001": "finished", "t0002": "finished"}
+    assert sorted(status) == ["t0001", "t0002"] and "finished" in status.values()
+    assert max(event["epoch"] for event in later if event["event"] == "reported") == 8
     assert (out / "result.json").exists() and not list((out / "trials").glob("*/population"))
