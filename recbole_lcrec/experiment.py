@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,8 @@ class Experiment:
         items: list[list[str]] = []
         scores: list[list[float]] = []
         step = max(int(self.config["eval_batch_size"]), 1) if registry.is_generative(self.config["model"]) else 256
-        with torch.no_grad():
+        team = getattr(self.trainer, "team", None)
+        with torch.no_grad(), team.evaluation() if team is not None else nullcontext():
             for start in range(0, len(histories), step):
                 batch = [[str(item) for item in history] for history in histories[start : start + step]]
                 tokens, values = self._recommend_batch(batch, k, chosen)

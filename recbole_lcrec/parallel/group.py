@@ -107,7 +107,7 @@ def joined(mine: Place | None) -> Iterator[None]:
     _end_with_parent()
     yield
     # not after a failure: ending a group waits for others, who may be gone
-    distributed.barrier()
+    barrier()
     distributed.destroy_process_group()
     _group.place, _group.store = Place(), None
 

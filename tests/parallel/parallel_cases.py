@@ -49,10 +49,9 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def experiment_of(case: str, folder: Path, **changes: Any) -> Experiment:
-    options = {**TINY, **SMALL, "data_path": str(folder), "cache_dir": str(folder / "cache"), **CASES[case], **changes}
-    return build(
-        dataset="toy", config_dict={**options, "output_dir": str(folder / f"{case}-{group.place().world_size}")}
-    )
+    options = {**TINY, **SMALL, "data_path": str(folder), "cache_dir": str(folder / "cache"), **CASES[case]}
+    options["output_dir"] = str(folder / f"{case}-{group.place().world_size}")
+    return build(dataset="toy", config_dict={**options, **changes})
 
 
 def outcome(experiment: Experiment) -> dict[str, Any]:

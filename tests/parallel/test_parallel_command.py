@@ -71,6 +71,7 @@ def test_a_run_in_two_processes(folder: Path, whole: str) -> None:
     assert evaluated["test_result"] == found["test_result"]
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_by_torchrun(folder: Path, whole: str) -> None:
     cut = started(SCRIPT, *arguments(folder, "cut", "--nproc=2"))
     wait_for(folder / "cut" / "resume" / "step-00000002" / "manifest.json", 120)
