@@ -70,7 +70,7 @@ def events(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 100) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
     """Return what ``condition`` returns once that is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
