@@ -41,7 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
     "lonely": {"model": "SASRec", "metrics": ["Hit", "NDCG", "ItemCoverage", "AveragePopularity"]},
     "negatives": {"model": "BPR", "train_batch_size": 50},
     "candidates": {"model": "SASRec", "loss_type": "BPR", "eval_args": {"mode": "uni10"}, "eval_batch_size": 50},
-    "sharded": {**SHARDED, "gradient_accumulation_steps": 2},
+    "sharded": {**SHARDED, "gradient_accumulation_steps": 2, "history_input": "item", "history_loss_weight": 1.0},
     "recomputed": {**SHARDED, "gradient_checkpointing": True, "packing": True, "num_beams": 12},
     "judge": {**SHARDED, "model": "TALLRec", "max_length": 300, "eval_args": {"mode": "uni9"}, "task_samples": None},
 }
