@@ -131,7 +131,9 @@ def test_models_are_asked_whether_they_pass_over(kind: str) -> None:
     settings = SampleLogitsSettings(0.1, True, False, False, False, 64)
     llama, gpt2 = LlamaConfig(**SHAPE), GPT2Config(vocab_size=90, n_embd=32, n_layer=2, n_head=4)
     lm = LlamaForCausalLM(llama) if kind == "llama" else GPT2LMHeadModel(gpt2)
-    SampleLogits(lm, settings).require_aside("history_input=item")
+    forward = SampleLogits(lm, settings)
+    assert forward._passes_over()
+    forward.require_aside("history_input=item")
 
 
 def test_models_that_mix_what_stands_side_by_side_are_refused() -> None:
