@@ -1,0 +1,109 @@
+"""The data part of an experiment: one data set, one split, and a loader for each of its parts, for every model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.sampler import KGSampler
+from recbole.utils import ModelType, init_seed
+
+from recbole_lcrec import registry
+from recbole_lcrec.compat import restore_numpy_names, restore_scipy_names
+from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.data.fetch import fetch_dataset
+from recbole_lcrec.data.seen import excluded_targets, seen_before
+from recbole_lcrec.data.split import sample_users, split_sha256
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import fingerprint
+from recbole_lcrec.parallel import group
+from recbole_lcrec.parallel.data import balanced
+from recbole_lcrec.stages import StageTimer
+
+logger = logging.getLogger(__name__)
+
+Split = tuple[Any, Sequence[Any]]
+"""A data set with the parts of its split: training, validation, test."""
+
+
+def build_data(
+    config: LCRecConfig, timer: StageTimer, saved: Path | None = None, split: Split | None = None
+) -> tuple[Any, Any, Any, Any, str]:
+    """Make the data part of an experiment: data set, the loaders of the three phases, and the split's name.
+
+    Args:
+        config: The experiment's configuration.
+        timer: Gets the seconds of each stage.
+        saved: Folder of a finished run whose index and tokenizer are used, or None.
+        split: What ``split_of`` returned for equal options of the data, instead of loading them again.
+    """
+    data, parts = split or split_of(config, timer)
+    if split:
+        restore_numpy_names()
+        restore_scipy_names()
+        init_seed(config["seed"], config["reproducibility"])
+        for part in (data, *parts):
+            part.config, part.dataset_path = config, config["data_path"]
+    if hasattr(data, "prepare"):  # a data module of ours, with text and prompts
+        with group.main_first():  # the others find text, embeddings and index in the cache
+            data.prepare(timer, parts, saved)
+    with timer("data"):
+        loaders = _loaders(config, data, parts)
+    catalogue = getattr(data, "catalogue", None)
+    group.agreed("data set and item index", (loaders[-1], fingerprint([getattr(catalogue, "paths", None)])))
+    return (data, *loaders)
+
+
+def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
+    """Load the data set and return it with the parts of its split: training, validation, test."""
+    restore_numpy_names()
+    restore_scipy_names()
+    init_seed(config["seed"], config["reproducibility"])
+    with group.main_first():
+        fetch_dataset(config)
+    with timer("data"):
+        data = registry.dataset_class(config)(config)
+        logger.info(data)
+        train, valid, test = data.build()
+    for phase, part, least in (("training", train, 2), ("test", test, 3)):
+        if not len(part.inter_feat):
+            raise UserError(
+                f"{data.dataset_name}: no user is left for the {phase} part. The split needs users with at least "
+                f"{least} interactions; loosen the filters or bring more data."
+            )
+    return data, (train, valid, test)
+
+
+def _loaders(config: LCRecConfig, data: Any, parts: Sequence[Any]) -> tuple[Any, Any, Any, str]:
+    """Return the loaders of the three parts of the split, and the split's name."""
+    train, valid, test = parts
+    sha = split_sha256(train, valid, test)
+    # of whole parts: the loaders sort them, and users are drawn for the validation
+    seen = {phase: seen_before(phase, parts) for phase in ("valid", "test") if config["exclude_history"]}
+    train_sampler, valid_sampler, test_sampler = create_samplers(config, data, list(parts))
+    samplers = [train_sampler]
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+        negatives = config["train_neg_sample_args"]
+        samplers.append(KGSampler(data, negatives["distribution"], negatives["alpha"]))
+    train_data = registry.train_loader_class(config)(config, train, *samplers, shuffle=config["shuffle"])
+    valid_data = None
+    if len(valid.inter_feat):
+        valid = sample_users(valid, config["valid_users"], config["seed"])
+        with balanced(config, len(valid)):
+            valid_data = get_dataloader(config, "valid")(config, valid, valid_sampler, shuffle=False)
+    else:
+        logger.warning("No user has the four interactions that validation needs: training runs for all its epochs.")
+    with balanced(config, len(test)):
+        test_data = get_dataloader(config, "test")(config, test, test_sampler, shuffle=False)
+    for phase, loader in (("valid", valid_data), ("test", test_data)):
+        if seen and loader is not None:
+            loader.seen = seen[phase]
+            logger.info(
+                "exclude_history: %d of %d %s targets are in their user's history and count as misses.",
+                *excluded_targets(loader), phase,
+            )  # fmt: skip
+    logger.info("Split %s: %d training, %d validation, %d test rows.", sha[:12], *(len(p.inter_feat) for p in parts))
+    return train_data, valid_data, test_data, sha
