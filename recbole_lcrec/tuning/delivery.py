@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.io import atomic_folder, atomic_path, remove
+from recbole_lcrec.tuning.machines import node_that_sees
 from recbole_lcrec.tuning.shipping import Parcel, files_below, packed, unpack
 
 
@@ -60,15 +61,18 @@ class Depot:
 
 
 def start_depot(ray: Any, folder: Path) -> Any:
-    """Start the actor on this machine.
+    """Start the actor where the output folder is.
 
     Args:
         ray: The module, connected.
         folder: The search's output folder.
+
+    Raises:
+        UserError: If no machine of the cluster sees it.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
+    here = NodeAffinitySchedulingStrategy(node_id=node_that_sees(ray, folder), soft=False)
     actor = ray.remote(Depot).options(num_cpus=0, max_restarts=-1, max_task_retries=3, scheduling_strategy=here)
     return actor.remote(str(folder))
 

@@ -19,15 +19,15 @@ from recbole_lcrec.tuning.settings import SearchSettings
 logger = logging.getLogger(__name__)
 
 
-def on_every_machine(ray: Any, task: Callable[..., Any], *arguments: Any) -> list[tuple[str, Any]]:
-    """Return the address of every machine (node of Ray) with what a function returns there."""
+def on_every_machine(ray: Any, task: Callable[..., Any], *arguments: Any) -> list[tuple[dict[str, Any], Any]]:
+    """Return what Ray knows of every machine (node of Ray) with what a function returns there."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
     there = [NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False) for node in nodes]
     remote = ray.remote(task)
     answers = ray.get([remote.options(num_cpus=0, scheduling_strategy=one).remote(*arguments) for one in there])
-    return [(node["NodeManagerAddress"], answer) for node, answer in zip(nodes, answers, strict=True)]
+    return list(zip(nodes, answers, strict=True))
 
 
 def unseen(ray: Any, folders: Mapping[str, Path], files: Mapping[str, Sequence[Path]]) -> list[str]:
@@ -47,9 +47,29 @@ def unseen(ray: Any, folders: Mapping[str, Path], files: Mapping[str, Sequence[P
             **{name: {str(path): path.stat().st_size for path in paths} for name, paths in files.items()},
         }
         lines = []
-        for address, names in on_every_machine(ray, _missing, wanted):
-            lines += [f"{address}: {name}={folders.get(name) or files[name][0].parent}" for name in names]
+        for node, names in on_every_machine(ray, _missing, wanted):
+            lines += [
+                f"{node['NodeManagerAddress']}: {name}={folders.get(name) or files[name][0].parent}" for name in names
+            ]
     return lines
+
+
+def node_that_sees(ray: Any, folder: Path) -> str:
+    """Return the id of a node whose processes see a folder of this process: that of this machine, as a rule.
+
+    Raises:
+        UserError: If there is none, as when the search itself is started outside the cluster.
+    """
+    with _signs([folder]) as (sign,):
+        answers = on_every_machine(ray, _missing, {"": {str(sign): 0}})
+    nodes = [node["NodeID"] for node, missing in answers if not missing]
+    own = ray.get_runtime_context().get_node_id()
+    if not nodes:
+        raise UserError(
+            f"no machine of the cluster sees output_dir={folder}, so results cannot be brought there. Start the "
+            "search on a machine where ray start ran, as the same user."
+        )
+    return own if own in nodes else str(nodes[0])
 
 
 @contextmanager
@@ -113,7 +133,8 @@ def sweep(settings: SearchSettings, names: Sequence[str]) -> None:
     """
     try:
         with ray_session(settings, Path(), 0) as ray:
-            left = [address for address, gone in on_every_machine(ray, _removed, list(names)) if not gone]
+            answers = on_every_machine(ray, _removed, list(names))
+            left = [node["NodeManagerAddress"] for node, gone in answers if not gone]
     except Exception as error:  # noqa: BLE001 (the search is over, and its results are written)
         logger.warning("Temporary folders on the machines (%s) are left: %s", ", ".join(names), error)
         return

@@ -16,7 +16,7 @@ from searching import arguments, events, prepare
 
 from recbole_lcrec import cli
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.tuning.machines import _missing, has_to_ship, unseen
+from recbole_lcrec.tuning.machines import _missing, has_to_ship, node_that_sees, unseen
 from recbole_lcrec.tuning.settings import read_settings
 
 pytest.importorskip("ray")
@@ -75,6 +75,9 @@ def test_folders_that_a_node_does_not_see_are_named(
         assert line.endswith(": data_path=/proc/self/cwd")
         assert has_to_ship(ray, read_settings({"address": "x"}), {}, own)
         assert not has_to_ship(ray, read_settings({}), {}, own)
+        assert node_that_sees(ray, tmp_path) == ray.get_runtime_context().get_node_id()
+        with pytest.raises(UserError, match="no machine of the cluster sees output_dir=/proc/self/cwd"):
+            node_that_sees(ray, Path("/proc/self/cwd"))
         with pytest.raises(UserError, match=r"data_path=/proc/self/cwd(?s:.)*storage that all machines share"):
             has_to_ship(ray, read_settings({"address": "x", "ship_data": False}), {}, own)
     finally:
