@@ -51,9 +51,10 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         self.tokenizer = self.catalogue.tokenizer
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
-        self._item_inputs = self._feed_items(settings) if config["history_input"] == "item" else None
+        if config["history_input"] == "item":
+            self._feed_items(settings)
         self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
-        if self._item_inputs is not None and config["history_loss_weight"]:
+        if config["history_input"] == "item" and config["history_loss_weight"]:
             self._logits_at.require_aside("history_input=item with history_loss_weight")
         self._without_words = "seqrec" if "seqrec" in config["tasks"] else "nextitem"
         self._max_length = settings.max_length + self.catalogue.paths.shape[1]
@@ -75,8 +76,9 @@ class LCRec(InstructionTuned, GenerativeRecommender):
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """See the base class; histories may hold the new catalogue's items."""
         super().use_catalogue(catalogue)
-        inputs: ItemInputs | None = getattr(self, "_item_inputs", None)  # not there while the model is being made
-        if inputs is not None:
+        lm = getattr(self, "lm", None)  # not there while the model is being made
+        inputs = lm and base_model(lm).get_input_embeddings()
+        if isinstance(inputs, ItemInputs):
             inputs.use_paths(torch.from_numpy(catalogue.paths))
 
     def generate(
@@ -120,10 +122,10 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if self.catalogue.user_texts:
             write_published(folder / SAVED_TEXTS, self.catalogue.user_texts, self.catalogue.text.items)
 
-    def _feed_items(self, settings: LMSettings) -> ItemInputs:
+    def _feed_items(self, settings: LMSettings) -> None:
         if settings.tuning == "lora":
             raise UserError("history_input=item: adapters read tokens only. Use tuning=full, or history_input=tokens.")
-        return feed_items(self.lm, torch.from_numpy(self.catalogue.paths))
+        feed_items(self.lm, torch.from_numpy(self.catalogue.paths))
 
     def _in_batches(
         self,
