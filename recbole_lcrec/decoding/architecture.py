@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def base_model(lm: nn.Module) -> Any:
@@ -25,6 +27,28 @@ def n_layers(lm: nn.Module) -> int:
 def model_dtype(lm: nn.Module) -> torch.dtype:
     """Return the dtype of the hidden states that attention adds its mask to: that of the embeddings."""
     return base_model(lm).get_input_embeddings().weight.dtype
+
+
+def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the attention mask that is added to the scores: 0 on what is visible (bool), the lowest value elsewhere.
+
+    transformers passes a 4D mask on as it is (masking_utils._preprocess_mask_arguments). Eager attention adds it to
+    the scores, so it must be a float; the fused kernels take that form too.
+    """
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)
+
+
+@contextmanager
+def evaluating(lm: nn.Module) -> Iterator[None]:
+    """Switch to evaluation mode for a while, module by module, as parts of a model may be in different modes."""
+    training = [module for module in lm.modules() if module.training]
+    lm.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 class _Everything:

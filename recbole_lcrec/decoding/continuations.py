@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_lcrec.decoding.architecture import accepted_arguments, base_model, model_dtype
+from recbole_lcrec.decoding.architecture import accepted_arguments, additive_mask, base_model, evaluating, model_dtype
 from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, similar_lengths
 from recbole_lcrec.decoding.forward import Mode
 from recbole_lcrec.decoding.mode import attention_window, relative_difference
@@ -203,17 +203,14 @@ class Continuations:
         prompts = [rng.integers(1, vocabulary, size) for size in (5, 8)]
         size = 2 if mode == "fold" else 1
         ids = torch.from_numpy(rng.integers(1, vocabulary, (3, size, 4))).to(self.device)
-        training = self.lm.training
-        self.lm.eval()
         try:
-            truth = WAYS["recompute"](self, prompts).states([0, 1, 1], ids)
-            way = WAYS[mode](self, prompts)
-            way.states([1, 0, 0], ids)  # which must leave the prompts' cache as it is
-            found = way.states([0, 1, 1], ids)
+            with evaluating(self.lm):
+                truth = WAYS["recompute"](self, prompts).states([0, 1, 1], ids)
+                way = WAYS[mode](self, prompts)
+                way.states([1, 0, 0], ids)  # which must leave the prompts' cache as it is
+                found = way.states([0, 1, 1], ids)
         except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
             return False  # what an architecture without a usable cache or mask raises cannot be listed
-        finally:
-            self.lm.train(training)
         tolerance = max(TOLERANCE, 8 * torch.finfo(truth.dtype).eps)
         return relative_difference(found.flatten(0, 1).float(), truth.flatten(0, 1).float()) <= tolerance
 
@@ -277,13 +274,11 @@ class _FoldedRows(_CachedRows):
     """Several continuations in a row; each sees the prompt and itself."""
 
     def _joint_mask(self, prompt_mask: Tensor, size: int, width: int) -> Tensor:
-        """Return the additive mask [R, 1, G * S, T + G * S], a float, which every kernel takes."""
+        """Return the additive mask [R, 1, G * S, T + G * S]."""
         causal = torch.ones(width, width, dtype=torch.bool, device=prompt_mask.device).tril()
         own = torch.block_diag(*[causal] * size).bool().expand(len(prompt_mask), -1, -1)
         seen = torch.cat([prompt_mask.bool()[:, None].expand(-1, size * width, -1), own], dim=2)[:, None]
-        dtype = model_dtype(self._owner.lm)
-        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-        return mask.masked_fill_(~seen, torch.finfo(dtype).min)
+        return additive_mask(seen, model_dtype(self._owner.lm))
 
 
 class _PlainRows:

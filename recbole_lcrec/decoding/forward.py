@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from recbole_lcrec.decoding.architecture import accepted_arguments, model_dtype, n_layers
+from recbole_lcrec.decoding.architecture import accepted_arguments, additive_mask, model_dtype, n_layers
 from recbole_lcrec.decoding.prefix import SharedPrefix
 from recbole_lcrec.decoding.readout import LogitsReadout, Readout, readout_of, split_model
 
@@ -174,16 +174,10 @@ class FoldedForward(BeamForward):
         return self._run(tokens, self._mask(), positions)
 
     def _mask(self) -> Tensor:
-        """Return the additive mask [B, 1, K, T + S]: 0 on the prompt and on ancestors, the lowest value elsewhere.
-
-        transformers passes a 4D mask on as it is (masking_utils._preprocess_mask_arguments). Eager attention adds
-        it to the weights, so it must be a float; the fused kernels take that form too.
-        """
+        """Return the additive mask [B, 1, K, T + S] that shows the prompt and the ancestors."""
         prompt = self._attention_mask.bool().unsqueeze(1).expand(-1, self._ancestry.shape[1], -1)
         visible = torch.cat([prompt, self._ancestry], dim=-1).unsqueeze(1)
-        dtype = model_dtype(self._lm)
-        mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-        return mask.masked_fill_(~visible, torch.finfo(dtype).min)
+        return additive_mask(visible, model_dtype(self._lm))
 
     def _rewind(self) -> None:
         self._cache.crop(-self._ancestry.shape[-1])

@@ -9,14 +9,13 @@ probe before it is trusted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from recbole_lcrec.decoding.architecture import base_model, model_dtype
+from recbole_lcrec.decoding.architecture import base_model, evaluating, model_dtype
 from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode
 from recbole_lcrec.decoding.prefix import SharedPrefix
 
@@ -56,7 +55,7 @@ def choose_mode(lm: nn.Module, max_length: int | None = None) -> Mode:
     window = attention_window(lm)
     folds = window is None or (max_length is not None and max_length <= window)
     length = PROBE_LENGTH if folds or window is None or window > LONGEST_PROBE else window + 4
-    with _evaluation(lm):
+    with evaluating(lm):
         probe = _Probe(lm, length)
         reasons = [] if folds else [f"fold: it attends to a window of {window} tokens"]
         candidates: tuple[Mode, ...] = ("fold", "expand") if folds else ("expand",)
@@ -168,15 +167,3 @@ def _compute_dtype(lm: nn.Module) -> torch.dtype:
 
 def _device(lm: nn.Module) -> torch.device:
     return base_model(lm).get_input_embeddings().weight.device
-
-
-@contextmanager
-def _evaluation(lm: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode for a while, module by module, as parts of the model may be in different modes."""
-    training = [module for module in lm.modules() if module.training]
-    lm.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

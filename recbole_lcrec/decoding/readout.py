@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_lcrec.decoding.architecture import base_model
+from recbole_lcrec.decoding.architecture import base_model, evaluating
 
 BLOCK_LOGITS = 2**19
 """Logits of a block: 2 MB in float32, about what stays in a processor's cache."""
@@ -126,13 +126,9 @@ def _is_split(lm: nn.Module, parts: SplitModel) -> bool:
     """Compare the two ways to the logits on a small probe, without dropout."""
     embeddings = base_model(lm).get_input_embeddings().weight
     probe = torch.arange(1, 9, device=embeddings.device).view(1, -1) % embeddings.shape[0]
-    training = lm.training
-    lm.eval()
-    try:
+    with evaluating(lm):
         ours = parts.head(parts.body(input_ids=probe, use_cache=False).last_hidden_state)
         return torch.allclose(ours, lm(input_ids=probe, use_cache=False).logits, atol=1e-4, rtol=1e-4)
-    finally:
-        lm.train(training)
 
 
 def readout_of(parts: SplitModel) -> Readout | None:

@@ -139,8 +139,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
         ids, mask = self._request_inputs(requests, prompt)
-        excluded = excluded_rows(requests)
-        closed = None if excluded is None else excluded.to(ids.device)
+        closed = excluded_rows(requests, ids.device)
         trie = trie.to(ids.device)
         return encoder_decoder_beam_search(self.lm, ids, mask, trie, num_beams, self.level_tokens(), closed)
 

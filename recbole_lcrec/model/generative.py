@@ -36,7 +36,7 @@ class Request:
     excluded: np.ndarray | None = None
 
 
-def excluded_rows(requests: Sequence[Request]) -> torch.Tensor | None:
+def excluded_rows(requests: Sequence[Request], device: torch.device) -> torch.Tensor | None:
     """Return the rows that must not be recommended, int64 [B, E] padded with -1; None if there are none at all."""
     lists = [np.zeros(0, np.int64) if request.excluded is None else request.excluded for request in requests]
     width = max(map(len, lists))
@@ -45,7 +45,7 @@ def excluded_rows(requests: Sequence[Request]) -> torch.Tensor | None:
     padded = np.full((len(lists), width), -1, np.int64)
     for row, excluded in zip(padded, lists, strict=True):
         row[: len(excluded)] = excluded
-    return torch.from_numpy(padded)
+    return torch.from_numpy(padded).to(device)
 
 
 class GenerativeRecommender(SequentialRecommender):

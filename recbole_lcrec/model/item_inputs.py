@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbole_lcrec.decoding.architecture import additive_mask
 from recbole_lcrec.instruction.prompts import ITEM_IDS
 
 
@@ -76,5 +77,4 @@ def positions_and_mask(aside: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tenso
     run = starts.cumsum(dim=1) * aside  # 0 off the runs
     seen = (run.unsqueeze(1) == 0) | (run.unsqueeze(1) == run.unsqueeze(2))
     seen = seen.tril()
-    mask = torch.zeros(seen.shape, dtype=dtype, device=aside.device).masked_fill_(~seen, torch.finfo(dtype).min)
-    return seen.sum(dim=-1) - 1, mask.unsqueeze(1)
+    return seen.sum(dim=-1) - 1, additive_mask(seen, dtype).unsqueeze(1)

@@ -86,11 +86,11 @@ class LCRec(InstructionTuned, GenerativeRecommender):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
         trie, levels = trie.to(self.device), self.level_tokens()
-        excluded = excluded_rows(requests)
+        excluded = excluded_rows(requests, self.device)
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
         def search(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
-            closed = None if excluded is None else excluded[numbers].to(self.device)
+            closed = None if excluded is None else excluded[numbers]
             rows, scores = constrained_beam_search(
                 self.lm, ids, mask, trie, num_beams, self._decoding_mode(), prefix, levels, closed
             )
@@ -182,13 +182,11 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         """Return the wording for a request; one without the text that the task needs is asked as in seqrec."""
         text, task = self.catalogue.text, self.evaluation.eval_task
         answerable = {
-            "seqrec": True,
-            "nextitem": True,
             "itemsearch": bool(request.query),
             "fusionseqrec": any(text.titles[row] for row in request.history),
         }
         templates = EVAL_TEMPLATES[task]
-        return templates[prompt] if answerable[task] else EVAL_TEMPLATES[self._without_words][0]
+        return templates[prompt] if answerable.get(task, True) else EVAL_TEMPLATES[self._without_words][0]
 
     def _decoding_mode(self) -> Mode:
         """Check once, on the device the model runs on, whether beams may be folded into one sequence."""

@@ -8,8 +8,7 @@ a plain forward on a small probe before it is used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_lcrec.decoding.architecture import base_model, model_dtype
+from recbole_lcrec.decoding.architecture import base_model, evaluating, model_dtype
 from recbole_lcrec.decoding.mode import attention_window
 from recbole_lcrec.decoding.readout import split_model
 from recbole_lcrec.errors import UserError
@@ -163,7 +162,7 @@ class SampleLogits:
         lengths = torch.tensor([16, 11, 13], device=probe.device)
         places = torch.arange(16, device=probe.device)
         where = (places >= MIN_SHARED + 1) & (places < lengths.unsqueeze(1))
-        with _evaluation(self._lm):
+        with evaluating(self._lm):
             expected = self._plain(probe, where, lengths)
             try:
                 return _close(states(probe, where, lengths, None), expected)
@@ -181,7 +180,7 @@ class SampleLogits:
         where, lengths = torch.ones_like(aside), probe.new_tensor([16, 16])
         where[:, : MIN_SHARED + 1] = False
         kept, until = ~aside & where, aside | (where & (torch.arange(16, device=probe.device) < 12))
-        with _evaluation(self._lm):
+        with evaluating(self._lm):
             try:
                 logits = self(probe, where, lengths, aside)
             except (TypeError, ValueError, RuntimeError, AttributeError):  # an architecture without such arguments
@@ -206,16 +205,6 @@ class SampleLogits:
 
 def _close(some: Tensor, others: Tensor) -> bool:
     return torch.allclose(some, others, atol=1e-4, rtol=1e-3)
-
-
-@contextmanager
-def _evaluation(lm: nn.Module) -> Iterator[None]:
-    training = lm.training
-    lm.eval()
-    try:
-        yield
-    finally:
-        lm.train(training)
 
 
 def common_prefix(input_ids: Tensor, where: Tensor) -> int:
