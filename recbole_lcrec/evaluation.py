@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.decoding.softmax import NORMALIZATIONS
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.templates import LCREC_TEMPLATES, Template
 from recbole_lcrec.usertext import UserTextSettings
@@ -66,21 +67,32 @@ class EvaluationSettings:
     Attributes:
         eval_task: Task that is evaluated.
         eval_prompts: Wordings of the task.
-        score_normalization: What the softmax of each level runs over.
+        score_normalization: What the softmax behind an item's score runs over; None for that of training.
+        loss_normalization: What the softmax behind the loss on codes runs over.
         wordings: How many wordings the model has of each task that it can be asked.
 
     Raises:
-        UserError: For an unknown task, or wordings that the task does not have.
+        UserError: For an unknown task, wordings that the task does not have, or scores by a softmax that the model
+            has not learned.
     """
 
     eval_task: str
     eval_prompts: str | list[int]
-    score_normalization: str
+    score_normalization: str | None
+    loss_normalization: str
     wordings: Mapping[str, int]
 
     def __post_init__(self) -> None:
-        if self.score_normalization not in ("vocabulary", "level"):
-            raise UserError(f"score_normalization: expected vocabulary or level, found {self.score_normalization!r}.")
+        expected, order = ", ".join(NORMALIZATIONS), NORMALIZATIONS
+        if self.loss_normalization not in order:
+            raise UserError(f"loss_normalization: expected one of {expected}, found {self.loss_normalization!r}.")
+        if self.score_normalization not in (None, *order):
+            raise UserError(f"score_normalization: expected {expected} or ~, found {self.score_normalization!r}.")
+        if order.index(self.normalization) < order.index(self.loss_normalization):
+            raise UserError(
+                f"score_normalization={self.score_normalization}: with loss_normalization={self.loss_normalization} "
+                "the model never learns how likely other tokens are. Leave score_normalization out."
+            )
         if self.wordings == ONE_WORDING and (self.eval_task, self.eval_prompts) != ("seqrec", [0]):
             raise UserError(
                 f"eval_task={self.eval_task}, eval_prompts={self.eval_prompts}: the model is asked for the next item "
@@ -96,6 +108,11 @@ class EvaluationSettings:
                 f"eval_prompts: expected all, ensemble, or a list of wordings of {self.eval_task}, each from 0 to "
                 f"{count - 1} and given once; found {given!r}."
             )
+
+    @property
+    def normalization(self) -> str:
+        """What the softmax behind an item's score runs over."""
+        return self.score_normalization or self.loss_normalization
 
     @property
     def numbers(self) -> tuple[int, ...]:

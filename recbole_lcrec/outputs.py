@@ -173,6 +173,7 @@ def about_evaluation(experiment: Experiment) -> dict[str, Any]:
         return about
     asked = experiment.model.evaluation
     about |= {"eval_task": asked.eval_task, "eval_prompts": asked.eval_prompts}
+    about["score_normalization"] = asked.normalization
     if asked.eval_task == SEARCH:
         about["kind"] = "search, not recommendation: users ask for their own targets"
     for phase, results in experiment.by_prompt.items():

@@ -18,7 +18,7 @@ from recbole_lcrec.benchmarks.common import add_model_arguments, on_threads, tel
 from recbole_lcrec.benchmarks.models import CODES, LEVELS, SIZES, make_lm, make_paths, make_prompts
 from recbole_lcrec.benchmarks.peers import GenerateSearch
 from recbole_lcrec.benchmarks.timing import side_by_side
-from recbole_lcrec.decoding import SharedPrefix, TokenTrie, constrained_beam_search
+from recbole_lcrec.decoding import LevelSoftmax, SharedPrefix, Softmax, TokenTrie, constrained_beam_search
 from recbole_lcrec.instruction.loader import left_pad
 from recbole_lcrec.progress import progress
 
@@ -87,17 +87,17 @@ def make_searches(lm: Any, paths: torch.Tensor, words: int, device: str) -> dict
     def with_generate(prompts: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         return generate(*padded(prompts))
 
-    def ours(prompts: Sequence[np.ndarray], shared: int, among: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def ours(prompts: Sequence[np.ndarray], shared: int, softmax: Softmax) -> tuple[torch.Tensor, torch.Tensor]:
         ids = torch.from_numpy(prompts[0][:shared]).long()
         prefix = prefixes.setdefault(shared, SharedPrefix(ids))
         rests, mask = padded([prompt[shared:] for prompt in prompts])
-        return constrained_beam_search(lm, rests, mask, trie, NUM_BEAMS, prefix=prefix, level_tokens=among)
+        return constrained_beam_search(lm, rests, mask, trie, NUM_BEAMS, prefix=prefix, softmax=softmax)
 
     return {
         "generate": with_generate,
-        "ours": partial(ours, shared=0, among=None),
-        f"ours, {SHARED} tokens shared": partial(ours, shared=SHARED, among=None),
-        f"ours, {SHARED} tokens shared, level": partial(ours, shared=SHARED, among=levels),
+        "ours": partial(ours, shared=0, softmax=Softmax()),
+        f"ours, {SHARED} tokens shared": partial(ours, shared=SHARED, softmax=Softmax()),
+        f"ours, {SHARED} tokens shared, level": partial(ours, shared=SHARED, softmax=LevelSoftmax(levels)),
     }
 
 

@@ -10,6 +10,18 @@ from recbole_lcrec.decoding.beam import constrained_beam_search, score_paths
 from recbole_lcrec.decoding.forward import Mode
 from recbole_lcrec.decoding.mode import choose_mode
 from recbole_lcrec.decoding.prefix import SharedPrefix
+from recbole_lcrec.decoding.softmax import ChildSoftmax, LevelSoftmax, Softmax
 from recbole_lcrec.decoding.trie import Children, TokenTrie
 
-__all__ = ["Children", "Mode", "SharedPrefix", "TokenTrie", "choose_mode", "constrained_beam_search", "score_paths"]
+__all__ = [
+    "ChildSoftmax",
+    "Children",
+    "LevelSoftmax",
+    "Mode",
+    "SharedPrefix",
+    "Softmax",
+    "TokenTrie",
+    "choose_mode",
+    "constrained_beam_search",
+    "score_paths",
+]

@@ -1,13 +1,12 @@
 """Beam search over the trie of item paths, and exact scores of given paths.
 
-Both give the sum of the log-probabilities of a path's tokens under the softmax over the full vocabulary: what
-transformers' generate accumulates before it masks the tokens that the trie forbids (DESIGN.md, step 8). Only the
+Both give the sum of the log-probabilities of a path's tokens, by default under the softmax over the full vocabulary:
+what transformers' generate accumulates before it masks the tokens that the trie forbids (DESIGN.md, step 8). Only the
 trie's children compete, so every beam is an item at any time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -19,6 +18,7 @@ from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode
 from recbole_lcrec.decoding.mode import remembered_mode
 from recbole_lcrec.decoding.prefix import SharedPrefix
 from recbole_lcrec.decoding.readout import score_dtype
+from recbole_lcrec.decoding.softmax import Softmax
 from recbole_lcrec.decoding.trie import TokenTrie
 
 ModeOption = Literal["auto", "fold", "expand", "recompute"]
@@ -29,7 +29,8 @@ MAX_CHUNK = 128
 MAX_LOG_PROBS = 2**26
 """Log-probabilities that one step of `score_paths` may hold (256 MB in float32)."""
 
-LevelTokens = Sequence[Tensor] | None
+VOCABULARY = Softmax()
+"""The paper's softmax."""
 
 
 @torch.no_grad()
@@ -41,7 +42,7 @@ def constrained_beam_search(
     num_beams: int,
     mode: ModeOption = "auto",
     prefix: SharedPrefix | None = None,
-    level_tokens: LevelTokens = None,
+    softmax: Softmax = VOCABULARY,
     excluded: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the items that beam search finds for every prompt, best first.
@@ -57,8 +58,8 @@ def constrained_beam_search(
         num_beams: Beams kept per user and level.
         mode: How beams are run, see `recbole_lcrec.decoding.forward`; "auto" asks `choose_mode` once per model.
         prefix: Tokens that all prompts begin with and ``input_ids`` does not have.
-        level_tokens: Per level, the vocabulary ids [N] that the softmax runs over; None for the whole vocabulary, as
-            in the paper. Another ranking, and a cheaper one.
+        softmax: What the softmax behind a code's probability runs over; narrower ones than the paper's give another
+            ranking, and a cheaper one.
         excluded: [B, E] rows of the trie's ``item_token_ids`` that each user must not get, -1 for padding; None where
             everything may be recommended. Beams then never enter a part of the trie that holds nothing else, as if
             the user's trie were that of the other items.
@@ -79,7 +80,7 @@ def constrained_beam_search(
         raise ValueError(f"the trie is on {trie.device}, the prompts on {input_ids.device}: use trie.to(device)")
     _check_tokens(trie.max_token, lm)
     forward = _open(lm, input_ids, attention_mask, mode, sum(widths(trie, num_beams)[:-1]), prefix)
-    return search(forward, trie, num_beams, level_tokens, excluded)
+    return search(forward, trie, num_beams, softmax, excluded)
 
 
 def widths(trie: TokenTrie, num_beams: int) -> list[int]:
@@ -97,7 +98,7 @@ def search(
     forward: BeamForward,
     trie: TokenTrie,
     num_beams: int,
-    level_tokens: LevelTokens = None,
+    softmax: Softmax = VOCABULARY,
     excluded: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Grow the beams of ``forward`` to items; see `constrained_beam_search` for what is returned.
@@ -106,19 +107,21 @@ def search(
         forward: Prompts (or encoded inputs) of B users, not yet started.
         trie: The paths of all items, on the same device.
         num_beams: Beams kept per user and level.
-        level_tokens: As for `constrained_beam_search`.
+        softmax: As for `constrained_beam_search`.
         excluded: As for `constrained_beam_search`.
     """
     closed = None if excluded is None else ExcludedItems(trie, excluded)
     states = forward.start().unsqueeze(1)
     nodes = torch.zeros(len(states), 1, dtype=torch.int64, device=states.device)
+    prefixes = nodes.new_zeros(*nodes.shape, 0)
     scores = torch.zeros(nodes.shape, dtype=score_dtype(states.dtype), device=states.device)
     for depth, width in enumerate(widths(trie, num_beams)):
-        among = None if level_tokens is None else level_tokens[depth]
-        log_probs = forward.readout.log_probs(states, trie.level_tokens(depth), among)
+        log_probs = softmax.log_probs(forward.readout, states, trie.level_tokens(depth), prefixes)
         nodes, scores, tokens, parents = _grow(trie, depth, nodes, scores, log_probs, width, closed)
         if depth + 1 < trie.n_levels:
             states = forward.advance(tokens, parents)
+            inherited = prefixes.gather(1, parents.unsqueeze(-1).expand(-1, -1, depth))
+            prefixes = torch.cat([inherited, tokens.unsqueeze(-1)], dim=-1)
     rows = trie.rows(nodes)
     return (rows, scores) if closed is None else without_dead_beams(rows, scores, widths(trie, num_beams)[-1])
 
@@ -170,7 +173,7 @@ def score_paths(
     paths: Tensor,
     mode: ModeOption = "auto",
     prefix: SharedPrefix | None = None,
-    level_tokens: LevelTokens = None,
+    softmax: Softmax = VOCABULARY,
 ) -> Tensor:
     """Return the exact log-likelihood of given candidate paths after every prompt.
 
@@ -181,13 +184,14 @@ def score_paths(
         paths: [B, C, L] int64 vocabulary ids of each user's candidates; they need not be in any trie.
         mode: As for `constrained_beam_search`; likewise the others.
         prefix: Tokens that all prompts begin with.
-        level_tokens: What the softmax of each level runs over.
+        softmax: As for `constrained_beam_search`; one over the children of a trie knows the paths of that trie only.
 
     Returns:
         Log-probabilities [B, C], in float32, or float64 if the model computes in it.
 
     Raises:
-        ValueError: on prompts as in `constrained_beam_search`, and on paths of another shape, dtype or vocabulary.
+        ValueError: on prompts as in `constrained_beam_search`, and on paths of another shape, dtype or vocabulary, or
+            that have no probability.
     """
     _check_prompts(input_ids, attention_mask)
     if paths.dim() != 3 or len(paths) != len(input_ids) or paths.numel() == 0 or paths.dtype != torch.int64:
@@ -196,27 +200,28 @@ def score_paths(
         )
     _check_tokens(int(paths.max()), lm)
     extra_tokens = min(paths.shape[1], MAX_CHUNK) * (paths.shape[2] - 1)
-    return score(_open(lm, input_ids, attention_mask, mode, extra_tokens, prefix), paths, level_tokens)
+    return score(_open(lm, input_ids, attention_mask, mode, extra_tokens, prefix), paths, softmax)
 
 
-def score(forward: BeamForward, paths: Tensor, level_tokens: LevelTokens = None) -> Tensor:
+def score(forward: BeamForward, paths: Tensor, softmax: Softmax = VOCABULARY) -> Tensor:
     """Return the log-likelihood of given paths after the prompts of ``forward``; see `score_paths`.
 
     Args:
         forward: Prompts (or encoded inputs) of B users, not yet started.
         paths: [B, C, L] int64 vocabulary ids of each user's candidates.
-        level_tokens: As for `constrained_beam_search`.
+        softmax: As for `constrained_beam_search`.
     """
+    softmax.check(paths)
     # Every path's tokens are columns of a level's log-probabilities
     levels = [paths[:, :, level].unique(return_inverse=True) for level in range(paths.shape[2])]
     tokens, columns = [values for values, _ in levels], torch.stack([inverse for _, inverse in levels], dim=-1)
-    among: Sequence[Tensor | None] = level_tokens or [None] * len(tokens)
     states = forward.start().unsqueeze(1)
-    first = forward.readout.log_probs(states, tokens[0], among[0]).squeeze(1).gather(1, columns[:, :, 0])
+    first = softmax.log_probs(forward.readout, states, tokens[0], paths[:, :1, :0]).squeeze(1)
+    first = first.gather(1, columns[:, :, 0])
     widest = max(states.shape[-1], *map(len, tokens))
     chunk = max(1, min(paths.shape[1], MAX_CHUNK, MAX_LOG_PROBS // (len(paths) * widest)))
     chunks = zip(first.split(chunk, 1), paths.split(chunk, 1), columns.split(chunk, 1), strict=True)
-    return torch.cat([_score_chunk(forward, *parts, tokens, among) for parts in chunks], dim=1)
+    return torch.cat([_score_chunk(forward, *parts, tokens, softmax) for parts in chunks], dim=1)
 
 
 def _score_chunk(
@@ -225,7 +230,7 @@ def _score_chunk(
     paths: Tensor,
     columns: Tensor,
     tokens: list[Tensor],
-    among: Sequence[Tensor | None],
+    softmax: Softmax,
 ) -> Tensor:
     """Add the log-probabilities of the levels behind the first to ``scores`` [B, C].
 
@@ -235,14 +240,14 @@ def _score_chunk(
         paths: [B, C, L] vocabulary ids.
         columns: [B, C, L] the places of these ids in ``tokens``.
         tokens: Per level, the different tokens.
-        among: Per level, what the softmax runs over.
+        softmax: As for `constrained_beam_search`.
     """
     n_candidates, n_levels = paths.shape[1:]
     # Every candidate is a beam that starts at the prompt and from then on continues itself.
     parents = torch.zeros_like(paths[:, :, 0])
     for level in range(1, n_levels):
         states = forward.advance(paths[:, :, level - 1], parents)
-        log_probs = forward.readout.log_probs(states, tokens[level], among[level])
+        log_probs = softmax.log_probs(forward.readout, states, tokens[level], paths[:, :, :level])
         scores = scores + log_probs.gather(-1, columns[:, :, level : level + 1]).squeeze(-1)
         parents = torch.arange(n_candidates, device=paths.device).expand_as(parents)
     if n_levels > 1:

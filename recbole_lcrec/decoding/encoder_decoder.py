@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_lcrec.decoding.beam import LevelTokens, score, search
+from recbole_lcrec.decoding.beam import VOCABULARY, score, search
 from recbole_lcrec.decoding.forward import BeamForward
+from recbole_lcrec.decoding.softmax import Softmax
 from recbole_lcrec.decoding.trie import TokenTrie
 
 
@@ -102,7 +103,7 @@ def encoder_decoder_beam_search(
     attention_mask: Tensor,
     trie: TokenTrie,
     num_beams: int,
-    level_tokens: LevelTokens = None,
+    softmax: Softmax = VOCABULARY,
     excluded: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the items that beam search finds for every input, best first.
@@ -115,12 +116,12 @@ def encoder_decoder_beam_search(
         attention_mask: [B, T], 0 on padding.
         trie: The paths of all items, on the device of ``input_ids``.
         num_beams: Beams kept per user and level.
-        level_tokens: Per level, the vocabulary ids [N] that the softmax runs over; None for the whole vocabulary.
+        softmax: What the softmax behind a code's probability runs over.
         excluded: [B, E] rows of the trie that each user must not get, -1 for padding; see `constrained_beam_search`.
 
     Returns:
         Rows of the trie's ``item_token_ids`` [B, K] without duplicates, K = min(num_beams, n_items), and their
-        log-probabilities [B, K] under the full vocabulary.
+        log-probabilities [B, K].
 
     Raises:
         ValueError: on fewer than one beam, or inputs of another shape than their mask or without any token.
@@ -128,12 +129,12 @@ def encoder_decoder_beam_search(
     _check_inputs(input_ids, attention_mask)
     if num_beams < 1:
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
-    return search(EncoderDecoderForward(lm, input_ids, attention_mask), trie, num_beams, level_tokens, excluded)
+    return search(EncoderDecoderForward(lm, input_ids, attention_mask), trie, num_beams, softmax, excluded)
 
 
 @torch.no_grad()
 def encoder_decoder_score_paths(
-    lm: nn.Module, input_ids: Tensor, attention_mask: Tensor, paths: Tensor, level_tokens: LevelTokens = None
+    lm: nn.Module, input_ids: Tensor, attention_mask: Tensor, paths: Tensor, softmax: Softmax = VOCABULARY
 ) -> Tensor:
     """Return the exact log-likelihood of given candidate paths after every input.
 
@@ -142,10 +143,10 @@ def encoder_decoder_score_paths(
         input_ids: [B, T] inputs of the encoder.
         attention_mask: [B, T], 0 on padding.
         paths: [B, C, L] int64 vocabulary ids of each user's candidates; they need not be in any trie.
-        level_tokens: As for `encoder_decoder_beam_search`.
+        softmax: As for `encoder_decoder_beam_search`.
 
     Returns:
-        Log-probabilities [B, C] under the full vocabulary, in float32, or float64 if the model computes in it.
+        Log-probabilities [B, C], in float32, or float64 if the model computes in it.
 
     Raises:
         ValueError: on wrong inputs as in `encoder_decoder_beam_search`, and on paths of another shape or dtype.
@@ -155,7 +156,7 @@ def encoder_decoder_score_paths(
         raise ValueError(
             f"paths must be int64 [B, C, L] with B = {len(input_ids)}, got {paths.dtype} {tuple(paths.shape)}"
         )
-    return score(EncoderDecoderForward(lm, input_ids, attention_mask), paths, level_tokens)
+    return score(EncoderDecoderForward(lm, input_ids, attention_mask), paths, softmax)
 
 
 def _check_inputs(input_ids: Tensor, attention_mask: Tensor) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Children(NamedTuple):
-    """The children of a batch of nodes, padded to the largest family. All shaped [B, K, C]."""
+    """The children of a batch of nodes, padded to the largest family. All shaped [..., C]."""
 
     nodes: Tensor
     """Node numbers one depth further down; 0 where ``valid`` is false."""
@@ -106,10 +106,10 @@ class TokenTrie:
 
         Args:
             depth: Depth of ``nodes``, 0 (the root, node 0) to ``n_levels - 1``.
-            nodes: [B, K] int64 node numbers of that depth.
+            nodes: [...] int64 node numbers of that depth.
 
         Returns:
-            The children, [B, K, C] with C the largest number of children among ``nodes``.
+            The children, [..., C] with C the largest number of children among ``nodes``.
 
         Raises:
             ValueError: if nodes at ``depth`` have no children.
@@ -123,6 +123,25 @@ class TokenTrie:
         valid = offsets < count
         child = torch.where(valid, first + offsets, 0)
         return Children(nodes=child, columns=self._columns[depth][child], valid=valid)
+
+    def find(self, prefixes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the nodes that prefixes of paths lead to, and whether there are such prefixes at all.
+
+        Args:
+            prefixes: [..., depth] int64 vocabulary ids, depth from 0 (the root) to ``n_levels``.
+
+        Returns:
+            Nodes of that depth, int64 [...], some node where there is no such prefix, and bool [...].
+        """
+        nodes = prefixes.new_zeros(prefixes.shape[:-1])
+        there = torch.ones_like(nodes, dtype=torch.bool)
+        for depth, tokens in enumerate(prefixes.unbind(dim=-1)):
+            level, keys = self._level_tokens[depth], self._keys[depth]
+            columns = torch.searchsorted(level, tokens.contiguous()).clamp_(max=len(level) - 1)
+            wanted = nodes * len(level) + columns
+            nodes = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+            there &= (level[columns] == tokens) & (keys[nodes] == wanted)
+        return nodes, there
 
     def rows(self, leaves: Tensor) -> Tensor:
         """Return the rows of ``item_token_ids`` that these leaves (nodes of depth ``n_levels``) stand for."""
@@ -142,6 +161,15 @@ class TokenTrie:
     @cached_property
     def _leaf_of_row(self) -> Tensor:
         return torch.empty_like(self._rows).scatter_(0, self._rows, torch.arange(self.n_items, device=self.device))
+
+    @cached_property
+    def _keys(self) -> list[Tensor]:
+        """Per depth from 1, (parent, column) of every node as one number; ascending, as nodes are in that order."""
+        keys = []
+        for starts, columns, tokens in zip(self._starts, self._columns, self._level_tokens, strict=True):
+            parents = torch.arange(len(starts) - 1, device=self.device).repeat_interleave(starts.diff())
+            keys.append(parents * len(tokens) + columns)
+        return keys
 
     @cached_property
     def _first_leaves(self) -> list[Tensor]:

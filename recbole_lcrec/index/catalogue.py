@@ -50,6 +50,11 @@ class Catalogue:
         """The item index; it may name more items than the catalogue."""
         return self.indexed.index
 
+    @property
+    def trained_paths(self) -> np.ndarray:
+        """Vocabulary ids of the paths that a model is trained with, int64 [n, L]: without items added afterwards."""
+        return path_ids(self.index, self.code_ids)[: self.indexed.n_trained]
+
     def extended(self, indexed: IndexedItems) -> Catalogue:
         """Return this catalogue with new items behind its own; the tokens of their paths exist already.
 

@@ -41,6 +41,7 @@ class IndexedItems:
         built: What building left in the cache; None for an index that was loaded.
         embedding: Option ``embedding``; None where there are no embeddings.
         maker: What new items are placed with; None for a file of an index alone.
+        added: Items at the end of the index that a finished run was trained without.
     """
 
     text: ItemText
@@ -49,6 +50,12 @@ class IndexedItems:
     built: BuiltIndex | None = field(default=None, repr=False)
     embedding: str | None = None
     maker: IndexMaker | None = field(default=None, repr=False)
+    added: int = 0
+
+    @property
+    def n_trained(self) -> int:
+        """Items of the index, from the first, that a model is trained with."""
+        return len(self.index.items) - self.added
 
     @property
     def report(self) -> dict[str, Any]:
@@ -85,7 +92,7 @@ class IndexedItems:
         text = self.text.extended(items, list(titles.values()), [(descriptions or {}).get(i, "") for i in items])
         documents = text.documents()[len(self.text.items) :]
         index = self.maker.add(self.index, items, documents, embeddings, device=device)
-        return replace(self, text=text, index=index, embeddings=None)
+        return replace(self, text=text, index=index, embeddings=None, added=self.added + len(items))
 
     def write_report(self, folder: Path) -> dict[str, Any]:
         """Write report.json and report.html into an existing folder; return the figures."""
@@ -156,7 +163,9 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
         )
         logger.info("Item index: %d items, %d levels, from %s.", len(index.items), len(index.level_sizes), source)
         maker = IndexMaker.load(Path(source).parent)
-        return IndexedItems(text, _with_missing(text, index, maker, config), maker=maker)
+        whole = _with_missing(text, index, maker, config)
+        added = len(whole.items) - len(index.items) if saved else 0
+        return IndexedItems(text, whole, maker=maker, added=added)
 
 
 def _with_missing(text: ItemText, index: ItemIndex, maker: IndexMaker | None, config: Any) -> ItemIndex:

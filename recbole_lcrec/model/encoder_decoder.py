@@ -19,6 +19,7 @@ from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.batches import DRAW
 from recbole_lcrec.decoding import TokenTrie
 from recbole_lcrec.decoding.encoder_decoder import encoder_decoder_beam_search, encoder_decoder_score_paths
+from recbole_lcrec.decoding.readout import LogitsReadout
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
@@ -132,7 +133,16 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         wordings = (interaction[DRAW] * self.n_wordings).long().tolist()
         ids, mask = self.inputs(rows, interaction[self.ITEM_SEQ_LEN], interaction[self.USER_ID], wordings)
         paths = self._paths[self._row_of_id[interaction[self.ITEM_ID]]]
-        return self.lm(input_ids=ids, attention_mask=mask, labels=paths, use_cache=False).loss
+        output = self.lm(input_ids=ids, attention_mask=mask, labels=paths, use_cache=False)
+        normalization = self.evaluation.loss_normalization
+        if normalization == "vocabulary":
+            return output.loss
+        softmax, readout = self.softmax(normalization), LogitsReadout()
+        losses = [
+            softmax.losses(readout, logits, codes, paths[:, :level])
+            for level, (logits, codes) in enumerate(zip(output.logits.unbind(1), paths.unbind(1), strict=True))
+        ]
+        return torch.stack(losses).mean()
 
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
@@ -140,13 +150,14 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
         ids, mask = self._request_inputs(requests, prompt)
         closed = excluded_rows(requests, ids.device)
-        trie = trie.to(ids.device)
-        return encoder_decoder_beam_search(self.lm, ids, mask, trie, num_beams, self.level_tokens(), closed)
+        softmax = self.softmax(self.evaluation.normalization)
+        return encoder_decoder_beam_search(self.lm, ids, mask, trie.to(ids.device), num_beams, softmax, closed)
 
     def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
         """Return the log-likelihood [B, C] of candidate paths [B, C, L] after each request."""
         ids, mask = self._request_inputs(requests, prompt)
-        return encoder_decoder_score_paths(self.lm, ids, mask, paths.to(ids.device), self.level_tokens())
+        softmax = self.softmax(self.evaluation.normalization)
+        return encoder_decoder_score_paths(self.lm, ids, mask, paths.to(ids.device), softmax)
 
     def _request_inputs(self, requests: Sequence[Request], prompt: int) -> tuple[torch.Tensor, torch.Tensor]:
         lengths = [len(request.history) for request in requests]

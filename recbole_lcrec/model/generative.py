@@ -14,7 +14,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from recbole_lcrec.data.seen import SeenItems
-from recbole_lcrec.decoding import TokenTrie
+from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, Softmax, TokenTrie
 from recbole_lcrec.evaluation import ONE_WORDING, EvaluationSettings, Queries, TopItems
 from recbole_lcrec.index.catalogue import Catalogue
 
@@ -92,7 +92,11 @@ class GenerativeRecommender(SequentialRecommender):
             UserError: For a task or a wording that the model does not have.
         """
         return EvaluationSettings(
-            config["eval_task"], config["eval_prompts"], config["score_normalization"], cls.wordings
+            config["eval_task"],
+            config["eval_prompts"],
+            config["score_normalization"],
+            config["loss_normalization"],
+            cls.wordings,
         )
 
     @classmethod
@@ -156,12 +160,14 @@ class GenerativeRecommender(SequentialRecommender):
         values, places = merged.topk(min(num_beams, rows.shape[1] // len(found)), dim=1)
         return of_group.gather(1, places).masked_fill(values == -torch.inf, -1), values.float()
 
-    def level_tokens(self) -> list[torch.Tensor] | None:
-        """Return the vocabulary ids that the softmax of each level runs over; None for the whole vocabulary."""
-        if self.evaluation.score_normalization == "vocabulary":
-            return None
+    def softmax(self, normalization: str) -> Softmax:
+        """Return the softmax over a code's competitors by its name (``NORMALIZATIONS``)."""
+        if normalization == "vocabulary":
+            return Softmax()
+        if normalization == "children":
+            return ChildSoftmax(self._catalogue_trie.to(self.device))
         ids = torch.from_numpy(self.catalogue.code_ids).long().to(self.device)
-        return list(ids.split(list(self.catalogue.index.level_sizes)))
+        return LevelSoftmax(ids.split(list(self.catalogue.index.level_sizes)))
 
     def loss_weight(self, interaction: Interaction) -> float:
         """Return how much a batch counts when gradients of several batches are accumulated."""

@@ -37,10 +37,20 @@ class InstructionTuned:
         places = torch.arange(ids.shape[1], device=ids.device)
         lengths = (places * where).amax(dim=1) + 2  # the end token, the last that is predicted, closes a sample
         aside = interaction[ASIDE] if ASIDE in interaction else None
-        logits = self._logits_at(ids, where, lengths, aside)
-        losses = functional.cross_entropy(logits.float(), ids[:, 1:][where[:, :-1]], reduction="none")
+        losses = self.token_losses(self._logits_at.states(ids, where, lengths, aside), ids, where)
         kept = weights[where[:, :-1]]
         return (losses * kept).sum() / kept.sum()
+
+    def token_losses(self, states: torch.Tensor, ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropy [n_true] of the tokens behind the marked positions.
+
+        Args:
+            states: [n_true, D] at these positions.
+            ids: Samples, int64 [B, T].
+            where: bool [B, T]; the last token of a row is not marked.
+        """
+        logits = self._logits_at.readout.logits(states)
+        return functional.cross_entropy(logits.float(), ids[:, 1:][where[:, :-1]], reduction="none")
 
     def loss_weight(self, interaction: Interaction) -> float:
         """Return the summed loss weights of a batch, so that accumulated batches equal one large batch."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_lcrec.decoding.architecture import additive_mask
+from recbole_lcrec.decoding.trie import TokenTrie
 from recbole_lcrec.instruction.prompts import ITEM_IDS
 
 
@@ -18,16 +19,29 @@ class ItemInputs(nn.Module):
     token. A departure from the paper, whose histories are the index tokens themselves: attention then works on items,
     not on codes, and a history of 20 items is 20 positions long.
 
+    A sum of codes alone tells rare items badly apart, since each code is shared by many. With ``trained`` the vector
+    also has an embedding of each longer prefix of the path, up to the whole of it (prefix n-grams of semantic ids:
+    Singh et al. 2023, arXiv 2306.08121). Items added later have those of the prefixes that they share.
+
     Args:
         tokens: The LM's own input embeddings.
         paths: Vocabulary ids of each catalogue item's path, int64 [n_items, L].
+        trained: Vocabulary ids of the paths whose prefixes have embeddings, int64 [n_trained, L]; None for none.
     """
 
     paths: Tensor
+    prefixes: Tensor
 
-    def __init__(self, tokens: nn.Module, paths: Tensor) -> None:
+    def __init__(self, tokens: nn.Module, paths: Tensor, trained: Tensor | None = None) -> None:
         super().__init__()
         self.tokens = tokens
+        self._trained = None if trained is None else TokenTrie(trained)
+        if self._trained is not None:
+            # row 0 stands for prefixes that have none, and stays 0
+            width = self.weight.shape[1]
+            self.of_prefixes = nn.Embedding(1 + sum(self._trained.level_sizes[1:]), width, padding_idx=0)
+            with torch.no_grad():
+                self.of_prefixes.weight[1:].normal_(std=float(self.weight.std()))
         self.use_paths(paths)
 
     @property
@@ -40,23 +54,39 @@ class ItemInputs(nn.Module):
         """Stand for the items of another catalogue: paths int64 [n_items, L]."""
         device = next(self.tokens.parameters()).device
         self.register_buffer("paths", paths.to(device), persistent=False)  # they belong to the index, not the weights
+        if self._trained is not None:
+            self.register_buffer("prefixes", self._prefixes(self._trained, paths).to(device), persistent=False)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return the embeddings [..., D] of token ids [...], int64, some of which stand for items."""
         is_item = input_ids >= ITEM_IDS
         embedded: Tensor = self.tokens(input_ids.masked_fill(is_item, 0))
-        items = self.tokens(self.paths[input_ids[is_item] - ITEM_IDS]).sum(dim=-2)
+        rows = input_ids[is_item] - ITEM_IDS
+        items = self.tokens(self.paths[rows]).sum(dim=-2)
+        if self._trained is not None:
+            items = items + self.of_prefixes(self.prefixes[rows]).sum(dim=-2)
         return embedded.masked_scatter(is_item.unsqueeze(-1), items.to(embedded.dtype))
 
+    @staticmethod
+    def _prefixes(trie: TokenTrie, paths: Tensor) -> Tensor:
+        """Return the row of ``of_prefixes`` of each prefix of 2 codes or more, int64 [n_items, L - 1]."""
+        columns, first = [], 1
+        for depth in range(2, trie.n_levels + 1):
+            nodes, there = trie.find(paths[:, :depth])
+            columns.append(torch.where(there, first + nodes, 0))
+            first += trie.level_sizes[depth - 1]
+        return torch.stack(columns, dim=1)
 
-def feed_items(lm: Any, paths: Tensor) -> ItemInputs:
+
+def feed_items(lm: Any, paths: Tensor, trained: Tensor | None = None) -> ItemInputs:
     """Let a language model take items as inputs; returns the embeddings that it now has.
 
     Args:
         lm: A causal language model of transformers.
         paths: Vocabulary ids of each catalogue item's path, int64 [n_items, L].
+        trained: Those of the paths whose prefixes have embeddings; None for none.
     """
-    inputs = ItemInputs(lm.get_input_embeddings(), paths)
+    inputs = ItemInputs(lm.get_input_embeddings(), paths, trained)
     lm.set_input_embeddings(inputs)
     return inputs
 

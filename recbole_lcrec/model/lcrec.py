@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding import Mode, SharedPrefix, TokenTrie, choose_mode, constrained_beam_search, score_paths
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, similar_lengths
 from recbole_lcrec.decoding.beam import MAX_CHUNK
+from recbole_lcrec.decoding.readout import score_dtype
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import EVAL_TEMPLATES
 from recbole_lcrec.index.catalogue import Catalogue
@@ -42,6 +44,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
     """
 
     catalogue: InstructionCatalogue
+    _level_of_token: torch.Tensor
     wordings = {task: len(templates) for task, templates in EVAL_TEMPLATES.items()}
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -52,11 +55,15 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
         if config["history_input"] == "item":
-            self._feed_items(settings)
+            self._feed_items(settings, bool(config["item_prefixes"]))
         self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
         if config["history_input"] == "item" and config["history_loss_weight"]:
             self._logits_at.require_aside("history_input=item with history_loss_weight")
         self._without_words = "seqrec" if "seqrec" in config["tasks"] else "nextitem"
+        level_of_token = torch.full((base_model(self.lm).get_input_embeddings().weight.shape[0],), -1)
+        sizes = torch.tensor(self.catalogue.index.level_sizes)
+        level_of_token[self.catalogue.code_ids] = torch.arange(len(sizes)).repeat_interleave(sizes)
+        self.register_buffer("_level_of_token", level_of_token, persistent=False)
         self._max_length = settings.max_length + self.catalogue.paths.shape[1]
         self._mode: Mode | None = None
         self._prefixes: dict[Template, SharedPrefix] = {}
@@ -66,12 +73,15 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         """See the base class.
 
         Raises:
-            UserError: Also if the model does not learn the task that it is to be evaluated in.
+            UserError: Also if the model does not learn the task that it is to be evaluated in, or for options of
+                item inputs without these.
         """
         super().check_options(config)
         task = config["eval_task"]
         if task in ("seqrec", "nextitem") and task not in config["tasks"]:
             raise UserError(f"eval_task={task}: it is not among tasks={config['tasks']}, which are learned.")
+        if config["item_prefixes"] and config["history_input"] != "item":
+            raise UserError("item_prefixes: prefixes are part of item vectors. Use it with history_input=item.")
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """See the base class; histories may hold the new catalogue's items."""
@@ -81,18 +91,39 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if isinstance(inputs, ItemInputs):
             inputs.use_paths(torch.from_numpy(catalogue.paths))
 
+    def token_losses(self, states: torch.Tensor, ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """See the base class; with ``loss_normalization`` the codes of a path compete with other codes only."""
+        normalization = self.evaluation.loss_normalization
+        if normalization == "vocabulary":
+            return super().token_losses(states, ids, where)
+        softmax, readout = self.softmax(normalization), self._logits_at.readout
+        rows, places = where.nonzero(as_tuple=True)
+        targets = ids[rows, places + 1]
+        levels = self._level_of_token[targets]
+        losses = torch.zeros(len(targets), dtype=score_dtype(states.dtype), device=states.device)
+        words = levels < 0
+        losses[words] = functional.cross_entropy(
+            readout.logits(states[words]).to(losses.dtype), targets[words], reduction="none"
+        )
+        for level in range(len(self.catalogue.index.level_sizes)):
+            mine = (levels == level).nonzero().squeeze(1)
+            before = torch.arange(1 - level, 1, device=ids.device)  # a path's codes stand side by side
+            prefixes = ids[rows[mine].unsqueeze(1), places[mine].unsqueeze(1) + before]
+            losses[mine] = softmax.losses(readout, states[mine], targets[mine], prefixes)
+        return losses
+
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
-        trie, levels = trie.to(self.device), self.level_tokens()
+        trie, softmax = trie.to(self.device), self.softmax(self.evaluation.normalization)
         excluded = excluded_rows(requests, self.device)
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
         def search(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
             closed = None if excluded is None else excluded[numbers]
             rows, scores = constrained_beam_search(
-                self.lm, ids, mask, trie, num_beams, self._decoding_mode(), prefix, levels, closed
+                self.lm, ids, mask, trie, num_beams, self._decoding_mode(), prefix, softmax, closed
             )
             found.update(zip(numbers.tolist(), zip(rows, scores, strict=True), strict=True))
 
@@ -102,12 +133,12 @@ class LCRec(InstructionTuned, GenerativeRecommender):
 
     def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
         """Return the log-likelihood [B, C] of candidate paths [B, C, L] after each request."""
-        paths, levels = paths.to(self.device), self.level_tokens()
+        paths, softmax = paths.to(self.device), self.softmax(self.evaluation.normalization)
         found: dict[int, torch.Tensor] = {}
 
         def score(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
             candidates = paths[torch.from_numpy(numbers).to(self.device)]
-            scores = score_paths(self.lm, ids, mask, candidates, self._decoding_mode(), prefix, levels)
+            scores = score_paths(self.lm, ids, mask, candidates, self._decoding_mode(), prefix, softmax)
             found.update(zip(numbers.tolist(), scores, strict=True))
 
         appended = min(paths.shape[1], MAX_CHUNK) * (paths.shape[2] - 1)
@@ -122,10 +153,11 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if self.catalogue.user_texts:
             write_published(folder / SAVED_TEXTS, self.catalogue.user_texts, self.catalogue.text.items)
 
-    def _feed_items(self, settings: LMSettings) -> None:
+    def _feed_items(self, settings: LMSettings, prefixes: bool) -> None:
         if settings.tuning == "lora":
             raise UserError("history_input=item: adapters read tokens only. Use tuning=full, or history_input=tokens.")
-        feed_items(self.lm, torch.from_numpy(self.catalogue.paths))
+        trained = torch.from_numpy(self.catalogue.trained_paths) if prefixes else None
+        feed_items(self.lm, torch.from_numpy(self.catalogue.paths), trained)
 
     def _in_batches(
         self,

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from recbole_lcrec.decoding.architecture import base_model, evaluating, model_dtype
 from recbole_lcrec.decoding.mode import attention_window
-from recbole_lcrec.decoding.readout import split_model
+from recbole_lcrec.decoding.readout import HeadReadout, LogitsReadout, readout_of, split_model
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.model.item_inputs import positions_and_mask
 
@@ -48,6 +48,9 @@ class SampleLogits:
     Dropout of ``lm_dropout`` zeroes elements of the embeddings, and of the hidden states before the head, while the
     model is in training mode: around the model, so that its own forward stays as it is.
 
+    Attributes:
+        readout: Turns what ``states`` returns into logits and log-probabilities.
+
     Args:
         lm: A causal language model of transformers, also one wrapped by peft.
         settings: Options of the training forward.
@@ -62,6 +65,7 @@ class SampleLogits:
         self._lm, self._settings = lm, settings
         self._split = split_model(lm)
         self._body: Any = self._split.body if self._split else None
+        self.readout = (readout_of(self._split) if self._split else None) or LogitsReadout()
         if settings.gradient_checkpointing:
             _checkpoint_layers(lm)
         if self._split is None:
@@ -76,7 +80,11 @@ class SampleLogits:
             self._body = torch.compile(self._split.body, dynamic=True)
 
     def __call__(self, input_ids: Tensor, where: Tensor, lengths: Tensor, aside: Tensor | None = None) -> Tensor:
-        """Return the logits [n_true, V] at the marked positions, in the order of ``where``.
+        """Return the logits [n_true, V] at the marked positions; arguments as for ``states``."""
+        return self.readout.logits(self.states(input_ids, where, lengths, aside))
+
+    def states(self, input_ids: Tensor, where: Tensor, lengths: Tensor, aside: Tensor | None = None) -> Tensor:
+        """Return what ``readout`` turns into logits, [n_true, D], at the marked positions, in the order of ``where``.
 
         Args:
             input_ids: [B, T] samples, padded at the right.
@@ -88,8 +96,8 @@ class SampleLogits:
         if self._split is None:
             logits: Tensor = self._lm(**self._inputs(input_ids, aside), use_cache=False).logits
             return logits[where]
-        logits = self._split.head(self._drop(self._states(input_ids, where, lengths, aside)))
-        return logits
+        states = self._drop(self._states(input_ids, where, lengths, aside))
+        return states if isinstance(self.readout, HeadReadout) else self._split.head(states)
 
     def require_aside(self, option: str) -> None:
         """Check by numbers that the model passes over tokens that stand aside.

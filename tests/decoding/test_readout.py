@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from decoding_helpers import VOCABULARY, build_lm, plain_path_scores, random_pat
 from torch import nn
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from recbole_lcrec.decoding import TokenTrie, constrained_beam_search, score_paths
+from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, Softmax, TokenTrie, constrained_beam_search, score_paths
 from recbole_lcrec.decoding.readout import HeadReadout, LogitsReadout, split_model
+
+Path = tuple[int, ...]
 
 TOKENS = torch.tensor([3, 1, 250, 399])
 
@@ -35,33 +38,68 @@ def test_half_precision_is_scored_in_float32() -> None:
     assert HeadReadout(head).log_probs(torch.randn(2, 3, 16).bfloat16(), TOKENS).dtype == torch.float32
 
 
-def level_scores(lm: Any, prompts: Any, paths: torch.Tensor, levels: list[torch.Tensor]) -> torch.Tensor:
-    """Return scores [B, N] with a softmax over each level's tokens, by plain forwards."""
+def narrow_scores(
+    lm: Any, prompts: Any, paths: torch.Tensor, may_follow: Callable[[Path], Sequence[int]]
+) -> torch.Tensor:
+    """Return scores [B, N] with a softmax over the tokens that may follow each prefix, by plain forwards."""
     rows = []
+    among = torch.zeros(*paths.shape, VOCABULARY, dtype=torch.bool)
+    for item, path in enumerate(paths.tolist()):
+        for level in range(len(path)):
+            among[item, level, may_follow(tuple(path[:level]))] = True
     for ids, mask in zip(*prompts, strict=True):
         whole = torch.cat([ids[mask.bool()].expand(len(paths), -1), paths], dim=1)
         logits = lm(input_ids=whole, use_cache=False).logits[:, -paths.shape[1] - 1 : -1]
-        parts = [
-            logits[:, level].gather(1, paths[:, level : level + 1]).squeeze(1)
-            - logits[:, level][:, tokens].logsumexp(1)
-            for level, tokens in enumerate(levels)
-        ]
-        rows.append(torch.stack(parts).sum(0))
+        log_probs = logits.masked_fill(~among, -torch.inf).log_softmax(-1)
+        rows.append(log_probs.gather(2, paths.unsqueeze(-1)).sum((1, 2)))
     return torch.stack(rows)
 
 
+@pytest.mark.parametrize("kind", ["level", "children"])
 @pytest.mark.parametrize("mode", ["fold", "expand", "recompute"])
-def test_softmax_over_the_levels_codes_alone(mode: Any) -> None:
+def test_narrower_softmaxes(mode: Any, kind: str) -> None:
     lm, prompts, paths = build_lm("llama").double(), random_prompts(4), random_paths(60)
-    levels = [torch.arange(200, 215)] * 3
-    expected, order = level_scores(lm, prompts, paths, levels).sort(descending=True)
-    items, scores = constrained_beam_search(lm, *prompts, TokenTrie(paths), 60, mode=mode, level_tokens=levels)
+    softmax: Softmax
+    if kind == "level":
+        softmax = LevelSoftmax([torch.arange(200, 215)] * 3)
+        expected = narrow_scores(lm, prompts, paths, lambda prefix: range(200, 215))
+    else:
+        softmax = ChildSoftmax(TokenTrie(paths))
+        of_prefix: dict[Path, set[int]] = {}
+        for path in map(tuple, paths.tolist()):
+            for level in range(len(path)):
+                of_prefix.setdefault(path[:level], set()).add(path[level])
+        expected = narrow_scores(lm, prompts, paths, lambda prefix: list(of_prefix[prefix]))
+        torch.testing.assert_close(expected.exp().sum(1), torch.ones(len(expected)).double())
+    expected, order = expected.sort(descending=True)
+    items, scores = constrained_beam_search(lm, *prompts, TokenTrie(paths), 60, mode=mode, softmax=softmax)
     assert torch.equal(items, order)
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-9)
-    given = score_paths(lm, *prompts, paths[items], mode=mode, level_tokens=levels)
+    given = score_paths(lm, *prompts, paths[items], mode=mode, softmax=softmax)
     torch.testing.assert_close(given, expected, rtol=0, atol=1e-9)
     vocabulary = constrained_beam_search(lm, *prompts, TokenTrie(paths), 60, mode=mode)
     assert not torch.equal(vocabulary[0], items), "another ranking"
+
+
+def test_children_of_a_larger_catalogue_compete_too() -> None:
+    """A search among some items, or without a user's history, gives each the probability it has among all."""
+    lm, prompts, paths = build_lm("llama").double(), random_prompts(4), random_paths(60)
+    softmax = ChildSoftmax(TokenTrie(paths))
+    whole, of_whole = constrained_beam_search(lm, *prompts, TokenTrie(paths), 60, softmax=softmax)
+    by_row = torch.zeros_like(of_whole).scatter(1, whole, of_whole)
+    some = torch.arange(0, 60, 7)
+    rows, scores = constrained_beam_search(lm, *prompts, TokenTrie(paths[some]), 60, softmax=softmax)
+    torch.testing.assert_close(scores, by_row.gather(1, some[rows]), rtol=0, atol=1e-9)
+    seen = whole[:, :5]
+    rows, scores = constrained_beam_search(lm, *prompts, TokenTrie(paths), 50, softmax=softmax, excluded=seen)
+    assert torch.equal(rows, whole[:, 5:55])
+    torch.testing.assert_close(scores, of_whole[:, 5:55], rtol=0, atol=1e-9)
+
+
+def test_a_path_outside_the_trie_has_no_probability() -> None:
+    lm, prompts, paths = build_lm("llama"), random_prompts(4), random_paths(60)
+    with pytest.raises(ValueError, match="paths of the trie only"):
+        score_paths(lm, *prompts, paths.expand(4, -1, -1), softmax=ChildSoftmax(TokenTrie(paths[1:])))
 
 
 @pytest.mark.parametrize("name", ["granite", "gemma2"])

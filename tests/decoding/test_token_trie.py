@@ -58,6 +58,23 @@ def test_walking_the_trie_finds_every_item_once(paths: Tensor) -> None:
     assert trie.level_sizes == tuple(len(paths[:, : d + 1].unique(dim=0)) for d in range(paths.shape[1]))
 
 
+def test_prefixes_are_found() -> None:
+    paths = random_distinct(60, 3, 7)
+    trie = TokenTrie(paths + 3)
+    everything = torch.cartesian_prod(*[torch.arange(12)] * 3)
+    known = {tuple(path) for path in (paths + 3).tolist()}
+    for depth in range(4):
+        prefixes = {path[:depth] for path in known}
+        nodes, there = trie.find(everything[:, :depth])
+        assert there.tolist() == [tuple(prefix) in prefixes for prefix in everything[:, :depth].tolist()]
+        numbers = {prefix: number for number, prefix in enumerate(sorted(prefixes))}
+        expected = [numbers[tuple(prefix)] for prefix in everything[there][:, :depth].tolist()]
+        assert nodes[there].tolist() == expected
+        assert 0 <= nodes.min() and nodes.max() < len(prefixes)
+    leaves, there = trie.find(paths[None] + 3)
+    assert there.all() and torch.equal(trie.rows(leaves), torch.arange(60)[None])
+
+
 def test_children_are_padded_to_the_largest_family_asked_for() -> None:
     trie = TokenTrie(SKEWED)
     small, large = trie.children(0, torch.zeros(1, 1, dtype=torch.int64)).nodes.flatten().tolist()

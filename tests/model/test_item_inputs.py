@@ -177,3 +177,43 @@ def test_what_does_not_go_together(tmp_path: Path, options: dict[str, Any], mess
         options = {**options, "base_model": str(save_checkpoint(tmp_path / "lm", "gpt2"))}
     with pytest.raises(UserError, match=message):
         made(tmp_path, **options)
+
+
+def test_prefixes_of_paths_tell_items_apart(tmp_path: Path) -> None:
+    lm = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True))
+    paths = torch.tensor([[3, 7, 1], [3, 7, 2], [4, 9, 1]])
+    inputs = feed_items(lm, paths, trained=paths)
+    table, rows = inputs.weight, inputs.of_prefixes.weight  # prefixes: nothing, 37, 49, 371, 372, 491
+    assert rows.shape == (6, 32) and not rows[0].any() and rows[1:].any(dim=1).all()
+    first, second, new = (table[p].sum(0) for p in ([3, 7, 1], [3, 7, 2], [3, 7, 9]))
+    expected = torch.stack([first + rows[1] + rows[3], second + rows[1] + rows[4]])
+    torch.testing.assert_close(inputs(torch.tensor([ITEM_IDS, ITEM_IDS + 1])), expected)
+    inputs.use_paths(torch.tensor([[3, 7, 9], [5, 9, 1]]))
+    expected = torch.stack([new + rows[1], table[[5, 9, 1]].sum(0)])
+    torch.testing.assert_close(inputs(torch.tensor([ITEM_IDS, ITEM_IDS + 1])), expected, msg="as far as it is known")
+
+
+def test_runs_with_prefixes_are_saved_and_take_new_items(tmp_path: Path) -> None:
+    options = with_options(tmp_path, item_prefixes=True, history_loss_weight=1.0, epochs=1)
+    result = run("LCRec", "toy", options)
+    loaded = load_experiment(tmp_path / "out", {})
+    assert loaded.evaluate("test") == result["test_result"]
+    before = loaded.recommend([["i1", "i2"]], k=5)
+    loaded.add_items({"new": "A lamp", "newer": "A lamp, too"})
+    items, _ = loaded.recommend([["i1", "new"], ["i1", "i2"]], k=32)
+    assert {"new", "newer"} <= set(items[0])
+    assert loaded.recommend([["i1", "i2"]], k=5, among=[f"i{n}" for n in range(30)]) == before
+
+    # the catalogue has grown: its new items get paths, and the saved weights still fit
+    items_file = tmp_path / "toy" / "toy.item"
+    items_file.write_text(
+        items_file.read_text() + items_file.read_text().splitlines()[1].replace("i0", "brandnew", 1) + "\n"
+    )
+    grown = load_experiment(tmp_path / "out", {"cold_items": True, "index_missing": "add"})
+    assert len(grown.model.catalogue.paths) == 31
+    assert grown.recommend([["i1", "i2"]], k=5, among=[f"i{n}" for n in range(30)]) == before
+
+
+def test_prefixes_need_item_vectors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Use it with history_input=item"):
+        made(tmp_path, item_prefixes=True, history_input="tokens")

@@ -75,8 +75,6 @@ def test_softmax_over_the_levels_codes(tmp_path: Path) -> None:
     of_level, of_all = ([math.exp(s) for s in made.recommend([["i1", "i2"]], k=30)[1][0]] for made in (level, whole))
     assert sum(of_all) < sum(of_level) < 1, "words do not compete"
     assert (level.model.predict(interaction) > whole.model.predict(interaction)).all()
-    with pytest.raises(UserError, match="expected vocabulary or level, found 'words'"):
-        build("LCRec", "toy", {**config, "score_normalization": "words"})
 
 
 def test_candidate_evaluation_works(tmp_path: Path) -> None:
