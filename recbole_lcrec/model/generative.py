@@ -165,7 +165,11 @@ class GenerativeRecommender(SequentialRecommender):
         if normalization == "vocabulary":
             return Softmax()
         if normalization == "children":
-            return ChildSoftmax(self._catalogue_trie.to(self.device))
+            whole = self._catalogue_trie.to(self.device)  # kept there, with what it computes once
+            if self._item_trie is self._catalogue_trie:
+                self._item_trie = whole
+            self._catalogue_trie = whole
+            return ChildSoftmax(whole)
         ids = torch.from_numpy(self.catalogue.code_ids).long().to(self.device)
         return LevelSoftmax(ids.split(list(self.catalogue.index.level_sizes)))
 

@@ -87,9 +87,11 @@ def test_t5_too(tmp_path: Path, normalization: str) -> None:
     torch.testing.assert_close(model.calculate_loss(batch), torch.stack(losses).mean())
 
 
-@pytest.mark.parametrize("name", ["LCRec", "TIGER"])
+@pytest.mark.parametrize("name", ["LCRec", "LCRec with prefixes", "TIGER"])
 def test_a_run_ranks_by_what_it_learned(tmp_path: Path, name: str) -> None:
     config = options(tmp_path, loss_normalization="children", num_beams=30, epochs=2)
+    if name == "LCRec with prefixes":
+        name, config = "LCRec", {**config, "history_input": "item", "item_prefixes": True}
     result = run(name, "toy", config)
     loaded: Experiment = load_experiment(Path(config["output_dir"]), {})
     assert loaded.evaluate("test") == result["test_result"]
