@@ -41,7 +41,14 @@ CASES: dict[str, dict[str, Any]] = {
     "lonely": {"model": "SASRec", "metrics": ["Hit", "NDCG", "ItemCoverage", "AveragePopularity"]},
     "negatives": {"model": "BPR", "train_batch_size": 50},
     "candidates": {"model": "SASRec", "loss_type": "BPR", "eval_args": {"mode": "uni10"}, "eval_batch_size": 50},
-    "sharded": {**SHARDED, "gradient_accumulation_steps": 2, "history_input": "item", "history_loss_weight": 1.0},
+    "sharded": {
+        **SHARDED,
+        "gradient_accumulation_steps": 2,
+        "history_input": "item",
+        "history_loss_weight": 1.0,
+        "loss_normalization": "children",
+        "item_prefixes": True,
+    },
     "recomputed": {**SHARDED, "gradient_checkpointing": True, "packing": True, "num_beams": 12},
     "judge": {**SHARDED, "model": "TALLRec", "max_length": 300, "eval_args": {"mode": "uni9"}, "task_samples": None},
 }
@@ -81,6 +88,7 @@ def resumed(folder: Path, parallel: str) -> bool:
     whole = experiment_of("sharded", folder, **changes)
     state = folder / f"state-of-{parallel}"
     whole.fit(callback=lambda epoch, score, result: None if epoch else whole.trainer.save_state(state))
+    group.barrier()  # the main process may still be writing
     expected, losses = weights(whole), whole.trainer.train_loss_dict
     group.barrier()
     again = experiment_of("sharded", folder, **changes)
