@@ -75,7 +75,7 @@ class ItemInputs(nn.Module):
             nodes, there = trie.find(paths[:, :depth])
             columns.append(torch.where(there, first + nodes, 0))
             first += trie.level_sizes[depth - 1]
-        return torch.stack(columns, dim=1)
+        return torch.stack(columns, dim=1) if columns else paths.new_zeros(len(paths), 0)
 
 
 def feed_items(lm: Any, paths: Tensor, trained: Tensor | None = None) -> ItemInputs:

@@ -107,6 +107,8 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         )
         for level in range(len(self.catalogue.index.level_sizes)):
             mine = (levels == level).nonzero().squeeze(1)
+            if not len(mine):  # a batch of samples that are answered in words
+                continue
             before = torch.arange(1 - level, 1, device=ids.device)  # a path's codes stand side by side
             prefixes = ids[rows[mine].unsqueeze(1), places[mine].unsqueeze(1) + before]
             losses[mine] = softmax.losses(readout, states[mine], targets[mine], prefixes)

@@ -14,7 +14,9 @@ from torch.nn import functional
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
-from recbole_lcrec.instruction.loader import ASIDE, INPUT_IDS, LOSS_WEIGHTS
+from recbole_lcrec.instruction.loader import ASIDE, INPUT_IDS, LOSS_WEIGHTS, collate
+from recbole_lcrec.instruction.prompts import Context
+from recbole_lcrec.instruction.templates import LCREC_TEMPLATES
 
 TASKS = {
     "tasks": ["seqrec", "item2index", "index2item"],
@@ -66,6 +68,15 @@ def test_codes_compete_with_what_they_should_and_words_with_all(
         kept.append(weights[row, place + 1])
     expected = (torch.stack(losses) * torch.stack(kept)).sum() / torch.stack(kept).sum()
     torch.testing.assert_close(model.calculate_loss(batch), expected, atol=1e-9, rtol=0, check_dtype=False)
+
+
+def test_a_batch_without_codes(tmp_path: Path) -> None:
+    model = build("LCRec", "toy", options(tmp_path, loss_normalization="children")).model.eval()
+    builder, template = model.catalogue.builder, LCREC_TEMPLATES["index2item"][0]
+    batch = collate([builder.sample(template, Context(np.zeros(0, np.int64), row)) for row in (3, 8)], builder.pad_id)
+    loss = model.calculate_loss(batch)
+    whole = build("LCRec", "toy", options(tmp_path)).model.eval()
+    torch.testing.assert_close(loss, whole.calculate_loss(batch))
 
 
 @pytest.mark.parametrize("normalization", ["level", "children"])
