@@ -20,7 +20,7 @@ class ItemInputs(nn.Module):
     not on codes, and a history of 20 items is 20 positions long.
 
     A sum of codes alone tells rare items badly apart, since each code is shared by many. With ``trained`` the vector
-    also has an embedding of each longer prefix of the path, up to the whole of it (prefix n-grams of semantic ids:
+    also has an embedding of each longer prefix of the path, up to the whole of it (as n-grams of semantic ids in
     Singh et al. 2023, arXiv 2306.08121). Items added later have those of the prefixes that they share.
 
     Args:

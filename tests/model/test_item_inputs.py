@@ -21,6 +21,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
 from recbole_lcrec.instruction.loader import ASIDE, collate
@@ -212,6 +214,15 @@ def test_runs_with_prefixes_are_saved_and_take_new_items(tmp_path: Path) -> None
     grown = load_experiment(tmp_path / "out", {"cold_items": True, "index_missing": "add"})
     assert len(grown.model.catalogue.paths) == 31
     assert grown.recommend([["i1", "i2"]], k=5, among=[f"i{n}" for n in range(30)]) == before
+
+
+def test_all_departures_in_one_file(tmp_path: Path) -> None:
+    preset = properties_dir() / "model" / "LCRec" / "item_level.yaml"
+    small = {"lm_hidden_size": 16, "lm_intermediate_size": 32, "codebook_size": [16, 8], "epochs": 1, "eval_step": 1}
+    given = {key: value for key, value in with_options(tmp_path).items() if key not in load_values(preset)}
+    result = run("LCRec", "toy", {**given, **small}, config_files=[preset])
+    loaded = load_experiment(tmp_path / "out", {})
+    assert loaded.config["item_prefixes"] and loaded.evaluate("test") == result["test_result"]
 
 
 def test_prefixes_need_item_vectors(tmp_path: Path) -> None:
