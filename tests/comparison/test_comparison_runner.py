@@ -126,7 +126,8 @@ def test_a_failed_pretraining_is_the_models_failure_and_a_finished_one_is_kept(
 
 
 STOPPED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without it
 from recbole_lcrec.comparison import runner
 runner.COMMAND = (sys.argv[1],)
 from recbole_lcrec import cli
