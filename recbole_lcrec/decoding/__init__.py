@@ -8,6 +8,7 @@ The package knows token ids and language models only; what the ids mean is the c
 
 from recbole_lcrec.decoding.beam import constrained_beam_search, score_paths
 from recbole_lcrec.decoding.forward import Mode
+from recbole_lcrec.decoding.item_scores import ItemScores
 from recbole_lcrec.decoding.mode import choose_mode
 from recbole_lcrec.decoding.prefix import SharedPrefix
 from recbole_lcrec.decoding.softmax import ChildSoftmax, LevelSoftmax, Softmax
@@ -16,6 +17,7 @@ from recbole_lcrec.decoding.trie import Children, TokenTrie
 __all__ = [
     "ChildSoftmax",
     "Children",
+    "ItemScores",
     "LevelSoftmax",
     "Mode",
     "SharedPrefix",

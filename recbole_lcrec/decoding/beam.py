@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.decoding.exclusion import ExcludedItems, without_dead_beams
 from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode
+from recbole_lcrec.decoding.item_scores import ItemScores, NodeScores
 from recbole_lcrec.decoding.mode import remembered_mode
 from recbole_lcrec.decoding.prefix import SharedPrefix
 from recbole_lcrec.decoding.readout import score_dtype
@@ -44,6 +45,7 @@ def constrained_beam_search(
     prefix: SharedPrefix | None = None,
     softmax: Softmax = VOCABULARY,
     excluded: Tensor | None = None,
+    items: ItemScores | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the items that beam search finds for every prompt, best first.
 
@@ -63,11 +65,12 @@ def constrained_beam_search(
         excluded: [B, E] rows of the trie's ``item_token_ids`` that each user must not get, -1 for padding; None where
             everything may be recommended. Beams then never enter a part of the trie that holds nothing else, as if
             the user's trie were that of the other items.
+        items: What the model says of the trie's items as wholes, as a part of their scores; None for paths alone.
 
     Returns:
         Rows of the trie's ``item_token_ids`` [B, K] without duplicates, K = min(num_beams, n_items), and their
-        log-probabilities [B, K] in float32, or float64 if the model computes in it. A user whom fewer than K items
-        are left for has row -1 and log-probability -inf in the last places.
+        log-probabilities [B, K] (with ``items``, their scores) in float32, or float64 if the model computes in it. A
+        user whom fewer than K items are left for has row -1 and log-probability -inf in the last places.
 
     Raises:
         ValueError: on inputs that are not left-padded [B, T], fewer than one beam, an unknown mode, a trie on another
@@ -80,7 +83,7 @@ def constrained_beam_search(
         raise ValueError(f"the trie is on {trie.device}, the prompts on {input_ids.device}: use trie.to(device)")
     _check_tokens(trie.max_token, lm)
     forward = _open(lm, input_ids, attention_mask, mode, sum(widths(trie, num_beams)[:-1]), prefix)
-    return search(forward, trie, num_beams, softmax, excluded)
+    return search(forward, trie, num_beams, softmax, excluded, items)
 
 
 def widths(trie: TokenTrie, num_beams: int) -> list[int]:
@@ -100,6 +103,7 @@ def search(
     num_beams: int,
     softmax: Softmax = VOCABULARY,
     excluded: Tensor | None = None,
+    items: ItemScores | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Grow the beams of ``forward`` to items; see `constrained_beam_search` for what is returned.
 
@@ -109,15 +113,20 @@ def search(
         num_beams: Beams kept per user and level.
         softmax: As for `constrained_beam_search`.
         excluded: As for `constrained_beam_search`.
+        items: As for `constrained_beam_search`.
     """
+    assert items is None or items.trie is trie
     closed = None if excluded is None else ExcludedItems(trie, excluded)
     states = forward.start().unsqueeze(1)
     nodes = torch.zeros(len(states), 1, dtype=torch.int64, device=states.device)
     prefixes = nodes.new_zeros(*nodes.shape, 0)
     scores = torch.zeros(nodes.shape, dtype=score_dtype(states.dtype), device=states.device)
+    of_nodes = None if items is None else NodeScores(items, states.squeeze(1), excluded)
+    if of_nodes is not None:
+        scores = scores + of_nodes.weight * of_nodes.root
     for depth, width in enumerate(widths(trie, num_beams)):
         log_probs = softmax.log_probs(forward.readout, states, trie.level_tokens(depth), prefixes)
-        nodes, scores, tokens, parents = _grow(trie, depth, nodes, scores, log_probs, width, closed)
+        nodes, scores, tokens, parents = _grow(trie, depth, nodes, scores, log_probs, width, closed, of_nodes)
         if depth + 1 < trie.n_levels:
             states = forward.advance(tokens, parents)
             inherited = prefixes.gather(1, parents.unsqueeze(-1).expand(-1, -1, depth))
@@ -134,6 +143,7 @@ def _grow(
     log_probs: Tensor,
     width: int,
     excluded: ExcludedItems | None,
+    items: NodeScores | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Extend beams by one token and keep the best ``width``.
 
@@ -141,18 +151,22 @@ def _grow(
         trie: The trie.
         depth: Depth of ``nodes``.
         nodes: [B, K] nodes that the beams stand on.
-        scores: [B, K] their log-probabilities.
+        scores: [B, K] their scores.
         log_probs: [B, K, C] of each of the level's tokens after each beam.
         width: Beams to keep, at most the number of children of every user's nodes (if nothing is excluded).
         excluded: What users must not get. A beam of which nothing is left is dead: its log-probability is -inf, and it
             stands in the last places. The induction in `widths`, on the user's trie without the closed nodes, says
             that all beams that a user can have live.
+        items: What counts beside ``log_probs``; None for nothing.
 
     Returns:
         Nodes, scores, tokens and parents (index of the beam that was extended) of the new beams, each [B, width].
     """
     children = trie.children(depth, nodes)
-    totals = scores.unsqueeze(-1) + log_probs.gather(-1, children.columns)
+    steps = log_probs.gather(-1, children.columns)
+    if items is not None:
+        steps = steps.lerp(items.steps(depth, nodes, children.nodes).to(steps.dtype), items.weight)
+    totals = scores.unsqueeze(-1) + steps
     # A real child must win against padding even if the model gives it a probability of 0.
     totals = totals.clamp(min=torch.finfo(totals.dtype).min).masked_fill(~children.valid, -torch.inf)
     if excluded is not None:
@@ -174,6 +188,7 @@ def score_paths(
     mode: ModeOption = "auto",
     prefix: SharedPrefix | None = None,
     softmax: Softmax = VOCABULARY,
+    items: ItemScores | None = None,
 ) -> Tensor:
     """Return the exact log-likelihood of given candidate paths after every prompt.
 
@@ -185,9 +200,10 @@ def score_paths(
         mode: As for `constrained_beam_search`; likewise the others.
         prefix: Tokens that all prompts begin with.
         softmax: As for `constrained_beam_search`; one over the children of a trie knows the paths of that trie only.
+        items: What the model says of whole items, as a part of the scores; it too knows the paths of its trie only.
 
     Returns:
-        Log-probabilities [B, C], in float32, or float64 if the model computes in it.
+        Log-probabilities (with ``items``, scores) [B, C], in float32, or float64 if the model computes in it.
 
     Raises:
         ValueError: on prompts as in `constrained_beam_search`, and on paths of another shape, dtype or vocabulary, or
@@ -200,28 +216,33 @@ def score_paths(
         )
     _check_tokens(int(paths.max()), lm)
     extra_tokens = min(paths.shape[1], MAX_CHUNK) * (paths.shape[2] - 1)
-    return score(_open(lm, input_ids, attention_mask, mode, extra_tokens, prefix), paths, softmax)
+    return score(_open(lm, input_ids, attention_mask, mode, extra_tokens, prefix), paths, softmax, items)
 
 
-def score(forward: BeamForward, paths: Tensor, softmax: Softmax = VOCABULARY) -> Tensor:
+def score(
+    forward: BeamForward, paths: Tensor, softmax: Softmax = VOCABULARY, items: ItemScores | None = None
+) -> Tensor:
     """Return the log-likelihood of given paths after the prompts of ``forward``; see `score_paths`.
 
     Args:
         forward: Prompts (or encoded inputs) of B users, not yet started.
         paths: [B, C, L] int64 vocabulary ids of each user's candidates.
         softmax: As for `constrained_beam_search`.
+        items: As for `score_paths`.
     """
     softmax.check(paths)
     # Every path's tokens are columns of a level's log-probabilities
     levels = [paths[:, :, level].unique(return_inverse=True) for level in range(paths.shape[2])]
     tokens, columns = [values for values, _ in levels], torch.stack([inverse for _, inverse in levels], dim=-1)
     states = forward.start().unsqueeze(1)
+    of_items = None if items is None else items.of_paths(states.squeeze(1), paths)
     first = softmax.log_probs(forward.readout, states, tokens[0], paths[:, :1, :0]).squeeze(1)
     first = first.gather(1, columns[:, :, 0])
     widest = max(states.shape[-1], *map(len, tokens))
     chunk = max(1, min(paths.shape[1], MAX_CHUNK, MAX_LOG_PROBS // (len(paths) * widest)))
     chunks = zip(first.split(chunk, 1), paths.split(chunk, 1), columns.split(chunk, 1), strict=True)
-    return torch.cat([_score_chunk(forward, *parts, tokens, softmax) for parts in chunks], dim=1)
+    scores = torch.cat([_score_chunk(forward, *parts, tokens, softmax) for parts in chunks], dim=1)
+    return scores if items is None or of_items is None else scores.lerp(of_items.to(scores.dtype), items.weight)
 
 
 def _score_chunk(

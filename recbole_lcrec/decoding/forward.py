@@ -37,7 +37,8 @@ class BeamForward(ABC):
     """The states that follow the prompts and, step by step, the beams grown from them.
 
     Attributes:
-        readout: Turns states into log-probabilities; here the states are logits.
+        readout: Turns states into log-probabilities. The states are hidden states where the model can be taken apart
+            into body and head, and else logits.
 
     Args:
         lm: A causal language model of transformers, also one wrapped by peft.
@@ -61,6 +62,11 @@ class BeamForward(ABC):
             input_ids, attention_mask = prefix.prepend(input_ids, attention_mask)
         self._lm = lm
         self._accepted = accepted_arguments(lm)
+        split = split_model(lm)
+        readout = readout_of(split) if split else None
+        self._body: Any = split.body if split and readout else lm
+        self._result = "last_hidden_state" if readout else "logits"
+        self.readout = readout or LogitsReadout()
         self._input_ids = input_ids
         self._attention_mask = attention_mask.long()
         self._lengths = self._attention_mask.sum(dim=1)
@@ -97,13 +103,20 @@ class BeamForward(ABC):
     @abstractmethod
     def _rewind(self) -> None: ...
 
-    def _call(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, model: Any = None, **others: Any
-    ) -> Any:
-        """Call the model (or a part of it) with those of the optional arguments that it knows."""
+    def _call(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, **others: Any) -> Any:
+        """Call the model's body with those of the optional arguments that it knows."""
         optional = {"position_ids": position_ids, **others}
         known = {name: value for name, value in optional.items() if name in self._accepted}
-        return (model or self._lm)(input_ids=input_ids, attention_mask=attention_mask, **known)
+        return self._body(input_ids=input_ids, attention_mask=attention_mask, **known)
+
+    def _last(self, output: Any) -> Tensor:
+        """Return the states [B, D] after the last tokens of the body's output."""
+        states: Tensor = getattr(output, self._result)
+        return states[:, -1]
+
+    def _no_other_logits(self) -> dict[str, int]:
+        """Return what keeps a model that is no body from computing the logits of other tokens than the last."""
+        return {"logits_to_keep": 1} if self._result == "logits" else {}
 
     def _prompt_positions(self) -> Tensor:
         """Return positions [B, T] that count real tokens only; padding gets 0, and nothing real looks at it."""
@@ -127,12 +140,6 @@ class FoldedForward(BeamForward):
     ) -> None:
         super().__init__(lm, input_ids, attention_mask, extra_tokens)
         self._prefix = prefix or SharedPrefix(input_ids.new_zeros(0))
-        split = split_model(lm)
-        readout = readout_of(split) if split else None
-        # A model whose head cannot be taken apart returns its logits, from which the plain readout reads
-        self._body: Any = split.body if split and readout else lm
-        self._result = "last_hidden_state" if readout else "logits"
-        self.readout = readout or LogitsReadout()
         real = self._attention_mask
         self._attention_mask = torch.cat([real.new_ones(len(real), len(self._prefix)), real], dim=1)
         self._lengths = self._lengths + len(self._prefix)
@@ -155,9 +162,7 @@ class FoldedForward(BeamForward):
 
     def _run(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
         """Append tokens to the cache and return the states after each, [B, T, D]."""
-        output = self._call(
-            input_ids, attention_mask, position_ids, self._body, past_key_values=self._cache, use_cache=True
-        )
+        output = self._call(input_ids, attention_mask, position_ids, past_key_values=self._cache, use_cache=True)
         states: Tensor = getattr(output, self._result)
         return states
 
@@ -194,11 +199,11 @@ class ExpandedForward(BeamForward):
     def start(self) -> Tensor:
         # The cache is the one that the model makes for itself: the right kind for sliding or linear attention.
         output = self._call(
-            self._input_ids, self._attention_mask, self._prompt_positions(), use_cache=True, logits_to_keep=1
+            self._input_ids, self._attention_mask, self._prompt_positions(), use_cache=True, **self._no_other_logits()
         )
         self._prompt_cache = output.past_key_values
         self._rewind()
-        return output.logits[:, -1]
+        return self._last(output)
 
     def _advance(self, tokens: Tensor, parents: Tensor) -> Tensor:
         batch, n_beams = tokens.shape
@@ -211,7 +216,7 @@ class ExpandedForward(BeamForward):
         mask = extended_mask(self._attention_mask, n_beams, self._depth + 1)
         positions = (self._lengths + self._depth).repeat_interleave(n_beams).unsqueeze(1)
         output = self._call(tokens.reshape(-1, 1), mask, positions, past_key_values=self._cache, use_cache=True)
-        return output.logits[:, -1].unflatten(0, (batch, n_beams))
+        return self._last(output).unflatten(0, (batch, n_beams))
 
     def _rewind(self) -> None:
         self._cache = None
@@ -226,7 +231,7 @@ class RecomputedForward(BeamForward):
 
     def start(self) -> Tensor:
         self._rewind()
-        return self._last_logits(self._input_ids, self._attention_mask, self._prompt_positions())
+        return self._last_states(self._input_ids, self._attention_mask, self._prompt_positions())
 
     def _advance(self, tokens: Tensor, parents: Tensor) -> Tensor:
         batch, n_beams = tokens.shape
@@ -236,10 +241,12 @@ class RecomputedForward(BeamForward):
         mask = extended_mask(self._attention_mask, n_beams, self._depth + 1)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         pieces = zip(input_ids.split(MAX_ROWS), mask.split(MAX_ROWS), positions.split(MAX_ROWS), strict=True)
-        return torch.cat([self._last_logits(*piece) for piece in pieces]).unflatten(0, (batch, n_beams))
+        return torch.cat([self._last_states(*piece) for piece in pieces]).unflatten(0, (batch, n_beams))
 
-    def _last_logits(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
-        return self._call(input_ids, attention_mask, position_ids, use_cache=False, logits_to_keep=1).logits[:, -1]
+    def _last_states(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
+        return self._last(
+            self._call(input_ids, attention_mask, position_ids, use_cache=False, **self._no_other_logits())
+        )
 
     def _rewind(self) -> None:
         self._beams = self._input_ids.new_zeros(len(self._input_ids), 1, 0)

@@ -158,6 +158,26 @@ class TokenTrie:
         """
         return self._first_leaves[depth]
 
+    def parents(self, depth: int) -> Tensor:
+        """Return the parent of every node of a depth, 1 to ``n_levels``, int64 [number of nodes]."""
+        return self._parents[depth - 1]
+
+    @cached_property
+    def paths(self) -> Tensor:
+        """The paths of all leaves in their order, int64 [n_items, L] vocabulary ids."""
+        nodes, tokens = torch.arange(self.n_items, device=self.device), []
+        for depth in range(self.n_levels, 0, -1):
+            tokens.append(self._level_tokens[depth - 1][self._columns[depth - 1][nodes]])
+            nodes = self.parents(depth)[nodes]
+        return torch.stack(tokens[::-1], dim=1)
+
+    @cached_property
+    def _parents(self) -> list[Tensor]:
+        return [
+            torch.arange(len(starts) - 1, device=self.device).repeat_interleave(starts.diff())
+            for starts in self._starts
+        ]
+
     @cached_property
     def _leaf_of_row(self) -> Tensor:
         return torch.empty_like(self._rows).scatter_(0, self._rows, torch.arange(self.n_items, device=self.device))
@@ -165,11 +185,8 @@ class TokenTrie:
     @cached_property
     def _keys(self) -> list[Tensor]:
         """Per depth from 1, (parent, column) of every node as one number; ascending, as nodes are in that order."""
-        keys = []
-        for starts, columns, tokens in zip(self._starts, self._columns, self._level_tokens, strict=True):
-            parents = torch.arange(len(starts) - 1, device=self.device).repeat_interleave(starts.diff())
-            keys.append(parents * len(tokens) + columns)
-        return keys
+        parts = zip(self._parents, self._columns, self._level_tokens, strict=True)
+        return [parents * len(tokens) + columns for parents, columns, tokens in parts]
 
     @cached_property
     def _first_leaves(self) -> list[Tensor]:

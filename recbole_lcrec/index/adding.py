@@ -45,8 +45,8 @@ class IndexMaker:
         embeddings: np.ndarray | None = None,
         *,
         device: str = "cpu",
-    ) -> ItemIndex:
-        """Return ``index`` with new items behind its own.
+    ) -> tuple[ItemIndex, np.ndarray]:
+        """Return ``index`` with new items behind its own, and the new items' embeddings, float32 [len(items), d].
 
         Args:
             index: The index that this quantizer made, perhaps with items added before.
@@ -81,7 +81,7 @@ class IndexMaker:
             codes = np.column_stack([codes, np.zeros(len(codes), dtype=np.int64)])
             costs = own_code_costs(codes, index.level_sizes)
         added = add_paths(index.codes, codes, index.level_sizes, costs)
-        return index.extended(items, added.codes)
+        return index.extended(items, added.codes), vectors
 
     def _vectors(
         self, items: Sequence[str], texts: Sequence[str] | None, embeddings: np.ndarray | None, device: str

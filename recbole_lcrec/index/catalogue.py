@@ -51,6 +51,12 @@ class Catalogue:
         return self.indexed.index
 
     @property
+    def embeddings(self) -> np.ndarray | None:
+        """Embeddings of the items, float32 [n_rows, d]; None where the index came without them."""
+        embeddings = self.indexed.embeddings
+        return None if embeddings is None else embeddings[[self.index.row(item) for item in self.text.items]]
+
+    @property
     def trained_paths(self) -> np.ndarray:
         """Vocabulary ids of the paths that a model is trained with, int64 [n, L]: without items added afterwards."""
         return path_ids(self.index, self.code_ids)[: self.indexed.n_trained]

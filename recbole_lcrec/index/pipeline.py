@@ -24,10 +24,14 @@ from recbole_lcrec.index.build import BuiltIndex, IndexSettings, build_index, in
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import last_code_ranks
+from recbole_lcrec.io import atomic_path
 from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings, load_quantizer
 from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
+
+EMBEDDINGS = "embeddings.safetensors"
+"""Name of the file beside a run's index.json that holds the items' embeddings, where its model reads them."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class IndexedItems:
     Attributes:
         text: Text of every item, in catalogue order.
         index: The item index; one that was loaded may name more items, in another order.
-        embeddings: float32 [n_items, d] in catalogue order; None for an index that was loaded or needs none.
+        embeddings: float32 [n_items, d] in the index's order; None for an index that needs none, and one that was
+            loaded from anywhere but a finished run whose model reads them.
         built: What building left in the cache; None for an index that was loaded.
         embedding: Option ``embedding``; None where there are no embeddings.
         maker: What new items are placed with; None for a file of an index alone.
@@ -91,8 +96,9 @@ class IndexedItems:
         items = list(titles)
         text = self.text.extended(items, list(titles.values()), [(descriptions or {}).get(i, "") for i in items])
         documents = text.documents()[len(self.text.items) :]
-        index = self.maker.add(self.index, items, documents, embeddings, device=device)
-        return replace(self, text=text, index=index, embeddings=None, added=self.added + len(items))
+        index, vectors = self.maker.add(self.index, items, documents, embeddings, device=device)
+        known = None if self.embeddings is None else np.concatenate([self.embeddings, vectors])
+        return replace(self, text=text, index=index, embeddings=known, added=self.added + len(items))
 
     def write_report(self, folder: Path) -> dict[str, Any]:
         """Write report.json and report.html into an existing folder; return the figures."""
@@ -112,11 +118,22 @@ class IndexedItems:
         write_report(folder, quality, self.index, titles)
         return quality
 
-    def save(self, folder: Path) -> None:
-        """Write index.json, and the quantizer in a folder beside it, into an existing folder."""
+    def save(self, folder: Path, *, embeddings: bool = False) -> None:
+        """Write index.json, and the quantizer in a folder beside it, into an existing folder.
+
+        Args:
+            folder: Where they go.
+            embeddings: Whether to write the embeddings, too: for models that read them.
+        """
         self.index.save(folder / "index.json")
         if self.maker is not None:
             self.maker.save(folder)
+        if embeddings:
+            from safetensors.numpy import save_file
+
+            assert self.embeddings is not None
+            with atomic_path(folder / EMBEDDINGS) as temporary:
+                save_file({"embeddings": np.ascontiguousarray(self.embeddings)}, temporary)
 
 
 def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved: Path | None = None) -> IndexedItems:
@@ -163,17 +180,42 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
         )
         logger.info("Item index: %d items, %d levels, from %s.", len(index.items), len(index.level_sizes), source)
         maker = IndexMaker.load(Path(source).parent)
-        whole = _with_missing(text, index, maker, config)
-        added = len(whole.items) - len(index.items) if saved else 0
-        return IndexedItems(text, whole, maker=maker, added=added)
+        embeddings = _saved_embeddings(saved, len(index.items)) if saved else None
+        indexed = _with_missing(IndexedItems(text, index, embeddings, maker=maker), config)
+        return indexed if saved else replace(indexed, added=0)
 
 
-def _with_missing(text: ItemText, index: ItemIndex, maker: IndexMaker | None, config: Any) -> ItemIndex:
+def _saved_embeddings(run: Path, n_items: int) -> np.ndarray | None:
+    """Return the embeddings that a finished run's model reads, float32 [n_items, d]; None if it reads none.
+
+    Raises:
+        UserError: If they cannot be read, or are those of another index.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = run / EMBEDDINGS
+    if not path.is_file():
+        return None
+    try:
+        embeddings = load_file(path)["embeddings"]
+    except (SafetensorError, OSError, KeyError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Train the run again.") from error
+    if embeddings.ndim != 2 or len(embeddings) != n_items:
+        raise UserError(
+            f"{path}: expected one row per item of the run's index, {n_items}, found {list(embeddings.shape)}. "
+            "The file is of another run: train this one again."
+        )
+    return embeddings
+
+
+def _with_missing(indexed: IndexedItems, config: Any) -> IndexedItems:
     """Return the index with the catalogue's items that it lacks added (option ``index_missing: add``)."""
+    text, index, maker = indexed.text, indexed.index, indexed.maker
     known = set(index.items)
     missing = [item for item in text.items if item not in known]
     if not missing:
-        return index
+        return indexed
     if maker is None:
         raise UserError(
             f"index_missing=add: the index lacks {len(missing)} of the catalogue's items (e.g. {missing[0]!r}), and "
@@ -181,9 +223,11 @@ def _with_missing(text: ItemText, index: ItemIndex, maker: IndexMaker | None, co
             "package built, with its folder."
         )
     documents = text.documents()
-    index = maker.add(index, missing, [documents[text.rows[item]] for item in missing], device=str(config["device"]))
+    of_missing = [documents[text.rows[item]] for item in missing]
+    index, vectors = maker.add(index, missing, of_missing, device=str(config["device"]))
     logger.info("Item index: %d new items added; no path that was there changed.", len(missing))
-    return index
+    embeddings = None if indexed.embeddings is None else np.concatenate([indexed.embeddings, vectors])
+    return replace(indexed, index=index, embeddings=embeddings, added=len(missing))
 
 
 def _needs_text(config: Any, quantizer: QuantizerSettings) -> bool:

@@ -165,13 +165,26 @@ class GenerativeRecommender(SequentialRecommender):
         if normalization == "vocabulary":
             return Softmax()
         if normalization == "children":
-            whole = self._catalogue_trie.to(self.device)  # kept there, with what it computes once
-            if self._item_trie is self._catalogue_trie:
-                self._item_trie = whole
-            self._catalogue_trie = whole
-            return ChildSoftmax(whole)
+            return ChildSoftmax(self._whole_trie())
         ids = torch.from_numpy(self.catalogue.code_ids).long().to(self.device)
         return LevelSoftmax(ids.split(list(self.catalogue.index.level_sizes)))
+
+    def rows_of(self, paths: torch.Tensor) -> torch.Tensor:
+        """Return the catalogue rows, int64 [...], of paths of the catalogue [..., L] (vocabulary ids)."""
+        trie = self._whole_trie()
+        rows = trie.rows(trie.find(paths)[0])
+        return self._item_rows.to(rows.device)[rows] if trie is self._item_trie else rows
+
+    def _whole_trie(self) -> TokenTrie:
+        """Return the trie of the whole catalogue on the model's device, kept there with what it computes once.
+
+        Its rows are catalogue rows, unless it is the trie of RecBole's items, too.
+        """
+        whole = self._catalogue_trie.to(self.device)
+        if self._item_trie is self._catalogue_trie:
+            self._item_trie = whole
+        self._catalogue_trie = whole
+        return whole
 
     def loss_weight(self, interaction: Interaction) -> float:
         """Return how much a batch counts when gradients of several batches are accumulated."""

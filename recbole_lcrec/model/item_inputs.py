@@ -21,18 +21,24 @@ class ItemInputs(nn.Module):
 
     A sum of codes alone tells rare items badly apart, since each code is shared by many. With ``trained`` the vector
     also has an embedding of each longer prefix of the path, up to the whole of it (as n-grams of semantic ids in
-    Singh et al. 2023, arXiv 2306.08121). Items added later have those of the prefixes that they share.
+    Singh et al. 2023, arXiv 2306.08121). Items added later have those of the prefixes that they share. With
+    ``features`` it has a linear projection of what is known of the item, the embedding that its codes were made of, as
+    in LIGER (arXiv 2411.18814): codes keep little of it.
 
     Args:
         tokens: The LM's own input embeddings.
         paths: Vocabulary ids of each catalogue item's path, int64 [n_items, L].
         trained: Vocabulary ids of the paths whose prefixes have embeddings, int64 [n_trained, L]; None for none.
+        features: Embedding of each catalogue item, float32 [n_items, F]; None for none.
     """
 
     paths: Tensor
     prefixes: Tensor
+    features: Tensor
 
-    def __init__(self, tokens: nn.Module, paths: Tensor, trained: Tensor | None = None) -> None:
+    def __init__(
+        self, tokens: nn.Module, paths: Tensor, trained: Tensor | None = None, features: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.tokens = tokens
         self._trained = None if trained is None else TokenTrie(trained)
@@ -42,7 +48,12 @@ class ItemInputs(nn.Module):
             self.of_prefixes = nn.Embedding(1 + sum(self._trained.level_sizes[1:]), width, padding_idx=0)
             with torch.no_grad():
                 self.of_prefixes.weight[1:].normal_(std=float(self.weight.std()))
-        self.use_paths(paths)
+        self.of_features = None if features is None else nn.Linear(features.shape[1], self.weight.shape[1], bias=False)
+        if self.of_features is not None and features is not None:
+            with torch.no_grad():  # what is added has the size of a code's embedding, whatever that of the features
+                size = float(features.square().sum(dim=1).mean().sqrt())
+                self.of_features.weight.normal_(std=float(self.weight.std()) / max(size, 1e-12))
+        self.use_items(paths, features)
 
     @property
     def weight(self) -> Tensor:
@@ -50,21 +61,31 @@ class ItemInputs(nn.Module):
         weight: Any = self.tokens.weight
         return weight
 
-    def use_paths(self, paths: Tensor) -> None:
-        """Stand for the items of another catalogue: paths int64 [n_items, L]."""
+    def use_items(self, paths: Tensor, features: Tensor | None = None) -> None:
+        """Stand for the items of another catalogue: paths int64 [n_items, L], features float32 [n_items, F]."""
         device = next(self.tokens.parameters()).device
         self.register_buffer("paths", paths.to(device), persistent=False)  # they belong to the index, not the weights
         if self._trained is not None:
             self.register_buffer("prefixes", self._prefixes(self._trained, paths).to(device), persistent=False)
+        if self.of_features is not None:
+            assert features is not None and len(features) == len(paths), "one row of features per item"
+            self.register_buffer("features", features.to(self.weight), persistent=False)
+
+    def vectors(self, rows: Tensor | None = None) -> Tensor:
+        """Return the vectors of catalogue rows int64 [N], [N, D]; of all items for None."""
+        of_rows = slice(None) if rows is None else rows
+        vectors: Tensor = self.tokens(self.paths[of_rows]).sum(dim=-2)
+        if self._trained is not None:
+            vectors = vectors + self.of_prefixes(self.prefixes[of_rows]).sum(dim=-2)
+        if self.of_features is not None:
+            vectors = vectors + self.of_features(self.features[of_rows])
+        return vectors
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return the embeddings [..., D] of token ids [...], int64, some of which stand for items."""
         is_item = input_ids >= ITEM_IDS
         embedded: Tensor = self.tokens(input_ids.masked_fill(is_item, 0))
-        rows = input_ids[is_item] - ITEM_IDS
-        items = self.tokens(self.paths[rows]).sum(dim=-2)
-        if self._trained is not None:
-            items = items + self.of_prefixes(self.prefixes[rows]).sum(dim=-2)
+        items = self.vectors(input_ids[is_item] - ITEM_IDS)
         return embedded.masked_scatter(is_item.unsqueeze(-1), items.to(embedded.dtype))
 
     @staticmethod
@@ -78,15 +99,16 @@ class ItemInputs(nn.Module):
         return torch.stack(columns, dim=1) if columns else paths.new_zeros(len(paths), 0)
 
 
-def feed_items(lm: Any, paths: Tensor, trained: Tensor | None = None) -> ItemInputs:
+def feed_items(lm: Any, paths: Tensor, trained: Tensor | None = None, features: Tensor | None = None) -> ItemInputs:
     """Let a language model take items as inputs; returns the embeddings that it now has.
 
     Args:
         lm: A causal language model of transformers.
         paths: Vocabulary ids of each catalogue item's path, int64 [n_items, L].
         trained: Those of the paths whose prefixes have embeddings; None for none.
+        features: Embedding of each catalogue item, float32 [n_items, F]; None for none.
     """
-    inputs = ItemInputs(lm.get_input_embeddings(), paths, trained)
+    inputs = ItemInputs(lm.get_input_embeddings(), paths, trained, features)
     lm.set_input_embeddings(inputs)
     return inputs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,19 @@ import torch
 from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.decoding import Mode, SharedPrefix, TokenTrie, choose_mode, constrained_beam_search, score_paths
+from recbole_lcrec.decoding import (
+    ItemScores,
+    Mode,
+    SharedPrefix,
+    TokenTrie,
+    choose_mode,
+    constrained_beam_search,
+    score_paths,
+)
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, similar_lengths
 from recbole_lcrec.decoding.beam import MAX_CHUNK
-from recbole_lcrec.decoding.readout import score_dtype
+from recbole_lcrec.decoding.readout import HeadReadout, score_dtype
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import EVAL_TEMPLATES
 from recbole_lcrec.index.catalogue import Catalogue
@@ -54,11 +63,18 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         self.tokenizer = self.catalogue.tokenizer
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
+        self._reads_embeddings = bool(config["item_features"])
         if config["history_input"] == "item":
             self._feed_items(settings, bool(config["item_prefixes"]))
+        self._item_loss_weight, self._item_score_weight = config["item_loss_weight"], config["item_score_weight"]
         self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
         if config["history_input"] == "item" and config["history_loss_weight"]:
             self._logits_at.require_aside("history_input=item with history_loss_weight")
+        if self._item_loss_weight and not isinstance(self._logits_at.readout, HeadReadout):
+            raise UserError(
+                f"item_loss_weight: the logits of {type(base_model(self.lm)).__name__} are more than a linear layer "
+                "on hidden states, so there is no state to compare items with. Set it to 0, or use another base_model."
+            )
         self._without_words = "seqrec" if "seqrec" in config["tasks"] else "nextitem"
         level_of_token = torch.full((base_model(self.lm).get_input_embeddings().weight.shape[0],), -1)
         sizes = torch.tensor(self.catalogue.index.level_sizes)
@@ -73,15 +89,26 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         """See the base class.
 
         Raises:
-            UserError: Also if the model does not learn the task that it is to be evaluated in, or for options of
-                item inputs without these.
+            UserError: Also if the model does not learn the task that it is to be evaluated in, for options of item
+                vectors without these, or for weights that are none.
         """
         super().check_options(config)
         task = config["eval_task"]
         if task in ("seqrec", "nextitem") and task not in config["tasks"]:
             raise UserError(f"eval_task={task}: it is not among tasks={config['tasks']}, which are learned.")
-        if config["item_prefixes"] and config["history_input"] != "item":
-            raise UserError("item_prefixes: prefixes are part of item vectors. Use it with history_input=item.")
+        for option in ("item_prefixes", "item_features", "item_loss_weight"):
+            if config[option] and config["history_input"] != "item":
+                raise UserError(f"{option} is about the vectors of items. Use it with history_input=item.")
+        weight, share = config["item_loss_weight"], config["item_score_weight"]
+        if not 0 <= weight < math.inf:
+            raise UserError(f"item_loss_weight: expected a number of 0 or more, found {weight}.")
+        if not 0 <= share <= 1:
+            raise UserError(f"item_score_weight: expected a share from 0 to 1, found {share}.")
+        if share and not weight:
+            raise UserError(
+                f"item_score_weight={share}: with item_loss_weight=0 the model never learns to judge whole items. Set "
+                "item_loss_weight above 0, or leave item_score_weight out."
+            )
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """See the base class; histories may hold the new catalogue's items."""
@@ -89,10 +116,25 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         lm = getattr(self, "lm", None)  # not there while the model is being made
         inputs = lm and base_model(lm).get_input_embeddings()
         if isinstance(inputs, ItemInputs):
-            inputs.use_paths(torch.from_numpy(catalogue.paths))
+            inputs.use_items(torch.from_numpy(catalogue.paths), self._features(catalogue))
 
     def token_losses(self, states: torch.Tensor, ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        """See the base class; with ``loss_normalization`` the codes of a path compete with other codes only."""
+        """See the base class; with ``loss_normalization`` the codes of a path compete with other codes only.
+
+        With ``item_loss_weight`` the loss of a path's first code includes that of its item among all items.
+        """
+        losses = self._code_losses(states, ids, where)
+        if self._item_loss_weight:
+            rows, places = where.nonzero(as_tuple=True)
+            mine = (self._level_of_token[ids[rows, places + 1]] == 0).nonzero().squeeze(1)
+            along = torch.arange(1, self.catalogue.paths.shape[1] + 1, device=ids.device)
+            paths = ids[rows[mine].unsqueeze(1), places[mine].unsqueeze(1) + along]
+            logits, targets = self._item_logits(states[mine]), self.rows_of(paths)
+            of_items = functional.cross_entropy(logits, targets, reduction="none")
+            losses = losses.index_add(0, mine, self._item_loss_weight * of_items.to(losses.dtype))
+        return losses
+
+    def _code_losses(self, states: torch.Tensor, ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         normalization = self.evaluation.loss_normalization
         if normalization == "vocabulary":
             return super().token_losses(states, ids, where)
@@ -119,13 +161,13 @@ class LCRec(InstructionTuned, GenerativeRecommender):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
         trie, softmax = trie.to(self.device), self.softmax(self.evaluation.normalization)
-        excluded = excluded_rows(requests, self.device)
+        excluded, items = excluded_rows(requests, self.device), self._item_scores(trie)
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
         def search(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
             closed = None if excluded is None else excluded[numbers]
             rows, scores = constrained_beam_search(
-                self.lm, ids, mask, trie, num_beams, self._decoding_mode(), prefix, softmax, closed
+                self.lm, ids, mask, trie, num_beams, self._decoding_mode(), prefix, softmax, closed, items
             )
             found.update(zip(numbers.tolist(), zip(rows, scores, strict=True), strict=True))
 
@@ -136,11 +178,12 @@ class LCRec(InstructionTuned, GenerativeRecommender):
     def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
         """Return the log-likelihood [B, C] of candidate paths [B, C, L] after each request."""
         paths, softmax = paths.to(self.device), self.softmax(self.evaluation.normalization)
+        items = self._item_scores(self._whole_trie())
         found: dict[int, torch.Tensor] = {}
 
         def score(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
             candidates = paths[torch.from_numpy(numbers).to(self.device)]
-            scores = score_paths(self.lm, ids, mask, candidates, self._decoding_mode(), prefix, softmax)
+            scores = score_paths(self.lm, ids, mask, candidates, self._decoding_mode(), prefix, softmax, items)
             found.update(zip(numbers.tolist(), scores, strict=True))
 
         appended = min(paths.shape[1], MAX_CHUNK) * (paths.shape[2] - 1)
@@ -149,7 +192,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
 
     def save_assets(self, folder: Path) -> None:
         """Write what a saved run needs beside the weights: index, tokenizer, user texts, the LM's architecture."""
-        self.catalogue.indexed.save(folder)
+        self.catalogue.indexed.save(folder, embeddings=self._reads_embeddings)
         self.tokenizer.save_pretrained(folder / "tokenizer")
         base_model(self.lm).config.save_pretrained(folder / "lm")
         if self.catalogue.user_texts:
@@ -159,7 +202,36 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if settings.tuning == "lora":
             raise UserError("history_input=item: adapters read tokens only. Use tuning=full, or history_input=tokens.")
         trained = torch.from_numpy(self.catalogue.trained_paths) if prefixes else None
-        feed_items(self.lm, torch.from_numpy(self.catalogue.paths), trained)
+        feed_items(self.lm, torch.from_numpy(self.catalogue.paths), trained, self._features(self.catalogue))
+
+    def _features(self, catalogue: Catalogue) -> torch.Tensor | None:
+        """Return what ``item_features`` feeds of each catalogue item, float32 [n_rows, F]; None for nothing."""
+        if not self._reads_embeddings:
+            return None
+        embeddings = catalogue.embeddings
+        if embeddings is None:
+            raise UserError(
+                "item_features: there are no embeddings, since the index was loaded (index_file) or made without them "
+                "(quantizer=random or cid). Leave item_features out, or build the index of embeddings."
+            )
+        return torch.from_numpy(embeddings)
+
+    def _item_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the inner products of states [N, D] with all items' vectors, [N, n_rows] in the dtype of scores."""
+        inputs: ItemInputs = base_model(self.lm).get_input_embeddings()
+        logits = functional.linear(states, inputs.vectors().to(states.dtype))
+        return logits.to(score_dtype(logits.dtype))
+
+    def _item_scores(self, trie: TokenTrie) -> ItemScores | None:
+        """Return what the model says of whole items of a trie, which may lack some of the catalogue's."""
+        if not self._item_score_weight:
+            return None
+        columns = self.rows_of(trie.paths)
+
+        def log_probs(states: torch.Tensor) -> torch.Tensor:
+            return self._item_logits(states).log_softmax(dim=-1)[:, columns]
+
+        return ItemScores(trie, log_probs, self._item_score_weight)
 
     def _in_batches(
         self,

@@ -35,15 +35,16 @@ def built(folder: Path, kind: str = "rkmeans", mapping: str = "optimal") -> tupl
 def test_new_items_join_their_neighbours_and_nobody_moves(tmp_path: Path, kind: str, mapping: str) -> None:
     index, maker, embeddings = built(tmp_path, kind, mapping)
     new = [f"n{n}" for n in range(20)]
-    extended = maker.add(index, new, embeddings=embeddings[280:])
+    extended, vectors = maker.add(index, new, embeddings=embeddings[280:])
+    assert (vectors == embeddings[280:]).all()
     assert extended.items == (*index.items, *new) and extended.level_sizes == index.level_sizes
     np.testing.assert_array_equal(extended.codes[:280], index.codes)
     # the item right beside an old one shares its path as far as there is room
-    twin = maker.add(index, ["twin"], embeddings=embeddings[7:8])
+    twin, _ = maker.add(index, ["twin"], embeddings=embeddings[7:8])
     assert (twin.codes[-1, :-1] == index.codes[7, :-1]).all() and (twin.codes[-1] != index.codes[7]).any()
     maker.save(tmp_path)
     loaded = IndexMaker.load(tmp_path)
-    assert loaded is not None and loaded.add(index, new, embeddings=embeddings[280:]) == extended
+    assert loaded is not None and loaded.add(index, new, embeddings=embeddings[280:])[0] == extended
 
 
 def test_what_cannot_be_added(tmp_path: Path) -> None:

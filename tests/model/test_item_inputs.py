@@ -98,7 +98,7 @@ def test_items_are_the_sum_of_their_codes() -> None:
         embedded[0], torch.stack([table[5], table[4] + table[9], table[6], table[3] + table[7]])
     )
     torch.testing.assert_close(inputs(ids[:, :1]), table[5].view(1, 1, -1))
-    inputs.use_paths(torch.tensor([[3, 7], [4, 9], [1, 2]]))
+    inputs.use_items(torch.tensor([[3, 7], [4, 9], [1, 2]]))
     torch.testing.assert_close(inputs(torch.tensor([ITEM_IDS + 2])), (table[1] + table[2]).unsqueeze(0))
 
 
@@ -190,7 +190,7 @@ def test_prefixes_of_paths_tell_items_apart(tmp_path: Path) -> None:
     first, second, new = (table[p].sum(0) for p in ([3, 7, 1], [3, 7, 2], [3, 7, 9]))
     expected = torch.stack([first + rows[1] + rows[3], second + rows[1] + rows[4]])
     torch.testing.assert_close(inputs(torch.tensor([ITEM_IDS, ITEM_IDS + 1])), expected)
-    inputs.use_paths(torch.tensor([[3, 7, 9], [5, 9, 1]]))
+    inputs.use_items(torch.tensor([[3, 7, 9], [5, 9, 1]]))
     expected = torch.stack([new + rows[1], table[[5, 9, 1]].sum(0)])
     torch.testing.assert_close(inputs(torch.tensor([ITEM_IDS, ITEM_IDS + 1])), expected, msg="as far as it is known")
 

@@ -1,0 +1,96 @@
+"""Log-probabilities of whole items beside those of their paths.
+
+A path is judged code by code; a model may also judge an item as a whole, by the inner product of its vector with the
+state after the prompt (dense retrieval, as in LIGER, arXiv 2411.18814). The score of an item is then a weighted mean
+of the two log-probabilities. Beam search needs such a score of every prefix of a path: the probability of a node of
+the trie is the sum of those of the items below it, so that along a path the differences add up to the item's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recbole_lcrec.decoding.trie import TokenTrie
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """What a model says of whole items.
+
+    Attributes:
+        trie: The items' paths.
+        log_probs: From the states after the prompts, [B, D], to log-probabilities of the trie's leaves, [B, n_items]
+            in float32 or float64; they may leave some probability to items that the trie does not have.
+        weight: Share of these in the score of an item, 0 to 1; the log-probability of its path has the rest.
+    """
+
+    trie: TokenTrie
+    log_probs: Callable[[Tensor], Tensor]
+    weight: float
+
+    def of_paths(self, states: Tensor, paths: Tensor) -> Tensor:
+        """Return the log-probabilities [B, C] of the items of paths [B, C, L], after states [B, D].
+
+        Raises:
+            ValueError: If the trie does not have such a path.
+        """
+        leaves, there = self.trie.find(paths)
+        if not bool(there.all()):
+            raise ValueError("whole items have a score only if their paths are in the trie")
+        return self.log_probs(states).gather(1, leaves)
+
+
+class NodeScores:
+    """The log-probabilities of all nodes of the trie for a batch of users.
+
+    Args:
+        scores: What the model says of whole items.
+        states: [B, D] after the prompts.
+        excluded: [B, E] rows of the trie's ``item_token_ids`` that each user must not get, -1 for padding; they count
+            below no node. None where everything may be recommended.
+    """
+
+    def __init__(self, scores: ItemScores, states: Tensor, excluded: Tensor | None = None) -> None:
+        trie, log_probs = scores.trie, scores.log_probs(states)
+        if excluded is not None:
+            nowhere = torch.where(excluded < 0, trie.n_items, trie.leaves(excluded.clamp(min=0)))
+            log_probs = torch.cat([log_probs, log_probs[:, :1]], dim=1)  # a last column that padding goes to
+            log_probs = log_probs.scatter(1, nowhere, -torch.inf)[:, :-1]
+        levels = [log_probs]
+        for depth in range(trie.n_levels, 0, -1):
+            size = trie.level_sizes[depth - 2] if depth > 1 else 1
+            levels.append(_logsumexp_by(levels[-1], trie.parents(depth), size))
+        self._levels = levels[::-1]
+        self.weight = scores.weight
+
+    @property
+    def root(self) -> Tensor:
+        """The log-probability of everything together, [B, 1]."""
+        return self._levels[0]
+
+    def steps(self, depth: int, nodes: Tensor, children: Tensor) -> Tensor:
+        """Return the log-probabilities of children, given that it is one of the items below their parent.
+
+        Args:
+            depth: Depth of ``nodes``.
+            nodes: [B, K].
+            children: [B, K, C] nodes of the next depth.
+
+        Returns:
+            [B, K, C]; not a number below a node of which everything is excluded.
+        """
+        below = self._levels[depth + 1].gather(1, children.flatten(1)).view(children.shape)
+        return below - self._levels[depth].gather(1, nodes).unsqueeze(-1)
+
+
+def _logsumexp_by(values: Tensor, groups: Tensor, n_groups: int) -> Tensor:
+    """Return the log of the summed exponentials of the columns [B, N] of each group [N], [B, n_groups]."""
+    index = groups.expand(len(values), -1)
+    shape = (len(values), n_groups)
+    top = values.new_full(shape, -torch.inf).scatter_reduce(1, index, values, "amax")
+    top = top.clamp(min=torch.finfo(values.dtype).min)  # of nothing but -inf: their differences must be numbers
+    return values.new_zeros(shape).scatter_add(1, index, (values - top.gather(1, index)).exp()).log() + top
