@@ -23,7 +23,8 @@ RESUME, FACTS = "resume", "run.json"
 """Folder of the training states, and the file in it that is written once index, tokenizer and texts are there."""
 OF_A_RUN = (
     *(CONFIG, RESULT, EVALUATION, "evaluation.log", CHECKPOINT, RESUME, "tensorboard"),
-    *("index.json", "quantizer", "tokenizer", "lm", "user_texts.json", "report.json", "report.html"),
+    *("index.json", "embeddings.safetensors", "quantizer", "tokenizer", "lm", "user_texts.json"),
+    *("report.json", "report.html"),
     RANKS,
 )
 """What a run writes beside its log."""

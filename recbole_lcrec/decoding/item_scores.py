@@ -1,9 +1,10 @@
 """Log-probabilities of whole items beside those of their paths.
 
 A path is judged code by code; a model may also judge an item as a whole, by the inner product of its vector with the
-state after the prompt (dense retrieval, as in LIGER, arXiv 2411.18814). The score of an item is then a weighted mean
-of the two log-probabilities. Beam search needs such a score of every prefix of a path: the probability of a node of
-the trie is the sum of those of the items below it, so that along a path the differences add up to the item's own.
+state after the prompt (dense retrieval; LIGER, arXiv 2411.18814, trains both, too). The score of an item is then a
+weighted mean of the two log-probabilities. Beam search needs such a score of every prefix of a path: the probability
+of a node of the trie is the sum of those of the items below it, so that along a path the differences add up to the
+item's own.
 """
 
 from __future__ import annotations

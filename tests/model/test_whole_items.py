@@ -143,6 +143,13 @@ def test_what_does_not_go_together(tmp_path: Path, changes: dict[str, Any], mess
         made(tmp_path, **changes)
 
 
+def test_another_run_in_the_folder_leaves_no_embeddings_behind(tmp_path: Path) -> None:
+    run("LCRec", "toy", options(tmp_path, item_features=True, epochs=1))
+    assert (tmp_path / "out" / EMBEDDINGS).is_file()
+    run("LCRec", "toy", options(tmp_path, epochs=1))
+    assert not (tmp_path / "out" / EMBEDDINGS).exists()
+
+
 @pytest.mark.parametrize("damage", ["cut", "other"])
 def test_broken_embeddings_of_a_run(tmp_path: Path, damage: str) -> None:
     run("LCRec", "toy", options(tmp_path, item_features=True, epochs=1))
