@@ -2,7 +2,8 @@
 
 Both give the sum of the log-probabilities of a path's tokens, by default under the softmax over the full vocabulary:
 what transformers' generate accumulates before it masks the tokens that the trie forbids (DESIGN.md, step 8). Only the
-trie's children compete, so every beam is an item at any time.
+trie's children compete, so every beam is an item at any time. With `ItemScores` it is the weighted mean of that sum
+and of what the model says of the item as a whole.
 """
 
 from __future__ import annotations
