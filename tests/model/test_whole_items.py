@@ -61,6 +61,15 @@ def test_the_second_loss_is_that_of_the_next_item_among_all(tmp_path: Path, norm
     torch.testing.assert_close(both.calculate_loss(batch), expected, atol=1e-6, rtol=1e-6, check_dtype=False)
 
 
+def test_a_batch_without_items_has_no_second_loss(tmp_path: Path) -> None:
+    model = made(tmp_path).model
+    builder, template = model.catalogue.builder, LCREC_TEMPLATES["index2item"][0]
+    batch = collate([builder.sample(template, Context(np.zeros(0, np.int64), row)) for row in (3, 8)], builder.pad_id)
+    loss = model.calculate_loss(batch)
+    model._item_loss_weight = 0.0
+    assert loss.isfinite() and loss == model.calculate_loss(batch)
+
+
 def test_item_vectors_know_the_embeddings(tmp_path: Path) -> None:
     model = made(tmp_path, item_features=True).model
     inputs, catalogue = model.lm.get_input_embeddings(), model.catalogue
