@@ -212,7 +212,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if embeddings is None:
             raise UserError(
                 "item_features: there are no embeddings, since the index was loaded (index_file) or made without them "
-                "(quantizer=random or cid). Leave item_features out, or build the index of embeddings."
+                "(quantizer=random or cid). Set item_features to False, or build the index of embeddings."
             )
         return torch.from_numpy(embeddings)
 
