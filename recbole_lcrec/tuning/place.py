@@ -47,6 +47,9 @@ class SharedPlace:
     def send(self, trial: str) -> None:
         """See that the output folder has what the trial wrote."""
 
+    def hand_over(self, name: str) -> None:
+        """See that the output folder has a file that was written to the same place here."""
+
     def leave(self, trial: str) -> None:
         """See that the output folder has the trial's log, and leave nothing else behind."""
 
@@ -85,6 +88,11 @@ class OwnPlace(SharedPlace):
             elif path.name != POPULATION and not path.name.startswith("."):
                 self._delivery.send(str(path.relative_to(self.inputs.folder)))
         self._delivery.send(f"{TENSORBOARD}/{trial}")
+
+    def hand_over(self, name: str) -> None:
+        """Send a file and remove it here."""
+        self._delivery.send(name)
+        remove(self.inputs.folder / name)
 
     def leave(self, trial: str) -> None:
         """Send the logs, which are complete only now; remove the trial's folders."""

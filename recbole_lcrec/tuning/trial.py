@@ -20,6 +20,7 @@ from typing import Any
 from recbole_lcrec.allocator import keep_freed_memory
 from recbole_lcrec.config.configuration import with_files_at
 from recbole_lcrec.io import StorageError, write_json
+from recbole_lcrec.saved_run import RANKS
 from recbole_lcrec.tuning.place import POPULATION, TENSORBOARD, TRIALS, SharedPlace, place_of
 from recbole_lcrec.tuning.shipping import Shipment
 
@@ -300,6 +301,8 @@ def latest_point(folder: Path) -> dict[str, Any] | None:
 def test_trial(name: str, values: Mapping[str, Any], inputs: TrialInputs) -> dict[str, Any]:
     """Return what result.json holds of a trial's checkpoint: the one time that the test users are looked at.
 
+    The ranks that it names are in the output folder then.
+
     Args:
         name: The trial.
         values: Its configuration.
@@ -307,6 +310,7 @@ def test_trial(name: str, values: Mapping[str, Any], inputs: TrialInputs) -> dic
     """
     from recbole_lcrec.experiment import load_experiment
     from recbole_lcrec.outputs import result_of
+    from recbole_lcrec.training.ranks import write_ranks
 
     _settle(inputs.threads)
     place = place_of(inputs)
@@ -315,6 +319,9 @@ def test_trial(name: str, values: Mapping[str, Any], inputs: TrialInputs) -> dic
     try:
         experiment = load_experiment(folder, {**moved, "show_progress": False})
         result = result_of(experiment, None, experiment.evaluate("test"))
+        if experiment.ranks is not None:
+            write_ranks(place.inputs.folder / RANKS, experiment.ranks, experiment)
+            place.hand_over(RANKS)
     finally:
         place.leave(name)
     return {key: value for key, value in result.items() if key not in ("epochs", "seconds")}

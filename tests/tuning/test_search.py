@@ -43,7 +43,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_what_a_search_writes(searched: Path) -> None:
     names = {path.name for path in (searched / "out").iterdir()}
     expected = {"best.yaml", "trials.csv", "report.html", "result.json", "tensorboard", "trials", "trials.jsonl"}
-    assert names == expected | {"search.json", "search.log"}
+    assert names == expected | {"ranks.csv.gz", "search.json", "search.log"}
     assert {path.name for path in (searched / "out" / "tensorboard").iterdir()} == {"t0001", "t0002", "t0003"}
     kept = [path.parent.name for path in (searched / "out" / "trials").glob("*/checkpoint")]
     assert kept == ["t0001"]  # of the best trial alone
@@ -65,6 +65,8 @@ def test_the_best_trial_s_checkpoint_is_tested_once_with_the_numbers_of_a_plain_
     plain = run(config_files=[searched / "out" / "best.yaml"], cli={"output_dir": str(searched / "plain")})
     assert plain["test_result"] == result["test_result"]
     assert plain["best_valid_result"] == result["best_valid_result"]
+    ranks = searched / "out" / result["ranks"]["file"]
+    assert ranks.read_bytes() == (searched / "plain" / "ranks.csv.gz").read_bytes()
     assert evaluate(searched / "out" / "trials" / "t0001")["test_result"] == result["test_result"]
 
 

@@ -69,6 +69,7 @@ def test_data_index_and_results_travel(tmp_path: Path, cluster: tuple[str, Path]
     assert cli.main(lcrec(head, options, output_dir=head / "alone", max_concurrent=1)) == 0
     assert curves(head / "alone") == curves(out)
     assert json.loads((head / "alone" / "result.json").read_text())["test_result"] == best["test_result"]
+    assert (head / "alone" / "ranks.csv.gz").read_bytes() == (out / "ranks.csv.gz").read_bytes()
 
 
 @pytest.mark.slow
