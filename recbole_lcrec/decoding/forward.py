@@ -9,7 +9,7 @@ log-probabilities. How they come about is hidden behind `BeamForward`:
   only ever appended to. Of the prompt's other states nothing is computed that no later token looks at.
 - ``expand``: the prompt runs once per user; then its cache is copied per beam and reordered as beams change, as
   transformers' generate does.
-- ``recompute``: prompt and beam are run anew at every step. Slow, but it needs nothing except a plain forward.
+- ``recompute``: prompt and beam are run anew at every step. Slow, but it needs no cache, mask or position ids to work.
 
 Which of them a model supports is found out by `recbole_lcrec.decoding.mode.choose_mode`.
 """
@@ -250,6 +250,14 @@ class RecomputedForward(BeamForward):
 
     def _rewind(self) -> None:
         self._beams = self._input_ids.new_zeros(len(self._input_ids), 1, 0)
+
+
+class PlainForward(RecomputedForward):
+    """What the model itself says, whole: the truth that the ways above are held against."""
+
+    def __init__(self, lm: nn.Module, *args: Any, **kwargs: Any) -> None:
+        super().__init__(lm, *args, **kwargs)
+        self._body, self._result, self.readout = lm, "logits", LogitsReadout()
 
 
 FORWARDS: dict[Mode, type[BeamForward]] = {

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_lcrec.decoding.architecture import base_model, evaluating, model_dtype
-from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode
+from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode, PlainForward
 from recbole_lcrec.decoding.prefix import SharedPrefix
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def choose_mode(lm: nn.Module, max_length: int | None = None) -> Mode:
             It only matters to models that attend to a window: these are folded only when all of it fits.
 
     Returns:
-        ``"fold"``, else ``"expand"``, else ``"recompute"``, which is right by definition.
+        ``"fold"``, else ``"expand"``, else ``"recompute"``, which asks nothing special of a model.
     """
     window = attention_window(lm)
     folds = window is None or (max_length is not None and max_length <= window)
@@ -114,12 +114,12 @@ class _Probe:
             (draw(len(parents)), torch.tensor(parents, device=device).expand(2, -1)) for parents in PROBE_PARENTS
         ]
         self._prefix = SharedPrefix(draw(PROBE_PREFIX)[0])
-        self._truth = self._logits("recompute")
+        self._truth = self._logits(PlainForward)
 
-    def _logits(self, mode: Mode) -> Tensor:
+    def _logits(self, way: type[BeamForward]) -> Tensor:
         """Return the logits [rows, V] after the prompts and after every beam of every step."""
         extra = sum(map(len, PROBE_PARENTS))
-        forward: BeamForward = FORWARDS[mode](self._lm, self._input_ids, self._attention_mask, extra, self._prefix)
+        forward = way(self._lm, self._input_ids, self._attention_mask, extra, self._prefix)
         states = [forward.start()]
         states += [forward.advance(tokens, parents).flatten(0, 1) for tokens, parents in self._steps]
         logits = [forward.readout.logits(part) for part in states]
@@ -128,7 +128,7 @@ class _Probe:
     def objection(self, mode: Mode) -> str | None:
         """Return why ``mode`` must not be used, or None when its logits are the true ones."""
         try:
-            logits = self._logits(mode)
+            logits = self._logits(FORWARDS[mode])
         except Exception as error:  # what an architecture that does not support this raises cannot be listed
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         difference = relative_difference(logits, self._truth)

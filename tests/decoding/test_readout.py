@@ -11,7 +11,15 @@ from decoding_helpers import VOCABULARY, build_lm, plain_path_scores, random_pat
 from torch import nn
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, Softmax, TokenTrie, constrained_beam_search, score_paths
+from recbole_lcrec.decoding import (
+    ChildSoftmax,
+    LevelSoftmax,
+    Softmax,
+    TokenTrie,
+    choose_mode,
+    constrained_beam_search,
+    score_paths,
+)
 from recbole_lcrec.decoding.readout import HeadReadout, LogitsReadout, split_model
 
 Path = tuple[int, ...]
@@ -102,8 +110,8 @@ def test_a_path_outside_the_trie_has_no_probability() -> None:
         score_paths(lm, *prompts, paths.expand(4, -1, -1), softmax=ChildSoftmax(TokenTrie(paths[1:])))
 
 
-@pytest.mark.parametrize("name", ["granite", "gemma2"])
-def test_models_whose_logits_are_more_than_the_head_still_rank_right(name: str) -> None:
+def capped_lm(name: str, initializer_range: float = 0.3, cap: float = 3.0) -> Any:
+    """Return a model whose logits are more than the head's output."""
     shape: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "hidden_size": 32,
@@ -112,16 +120,22 @@ def test_models_whose_logits_are_more_than_the_head_still_rank_right(name: str) 
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 8,
-        "initializer_range": 0.3,
+        "initializer_range": initializer_range,
         "bos_token_id": None,
         "eos_token_id": None,
     }
     torch.manual_seed(0)
     lm: Any
     if name == "granite":
-        lm = GraniteForCausalLM(GraniteConfig(**shape, logits_scaling=4.0)).double().eval()
+        lm = GraniteForCausalLM(GraniteConfig(**shape, logits_scaling=4.0)).double()
     else:
-        lm = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=3.0)).eval()
+        lm = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=cap))
+    return lm.eval()
+
+
+@pytest.mark.parametrize("name", ["granite", "gemma2"])
+def test_models_whose_logits_are_more_than_the_head_still_rank_right(name: str) -> None:
+    lm = capped_lm(name)
     assert split_model(lm) is None
     assert split_model(build_lm("llama")) is not None
     prompts, paths = random_prompts(4), random_paths(60)
@@ -129,3 +143,15 @@ def test_models_whose_logits_are_more_than_the_head_still_rank_right(name: str) 
     expected = plain_path_scores(lm, *prompts, paths)
     torch.testing.assert_close(scores, expected.gather(1, items), rtol=0, atol=1e-4)
     assert (scores.diff(dim=1) <= 0).all()
+
+
+def test_a_soft_cap_is_seen_before_the_weights_are_there() -> None:
+    """A loaded run asks while its model has the small logits of a new one, which a cap of 30 leaves as they are."""
+    lm = capped_lm("gemma2", initializer_range=0.002, cap=30.0)
+    assert lm(input_ids=torch.arange(9).view(1, -1)).logits.abs().max() < 0.1
+    assert split_model(lm) is None
+
+
+def test_the_truth_of_the_probe_is_the_model_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recbole_lcrec.decoding.readout._is_split", lambda lm, parts: True)
+    assert choose_mode(capped_lm("gemma2")) == "recompute"
