@@ -302,6 +302,9 @@ def build(
     config["saved_run"] = str(saved) if saved else None
     config["cache_dir"] = str(Path(config["cache_dir"]).absolute())
     timer = StageTimer()
+    if config.without_use():
+        names = ", ".join(config.without_use())
+        logger.warning("%s has no use for these options, which are other models': %s.", config["model"], names)
     if registry.is_generative(config["model"]):
         registry.model_class(config["model"]).check_options(config)
     with quiet():

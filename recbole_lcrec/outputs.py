@@ -174,8 +174,8 @@ def about_evaluation(experiment: Experiment) -> dict[str, Any]:
     asked = experiment.model.evaluation
     about |= {"eval_task": asked.eval_task, "eval_prompts": asked.eval_prompts}
     about["score_normalization"] = asked.normalization
-    if config["item_score_weight"]:
-        about["item_score_weight"] = config["item_score_weight"]
+    if experiment.model.item_score_weight:
+        about["item_score_weight"] = experiment.model.item_score_weight
     if asked.eval_task == SEARCH:
         about["kind"] = "search, not recommendation: users ask for their own targets"
     for phase, results in experiment.by_prompt.items():

@@ -17,13 +17,15 @@ logger = logging.getLogger(__name__)
 CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
 CHECKPOINT = "checkpoint"
 RANKS = "ranks.csv.gz"
+EMBEDDINGS = "embeddings.safetensors"
+"""The items' embeddings, where the model reads them."""
 STARTING = "starting.yaml"
 """The options of a run that has not got so far yet as to replace what the folder holds."""
 RESUME, FACTS = "resume", "run.json"
 """Folder of the training states, and the file in it that is written once index, tokenizer and texts are there."""
 OF_A_RUN = (
     *(CONFIG, RESULT, EVALUATION, "evaluation.log", CHECKPOINT, RESUME, "tensorboard"),
-    *("index.json", "embeddings.safetensors", "quantizer", "tokenizer", "lm", "user_texts.json"),
+    *("index.json", EMBEDDINGS, "quantizer", "tokenizer", "lm", "user_texts.json"),
     *("report.json", "report.html"),
     RANKS,
 )

@@ -279,6 +279,17 @@ class LCRecConfig(Config):
         if stage == "index" and not is_generative(self.model):
             raise UserError(f"option stage is index, but {self.model} has no item index. Leave stage out.")
 
+    def without_use(self) -> list[str]:
+        """Return the given options that belong to other models of this package, sorted."""
+        folder = properties_dir()
+        of_models = [
+            folder / "generative.yaml",
+            folder / "candidates.yaml",
+            *sorted((folder / "model").rglob("*.yaml")),
+        ]
+        names = {name for path in of_models for name in load_values(path)}
+        return sorted((names & self.external_config_dict.keys()) - self.internal_config_dict.keys())
+
     def resolved(self) -> dict[str, Any]:
         """Return all options as plain values that YAML can hold.
 

@@ -31,13 +31,14 @@ def similar_lengths(lengths: Sequence[int], limit: int) -> Iterator[np.ndarray]:
     yield from np.array_split(order, -(-len(order) // limit))
 
 
-def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int) -> int:
+def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int, more: int = 0) -> int:
     """Return how many prompts fit into memory together, by a generous estimate; 1 to MAX_PROMPTS.
 
     Args:
         lm: The language model.
         length: Tokens of the longest prompt.
         beam_tokens: Tokens that all beams of a prompt append.
+        more: Bytes per prompt that are needed beside the language model's.
     """
     config = base_model(lm).config
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
@@ -47,7 +48,7 @@ def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int) -> int:
     tokens = length + beam_tokens
     # keys and values of all layers (twice while they are extended), the widest layer's states, the attention weights
     per_prompt = size * (4 * n_layers(lm) * hidden * tokens + (6 * hidden + 3 * inner) * length)
-    per_prompt += 4 * config.num_attention_heads * max(length * length, beam_tokens * tokens)
+    per_prompt += 4 * config.num_attention_heads * max(length * length, beam_tokens * tokens) + more
     device = base_model(lm).get_input_embeddings().weight.device
     memory = GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_MEMORY
     return int(min(max(memory // per_prompt, 1), MAX_PROMPTS))

@@ -17,6 +17,10 @@ from torch import Tensor
 
 from recbole_lcrec.decoding.trie import TokenTrie
 
+NUMBERS_PER_ITEM = 6
+"""Numbers per user and item that searching with item scores holds at a time: logits, their log-softmax and its choice
+of items, sums over each level of the trie and what these pass through."""
+
 
 @dataclass(frozen=True)
 class ItemScores:

@@ -26,12 +26,10 @@ from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import last_code_ranks
 from recbole_lcrec.io import atomic_path
 from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings, load_quantizer
+from recbole_lcrec.saved_run import EMBEDDINGS
 from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
-
-EMBEDDINGS = "embeddings.safetensors"
-"""Name of the file beside a run's index.json that holds the items' embeddings, where its model reads them."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ class GenerativeRecommender(SequentialRecommender):
         seen: Items that the users of an evaluation must not be given (``exclude_history``); None for no such items.
         wordings: How many wordings the model has of each task that it can be asked; one task and one wording by
             itself, which stands for models that are asked without words.
+        item_score_weight: Share of whole items in scores (`recbole_lcrec.decoding.item_scores`); the rest is their
+            paths'. Where it is 0, scores are log-likelihoods.
 
     Args:
         config: The experiment's configuration.
@@ -69,6 +71,7 @@ class GenerativeRecommender(SequentialRecommender):
 
     input_type = InputType.POINTWISE
     wordings: Mapping[str, int] = ONE_WORDING
+    item_score_weight: float = 0.0
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -134,14 +137,14 @@ class GenerativeRecommender(SequentialRecommender):
         raise TypeError(f"{type(self).__name__} does not implement generate")
 
     def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
-        """Return the log-likelihood [B, C] of candidate paths [B, C, L] (vocabulary ids) after each request."""
+        """Return the scores [B, C] of candidate paths [B, C, L] (vocabulary ids) after each request."""
         raise TypeError(f"{type(self).__name__} does not implement score")
 
     def best(self, requests: Sequence[Request], trie: TokenTrie, num_beams: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best items by the wordings in use (``prompts``): (trie rows [B, K], scores [B, K]).
 
-        The beams of several wordings are merged by the logarithm of their mean probability; an item that a wording's
-        beams do not hold has probability 0 there.
+        The beams of several wordings are merged by the logarithm of their mean probability (of the exponentials of
+        their scores, with ``item_score_weight``); an item that a wording's beams do not hold has 0 there.
         """
         found = [self.generate(requests, trie, num_beams, prompt) for prompt in self.prompts]
         if len(found) == 1:
@@ -223,7 +226,7 @@ class GenerativeRecommender(SequentialRecommender):
         return TopItems(rows + 1, scores.float())
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
-        """Return the exact log-likelihood of each row's item after its history, float32 [B].
+        """Return the exact score of each row's item after its history, float32 [B]: what a beam of it would have.
 
         Rows of one user that share a history (candidates) share one prompt.
         """

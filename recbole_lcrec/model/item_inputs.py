@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from recbole_lcrec.decoding.architecture import additive_mask
 from recbole_lcrec.decoding.trie import TokenTrie
@@ -74,9 +75,9 @@ class ItemInputs(nn.Module):
     def vectors(self, rows: Tensor | None = None) -> Tensor:
         """Return the vectors of catalogue rows int64 [N], [N, D]; of all items for None."""
         of_rows = slice(None) if rows is None else rows
-        vectors: Tensor = self.tokens(self.paths[of_rows]).sum(dim=-2)
+        vectors = _sums(self.tokens, self.paths[of_rows])
         if self._trained is not None:
-            vectors = vectors + self.of_prefixes(self.prefixes[of_rows]).sum(dim=-2)
+            vectors = vectors + _sums(self.of_prefixes, self.prefixes[of_rows])
         if self.of_features is not None:
             vectors = vectors + self.of_features(self.features[of_rows])
         return vectors
@@ -97,6 +98,16 @@ class ItemInputs(nn.Module):
             columns.append(torch.where(there, first + nodes, 0))
             first += trie.level_sizes[depth - 1]
         return torch.stack(columns, dim=1) if columns else paths.new_zeros(len(paths), 0)
+
+
+def _sums(table: nn.Module, rows: Tensor) -> Tensor:
+    """Return the sum [N, D] of each item's embeddings, rows int64 [N, L] of a table."""
+    if (
+        type(table) is nn.Embedding and rows.shape[1]
+    ):  # without the embeddings [N, L, D], which are large for a whole catalogue
+        return functional.embedding_bag(rows, table.weight, mode="sum", padding_idx=table.padding_idx)
+    summed: Tensor = table(rows).sum(dim=-2)  # what does more than look up: Gemma 3 scales
+    return summed
 
 
 def feed_items(lm: Any, paths: Tensor, trained: Tensor | None = None, features: Tensor | None = None) -> ItemInputs:

@@ -25,6 +25,7 @@ from recbole_lcrec.decoding import (
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, similar_lengths
 from recbole_lcrec.decoding.beam import MAX_CHUNK
+from recbole_lcrec.decoding.item_scores import NUMBERS_PER_ITEM
 from recbole_lcrec.decoding.readout import HeadReadout, score_dtype
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import EVAL_TEMPLATES
@@ -39,6 +40,8 @@ from recbole_lcrec.model.item_inputs import ItemInputs, feed_items
 from recbole_lcrec.model.lm import LMSettings, build_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.parallel.sharded import is_wanted
+from recbole_lcrec.quantizer import QUANTIZERS
+from recbole_lcrec.saved_run import EMBEDDINGS
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
 
 BatchFunction = Callable[[np.ndarray, torch.Tensor, torch.Tensor, SharedPrefix], None]
@@ -65,8 +68,8 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         self._adapter_only = settings.tuning == "lora"
         self._reads_embeddings = bool(config["item_features"])
         if config["history_input"] == "item":
-            self._feed_items(settings, bool(config["item_prefixes"]))
-        self._item_loss_weight, self._item_score_weight = config["item_loss_weight"], config["item_score_weight"]
+            self._feed_items(bool(config["item_prefixes"]))
+        self._item_loss_weight, self.item_score_weight = config["item_loss_weight"], config["item_score_weight"]
         self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
         if config["history_input"] == "item" and config["history_loss_weight"]:
             self._logits_at.require_aside("history_input=item with history_loss_weight")
@@ -90,7 +93,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
 
         Raises:
             UserError: Also if the model does not learn the task that it is to be evaluated in, for options of item
-                vectors without these, or for weights that are none.
+                vectors without these or without what they need, or for weights that are none.
         """
         super().check_options(config)
         task = config["eval_task"]
@@ -99,6 +102,17 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         for option in ("item_prefixes", "item_features", "item_loss_weight"):
             if config[option] and config["history_input"] != "item":
                 raise UserError(f"{option} is about the vectors of items. Use it with history_input=item.")
+        if config["history_input"] == "item" and config["tuning"] == "lora":
+            raise UserError("history_input=item: adapters read tokens only. Use tuning=full, or history_input=tokens.")
+        if config["item_features"] and not config["saved_run"]:
+            without = f"index_file={config['index_file']}" if config["index_file"] else ""
+            if not QUANTIZERS[config["quantizer"]].needs_embeddings:
+                without = without or f"quantizer={config['quantizer']}"
+            if without:
+                raise UserError(
+                    f"item_features reads the embeddings that the index was built of; with {without} there are none. "
+                    "Set item_features to False, or build the index of embeddings."
+                )
         weight, share = config["item_loss_weight"], config["item_score_weight"]
         if not 0 <= weight < math.inf:
             raise UserError(f"item_loss_weight: expected a number of 0 or more, found {weight}.")
@@ -129,7 +143,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
             mine = (self._level_of_token[ids[rows, places + 1]] == 0).nonzero().squeeze(1)
             along = torch.arange(1, self.catalogue.paths.shape[1] + 1, device=ids.device)
             paths = ids[rows[mine].unsqueeze(1), places[mine].unsqueeze(1) + along]
-            logits, targets = self._item_logits(states[mine]), self.rows_of(paths)
+            logits, targets = _products(states[mine], self._item_vectors()), self.rows_of(paths)
             of_items = functional.cross_entropy(logits, targets, reduction="none")
             losses = losses.index_add(0, mine, self._item_loss_weight * of_items.to(losses.dtype))
         return losses
@@ -176,7 +190,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         return torch.stack(rows), torch.stack(scores)
 
     def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
-        """Return the log-likelihood [B, C] of candidate paths [B, C, L] after each request."""
+        """Return the scores [B, C] of candidate paths [B, C, L] after each request."""
         paths, softmax = paths.to(self.device), self.softmax(self.evaluation.normalization)
         items = self._item_scores(self._whole_trie())
         found: dict[int, torch.Tensor] = {}
@@ -198,9 +212,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if self.catalogue.user_texts:
             write_published(folder / SAVED_TEXTS, self.catalogue.user_texts, self.catalogue.text.items)
 
-    def _feed_items(self, settings: LMSettings, prefixes: bool) -> None:
-        if settings.tuning == "lora":
-            raise UserError("history_input=item: adapters read tokens only. Use tuning=full, or history_input=tokens.")
+    def _feed_items(self, prefixes: bool) -> None:
         trained = torch.from_numpy(self.catalogue.trained_paths) if prefixes else None
         feed_items(self.lm, torch.from_numpy(self.catalogue.paths), trained, self._features(self.catalogue))
 
@@ -208,30 +220,29 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         """Return what ``item_features`` feeds of each catalogue item, float32 [n_rows, F]; None for nothing."""
         if not self._reads_embeddings:
             return None
-        embeddings = catalogue.embeddings
-        if embeddings is None:
+        if catalogue.embeddings is None:  # of a saved run: else check_options has refused it
             raise UserError(
-                "item_features: there are no embeddings, since the index was loaded (index_file) or made without them "
-                "(quantizer=random or cid). Set item_features to False, or build the index of embeddings."
+                f"item_features: the run has no {EMBEDDINGS}. Bring the file back, or leave item_features as it was "
+                "in training."
             )
-        return torch.from_numpy(embeddings)
+        return torch.from_numpy(catalogue.embeddings)
 
-    def _item_logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the inner products of states [N, D] with all items' vectors, [N, n_rows] in the dtype of scores."""
+    def _item_vectors(self) -> torch.Tensor:
+        """Return the vectors of all catalogue rows, [n_rows, D]."""
         inputs: ItemInputs = base_model(self.lm).get_input_embeddings()
-        logits = functional.linear(states, inputs.vectors().to(states.dtype))
-        return logits.to(score_dtype(logits.dtype))
+        return inputs.vectors()
 
+    @torch.no_grad()
     def _item_scores(self, trie: TokenTrie) -> ItemScores | None:
         """Return what the model says of whole items of a trie, which may lack some of the catalogue's."""
-        if not self._item_score_weight:
+        if not self.item_score_weight:
             return None
-        columns = self.rows_of(trie.paths)
+        columns, vectors = self.rows_of(trie.paths), self._item_vectors()
 
         def log_probs(states: torch.Tensor) -> torch.Tensor:
-            return self._item_logits(states).log_softmax(dim=-1)[:, columns]
+            return _products(states, vectors).log_softmax(dim=-1)[:, columns]
 
-        return ItemScores(trie, log_probs, self._item_score_weight)
+        return ItemScores(trie, log_probs, self.item_score_weight)
 
     def _in_batches(
         self,
@@ -249,6 +260,8 @@ class LCRec(InstructionTuned, GenerativeRecommender):
             run: Gets the numbers of a batch's requests int64 [B], their left-padded prompts without the instruction
                 (input_ids, attention_mask), int64 [B, T], and the instruction.
         """
+        per_item = 4 * NUMBERS_PER_ITEM if self.item_score_weight else 0
+        per_prompt = per_item * len(self.catalogue.paths)
         templates = [self._template(request, prompt) for request in requests]
         for template in dict.fromkeys(templates):
             numbers = np.array([number for number, other in enumerate(templates) if other is template])
@@ -256,7 +269,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
             prefix = self._prefix(template, prompts)
             rests = [ids[len(prefix) :] for ids in prompts]
             run_numbers = partial(self._run_batch, numbers, rests, prefix, run)
-            limit = prompts_at_once(self.lm, max(map(len, prompts)), beam_tokens)
+            limit = prompts_at_once(self.lm, max(map(len, prompts)), beam_tokens, per_prompt)
             for places in similar_lengths([len(rest) for rest in rests], limit):
                 run_halving(run_numbers, places)
 
@@ -299,3 +312,9 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if self._mode is None:
             self._mode = choose_mode(self.lm, max_length=self._max_length)
         return self._mode
+
+
+def _products(states: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """Return the products of states [N, D] with items' vectors [n_rows, D], [N, n_rows] in the dtype of scores."""
+    logits = functional.linear(states, vectors.to(states.dtype))
+    return logits.to(score_dtype(logits.dtype))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.saved_run import EMBEDDINGS
 from recbole_lcrec.tuning.journal import CUT, FAILED, FINISHED, OVER, RUNNING, STOPPED, Journal
 from recbole_lcrec.tuning.live import LiveTable
 from recbole_lcrec.tuning.place import POPULATION
@@ -191,6 +192,7 @@ class TrialRunner:
             folder = self._inputs.folder_of(trial.name)
             if place:
                 shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+                (folder / EMBEDDINGS).unlink(missing_ok=True)  # large, and of no use without it
             if self._inputs.population_every:
                 shutil.rmtree(folder / POPULATION, ignore_errors=True)
 

@@ -44,6 +44,14 @@ def test_one_protocol_for_all_models(data_path: Path, model: str) -> None:
     assert config["user_inter_num_interval"] == "[0,inf)"
 
 
+def test_options_of_other_models_are_named(data_path: Path) -> None:
+    given = {"item_score_weight": 0.5, "t5_layers": 1, "index_file": "there.json", "MAX_ITEM_LIST_LENGTH": 5}
+    assert toys(data_path, "TIGER", **given).without_use() == ["item_score_weight"]
+    assert toys(data_path, "SASRec", **given).without_use() == ["index_file", "item_score_weight", "t5_layers"]
+    assert toys(data_path, "LCRec", **given).without_use() == ["t5_layers"]
+    assert toys(data_path, "SASRec", n_layers=1).without_use() == []
+
+
 def test_precedence_is_files_then_dict_then_command_line(data_path: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
     first.write_text("epochs: 1\nseed: 1\nhidden_size: 1\nn_layers: 1\nMAX_ITEM_LIST_LENGTH: 1\n")

@@ -22,6 +22,7 @@ def test_longer_prompts_and_more_beams_leave_room_for_fewer(monkeypatch: pytest.
     monkeypatch.setattr("recbole_lcrec.decoding.batching.CPU_MEMORY", 2**24)
     few, many = prompts_at_once(lm, 200, 60), prompts_at_once(lm, 50, 60)
     assert 1 <= prompts_at_once(lm, 200, 600) < few < many < MAX_PROMPTS
+    assert prompts_at_once(lm, 50, 60, more=2**21) == 7, "8 fill the memory, and the model needs some"
     assert prompts_at_once(lm.double(), 50, 60) < many
     assert prompts_at_once(lm, 100_000, 60) == 1
     monkeypatch.setattr("recbole_lcrec.decoding.batching.CPU_MEMORY", 2**50)

@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
-from recbole_lcrec.index.pipeline import EMBEDDINGS
 from recbole_lcrec.instruction.loader import collate
 from recbole_lcrec.instruction.prompts import ITEM_IDS, Context
 from recbole_lcrec.instruction.templates import LCREC_TEMPLATES
+from recbole_lcrec.saved_run import EMBEDDINGS
 
 
 def options(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -83,7 +83,9 @@ def test_item_vectors_know_the_embeddings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("base_model", [None, "gpt2"])
-def test_a_run_ranks_by_both_and_comes_back(tmp_path: Path, base_model: str | None) -> None:
+def test_a_run_ranks_by_both_and_comes_back(
+    tmp_path: Path, base_model: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = options(tmp_path, item_features=True, item_prefixes=True, num_beams=30)
     if base_model:
         config |= {"base_model": str(save_checkpoint(tmp_path / "lm", base_model)), "max_length": 400}
@@ -95,7 +97,7 @@ def test_a_run_ranks_by_both_and_comes_back(tmp_path: Path, base_model: str | No
     histories, names = [["i1", "i2"], ["i5", "i9", "i3"]], [f"i{n}" for n in range(30)]
     by = {}
     for weight in (0.0, 1.0, 0.25):
-        loaded.model._item_score_weight = weight
+        loaded.model.item_score_weight = weight
         lists, scores = loaded.recommend(histories, k=30)
         of_item = [dict(zip(*pair, strict=True)) for pair in zip(lists, scores, strict=True)]
         by[weight] = torch.tensor([[values[name] for name in names] for values in of_item])
@@ -106,7 +108,17 @@ def test_a_run_ranks_by_both_and_comes_back(tmp_path: Path, base_model: str | No
     before = loaded.recommend(histories, k=30)
     loaded.add_items({"new": "gadget 2 number 99"}, {"new": "group 2 colour 1"})
     assert loaded.recommend(histories, k=30, among=names)[0] == before[0]
-    assert "new" in loaded.recommend([["i1", "new"]], k=31)[0][0]
+    loaded.model.item_score_weight = 1.0
+    vectors, every = loaded.model._item_vectors(), [*names, "new"]
+    states: list[torch.Tensor] = []
+    products = "recbole_lcrec.model.lcrec._products"
+    monkeypatch.setattr(products, lambda of, items: (states.append(of), of @ items.T)[1])
+    (items,), (scores,) = loaded.recommend([["i1", "new"]], k=31)
+    expected = (states[0] @ vectors.T).log_softmax(-1)[0]
+    assert sorted(items) == sorted(every)
+    torch.testing.assert_close(
+        torch.tensor([dict(zip(items, scores, strict=True))[item] for item in every]), expected, atol=1e-4, rtol=0
+    )
 
 
 def test_a_grown_catalogue(tmp_path: Path) -> None:
@@ -144,7 +156,8 @@ def test_candidates_and_search_agree(tmp_path: Path) -> None:
         ({"item_loss_weight": 0.0}, "item_score_weight=0.25: with item_loss_weight=0 the model never learns"),
         ({"item_score_weight": 1.5}, "item_score_weight: expected a share from 0 to 1, found 1.5"),
         ({"item_loss_weight": -1.0}, "item_loss_weight: expected a number of 0 or more, found -1.0"),
-        ({"item_features": True, "quantizer": "random"}, "item_features: there are no embeddings"),
+        ({"item_features": True, "quantizer": "random"}, "with quantizer=random there are none"),
+        ({"item_features": True, "index_file": "an.index.json"}, "with index_file=.*an.index.json there are none"),
     ],
 )
 def test_what_does_not_go_together(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -159,16 +172,22 @@ def test_another_run_in_the_folder_leaves_no_embeddings_behind(tmp_path: Path) -
     assert not (tmp_path / "out" / EMBEDDINGS).exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "other"])
+@pytest.mark.parametrize("damage", ["cut", "other", "gone"])
 def test_broken_embeddings_of_a_run(tmp_path: Path, damage: str) -> None:
     run("LCRec", "toy", options(tmp_path, item_features=True, epochs=1))
     file = tmp_path / "out" / EMBEDDINGS
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-10])
+    elif damage == "gone":
+        file.unlink()
     else:
         from safetensors.numpy import save_file
 
         save_file({"embeddings": np.zeros((7, 4), np.float32)}, file)
-    expected = "cannot be read" if damage == "cut" else r"one row per item of the run's index, 30, found \[7, 4\]"
-    with pytest.raises(UserError, match=expected):
+    expected = {
+        "cut": "cannot be read",
+        "other": r"one row per item of the run's index, 30, found \[7, 4\]",
+        "gone": "the run has no embeddings.safetensors. Bring the file back",
+    }
+    with pytest.raises(UserError, match=expected[damage]):
         load_experiment(tmp_path / "out")
