@@ -14,9 +14,15 @@ from pathlib import Path
 
 
 def restore_numpy_names() -> None:
-    """Give numpy back the aliases (np.float, ...) that RecBole's metrics use; RecBole's Config does the same."""
+    """Give numpy back the aliases (np.float, ...) that RecBole's metrics use, as RecBole's own Config does.
+
+    RecBole takes their values from names that numpy 2 has removed as well, so those come first.
+    """
+    import numpy as np
     from recbole.config import Config
 
+    for name, value in {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}.items():
+        setattr(np, name, value)
     Config.compatibility_settings(None)
 
 

@@ -20,6 +20,7 @@ from recbole.evaluator import metric_types
 from recbole.evaluator.register import metric_information
 from recbole.utils import ModelType
 
+from recbole_lcrec.compat import restore_numpy_names
 from recbole_lcrec.config.features import item_features
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
@@ -96,6 +97,10 @@ class LCRecConfig(Config):
         check_parallel(self, self.model_class)
 
     # What RecBole's constructor calls, in its order
+
+    def compatibility_settings(self) -> None:
+        """Restore numpy's old names; RecBole's own method asks for some that numpy 2 does not have."""
+        restore_numpy_names()
 
     def _init_parameters_category(self) -> None:
         super()._init_parameters_category()

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType
+from recbole.utils import FeatureType, ModelType
 
 from recbole_lcrec.data.presplit import recent_histories, training_pairs
 from recbole_lcrec.errors import UserError
@@ -79,6 +79,21 @@ class StableOrder(Dataset):
     @property
     def _in_time_order(self) -> bool:
         return self.config["eval_args"]["order"] == "TO" and self.benchmark_filename_list is None
+
+    def _fill_nan(self) -> None:
+        """Fill missing values: tokens with padding (0), numbers with their mean, lists with empty ones.
+
+        RecBole fills ``feat[field]`` in place, which changes a copy with pandas 3.
+        """
+        for name in self.feat_name_list:
+            feat = getattr(self, name)
+            for field in feat:
+                kind = self.field2type[field]
+                if kind == FeatureType.TOKEN:
+                    feat[field] = feat[field].fillna(0)
+                elif kind == FeatureType.FLOAT:
+                    feat[field] = feat[field].fillna(feat[field].mean())
+        super()._fill_nan()
 
     def _remove_duplication(self) -> None:
         """Keep the first or last in time of repeated (user, item) pairs; the rows stay in file order."""

@@ -20,7 +20,7 @@ from recbole_lcrec.config.paths import recbole_dir
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.split_loaders import build_data, split_of
 from recbole_lcrec.stages import StageTimer
-from recbole_lcrec.tuning.cluster import import_ray
+from recbole_lcrec.parallel.cluster import import_ray
 from recbole_lcrec.tuning.space import Space
 
 

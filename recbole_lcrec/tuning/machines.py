@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.tuning.cluster import ray_session
+from recbole_lcrec.parallel.cluster import ray_session
 from recbole_lcrec.tuning.settings import SearchSettings
 
 logger = logging.getLogger(__name__)

@@ -52,7 +52,7 @@ class TrialRunner:
             eval_step: Epochs between validations.
             seed: Of everything that schedulers and searchers draw.
         """
-        from ray import air, tune
+        from ray import tune
 
         left = [trial for trial in self._journal.trials.values() if trial.status not in OVER]
         open_end = self._settings.search_alg == "hyperopt"
@@ -87,14 +87,12 @@ class TrialRunner:
                 reuse_actors=True,
                 trial_name_creator=_name_of,
                 trial_dirname_creator=_name_of,
-                chdir_to_trial_dir=False,
             ),
-            run_config=air.RunConfig(
+            run_config=tune.RunConfig(
                 name="trials",
                 storage_path=str(self._notes),
                 callbacks=[self._callback()],
-                failure_config=air.FailureConfig(max_failures=settings.trial_retries),
-                sync_config=tune.SyncConfig(syncer=None),
+                failure_config=tune.FailureConfig(max_failures=settings.trial_retries),
                 verbose=0,
                 log_to_file=False,
             ),

@@ -22,7 +22,7 @@ from recbole_lcrec.outputs import log_result, output_folder
 from recbole_lcrec.saved_run import RESULT
 from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.training.interruption import terminations
-from recbole_lcrec.tuning.cluster import gpus_of, ray_session, remove_temporary, temporary_folder
+from recbole_lcrec.parallel.cluster import check_resources, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.tuning.data import check_options_of_model, share_data
 from recbole_lcrec.tuning.delivery import start_depot
 from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
@@ -218,8 +218,13 @@ def _search(
             journal, metric=metric, bigger=bigger, total=total, epochs=config["epochs"],
             budget=settings.time_budget_s, show=bool(config["show_progress"]),
         )  # fmt: skip
-        with ray_session(settings, temporary, len(shared.split or b"")) as ray:
-            gpus = gpus_of(ray, settings, bool(config["use_gpu"]))
+        with ray_session(
+            settings.address, temporary, cpus=settings.cpus_per_trial, shared_bytes=len(shared.split or b""),
+            dashboard=settings.dashboard,
+        ) as ray:  # fmt: skip
+            gpus = check_resources(
+                ray, settings.cpus_per_trial, settings.gpus_per_trial, bool(config["use_gpu"]), "trial"
+            )
             shipment = _shipment(ray, plan, config, shared.cached)
             inputs = _inputs(plan, config, shared.split, gpus, shipment)
             runner = TrialRunner(ray, inputs, settings, plan.space, journal, table)

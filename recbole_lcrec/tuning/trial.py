@@ -95,8 +95,12 @@ def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
             is taken from Ray, as pbt gives a trial the configuration of another one.
         inputs: What all trials share.
     """
-    from ray.air import session
+    from types import SimpleNamespace
 
+    from ray import tune
+
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    session = SimpleNamespace(report=tune.report, get_checkpoint=tune.get_checkpoint, get_trial_name=lambda: tune.get_context().get_trial_name())
     start = time.perf_counter()
     _settle(inputs.threads)
     try:
@@ -186,7 +190,7 @@ def _train_at(
 def _point(config: dict[str, Any], session: Any) -> dict[str, Any] | None:
     """Return where a trial of pbt goes on: {folder (in the output folder), trial, epoch, seconds}; None to start."""
     checkpoint = session.get_checkpoint()
-    return checkpoint.to_dict() if checkpoint is not None else config.get("resume")
+    return json.loads((Path(checkpoint.to_directory()) / 'point.json').read_text()) if checkpoint is not None else config.get("resume")
 
 
 def go_on_from(folder: Path, trainer: Any) -> None:
@@ -273,7 +277,9 @@ class Reporter:
         every = self._inputs.population_every
         if not every or epoch % every:
             return None
-        from ray.air import Checkpoint
+        import tempfile
+
+        from ray.tune import Checkpoint
 
         folder, name = self._inputs.folder, _state_of(self._name, epoch)
         self._trainer.save_state(folder / name)
@@ -284,7 +290,9 @@ class Reporter:
             old = _state_of(self._name, epoch - _KEEP * every)
             self._place.forget(f"{old}.json")
             self._place.forget(old)
-        return Checkpoint.from_dict(point)
+        here = Path(tempfile.mkdtemp())
+        write_json(here / 'point.json', point)
+        return Checkpoint.from_directory(here)
 
 
 def _state_of(trial: str, epoch: int) -> str:

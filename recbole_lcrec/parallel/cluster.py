@@ -1,4 +1,4 @@
-"""Ray, started for one search and gone after it, or joined where it runs already.
+"""Ray, started for one search or comparison and gone after it, or joined where it already runs.
 
 Ray's files lie in a short temporary folder (its sockets may have names of 107 characters) that is removed at the end;
 it listens on this machine only, without dashboard, and says nothing.
@@ -24,7 +24,6 @@ from typing import Any
 import psutil
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.tuning.settings import SearchSettings
 
 _PREFIX = "lcrec-ray-"
 _LONGEST = 40  # of the temporary folder; Ray appends session_<date>_<pid>/sockets/plasma_store
@@ -139,33 +138,37 @@ def import_ray() -> Any:
 
 
 @contextmanager
-def ray_session(settings: SearchSettings, temporary: Path, shared_bytes: int) -> Iterator[Any]:
+def ray_session(
+    address: str | None, temporary: Path, *, cpus: float = 1.0, shared_bytes: int = 0, dashboard: bool = False
+) -> Iterator[Any]:
     """Start Ray or join a cluster; yield the module ``ray``.
 
     Args:
-        settings: Options of the search.
+        address: Of a cluster that runs (``auto``, ``host:port``, ``ray://host:port``); None starts Ray here.
         temporary: Folder for Ray's own files.
-        shared_bytes: What the trials share in Ray's object store.
+        cpus: CPUs that one task asks for; Ray started here has at least as many.
+        shared_bytes: What the tasks share in Ray's object store.
+        dashboard: Whether Ray started here shows its dashboard.
 
     Raises:
         UserError: If the cluster cannot be joined, or Ray is asked for a dashboard it has no packages for.
     """
-    if settings.dashboard and not all(importlib.util.find_spec(name) for name in ("aiohttp_cors", "opencensus")):
+    if dashboard and not all(importlib.util.find_spec(name) for name in ("aiohttp_cors", "opencensus")):
         raise UserError('option dashboard: Ray\'s dashboard is not installed. Install it: pip install "ray[default]".')
     with environment(QUIET), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray = import_ray()
         try:
             with _own_sigterm():
-                if settings.address:
-                    _join(ray, settings.address)
+                if address:
+                    _join(ray, address)
                 else:
-                    _start(ray, settings, temporary, shared_bytes)
+                    _start(ray, temporary, cpus, shared_bytes, dashboard)
             _silence()
             yield ray
         finally:
             ray.shutdown()
-            if not settings.address:
+            if not address:
                 _end_processes(temporary)
 
 
@@ -187,11 +190,11 @@ def _silence() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is told by the search itself
 
 
-def _start(ray: Any, settings: SearchSettings, temporary: Path, shared_bytes: int) -> None:
+def _start(ray: Any, temporary: Path, cpus: float, shared_bytes: int, dashboard: bool) -> None:
     ray.init(
         address="local",
-        num_cpus=max(available_cpus(), math.ceil(settings.cpus_per_trial)),
-        include_dashboard=settings.dashboard,
+        num_cpus=max(available_cpus(), math.ceil(cpus)),
+        include_dashboard=dashboard,
         dashboard_host="127.0.0.1",
         object_store_memory=128 * _MIB + 2 * shared_bytes,
         log_to_driver=False,
@@ -216,24 +219,28 @@ def _join(ray: Any, address: str) -> None:
         ) from error
 
 
-def gpus_of(ray: Any, settings: SearchSettings, use_gpu: bool) -> float:
-    """Return the GPUs of a trial.
+def check_resources(ray: Any, cpus: float, gpus: float | None, use_gpu: bool, per: str) -> float:
+    """Return the GPUs of a trial or run: those asked for, or one where there are any.
+
+    Args:
+        ray: The module, connected.
+        cpus: CPUs that one of them asks for.
+        gpus: GPUs, or the part of one; None for one where a machine has any.
+        use_gpu: Option ``use_gpu``.
+        per: "trial" or "run", as in the options' names.
 
     Raises:
-        UserError: If a trial asks for more CPUs or GPUs than any machine has.
+        UserError: If it asks for more CPUs or GPUs than any machine has.
     """
     most = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
-    gpus = settings.gpus_per_trial
     if gpus is None:
         gpus = 1.0 if most and use_gpu else 0.0
     if gpus > most:
         raise UserError(
-            f"option gpus_per_trial is {gpus:g}, but Ray sees {most:g} GPU(s) on a machine. Set gpus_per_trial=0 to "
-            "search on CPUs."
+            f"option gpus_per_{per} is {gpus:g}, but Ray sees {most:g} GPU(s) on a machine. Set gpus_per_{per}=0 to "
+            "use CPUs."
         )
-    cpus = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
-    if settings.cpus_per_trial > cpus:
-        raise UserError(
-            f"option cpus_per_trial is {settings.cpus_per_trial:g}, but no machine has more than {cpus:g}."
-        )
+    most_cpus = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    if cpus > most_cpus:
+        raise UserError(f"option cpus_per_{per} is {cpus:g}, but no machine has more than {most_cpus:g}.")
     return gpus
