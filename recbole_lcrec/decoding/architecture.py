@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -64,3 +65,11 @@ def accepted_arguments(lm: nn.Module) -> set[str] | _Everything:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return _Everything()
     return set(parameters)
+
+
+@lru_cache(maxsize=1)
+def cache_name() -> str:
+    """Return what transformers calls a model's keys and values, in arguments and outputs: ``cache`` since 5.24."""
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+    return "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"

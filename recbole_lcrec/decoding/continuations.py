@@ -21,7 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_lcrec.decoding.architecture import accepted_arguments, additive_mask, base_model, evaluating, model_dtype
+from recbole_lcrec.decoding.architecture import (
+    accepted_arguments,
+    additive_mask,
+    base_model,
+    cache_name,
+    evaluating,
+    model_dtype,
+)
 from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, similar_lengths
 from recbole_lcrec.decoding.forward import Mode
 from recbole_lcrec.decoding.mode import attention_window, relative_difference
@@ -240,7 +247,7 @@ class _CachedRows:
             position_ids=(self._mask.cumsum(dim=1) - 1).clamp(min=0),
             use_cache=True,
             **owner.of_prompts,
-        ).past_key_values
+        )[cache_name()]
 
     def states(self, places: Sequence[int], ids: Tensor) -> Tensor:
         """Return the states after each token of each continuation.
@@ -262,7 +269,7 @@ class _CachedRows:
         mask = self._joint_mask(prompt_mask, size, width)
         flat = ids.flatten(1)
         output = self._owner.call(
-            flat, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            flat, attention_mask=mask, position_ids=positions, use_cache=True, **{cache_name(): cache}
         )
         return self._owner.states_of(output).reshape(n_rows * size, width, -1)
 

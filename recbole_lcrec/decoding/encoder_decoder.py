@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbole_lcrec.decoding.architecture import cache_name
 from recbole_lcrec.decoding.beam import VOCABULARY, score, search
 from recbole_lcrec.decoding.forward import BeamForward
 from recbole_lcrec.decoding.softmax import Softmax
@@ -74,8 +75,8 @@ class EncoderDecoderForward(BeamForward):
             attention_mask=self._attention_mask,
             decoder_input_ids=tokens,
             decoder_attention_mask=mask,
-            past_key_values=self._cache,
             use_cache=True,
+            **{cache_name(): self._cache},
         )
         logits: Tensor = output.logits
         return logits

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from recbole_lcrec.decoding.architecture import accepted_arguments, additive_mask, model_dtype, n_layers
+from recbole_lcrec.decoding.architecture import accepted_arguments, additive_mask, cache_name, model_dtype, n_layers
 from recbole_lcrec.decoding.prefix import SharedPrefix
 from recbole_lcrec.decoding.readout import LogitsReadout, Readout, readout_of, split_model
 
@@ -162,7 +162,7 @@ class FoldedForward(BeamForward):
 
     def _run(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
         """Append tokens to the cache and return the states after each, [B, T, D]."""
-        output = self._call(input_ids, attention_mask, position_ids, past_key_values=self._cache, use_cache=True)
+        output = self._call(input_ids, attention_mask, position_ids, use_cache=True, **{cache_name(): self._cache})
         states: Tensor = getattr(output, self._result)
         return states
 
@@ -201,7 +201,7 @@ class ExpandedForward(BeamForward):
         output = self._call(
             self._input_ids, self._attention_mask, self._prompt_positions(), use_cache=True, **self._no_other_logits()
         )
-        self._prompt_cache = output.past_key_values
+        self._prompt_cache = output[cache_name()]
         self._rewind()
         return self._last(output)
 
@@ -215,7 +215,7 @@ class ExpandedForward(BeamForward):
         self._n_beams = n_beams
         mask = extended_mask(self._attention_mask, n_beams, self._depth + 1)
         positions = (self._lengths + self._depth).repeat_interleave(n_beams).unsqueeze(1)
-        output = self._call(tokens.reshape(-1, 1), mask, positions, past_key_values=self._cache, use_cache=True)
+        output = self._call(tokens.reshape(-1, 1), mask, positions, use_cache=True, **{cache_name(): self._cache})
         return self._last(output).unflatten(0, (batch, n_beams))
 
     def _rewind(self) -> None:

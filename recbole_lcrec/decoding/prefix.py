@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from recbole_lcrec.decoding.architecture import cache_name
+
 if TYPE_CHECKING:
     from recbole_lcrec.decoding.cache import AppendedCache
 
@@ -62,7 +64,7 @@ class SharedPrefix:
             own = AppendedCache(cache.n_layers, len(self))
             device = next(lm.parameters()).device
             with own.filling():
-                body(input_ids=self.ids.to(device)[None], past_key_values=own, use_cache=True)
+                body(input_ids=self.ids.to(device)[None], use_cache=True, **{cache_name(): own})
             self._keys_values = [layer.tensors for layer in own.buffers]
             self._made_with = state
         cache.extend(self._keys_values, batch)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_lcrec.decoding.architecture import base_model, evaluating, model_dtype
+from recbole_lcrec.decoding.architecture import base_model, cache_name, evaluating, model_dtype
 from recbole_lcrec.decoding.mode import attention_window
 from recbole_lcrec.decoding.readout import HeadReadout, LogitsReadout, readout_of, split_model
 from recbole_lcrec.errors import UserError
@@ -126,11 +126,11 @@ class SampleLogits:
         if len(input_ids) < 2 or shared < MIN_SHARED:
             return self._plain(input_ids, where, lengths, aside)
         cache: Any = DynamicCache()
-        self._body(**self._inputs(input_ids[:1, :shared]), past_key_values=cache, use_cache=True)
+        self._body(**self._inputs(input_ids[:1, :shared]), use_cache=True, **{cache_name(): cache})
         for layer in cache.layers:
             layer.keys, layer.values = (part.expand(len(input_ids), -1, -1, -1) for part in (layer.keys, layer.values))
         rest = self._inputs(input_ids[:, shared:], None if aside is None else aside[:, shared:], shared)
-        states: Tensor = self._body(**rest, past_key_values=cache, use_cache=True).last_hidden_state
+        states: Tensor = self._body(**rest, use_cache=True, **{cache_name(): cache}).last_hidden_state
         return states[where[:, shared:]]
 
     def _packed(self, input_ids: Tensor, where: Tensor, lengths: Tensor, aside: Tensor | None = None) -> Tensor:

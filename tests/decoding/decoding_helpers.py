@@ -23,6 +23,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from recbole_lcrec.decoding.architecture import cache_name
+
 VOCABULARY = 400
 FIRST_CODE = 200
 """Prompts draw from the tokens below, paths from those at and above."""
@@ -57,7 +59,8 @@ class MaskBlindModel(LlamaModel):
 class CachelessModel(LlamaModel):
     """An architecture without a usable cache."""
 
-    def forward(self, *args: Any, past_key_values: Any = None, use_cache: Any = None, **rest: Any) -> Any:
+    def forward(self, *args: Any, use_cache: Any = None, **rest: Any) -> Any:
+        rest.pop(cache_name(), None)
         return super().forward(*args, use_cache=False, **rest)
 
 
