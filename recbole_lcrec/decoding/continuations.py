@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_lcrec.decoding.architecture import (
+    UNSUPPORTED,
     accepted_arguments,
     additive_mask,
     base_model,
@@ -216,8 +217,8 @@ class Continuations:
                 way = WAYS[mode](self, prompts)
                 way.states([1, 0, 0], ids)  # which must leave the prompts' cache as it is
                 found = way.states([0, 1, 1], ids)
-        except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
-            return False  # what an architecture without a usable cache or mask raises cannot be listed
+        except UNSUPPORTED:
+            return False
         tolerance = max(TOLERANCE, 8 * torch.finfo(truth.dtype).eps)
         return relative_difference(found.flatten(0, 1).float(), truth.flatten(0, 1).float()) <= tolerance
 
@@ -241,13 +242,14 @@ class _CachedRows:
     def __init__(self, owner: Continuations, prompts: Sequence[np.ndarray]) -> None:
         self._owner = owner
         ids, self._mask = (part.to(owner.device) for part in left_padded(prompts))
-        self._cache = owner.call(
+        output = owner.call(
             ids,
             attention_mask=self._mask,
             position_ids=(self._mask.cumsum(dim=1) - 1).clamp(min=0),
             use_cache=True,
             **owner.of_prompts,
-        )[cache_name()]
+        )
+        self._cache = getattr(output, cache_name())
 
     def states(self, places: Sequence[int], ids: Tensor) -> Tensor:
         """Return the states after each token of each continuation.

@@ -201,7 +201,7 @@ class ExpandedForward(BeamForward):
         output = self._call(
             self._input_ids, self._attention_mask, self._prompt_positions(), use_cache=True, **self._no_other_logits()
         )
-        self._prompt_cache = output[cache_name()]
+        self._prompt_cache = getattr(output, cache_name())
         self._rewind()
         return self._last(output)
 
