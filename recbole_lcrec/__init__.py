@@ -5,10 +5,14 @@ The names below are imported when they are first used: ``import recbole_lcrec`` 
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recbole_lcrec.experiment import Experiment, build, load_experiment, run
+
+if sys.version_info < (3, 11):  # pip refuses, too; this is for whoever starts a checkout
+    raise ImportError("recbole_lcrec needs Python 3.11 or newer; this is Python {}.{}".format(*sys.version_info))
 
 __version__ = "0.1.0"
 __all__ = ["Experiment", "build", "load_experiment", "run"]
@@ -16,6 +20,9 @@ __all__ = ["Experiment", "build", "load_experiment", "run"]
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
+        from recbole_lcrec.config.paths import recbole_dir
+
+        recbole_dir()  # one clear message if RecBole is missing or too old, rather than the first import that fails
         from recbole_lcrec import experiment
 
         return getattr(experiment, name)

@@ -21,7 +21,7 @@ from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.names import check_dataset, check_model
 from recbole_lcrec.config.options import Reading, read_arguments, read_files
 from recbole_lcrec.config.overview import USAGE, help_text
-from recbole_lcrec.config.paths import properties_dir
+from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.parallel import group
 from recbole_lcrec.parallel.request import OPTIONS, Processes, processes_of
@@ -250,14 +250,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         fix or on a full disk, 130 when interrupted and 143 when asked to end (SIGTERM).
     """
     argv = sys.argv[1:] if argv is None else argv
-    if "--help" in argv or "-h" in argv:
-        print(help_text())
-        return 0
     # Waiting threads must not spin: on a machine that others use too, spinning makes everything ten times slower.
     # Read by OpenMP when torch is imported, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     try:
+        recbole_dir()  # missing or too old: everything else would say so in its own way
+        if "--help" in argv or "-h" in argv:
+            print(help_text())
+            return 0
         mine = group.place_of(os.environ)
         if mine is not None:  # before torch is loaded: its remarks about unused parameters are of no use
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -1,12 +1,19 @@
+import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import textwrap
+import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -106,17 +113,94 @@ def test_the_public_names_exist() -> None:
         recbole_lcrec.nothing  # noqa: B018
 
 
-def test_pins_lie_in_the_ranges_of_setup_py() -> None:
-    from packaging.requirements import Requirement
+def metadata() -> dict[str, Any]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)
 
+
+def pins() -> list[Requirement]:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    assert all(len(one.specifier) == 1 and str(one.specifier).startswith("==") for one in pinned)
-    versions = {one.name.lower(): str(one.specifier).removeprefix("==") for one in pinned}
-    assert len(versions) == len(pinned)
-    text = (ROOT / "setup.py").read_text(encoding="utf-8")
-    block = text[text.index("REQUIRES = [") : text.index("]\n\nsetup(")]
-    ranges = [Requirement(line.strip().strip('",')) for line in block.splitlines() if line.strip().startswith('"')]
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_every_python_gets_one_exact_version_that_lies_in_the_ranges(python: str) -> None:
+    environment = {"python_version": python}
+    versions: dict[str, str] = {}
+    for pin in pins():
+        if pin.marker is None or pin.marker.evaluate(environment):
+            assert len(pin.specifier) == 1 and str(pin.specifier).startswith("=="), pin
+            assert canonicalize_name(pin.name) not in versions, pin
+            versions[canonicalize_name(pin.name)] = str(pin.specifier).removeprefix("==")
+    ranges = [Requirement(line) for line in metadata()["project"]["dependencies"]]
     assert len(ranges) > 10
     for one in ranges:
-        assert one.specifier.contains(versions[one.name.lower()]), one
+        assert one.specifier.contains(versions[canonicalize_name(one.name)]), one
+
+
+def test_everything_that_recbole_asks_for_but_its_ray_is_pinned() -> None:
+    versions = {canonicalize_name(pin.name): pin for pin in pins()}
+    wanted = [Requirement(line) for line in importlib.metadata.requires("recbole") or []]
+    assert len(wanted) > 10
+    for one in wanted:
+        if one.marker is None and one.name != "ray":
+            pinned = str(versions[canonicalize_name(one.name)].specifier).removeprefix("==")
+            assert one.specifier.contains(pinned), one
+
+
+def test_recbole_has_one_range_and_uv_overrides_what_it_forbids() -> None:
+    from recbole_lcrec.config.paths import RECBOLE
+
+    settings = metadata()
+    assert [str(Requirement(one).specifier) for one in settings["dependency-groups"]["recbole"]] == [
+        str(SpecifierSet(RECBOLE))
+    ]
+    assert "recbole" in settings["tool"]["uv"]["default-groups"]
+    ours = {Requirement(one).name: Requirement(one) for one in settings["project"]["dependencies"]}
+    for one in map(Requirement, settings["tool"]["uv"]["override-dependencies"]):
+        assert one == ours[one.name], "the override is the range of our own metadata"
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (None, "recbole is not installed"),
+        ("1.1.1", "recbole 1.1.1 is installed, but recbole_lcrec needs >=1.2.1,<1.3"),
+    ],
+)
+def test_a_missing_or_old_recbole_ends_in_one_message_with_the_command(
+    version: str | None, message: str, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "sitecustomize.py"
+    if version is None:
+        code = """
+            import importlib.util
+            find = importlib.util.find_spec
+            importlib.util.find_spec = lambda name, package=None: None if name == "recbole" else find(name, package)
+        """
+    else:
+        code = f"""
+            import importlib.metadata
+            version = importlib.metadata.version
+            importlib.metadata.version = lambda name: "{version}" if name == "recbole" else version(name)
+        """
+    blocked.write_text(textwrap.dedent(code))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for arguments in (["--help"], ["--model=Pop", "--dataset=ml-100k"]):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "run_recbole_lcrec.py"), *arguments],
+            capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"error: {message}") and 'pip install --no-deps "recbole' in line
+
+
+def test_other_pythons_and_bare_ones_are_told_what_to_do(tmp_path: Path) -> None:
+    script = (ROOT / "run_recbole_lcrec.py").read_text(encoding="utf-8")
+    code = f"import sys; sys.version_info = (3, 10, 4, 'final', 0); exec({script!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and "needs Python 3.11 or newer, but this is Python 3.10" in done.stderr
+    bare = [sys.executable, "-S", "-E", str(ROOT / "run_recbole_lcrec.py"), "--help"]  # without site-packages
+    done = subprocess.run(bare, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and "is not installed for" in done.stderr and "Traceback" not in done.stderr

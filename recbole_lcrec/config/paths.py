@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from functools import lru_cache
 from pathlib import Path
 
+from packaging.specifiers import SpecifierSet
+
 from recbole_lcrec.errors import UserError
+
+RECBOLE = ">=1.2.1,<1.3"
+"""Versions of RecBole that this package is made for: it overrides steps inside RecBole's classes."""
 
 
 @lru_cache(maxsize=1)
@@ -35,11 +41,18 @@ def recbole_dir() -> Path:
     """Return the folder of the installed recbole package without importing it (that would import torch).
 
     Raises:
-        UserError: If recbole is not installed.
+        UserError: If recbole is not installed, or is a version that this package was not made for.
     """
+    install = f'Install it without its dependencies: pip install --no-deps "recbole{RECBOLE}"'
     spec = importlib.util.find_spec("recbole")
     if spec is None or spec.origin is None:
-        raise UserError("recbole is not installed. Install it: pip install -r requirements.txt")
+        raise UserError(f"recbole is not installed. {install}")
+    try:
+        version = importlib.metadata.version("recbole")
+    except importlib.metadata.PackageNotFoundError:
+        version = None  # a checkout of RecBole on the path, which has no metadata: its owner knows what it is
+    if version is not None and version not in SpecifierSet(RECBOLE):
+        raise UserError(f"recbole {version} is installed, but recbole_lcrec needs {RECBOLE}. {install}")
     return Path(spec.origin).resolve().parent
 
 
