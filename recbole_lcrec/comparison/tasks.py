@@ -161,10 +161,7 @@ class Task:
 
     def end_by(self, deadline: float) -> None:
         """See :class:`processes.Started`."""
-        while self._end is None:
-            left = deadline + _MORE_SECONDS - time.monotonic()
-            if left <= 0:
+        if self._end is None:
+            left = max(deadline + _MORE_SECONDS - time.monotonic(), 0.0)
+            if not self._ray.wait([self._answers.completed()], timeout=left)[0]:
                 self._ray.cancel(self._answers, force=True)
-                return
-            if self._ray.wait([self._answers], timeout=left)[0]:
-                self._take()
