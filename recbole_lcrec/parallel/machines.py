@@ -44,8 +44,10 @@ def name_of(machine: Machine) -> str:
     return f"{machine['NodeManagerHostname']} ({machine['NodeManagerAddress']})"
 
 
-def on_machines(ray: Any, machines: Sequence[Machine], task: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Return what a function returns on each machine.
+def on_machines(
+    ray: Any, machines: Sequence[Machine], task: Callable[..., Any], *arguments: Any
+) -> list[tuple[Machine, Any]]:
+    """Return the machines with what a function returns there, without those that have been lost in the meantime.
 
     Raises:
         UserError: If it cannot be called there, as where this package is not installed.
@@ -58,8 +60,10 @@ def on_machines(ray: Any, machines: Sequence[Machine], task: Callable[..., Any],
     found = []
     for machine, answer in zip(machines, answers, strict=True):
         try:
-            found.append(ray.get(answer))
+            found.append((machine, ray.get(answer)))
         except ray.exceptions.RayError as error:
+            if machine["NodeID"] not in [node["NodeID"] for node in ray.nodes() if node["Alive"]]:
+                continue
             reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
             raise UserError(
                 f"machine {name_of(machine)} of the cluster cannot take part: {reason}. All machines need the same "
@@ -90,11 +94,7 @@ def check_seen(
         wanted = {name: {str(sign): 0} for name, sign in signs.items()}
         wanted |= {name: {str(path): path.stat().st_size for path in paths} for name, paths in files.items()}
         answers = on_machines(ray, machines, _problems, wanted, list(folders))
-    listed = [
-        f"\n  {name_of(machine)} {problem}"
-        for machine, problems in zip(machines, answers, strict=True)
-        for problem in problems
-    ]
+    listed = [f"\n  {name_of(machine)} {problem}" for machine, problems in answers for problem in problems]
     if listed:
         raise UserError(
             f"not every machine of the cluster sees what it needs:{''.join(listed)}\nKeep these on storage that all "

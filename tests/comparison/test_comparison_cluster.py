@@ -86,36 +86,6 @@ def test_a_run_gets_its_cpus_and_jobs_is_a_limit(
     assert "at most 1 at once, as tasks of 2 CPU(s) and 0 GPU(s) on a Ray cluster, whose 1 machine(s) have room" in log
 
 
-@pytest.mark.slow
-def test_a_lost_machine_ends_its_run_and_another_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Any
-) -> None:
-    given = options(tmp_path)
-    plan = prepare(tmp_path, monkeypatch, given, ENTRIES[:1])
-    behave(plan, Pop_1="hang")
-    for _ in range(2):
-        cluster.add_node(num_cpus=3)
-    hanging = plan.output_dir / "hanging.pid"
-
-    def lose_machine() -> None:
-        while not hanging.exists() or not hanging.read_text():
-            time.sleep(0.1)
-        worker = psutil.Process(int(hanging.read_text())).parent()
-        raylet = worker.parent()
-        assert "raylet" in raylet.name()
-        raylet.kill()  # a worker outlives it, and could still tell how its run ended
-        worker.kill()
-
-    losing = threading.Thread(target=lose_machine)
-    losing.start()
-    assert compared(cluster, given, cpus=3.0, jobs=1, entries=ENTRIES[:1]) == 1
-    losing.join()
-    (row,) = board(plan)
-    assert row["status"] == "1 of 2 runs" and row["reason"].startswith("seed 1: "), row
-    assert "machine was lost" in row["reason"]
-    os.kill(int(hanging.read_text()), signal.SIGKILL)  # what only pretends does not end with its parent
-
-
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
 )
@@ -205,3 +175,33 @@ def test_a_result_may_be_seen_late(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "result.json").unlink()
     monkeypatch.setattr(tasks, "_UNSEEN_SECONDS", 0.0)
     assert task.poll() == End(0), "its process left none"
+
+
+@pytest.mark.slow
+def test_a_lost_machine_ends_its_run_and_another_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Any
+) -> None:
+    given = options(tmp_path)
+    plan = prepare(tmp_path, monkeypatch, given, ENTRIES[:1])
+    behave(plan, Pop_1="hang")
+    for _ in range(2):
+        cluster.add_node(num_cpus=3)
+    hanging = plan.output_dir / "hanging.pid"
+
+    def lose_machine() -> None:
+        while not hanging.exists() or not hanging.read_text():
+            time.sleep(0.1)
+        worker = psutil.Process(int(hanging.read_text())).parent()
+        raylet = worker.parent()
+        assert "raylet" in raylet.name()
+        raylet.kill()  # a worker outlives it, and could still tell how its run ended
+        worker.kill()
+
+    losing = threading.Thread(target=lose_machine)
+    losing.start()
+    assert compared(cluster, given, cpus=3.0, jobs=1, entries=ENTRIES[:1]) == 1
+    losing.join()
+    (row,) = board(plan)
+    assert row["status"] == "1 of 2 runs" and row["reason"].startswith("seed 1: "), row
+    assert "machine was lost" in row["reason"]
+    os.kill(int(hanging.read_text()), signal.SIGKILL)  # what only pretends does not end with its parent
