@@ -16,7 +16,16 @@ from typing import Any
 
 from recbole_lcrec.allocator import keep_freed_memory
 from recbole_lcrec.comparison.ablation import parse_ablation
-from recbole_lcrec.comparison.specs import Entry, is_comparison, parse_entries, parse_seeds
+from recbole_lcrec.comparison.specs import (
+    Cluster,
+    Entry,
+    is_comparison,
+    parse_cluster,
+    parse_entries,
+    parse_jobs,
+    parse_seeds,
+    refuse_cluster,
+)
 from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.names import check_dataset, check_model
 from recbole_lcrec.config.options import Reading, read_arguments, read_files
@@ -41,7 +50,8 @@ class Command:
         evaluate: Folder of a saved run to evaluate, or None to train.
         entries: What is compared; empty for a single run.
         seeds: Seeds of a comparison.
-        jobs: Processes of a comparison at once.
+        jobs: Runs of a comparison at once; None for as many as the cluster has room for.
+        cluster: Where the runs of a comparison are carried out; None for this machine.
         resume: Folder of an interrupted run to go on with, or None.
         search: A search for hyper-parameters, new or resumed, or None.
         processes: Processes that share a single run.
@@ -54,7 +64,8 @@ class Command:
     evaluate: Path | None = None
     entries: tuple[Entry, ...] = ()
     seeds: tuple[int, ...] = ()
-    jobs: int = 1
+    jobs: int | None = 1
+    cluster: Cluster | None = None
     resume: Path | None = None
     search: Callable[[], Any] | None = None
     processes: Processes = Processes()
@@ -73,6 +84,8 @@ def parse(argv: Sequence[str]) -> Command:
     if "tune" in given or "resume_tune" in given:
         from recbole_lcrec.tuning.command import parse_search
 
+        values = {name: one.value for name, one in given.items()}
+        refuse_cluster(values, "a search has trials: use cpus_per_trial and gpus_per_trial", reading, searching=True)
         return Command(search=parse_search(given, config_files, reading))
     saved: dict[str, Given] = {name: given.pop(name) for name in ("evaluate", "resume") if name in given}
     options = reading.checked(given)
@@ -80,12 +93,13 @@ def parse(argv: Sequence[str]) -> Command:
         return _on_saved_run(saved, {**options, **({} if files is None else {"config_files": files})}, reading)
     from_files = read_files(config_files, reading)
     merged = {**load_values(properties_dir() / "overall.yaml"), **from_files, **options}
+    _check_no_search(options, reading)
     if is_comparison(merged):
         return _comparison(merged, {**from_files, **options}, reading)
-    if merged["jobs"] != 1:
+    if merged["jobs"] not in (None, 1):
         reading.add(f"option jobs is {merged['jobs']}, but there is a single run. Give several models, or seeds.")
+    refuse_cluster(merged, "there is a single run. Give several models, or seeds; or --tune for a search", reading)
     check_names(merged, reading)
-    _check_no_search(options, reading)
     reading.finish()
     processes = _processes(merged)
     rest = {name: value for name, value in options.items() if name not in ("model", "dataset")}
@@ -128,15 +142,15 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
     if given.get("stage") == "index":
         reading.add("option stage is index, but a comparison is about results of tests: build indices one by one")
     seeds = parse_seeds(merged["seeds"], merged["seed"], reading)
-    if not isinstance(merged["jobs"], int) or merged["jobs"] < 1:
-        reading.add(f"option jobs is {merged['jobs']}; expected 1 or more")
+    cluster = parse_cluster(merged, reading)
+    jobs = parse_jobs(merged["jobs"], cluster, reading)
     check_names(merged, reading, ("dataset",))
     if any(merged.get(name) not in (None, 1, -1) for name in ("nproc", "world_size")):
         reading.add("option nproc: the runs of a comparison take one process each. Use jobs for several runs at once")
     reading.finish()
-    own = ("model", "dataset", "seed", "seeds", "jobs", "ablation")
+    own = ("model", "dataset", "seed", "seeds", "jobs", "ablation", "address", "cpus_per_run", "gpus_per_run")
     rest = {name: value for name, value in given.items() if name not in own}
-    return Command(dataset=merged["dataset"], options=rest, entries=entries, seeds=seeds, jobs=merged["jobs"])
+    return Command(dataset=merged["dataset"], options=rest, entries=entries, seeds=seeds, jobs=jobs, cluster=cluster)
 
 
 def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
@@ -169,6 +183,7 @@ def _on_saved_run(saved: Mapping[str, Given], options: dict[str, Any], reading: 
     for option in ("model", "dataset", "config_files"):
         if option in options:
             reading.add(f"the command line: --{option} cannot go with --{name}, which takes it from the saved run")
+    refuse_cluster(options, f"--{name} is about a single run", reading)
     folder = Path(given.text or "")
     if name == "evaluate" and not (folder / CONFIG).is_file():
         reading.add(
@@ -190,7 +205,7 @@ def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:
     from recbole_lcrec.tuning.settings import tune_options
 
     for name in options:
-        if name in tune_options():
+        if name in tune_options() and name != "address":  # which comparisons have too
             reading.add(f"the command line: --{name} is an option of a search and has no effect without --tune")
 
 
@@ -219,7 +234,7 @@ def start(command: Command) -> int:
     if command.entries:
         from recbole_lcrec.comparison.command import compare
 
-        return compare(command.dataset, command.entries, command.seeds, command.options, command.jobs)
+        return compare(command.dataset, command.entries, command.seeds, command.options, command.jobs, command.cluster)
     from recbole_lcrec import experiment
 
     if command.resume is not None:

@@ -6,12 +6,14 @@ import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from recbole_lcrec.comparison.plan import Plan, Run, make_plan
+from recbole_lcrec.comparison.processes import Processes, Workers
 from recbole_lcrec.comparison.results import collect, load_run
 from recbole_lcrec.comparison.runner import Runner
-from recbole_lcrec.comparison.specs import Entry
+from recbole_lcrec.comparison.specs import Cluster, Entry
 from recbole_lcrec.compat import logging_to, quiet
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.training.interruption import terminations
@@ -22,7 +24,12 @@ LOG = "comparison.log"
 
 
 def compare(
-    dataset: str, entries: Sequence[Entry], seeds: Sequence[int], options: Mapping[str, Any], jobs: int = 1
+    dataset: str,
+    entries: Sequence[Entry],
+    seeds: Sequence[int],
+    options: Mapping[str, Any],
+    jobs: int | None = 1,
+    cluster: Cluster | None = None,
 ) -> int:
     """Run everything that is not finished yet, then write the leaderboard and the report into ``output_dir``.
 
@@ -31,36 +38,49 @@ def compare(
         entries: What is compared.
         seeds: Every entry is run once with each.
         options: Checked options that all runs share.
-        jobs: Processes at once.
+        jobs: Runs at once; None for as many as the cluster has room for.
+        cluster: Where the runs are carried out; None for this machine.
 
     Returns:
         The exit status: 0, or 1 when a run failed (the others are compared all the same).
 
     Raises:
-        UserError: For a wrong option, before anything is started; or when runs turn out to have different splits.
+        UserError: For a wrong option or an unfit cluster, before anything is started; or when runs turn out to have
+            different splits.
     """
     with quiet():
         plan = make_plan(dataset, entries, seeds, options, jobs)
-    try:
-        plan.output_dir.mkdir(parents=True, exist_ok=True)
-        (plan.output_dir / LOG).touch()
-    except OSError as error:
-        raise UserError(
-            f"output_dir={plan.output_dir}: cannot be written to ({error.strerror}). Choose another."
-        ) from error
-    with logging_to(plan.output_dir / LOG, str(options.get("state") or "INFO")):
-        return _compare(plan)
+    with _workers(cluster, plan) as workers:
+        try:
+            plan.output_dir.mkdir(parents=True, exist_ok=True)
+            (plan.output_dir / LOG).touch()
+        except OSError as error:
+            raise UserError(
+                f"output_dir={plan.output_dir}: cannot be written to ({error.strerror}). Choose another."
+            ) from error
+        with logging_to(plan.output_dir / LOG, str(options.get("state") or "INFO")):
+            return _compare(plan, workers)
 
 
-def _compare(plan: Plan) -> int:
+def _workers(cluster: Cluster | None, plan: Plan) -> AbstractContextManager[Workers]:
+    """Return who carries out the runs; Ray is imported only for a cluster."""
+    if cluster is None:
+        assert plan.jobs is not None
+        return nullcontext(Processes(plan.jobs))
+    from recbole_lcrec.comparison.tasks import cluster_tasks
+
+    return cluster_tasks(cluster, plan)
+
+
+def _compare(plan: Plan, workers: Workers) -> int:
     from recbole_lcrec.comparison.leaderboard import all_tests, main_metric, make_board, write_leaderboard
     from recbole_lcrec.comparison.report import write_report
 
-    runner = Runner(plan, _SameSplit())
+    runner = Runner(plan, workers, _SameSplit())
     logger.info(
-        "%d runs of %d models with seed(s) %s on %s, %d at once, %d torch thread(s) each. Everything is in %s",
-        len(plan.runs), len(plan.entries), ", ".join(map(str, plan.seeds)), plan.dataset, plan.jobs, runner.threads,
-        plan.output_dir,
+        "%d runs of %d models with seed(s) %s on %s, %s, %d torch thread(s) each. Everything is in %s",
+        len(plan.runs), len(plan.entries), ", ".join(map(str, plan.seeds)), plan.dataset, workers.describe(),
+        workers.threads, plan.output_dir,
     )  # fmt: skip
     try:
         with terminations():
@@ -72,7 +92,7 @@ def _compare(plan: Plan) -> int:
     board = make_board(collect(plan, outcomes), main_metric(plan))
     tests = all_tests(board)
     write_leaderboard(plan, board, tests)
-    write_report(plan, board, tests, runner.threads)
+    write_report(plan, board, tests, workers.threads)
     failed = [outcome for outcome in outcomes if outcome.reason]
     for outcome in failed:
         logger.error("Failed: %s: %s", outcome.run.name, outcome.reason)

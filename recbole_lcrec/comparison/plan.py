@@ -12,6 +12,7 @@ import yaml
 from recbole_lcrec import registry
 from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.config import LCRecConfig, settings_from
+from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import fingerprint
 from recbole_lcrec.saved_run import CONFIG, RESULT
@@ -23,7 +24,7 @@ STAGES = {"S3Rec": ("pretrain", "finetune"), "RaCT": ("actor_pretrain", "critic_
 
 _NO_MATTER = (
     *("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state"),
-    *("seeds", "jobs", "ablation"),
+    *("seeds", "jobs", "ablation", "address", "cpus_per_run", "gpus_per_run"),
 )
 """Options that change no result: a finished run is kept whatever they were."""
 
@@ -34,7 +35,7 @@ class Stage:
 
     Attributes:
         folder: Its output folder.
-        options: What the process is given.
+        options: What the process is given; paths are absolute, so that it may be started in any folder.
         resolved: All its options, as the process will write them to config.yaml.
     """
 
@@ -84,7 +85,7 @@ class Plan:
         entries: What is compared, in the order given.
         seeds: Every entry is run once with each.
         options: What all runs share, as given.
-        jobs: Processes at once.
+        jobs: Runs at once; None for as many as a cluster has room for.
         output_dir: Folder of the comparison.
         runs: All runs, in the order in which they start: the first seed of every entry comes first.
     """
@@ -93,13 +94,13 @@ class Plan:
     entries: tuple[Entry, ...]
     seeds: tuple[int, ...]
     options: Mapping[str, Any]
-    jobs: int
+    jobs: int | None
     output_dir: Path
     runs: tuple[Run, ...]
 
 
 def make_plan(
-    dataset: str, entries: Sequence[Entry], seeds: Sequence[int], options: Mapping[str, Any], jobs: int
+    dataset: str, entries: Sequence[Entry], seeds: Sequence[int], options: Mapping[str, Any], jobs: int | None
 ) -> Plan:
     """Resolve and check the options of every run.
 
@@ -108,7 +109,7 @@ def make_plan(
         entries: What is compared.
         seeds: Seeds of the runs.
         options: What all runs share, of files and command line; ``output_dir`` is that of the comparison.
-        jobs: Processes at once.
+        jobs: Runs at once; None for as many as a cluster has room for.
 
     Raises:
         UserError: One message with the mistakes of all entries.
@@ -153,7 +154,7 @@ def _stage(options: dict[str, Any], folder: Path) -> Stage:
     options = {**options, "output_dir": str(folder)}
     config = LCRecConfig(cli=options)
     _check_settings(config)
-    return Stage(folder, options, config.resolved())
+    return Stage(folder, absolute_options(options), config.resolved())
 
 
 def _check_settings(config: LCRecConfig) -> None:

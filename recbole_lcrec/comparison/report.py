@@ -293,7 +293,8 @@ def _made(plan: Plan, board: Board, threads: int) -> str:
     facts: list[tuple[str, str]] = [("data set", escape(plan.dataset))]
     if sys.argv[1:]:
         facts.append(("command", f"<code>{escape('python ' + shlex.join(sys.argv))}</code>"))
-    facts += [("seeds", ", ".join(map(str, plan.seeds))), ("runs at once", str(plan.jobs))]
+    at_once = str(plan.jobs or "as many as the cluster had room for")
+    facts += [("seeds", ", ".join(map(str, plan.seeds))), ("runs at once", at_once)]
     if done:
         first = done[0].result
         machine = first["machine"]

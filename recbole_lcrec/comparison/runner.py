@@ -1,38 +1,31 @@
-"""Runs the models of a plan, each in a process of its own: a crash, or the kernel's out-of-memory kill, ends one run.
+"""Runs the models of a plan and keeps the books of it.
 
-What is finished is kept, and what fails is reported while the others go on.
+What is finished is kept, and what fails is reported while the others go on. Who carries out a run is a matter of
+:mod:`recbole_lcrec.comparison.processes`.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from recbole_lcrec.comparison.plan import Plan, Run, Stage
+from recbole_lcrec.comparison.processes import CONSOLE, GRACE_SECONDS, OPTIONS, End, Started, Workers
 from recbole_lcrec.io import write_text
 from recbole_lcrec.saved_run import RESULT
 
 logger = logging.getLogger(__name__)
 
-CONSOLE, OPTIONS = "console.log", "options.yaml"
-"""Files in the folder of a run: what its process printed, and the options that it was given."""
-
 COMMAND = ("-m", "recbole_lcrec.comparison.child")
 """What Python is started with for a stage; the parent's process id and the options follow."""
 
-_POLL_SECONDS, _GRACE_SECONDS = 0.1, 10.0
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,15 +45,30 @@ class Outcome:
 
 @dataclass
 class _Active:
+    """A run in progress.
+
+    Attributes:
+        run: The run.
+        todo: Its stages that are not finished, the one in progress first.
+        started: That stage.
+        began: When a machine took the run up, by ``time.monotonic()``; None as long as it waits.
+    """
+
     run: Run
-    started: float
     todo: list[Stage]
-    process: subprocess.Popen[bytes] | None = None
-    files: ExitStack = field(default_factory=ExitStack)
+    started: Started
+    began: float | None = None
 
     @property
     def stage(self) -> Stage:
         return self.todo[0]
+
+    @property
+    def where(self) -> str:
+        return f" on {self.started.where}" if self.started.where else ""
+
+    def seconds(self) -> float:
+        return 0.0 if self.began is None else time.monotonic() - self.began
 
 
 class Runner:
@@ -68,15 +76,15 @@ class Runner:
 
     Args:
         plan: What to run.
+        workers: Who carries it out.
         finished: Called with each run that succeeded or was finished before; what it raises ends the comparison.
     """
 
-    def __init__(self, plan: Plan, finished: Callable[[Run], None]) -> None:
-        self._plan, self._finished = plan, finished
-        self.threads = max(1, len(os.sched_getaffinity(0)) // plan.jobs)
-        given = os.environ.get("OMP_NUM_THREADS", "")
-        if given.isdigit() and int(given):  # who limits the threads of this process limits those of the runs
-            self.threads = min(self.threads, int(given))
+    def __init__(self, plan: Plan, workers: Workers, finished: Callable[[Run], None]) -> None:
+        self._plan, self._workers, self._finished = plan, workers, finished
+        self._waiting: list[Run] = []
+        self._active: list[_Active] = []
+        self._begun = self._total = 0
         self._durations: dict[str, list[float]] = {}
 
     def run(self) -> list[Outcome]:
@@ -85,25 +93,24 @@ class Runner:
         Whatever ends this early (Ctrl-C, SIGTERM, a different split) stops the processes first.
         """
         outcomes = [Outcome(run, kept=True) for run in self._plan.runs if self._is_finished(run)]
-        waiting = [run for run in self._plan.runs if run not in [outcome.run for outcome in outcomes]]
+        self._waiting = [run for run in self._plan.runs if run not in [outcome.run for outcome in outcomes]]
+        self._total = len(self._waiting)
         for outcome in outcomes:
             self._finished(outcome.run)
-        active: list[_Active] = []
-        total = len(waiting)
         try:
-            while waiting or active:
-                while waiting and len(active) < self._plan.jobs:
-                    active.append(self._start(waiting.pop(0), total - len(waiting), total))
+            while self._waiting or self._active:
+                while self._waiting and (self._workers.at_once is None or len(self._active) < self._workers.at_once):
+                    self._active.append(self._start(self._waiting.pop(0)))
                 time.sleep(_POLL_SECONDS)
-                for one in [one for one in active if one.process is not None and one.process.poll() is not None]:
-                    reason = self._end_of_stage(one)
+                for one in list(self._active):
+                    reason = self._look_at(one)
                     if reason is None:
                         continue
-                    active.remove(one)
+                    self._active.remove(one)
                     outcomes.append(Outcome(one.run, reason))
-                    self._report(one, reason, len(waiting) + len(active), waiting, active)
+                    self._report(one, reason)
         finally:
-            _stop(active)
+            _stop([one.started for one in self._active])
         place = {id(run): number for number, run in enumerate(self._plan.runs)}
         return sorted(outcomes, key=lambda outcome: place[id(outcome.run)])
 
@@ -116,104 +123,82 @@ class Runner:
             logger.info("%s: run again, as these options have changed: %s", run.name, ", ".join(changes))
         return False
 
-    def _start(self, run: Run, number: int, total: int) -> _Active:
-        one = _Active(run, time.monotonic(), [stage for stage in run.stages if not stage.is_finished()])
+    def _start(self, run: Run) -> _Active:
         # a stage that changed makes all that build on it old
-        first = run.stages.index(one.todo[0])
-        one.todo = list(run.stages[first:])
-        logger.info("Start %d of %d: %s (log in %s)", number, total, run.name, run.folder / CONSOLE)
-        self._start_stage(one)
+        first = next(number for number, stage in enumerate(run.stages) if not stage.is_finished())
+        todo = list(run.stages[first:])
+        one = _Active(run, todo, self._start_stage(todo[0]))
+        self._see_beginning(one)
         return one
 
-    def _start_stage(self, one: _Active) -> None:
-        folder = one.stage.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RESULT).unlink(missing_ok=True)  # an old result must not pass for this run's
-        write_text(folder / OPTIONS, yaml.safe_dump(dict(one.stage.options), allow_unicode=True))
-        console = one.files.enter_context((folder / CONSOLE).open("wb"))
-        # the command line reads the value as YAML, which would take quotes away, then splits it at blanks
-        escaped = re.sub(r"([^\w@%+=:,./-])", r"\\\1", str(folder / OPTIONS))
-        command = [sys.executable, *COMMAND, str(os.getpid()), f"--config_files={escaped}"]
-        one.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            env=self._environment(),
-            start_new_session=True,  # Ctrl-C reaches the comparison, which ends its processes itself
-        )
+    def _start_stage(self, stage: Stage) -> Started:
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        (stage.folder / RESULT).unlink(missing_ok=True)  # an old result must not pass for this run's
+        write_text(stage.folder / OPTIONS, yaml.safe_dump(dict(stage.options), allow_unicode=True))
+        return self._workers.start(COMMAND, stage.folder)
 
-    def _environment(self) -> dict[str, str]:
-        package = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-        return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(self.threads)}
+    def _see_beginning(self, one: _Active) -> None:
+        if one.began is None and one.started.where is not None:
+            one.began = time.monotonic()
+            self._begun += 1
+            log = one.run.folder / CONSOLE
+            logger.info("Start %d of %d%s: %s (log in %s)", self._begun, self._total, one.where, one.run.name, log)
 
-    def _end_of_stage(self, one: _Active) -> str | None:
-        """Return why the run failed, "" if it is finished, None if its next stage was started."""
-        assert one.process is not None
-        one.files.close()
-        status = one.process.returncode
-        if status != 0 or not (one.stage.folder / RESULT).is_file():
-            return _reason(status, one.stage.folder / CONSOLE)
+    def _look_at(self, one: _Active) -> str | None:
+        """Return why a run failed, "" if it is finished, None if it goes on, perhaps with its next stage."""
+        end = one.started.poll()
+        self._see_beginning(one)
+        if end is None:
+            return None
+        if end.status != 0 or not (one.stage.folder / RESULT).is_file():
+            return _reason(end, one.stage.folder / CONSOLE)
         one.todo.pop(0)
         if not one.todo:
             return ""
-        self._start_stage(one)
+        one.started = self._start_stage(one.stage)
         return None
 
-    def _report(self, one: _Active, reason: str, left: int, waiting: list[Run], active: list[_Active]) -> None:
-        seconds = time.monotonic() - one.started
+    def _report(self, one: _Active, reason: str) -> None:
+        took = _minutes(one.seconds())
         if reason:
-            logger.error("Failed after %s: %s: %s", _minutes(seconds), one.run.name, reason)
-        else:
-            self._durations.setdefault(one.run.entry.label, []).append(seconds)
-            logger.info(
-                "Finished after %s: %s. %d to go%s", _minutes(seconds), one.run.name, left,
-                self._estimate(waiting, active),
-            )  # fmt: skip
-            self._finished(one.run)
+            logger.error("Failed after %s%s: %s: %s", took, one.where, one.run.name, reason)
+            return
+        self._durations.setdefault(one.run.entry.label, []).append(one.seconds())
+        logger.info(
+            "Finished after %s%s: %s. %d to go%s", took, one.where, one.run.name,
+            len(self._waiting) + len(self._active), self._estimate(),
+        )  # fmt: skip
+        self._finished(one.run)
 
-    def _estimate(self, waiting: list[Run], active: list[_Active]) -> str:
+    def _estimate(self) -> str:
         """Return how long the rest takes, judged by the runs of the same model, else by all that were finished."""
         everything = [seconds for times in self._durations.values() for seconds in times]
-        if not (waiting or active) or not everything:
+        if not (self._waiting or self._active) or not everything:
             return ""
 
-        def expected(run: Run) -> float:
+        def rest(run: Run, seconds: float = 0.0) -> float:
             times = self._durations.get(run.entry.label, everything)
-            return sum(times) / len(times)
+            return max(sum(times) / len(times) - seconds, 0.0)
 
-        now = time.monotonic()
-        running = sum(max(expected(one.run) - (now - one.started), 0.0) for one in active)
-        rest = (running + sum(map(expected, waiting))) / self._plan.jobs
-        return f", about {_minutes(rest)} left"
-
-
-def _stop(active: list[_Active]) -> None:
-    """End the processes that are still running, with their own processes."""
-    processes = [one.process for one in active if one.process is not None and one.process.poll() is None]
-    for process in processes:
-        _signal(process, signal.SIGTERM)
-    deadline = time.monotonic() + _GRACE_SECONDS
-    for process in processes:
-        try:
-            process.wait(max(deadline - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
-            _signal(process, signal.SIGKILL)
-            process.wait()
-    for one in active:
-        one.files.close()
+        left = [*map(rest, self._waiting), *(rest(one.run, one.seconds()) for one in self._active)]
+        together = 1 + sum(one.began is not None for one in self._active)  # the one that has just ended among them
+        return f", about {_minutes(max(sum(left) / together, *left))} left"
 
 
-def _signal(process: Any, number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
+def _stop(started: list[Started]) -> None:
+    """End what is still running, with its own processes."""
+    for one in started:
+        one.ask_to_end()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for one in started:
+        one.end_by(deadline)
 
 
-def _reason(status: int, console: Path) -> str:
+def _reason(end: End, console: Path) -> str:
     """Return in one line why a process failed."""
+    status = end.status
+    if status is None:
+        return end.lost
     lines = [line.strip() for line in console.read_text(encoding="utf-8", errors="replace").splitlines()]
     lines = [line for line in lines if line]
     if status < 0:

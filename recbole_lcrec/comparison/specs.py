@@ -24,7 +24,7 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _OF_THE_WHOLE = (
     *("model", "dataset", "data_path", "output_dir", "cache_dir", "seed", "seeds", "jobs", "metrics", "topk"),
     *("valid_metric", "eval_args", "config_files", "evaluate", "stage", "benchmark_filename"),
-    *("ablation", "exclude_history"),
+    *("ablation", "exclude_history", "address", "cpus_per_run", "gpus_per_run"),
 )
 """Options that must be the same for all that is compared, so no entry may have one of its own."""
 _LONGEST = 40
@@ -49,6 +49,21 @@ class Entry:
     def folder(self) -> str:
         """The label as part of a folder's name."""
         return re.sub(r"[^\w.=+-]+", "-", self.label).strip("-.") or "model"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster for the runs of a comparison.
+
+    Attributes:
+        address: Of its head, or ``auto``.
+        cpus: CPUs of a run, which are also its threads.
+        gpus: GPUs of a run, or the part of one; None for one where a machine has any.
+    """
+
+    address: str
+    cpus: float = 1.0
+    gpus: float | None = None
 
 
 def is_comparison(options: Mapping[str, Any]) -> bool:
@@ -92,6 +107,50 @@ def parse_seeds(value: Any, default: int, reading: Reading) -> tuple[int, ...]:
         reading.add(f"option seeds is {value}; expected different whole numbers from 0, such as 1,2,3")
         return (default,)
     return tuple(seeds)
+
+
+def parse_jobs(value: Any, cluster: Cluster | None, reading: Reading) -> int | None:
+    """Read option ``jobs``: runs at once; None for as many as a cluster has room for."""
+    if value is not None and (not isinstance(value, int) or value < 1):
+        reading.add(f"option jobs is {value}; expected 1 or more")
+    return 1 if value is None and cluster is None else value
+
+
+def parse_cluster(options: Mapping[str, Any], reading: Reading) -> Cluster | None:
+    """Read where the runs of a comparison are carried out; None for this machine. Mistakes go to ``reading``."""
+    address, cpus, gpus = (options.get(name) for name in ("address", "cpus_per_run", "gpus_per_run"))
+    if cpus is not None and not cpus > 0:
+        reading.add(f"option cpus_per_run is {cpus}; expected more than 0")
+    if gpus is not None and not (0 <= gpus <= 1 or gpus > 1 and gpus == int(gpus)):
+        reading.add(f"option gpus_per_run is {gpus}; expected a part of one GPU (such as 0.5) or a whole number")
+    if address is None:
+        for name in ("cpus_per_run", "gpus_per_run"):
+            if options.get(name) is not None:
+                reading.add(
+                    f"option {name} is {options[name]}, but there is no cluster: it goes with --address. Without one, "
+                    "jobs says how many runs share the machine"
+                )
+        return None
+    if str(options.get("gpu_id") or "0") != "0":
+        reading.add(
+            f"option gpu_id is {options['gpu_id']}, but with address Ray gives the runs their GPUs. Set "
+            "CUDA_VISIBLE_DEVICES for ray start on each machine"
+        )
+    return Cluster(address, 1.0 if cpus is None else cpus, gpus)
+
+
+def refuse_cluster(options: Mapping[str, Any], reason: str, reading: Reading, *, searching: bool = False) -> None:
+    """Add the options of a comparison's cluster to the mistakes.
+
+    Args:
+        options: What was given.
+        reason: Why they have no use.
+        reading: Takes the mistakes.
+        searching: Whether it is a search, which may be given an address.
+    """
+    for name in ("cpus_per_run", "gpus_per_run") if searching else ("address", "cpus_per_run", "gpus_per_run"):
+        if options.get(name) is not None:
+            reading.add(f"option {name} is {options[name]}, but {reason}")
 
 
 def _split(text: str) -> list[str]:

@@ -119,7 +119,7 @@ def _ended(started: Sequence[subprocess.Popen], caught: list[int], store: Any) -
     """Wait for all processes; once one has failed, end the others. Return the exit status of the whole."""
     first: int | None = None
     deadline = float("inf")
-    while any(process.poll() is None for process in started):
+    while None in [process.poll() for process in started]:  # all are asked: any may be the first to fail
         if first is None and (failed := [number for number, process in enumerate(started) if process.returncode]):
             first, deadline = failed[0], time.monotonic() + GRACE
             if not caught:

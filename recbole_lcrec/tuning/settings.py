@@ -104,8 +104,8 @@ def _one_of(name: str, value: str, known: tuple[str, ...], reading: Reading) -> 
 
 @lru_cache(maxsize=1)
 def tune_options() -> dict[str, Any]:
-    """Return the options of a search and their defaults."""
-    return load_values(properties_dir() / "tune.yaml")
+    """Return the options of a search and their defaults; it shares ``address`` with comparisons."""
+    return {**load_values(properties_dir() / "tune.yaml"), "address": None}
 
 
 def read_settings(given: Mapping[str, Any]) -> SearchSettings:

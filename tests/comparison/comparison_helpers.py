@@ -24,6 +24,8 @@ text = options.read_text()
 here = pathlib.Path(__file__).parent
 with (here / "started.txt").open("a") as file:
     file.write(str(folder.relative_to(here)) + "\\n")
+with (here / "places.txt").open("a") as file:
+    file.write(f"{folder.name} {os.environ['OMP_NUM_THREADS']} {os.getppid()}\\n")
 behaviour = json.loads((here / "behaviour.json").read_text()) if (here / "behaviour.json").exists() else {}
 what = behaviour.get(folder.name, "")
 if what == "fail":
@@ -31,6 +33,9 @@ if what == "fail":
     sys.exit(2)
 if what == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
+if what == "orphan":
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
 if what == "hang":
     (here / "hanging.pid").write_text(str(os.getpid()))
     time.sleep(60)
@@ -57,8 +62,8 @@ result = {
 def fake_child(plan: Plan) -> tuple[str, ...]:
     """Write the pretending process beside the runs; return what ``runner.COMMAND`` has to be.
 
-    Its behaviour comes from behaviour.json (name of a run's folder -> fail, killed, hang or split), and it notes every
-    start in started.txt.
+    Its behaviour comes from behaviour.json (name of a run's folder -> fail, killed, orphan, hang or split), and it
+    notes every start in started.txt, with its threads and its parent in places.txt.
     """
     here = plan.output_dir
     (here / "resolved").mkdir(parents=True, exist_ok=True)

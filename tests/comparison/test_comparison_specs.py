@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from comparison_helpers import ROOT
 from fakes import TINY, write_dataset
 
 from recbole_lcrec import cli
 from recbole_lcrec.comparison.plan import make_plan
-from recbole_lcrec.comparison.specs import Entry, parse_entries
+from recbole_lcrec.comparison.specs import Cluster, Entry, parse_entries
 from recbole_lcrec.config.options import Reading
 from recbole_lcrec.errors import UserError
 
@@ -56,6 +60,24 @@ def test_a_label_makes_a_folder() -> None:
         (["--model=Pop,BPR", "--seeds=[1,1]"], ["option seeds is [1, 1]"]),
         (["--model=Pop,BPR", "--jobs=0"], ["option jobs is 0"]),
         (["--model=Pop", "--jobs=2"], ["option jobs is 2, but there is a single run"]),
+        (
+            ["--model=Pop", "--address=auto", "--cpus_per_run=2"],
+            ["2 mistakes", "option address is auto, but there is a single run", "option cpus_per_run is 2.0, but"],
+        ),
+        (
+            ["--model=Pop,BPR", "--jobs=0", "--cpus_per_run=0", "--gpus_per_run=1.5"],
+            [
+                "5 mistakes",
+                "jobs is 0",
+                "cpus_per_run is 0.0; expected more than 0",
+                "gpus_per_run is 1.5; expected a",
+                "option cpus_per_run is 0.0, but there is no cluster: it goes with --address",
+            ],
+        ),
+        (["--model=Pop,BPR", "--address=auto", "--gpu_id=1"], ["option gpu_id is 1, but with address Ray gives"]),
+        (["--model=Pop,BPR(cpus_per_run=2)"], ["option cpus_per_run belongs to the whole comparison"]),
+        (["--model=Pop,BPR", "--num_samples=3"], ["--num_samples is an option of a search"]),
+        (["--model=BPR", "--tune", "--cpus_per_run=2"], ["a search has trials: use cpus_per_trial"]),
         (["--seeds=1"], ["--model=NAME missing"]),
         (["--model=Pop,BPR", "--dataset=nowhere"], ["unknown data set nowhere"]),
     ],
@@ -76,6 +98,23 @@ def test_a_comparison_is_handed_over(tmp_path: Path) -> None:
     assert command.seeds == (9,) and command.jobs == 1
     assert command.options == {"epochs": 3, "learning_rate": 0.1, "topk": [5]}
     assert cli.parse(["--model=Pop", "--dataset=ml-100k", "--seeds=2,1"]).seeds == (2, 1)
+    there = ["--model=Pop,BPR", "--dataset=ml-100k", "--address=auto"]
+    command = cli.parse(there)
+    assert (command.cluster, command.jobs) == (Cluster("auto", 1.0, None), None)
+    command = cli.parse([*there, "--jobs=3", "--cpus_per_run=0.5", "--gpus_per_run=0"])
+    assert (command.cluster, command.jobs) == (Cluster("auto", 0.5, 0.0), 3)
+    assert not {"address", "cpus_per_run", "gpus_per_run"} & command.options.keys()
+
+
+def test_without_a_cluster_ray_is_not_imported() -> None:
+    code = "import sys; from recbole_lcrec.comparison import command, runner; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["evaluate", "resume"])
+def test_a_saved_run_has_no_cluster(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"option address is auto, but --{name} is about a single run"):
+        cli.parse([f"--{name}={tmp_path}", "--address=auto"])
 
 
 def test_the_plan_checks_values_of_every_model_first(tmp_path: Path) -> None:

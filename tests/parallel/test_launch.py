@@ -90,7 +90,9 @@ def test_one_that_is_killed_ends_all(
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEPS
     dies = WAITS + "\nwhile not os.path.exists(sys.argv[1] + '/0'): time.sleep(0.01)\nos.kill(os.getpid(), 9)"
     code = f"import os\nexec({stubborn!r} if os.environ['RANK'] == '0' else {dies!r})"
+    start = time.monotonic()
     assert launched([str(tmp_path)], Processes(2, 2), program(code)) == 1
+    assert time.monotonic() - start < 30, "the failure of the second is seen while the first runs"
     message = capfd.readouterr().err
     assert message.startswith("error: process 1 of 2 was ended by SIGKILL") and message.count("\n") == 1
     assert not is_running(int((tmp_path / "0").read_text()))
