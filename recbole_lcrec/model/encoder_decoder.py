@@ -21,6 +21,7 @@ from recbole_lcrec.decoding import TokenTrie
 from recbole_lcrec.decoding.encoder_decoder import encoder_decoder_beam_search, encoder_decoder_score_paths
 from recbole_lcrec.decoding.readout import LogitsReadout
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.hub import saved_architecture
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
 
@@ -87,7 +88,12 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         super().__init__(config, dataset)
         self.user_names: list[str] = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
         saved = Path(config["saved_run"]) if config["saved_run"] else None
-        self.lm = _saved_t5(saved) if saved else self.new_lm(config)
+        if saved:
+            from transformers import AutoModelForSeq2SeqLM
+
+            self.lm = saved_architecture(AutoModelForSeq2SeqLM, saved)
+        else:
+            self.lm = self.new_lm(config)
 
     @classmethod
     def check_options(cls, config: Any) -> None:
@@ -172,10 +178,3 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         """Write what a saved run needs beside the weights: the index and the architecture."""
         self.catalogue.indexed.save(folder)
         self.lm.config.save_pretrained(folder / "lm")
-
-
-def _saved_t5(folder: Path) -> Any:
-    """Return the architecture of a finished run; its weights are left to the checkpoint."""
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
-
-    return AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder / "lm"), dtype=torch.float32)

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from recbole_lcrec.causal_lm import load_causal_lm
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained
+from recbole_lcrec.hub import saved_architecture
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +74,9 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
         _use_attention(lm, settings.attention)
         return _with_lora(lm, settings, tokenizer.convert_tokens_to_ids(list(index_tokens)))
     if saved:
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM
 
-        lm = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(saved / "lm"), dtype=torch.float32)
+        lm = saved_architecture(AutoModelForCausalLM, saved)
     else:
         lm = _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
     _use_attention(lm, settings.attention)
@@ -136,21 +137,51 @@ def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
 
 
 def _pretrained(settings: LMSettings, tokenizer: Any) -> Any:
-    from transformers import AutoModelForCausalLM
-
     assert settings.base_model
     option = f"base_model={settings.base_model}"
-    lm = load_pretrained(AutoModelForCausalLM, settings.base_model, option, dtype=torch.float32)
-    limit = getattr(lm.config, "max_position_embeddings", None)
-    limit = limit - MAX_PATH if limit else limit  # beams go on behind a prompt that fills max_length
-    if limit and limit < settings.max_length:
+    lm = load_causal_lm(settings.base_model, option)
+    check_length(lm.config, settings)
+    extend_vocabulary(lm, len(tokenizer), option)
+    return lm.train()
+
+
+def check_length(config: Any, settings: LMSettings) -> None:
+    """Refuse a ``max_length`` that the base model's positions do not reach.
+
+    Args:
+        config: The base model's configuration.
+        settings: Options of the language model.
+
+    Raises:
+        UserError: Naming ``max_length``.
+    """
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if not limit or limit < 0:  # none, and XLNet's -1: any length
+        return
+    limit -= MAX_PATH  # beams go on behind a prompt that fills max_length
+    if limit < settings.max_length:
         raise UserError(
             f"max_length={settings.max_length}: base_model={settings.base_model} takes at most {limit} tokens. "
             f"Set max_length to {limit} or less."
         )
-    if lm.get_input_embeddings().num_embeddings < len(tokenizer):
-        lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    return lm
+
+
+def extend_vocabulary(lm: Any, size: int, option: str) -> None:
+    """Give a pretrained model rows for ``size`` tokens, where it has fewer.
+
+    Raises:
+        UserError: Naming ``option``, for an architecture whose embeddings cannot grow.
+    """
+    if lm.get_input_embeddings().num_embeddings >= size:
+        return
+    try:
+        lm.resize_token_embeddings(size, mean_resizing=False)
+    except Exception as error:  # each architecture has a way of its own to fail at this
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{option}: the vocabulary of {type(lm).__name__} cannot be extended ({reason}), but the item index needs "
+            "tokens of its own. Use another model."
+        ) from error
 
 
 def _with_lora(lm: Any, settings: LMSettings, new_rows: list[int]) -> Any:

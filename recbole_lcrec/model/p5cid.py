@@ -29,11 +29,12 @@ import torch
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained
+from recbole_lcrec.hub import load_pretrained, load_weights
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.p5 import P5_TEMPLATES, SOMEBODY, P5Settings, user_name
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
+from recbole_lcrec.model.lm import extend_vocabulary
 
 T5_KINDS = ("t5", "mt5")
 
@@ -106,19 +107,30 @@ class P5CID(EncoderDecoderRecommender):
         self.tokenizer.save_pretrained(folder / "tokenizer")
 
 
+def check_base_model(base_model: str) -> None:
+    """Refuse a ``base_model`` that is not a T5, by its configuration alone.
+
+    Raises:
+        UserError: If there is none of that name, or it is another kind of model.
+    """
+    from transformers import AutoConfig
+
+    option = f"base_model={base_model}"
+    kind = load_pretrained(AutoConfig, base_model, option).model_type
+    if kind not in T5_KINDS:
+        raise UserError(f"{option}: expected a T5 ({' or '.join(T5_KINDS)}), found a model of type {kind!r}.")
+
+
 def _pretrained(base_model: str, vocab_size: int, dropout: float) -> Any:
     """Return a T5 checkpoint in float32 with room for ``vocab_size`` tokens.
 
     Raises:
         UserError: If there is none of that name, or it is no T5.
     """
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForSeq2SeqLM
 
     option = f"base_model={base_model}"
-    kind = load_pretrained(AutoConfig, base_model, option).model_type
-    if kind not in T5_KINDS:
-        raise UserError(f"{option}: expected a T5 ({' or '.join(T5_KINDS)}), found a model of type {kind!r}.")
-    lm = load_pretrained(AutoModelForSeq2SeqLM, base_model, option, dtype=torch.float32, dropout_rate=dropout)
-    if lm.get_input_embeddings().num_embeddings < vocab_size:
-        lm.resize_token_embeddings(vocab_size, mean_resizing=False)
+    check_base_model(base_model)
+    lm = load_weights(AutoModelForSeq2SeqLM, base_model, option, dtype=torch.float32, dropout_rate=dropout)
+    extend_vocabulary(lm, vocab_size, option)
     return lm

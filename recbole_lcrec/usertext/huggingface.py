@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.cache_use import used
+from recbole_lcrec.causal_lm import causal_tokenizer, load_causal_lm
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.embedding.huggingface import cache_key
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained
 from recbole_lcrec.io import fingerprint
 from recbole_lcrec.progress import progress
 from recbole_lcrec.usertext.answers import parse_answer
@@ -139,13 +139,12 @@ class Author:
 
     def __init__(self, source: str, device: str, max_tokens: int) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
         option = f"user_text=hf:{source}"
-        self._tokenizer = load_pretrained(AutoTokenizer, source, option)
+        self._tokenizer = causal_tokenizer(source, option)
         # half precision is slow on a CPU; elsewhere the weights keep the precision they were saved in
         dtype = torch.float32 if device == "cpu" else "auto"
-        self._model = load_pretrained(AutoModelForCausalLM, source, option, dtype=dtype).to(device).eval()
+        self._model = load_causal_lm(source, option, dtype).to(device)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.convert_ids_to_tokens(0)
         self._tokenizer.padding_side = "left"  # every prompt of a batch ends where its answer starts
