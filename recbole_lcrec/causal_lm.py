@@ -70,10 +70,11 @@ def causal_tokenizer(source: str, option: str) -> Any:
         source = _base_of(base, option)
     tokenizer = load_pretrained(AutoTokenizer, source, option)
     # without its files, transformers makes a tokenizer of an architecture's kind that knows no words
-    if not tokenizer("the first words of a text", add_special_tokens=False).input_ids or len(tokenizer) < LEAST_WORDS:
+    reads = bool(tokenizer("the first words of a text", add_special_tokens=False).input_ids)
+    if not reads or len(tokenizer) < LEAST_WORDS:
         raise UserError(
-            f"{option}: its tokenizer knows {len(tokenizer)} tokens: the files of the tokenizer are missing or broken. "
-            "Bring tokenizer.json and tokenizer_config.json into the folder."
+            f"{option}: the vocabulary of its tokenizer has {len(tokenizer)} entries: files of the tokenizer are "
+            "missing or broken. Bring tokenizer.json and tokenizer_config.json into the folder."
         )
     return tokenizer
 
@@ -137,7 +138,9 @@ def _base_of(base: str, option: str) -> str:
         if adapter_base(base, option) is not None:
             raise UserError("an adapter of an adapter")
     except UserError as error:
-        raise UserError(f"{option}: it is an adapter of {base}, which is not a model. {merging_advice(base)}") from error
+        raise UserError(
+            f"{option}: it is an adapter of {base}, which is not a model. {merging_advice(base)}"
+        ) from error
     return name
 
 

@@ -1,8 +1,8 @@
 """Loading of transformers models, configurations and tokenizers by hub name or from a folder: the one door.
 
 Everything that comes from a hub or from somebody's folder goes through here, so that Python code that a model brings
-along (``auto_map``) is never run, pickles are read as tensors only, nothing is asked on the terminal, and every failure
-ends in one message that names the option.
+along (``auto_map``) is never run, pickles are read as tensors only, nothing is asked on the terminal, and every
+failure ends in one message that names the option.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def load_pretrained(auto_class: Any, source: str | Path, option: str, **options:
         raise UserError(_explained(auto_class.__name__, option, error)) from error
 
 
-def load_weights(auto_class: Any, source: str | Path, option: str, *, may_lack: Sequence[str] = (), **options: Any) -> Any:
+def load_weights(
+    auto_class: Any, source: str | Path, option: str, *, may_lack: Sequence[str] = (), **options: Any
+) -> Any:
     """Return a model with all of its weights; pickled weights are read as tensors and nothing else.
 
     Args:

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_lcrec.config import settings_from
-from recbole_lcrec.data.batches import DRAW
+from recbole_lcrec.data.batches import DRAW, SequenceSettings
 from recbole_lcrec.decoding import TokenTrie
 from recbole_lcrec.decoding.encoder_decoder import encoder_decoder_beam_search, encoder_decoder_score_paths
 from recbole_lcrec.decoding.readout import LogitsReadout
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import saved_architecture
+from recbole_lcrec.errors import Mistakes
+from recbole_lcrec.hub import check_memory, saved_architecture
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
+
+_MOST = {"t5_d_model": 2**20, "t5_layers": 10_000, "t5_heads": 4096, "t5_head_dim": 65_536, "t5_d_ff": 2**22}
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,17 @@ class T5Settings:
     t5_dropout: float
 
     def __post_init__(self) -> None:
-        for name in ("t5_d_model", "t5_layers", "t5_heads", "t5_head_dim", "t5_d_ff"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected 1 or more, found {getattr(self, name)}.")
-        if not 0 <= self.t5_dropout < 1:
-            raise UserError(f"t5_dropout: expected a probability in [0, 1), found {self.t5_dropout}.")
+        mistakes = Mistakes()
+        mistakes.expect_range(self, dict.fromkeys(_MOST, 1), _MOST)
+        mistakes.expect(
+            0 <= self.t5_dropout < 1, f"t5_dropout: expected a probability in [0, 1), found {self.t5_dropout}."
+        )
+        mistakes.finish()
+        inner = self.t5_heads * self.t5_head_dim
+        check_memory(
+            self.t5_layers * self.t5_d_model * (12 * inner + 4 * self.t5_d_ff),
+            f"t5_d_model={self.t5_d_model}, t5_layers={self.t5_layers}",
+        )
 
 
 def new_t5(settings: T5Settings, vocab_size: int, pad_id: int, end_id: int) -> Any:
@@ -84,6 +91,8 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         dataset: The training part of a CatalogueDataset.
     """
 
+    settings = (*GenerativeRecommender.settings, T5Settings, SequenceSettings)
+
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.user_names: list[str] = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
@@ -94,12 +103,6 @@ class EncoderDecoderRecommender(GenerativeRecommender):
             self.lm = saved_architecture(AutoModelForSeq2SeqLM, saved)
         else:
             self.lm = self.new_lm(config)
-
-    @classmethod
-    def check_options(cls, config: Any) -> None:
-        """Refuse wrong options of the model before the long stages."""
-        super().check_options(config)
-        settings_from(T5Settings, config)
 
     @property
     def n_wordings(self) -> int:

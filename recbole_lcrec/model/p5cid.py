@@ -29,10 +29,11 @@ import torch
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained, load_weights
+from recbole_lcrec.hub import adapter_base, load_pretrained, load_weights, merging_advice
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.p5 import P5_TEMPLATES, SOMEBODY, P5Settings, user_name
 from recbole_lcrec.instruction.prompts import Context
+from recbole_lcrec.instruction.tokenizer import load_tokenizer
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
 from recbole_lcrec.model.lm import extend_vocabulary
 
@@ -47,6 +48,7 @@ class P5CID(EncoderDecoderRecommender):
         dataset: The training part of a P5Dataset.
     """
 
+    settings = (*EncoderDecoderRecommender.settings, P5Settings)
     catalogue: InstructionCatalogue
     wordings = {"seqrec": len(P5_TEMPLATES["sequential"])}
 
@@ -64,10 +66,16 @@ class P5CID(EncoderDecoderRecommender):
             self.catalogue.builder.prompt(template, longest)
 
     @classmethod
-    def check_options(cls, config: Any) -> None:
-        """Refuse wrong options of the model before the long stages."""
-        super().check_options(config)
-        settings_from(P5Settings, config)
+    def check_models(cls, config: Any) -> None:
+        """Load ``base_model`` once, as far as that is possible without an index.
+
+        Raises:
+            UserError: If it cannot be loaded or is no T5.
+        """
+        if config["base_model"]:
+            check_base_model(config["base_model"])
+            load_tokenizer(config["base_model"])
+            _pretrained(config["base_model"], 0, float(config["t5_dropout"]))
 
     @property
     def n_wordings(self) -> int:
@@ -116,6 +124,9 @@ def check_base_model(base_model: str) -> None:
     from transformers import AutoConfig
 
     option = f"base_model={base_model}"
+    base = adapter_base(base_model, option)
+    if base is not None:
+        raise UserError(f"{option}: it is an adapter of {base}, not a whole model. {merging_advice(base)}")
     kind = load_pretrained(AutoConfig, base_model, option).model_type
     if kind not in T5_KINDS:
         raise UserError(f"{option}: expected a T5 ({' or '.join(T5_KINDS)}), found a model of type {kind!r}.")
