@@ -156,7 +156,7 @@ def _merged(lm: Any, adapter: str, base: str, option: str) -> Any:
             kind = wrapped.peft_config["default"]
             if kind.is_prompt_learning or kind.task_type not in (None, "CAUSAL_LM"):
                 raise ValueError(f"{kind.peft_type} for {kind.task_type} is not added to weights")
-            return wrapped.merge_and_unload()
+            return wrapped.merge_and_unload().requires_grad_(True)  # peft freezes the base
     except Exception as error:  # peft raises as many kinds as transformers
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(

@@ -85,7 +85,9 @@ def _pooled(tokenizer: Any, model: Any, texts: list[str], max_length: int) -> np
     """Return masked mean-pooled states of a batch of texts, float32 [B, d]."""
     import torch
 
-    inputs = tokenizer(texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+    inputs = tokenizer(
+        texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt", split_special_tokens=True
+    )  # a title that reads "</s>" is words
     inputs = {name: inputs[name].to(model.device) for name in ("input_ids", "attention_mask")}
     with torch.inference_mode():
         hidden = model(**inputs).last_hidden_state.float()

@@ -25,6 +25,7 @@ from recbole_lcrec.instruction.templates import (
     pieces,
 )
 from recbole_lcrec.instruction.words import WordIds
+from recbole_lcrec.special_tokens import broken_up, reserved_tokens
 
 LONG = 512
 """Characters of a text that is remembered with its tokens only for a short while."""
@@ -192,6 +193,7 @@ class PromptBuilder:
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
         self._end = np.array([tokenizer.eos_token_id], np.int32)
         self._ids = WordIds(tokenizer)
+        self._reserved = reserved_tokens(tokenizer)
         self._opening = lru_cache(maxsize=8)(self._ids)  # of what a stretch stands behind
         self._begin = self._begin_ids()
         self._any_index_token = str(tokenizer.convert_ids_to_tokens(int(paths[0, 0]))) if paths.size else ""
@@ -403,22 +405,32 @@ class PromptBuilder:
         return _first_words(column[context.target], words)
 
     def _tokenize(self, text: str, place: str) -> np.ndarray:
-        """Tokenize a stretch of words as it would be inside the whole prompt.
+        """Tokenize a stretch of words as it would be inside the whole prompt; none of them becomes a reserved token.
 
         Args:
             text: Words without index tokens.
             place: "start" of the prompt, right after an "index" token or a "quote", or at the start of the
                 "response".
         """
+        ids = self._inside(text, place)
+        while not self._reserved.keys().isdisjoint(ids):
+            found = [number for number in ids if number in self._reserved]
+            plain = broken_up(text, map(self._reserved.__getitem__, found))
+            # what is not written as the token is called (through a normalizer) is left out
+            ids = self._inside(plain, place) if plain != text else [n for n in ids if n not in self._reserved]
+            text = plain
+        array = np.array(ids, np.int32)
+        array.flags.writeable = False
+        return array
+
+    def _inside(self, text: str, place: str) -> list[int]:
+        """Return the token ids of a stretch; see ``_tokenize``."""
         before = {"start": "", "index": self._any_index_token, "quote": '"', "response": self.frame[1]}[place]
         prefix = self._opening(before) if before else []
         ids = self._ids(before + text)
         # A tokenizer that merges across the header's final newline would hide where the response starts, so there
         # the two sides are tokenized apart, as they must be at inference.
-        ids = ids[len(prefix) :] if ids[: len(prefix)] == prefix else self._ids(text)
-        array = np.array(ids, np.int32)
-        array.flags.writeable = False
-        return array
+        return ids[len(prefix) :] if ids[: len(prefix)] == prefix else self._ids(text)
 
     def _begin_ids(self) -> np.ndarray:
         """Return what the tokenizer puts before a text by itself (a begin token, or nothing)."""

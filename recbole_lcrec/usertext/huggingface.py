@@ -22,6 +22,7 @@ from recbole_lcrec.embedding.huggingface import cache_key
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import fingerprint
 from recbole_lcrec.progress import progress
+from recbole_lcrec.special_tokens import broken_up, reserved_tokens
 from recbole_lcrec.usertext.answers import parse_answer
 from recbole_lcrec.usertext.jobs import Job
 from recbole_lcrec.usertext.prompts import item_lines, prompt, wording
@@ -142,6 +143,7 @@ class Author:
 
         option = f"user_text=hf:{source}"
         self._tokenizer = causal_tokenizer(source, option)
+        self._reserved = tuple(reserved_tokens(self._tokenizer).values())
         # half precision is slow on a CPU; elsewhere the weights keep the precision they were saved in
         dtype = torch.float32 if device == "cpu" else "auto"
         self._model = load_causal_lm(source, option, dtype).to(device)
@@ -176,7 +178,7 @@ class Author:
         Raises:
             UserError: If the model reads so few tokens that not even the request fits.
         """
-        lines = list(lines)
+        lines = [broken_up(line, self._reserved) for line in lines]
         while True:
             whole = self._prompt(kind, lines)
             excess = len(self._tokenizer(whole, add_special_tokens=False).input_ids) - self._room
