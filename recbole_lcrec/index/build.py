@@ -35,7 +35,7 @@ from recbole_lcrec.quantizer import (
 )
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
 from recbole_lcrec.quantizer.rqvae import uses_bfloat16
-from recbole_lcrec.quantizer.settings import MAX_LEVELS
+from recbole_lcrec.quantizer.settings import MAX_LEVELS, check_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,9 @@ def index_level_sizes(settings: QuantizerSettings, mapping: str) -> tuple[int, .
             f"num_levels: index_mapping=digit adds a level, so expected at most {MAX_LEVELS - 1}, "
             f"found {settings.num_levels}."
         )
-    return (*settings.level_sizes, settings.level_sizes[-1])
+    sizes = (*settings.level_sizes, settings.level_sizes[-1])
+    check_tokens(sizes, f"codebook_size={settings.codebook_size}, index_mapping=digit")
+    return sizes
 
 
 def map_items(

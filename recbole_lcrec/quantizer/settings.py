@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recbole_lcrec.errors import Mistakes, nearest, shortened
+from recbole_lcrec.errors import Mistakes, UserError, nearest, shortened
 
 MIN_LEVELS, MAX_LEVELS = 2, 8
 QUANTIZER_NAMES = ("rqvae", "rkmeans", "opq", "cid", "random")
@@ -27,8 +28,24 @@ _LEAST = {
 }
 MAX_CODES = 65_536
 """Codes of a level at most: each becomes a token of the language model, and a typing error must not make a billion."""
+MAX_TOKENS = 131_072
+"""Codes of all levels together at most: a vocabulary that large is that of the largest language models."""
+
 MAX_WIDTH = 65_536
 _MOST = {"latent_dim": MAX_WIDTH, "sinkhorn_iterations": 1_000_000}
+
+
+def check_tokens(level_sizes: Sequence[int], what: str) -> None:
+    """Refuse levels that have more codes together than a language model should have new tokens.
+
+    Raises:
+        UserError: Naming ``what``.
+    """
+    if sum(level_sizes) > MAX_TOKENS:
+        raise UserError(
+            f"{what}: the levels have {sum(level_sizes):,} codes together, each of which becomes a token of the "
+            f"language model; expected at most {MAX_TOKENS:,}. Use fewer codes, or number them without gaps."
+        )
 
 
 @dataclass(frozen=True)
@@ -86,11 +103,11 @@ class QuantizerSettings:
                 f"codebook_size: expected one number, or one per level (num_levels: {self.num_levels}), found "
                 f"{shortened(sizes)}."
             )
+        elif not all(type(size) is int and 1 <= size <= MAX_CODES for size in self.level_sizes):
+            mistakes.add(f"codebook_size: expected whole numbers from 1 to {MAX_CODES:,}, found {shortened(sizes)}.")
         else:
-            mistakes.expect(
-                all(type(size) is int and 1 <= size <= MAX_CODES for size in self.level_sizes),
-                f"codebook_size: expected whole numbers from 1 to {MAX_CODES:,}, found {shortened(sizes)}.",
-            )
+            with mistakes.caught():
+                check_tokens(self.level_sizes, f"codebook_size={shortened(sizes)}, num_levels={self.num_levels}")
         mistakes.expect(
             isinstance(layers, list)
             and len(layers) <= 64

@@ -48,9 +48,8 @@ def test_plain_text_keeps_its_tokens() -> None:
     tokenizer = make_tokenizer("ours")
     text = catalogue_text()
     builder = PromptBuilder(tokenizer, np.zeros((len(text.items), 0), np.int64), text, settings())
-    ids = builder.prompt(
-        Template("Who likes {title} < /s> <b>?", "{title}", framed=False), Context(np.zeros(0, int), 1)
-    )
+    template = Template("Who likes {title} < /s> <b>?", "{title}", framed=False)
+    ids = builder.prompt(template, Context(np.zeros(0, np.int64), 1))
     assert tokenizer.decode(ids) == "<s>Who likes Blue hammer, large < /s> <b>?"
     assert ids.tolist() == tokenizer("Who likes Blue hammer, large < /s> <b>?").input_ids
 
@@ -97,9 +96,9 @@ def test_rankers_call_items_without_titles_by_words(tmp_path: Path, model: str) 
     given: dict[str, Any] = candidate_options(tmp_path)
     path = tmp_path / "toy" / "toy.item"
     lines = [line.split("\t") for line in path.read_text(encoding="utf-8").split("\n") if line]
-    path.write_text(
-        "\n".join("\t".join([c[0], "" if n < 15 and n else c[1], c[2]]) for n, c in enumerate(lines)) + "\n"
-    )
+    for cells in lines[1:15]:
+        cells[1] = ""
+    path.write_text("\n".join("\t".join(cells) for cells in lines) + "\n")
     with_odd_ids(tmp_path)
     experiment = build(model, "toy", given)
     reserved = reserved_tokens(experiment.model.catalogue.tokenizer)
