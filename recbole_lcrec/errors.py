@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -11,7 +12,94 @@ class UserError(Exception):
 
     The message says what was found and where, what was expected, and what to do. The command line prints it without
     a traceback and ends with exit status 2; the Python API lets it through.
+
+    Attributes:
+        mistakes: What is wrong, each for itself; a single one but for :class:`UserErrors`.
     """
+
+    @property
+    def mistakes(self) -> tuple[str, ...]:
+        """The message."""
+        return (str(self),)
+
+
+class UserErrors(UserError):
+    """Several mistakes, told in one message.
+
+    Args:
+        mistakes: Their messages, two or more.
+    """
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        listed = "\n".join(f"  - {mistake}" for mistake in mistakes)
+        super().__init__(f"{len(mistakes)} mistakes in the options:\n{listed}")
+        self._mistakes = tuple(mistakes)
+
+    @property
+    def mistakes(self) -> tuple[str, ...]:
+        """The messages."""
+        return self._mistakes
+
+
+class Mistakes:
+    """Collects what is wrong, so that one answer tells all of it."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, None] = {}
+
+    def add(self, message: str) -> None:
+        """Note a mistake; one that is known already is noted once."""
+        self._found[message] = None
+
+    def expect(self, right: bool, message: str) -> None:
+        """Note a mistake unless ``right``."""
+        if not right:
+            self.add(message)
+
+    def expect_range(
+        self, settings: object, least: Mapping[str, float], most: Mapping[str, float] | None = None
+    ) -> None:
+        """Note the options of a settings object that are below or above what they may be; None is allowed.
+
+        Args:
+            settings: The object.
+            least: Option -> smallest value.
+            most: Option -> largest value, where there is one: so large that only a typing error is larger.
+        """
+        for name, smallest in least.items():
+            value, largest = getattr(settings, name), (most or {}).get(name, float("inf"))
+            if value is None:
+                continue
+            if not value >= smallest:
+                self.add(f"{name}: expected {smallest:g} or more, found {value}.")
+            elif not value <= largest or value == float("inf"):
+                self.add(f"{name}: expected at most {largest:,}, found {value}.")
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Note what the block raises for the user, and go on behind it."""
+        try:
+            yield
+        except UserError as error:
+            for message in error.mistakes:
+                self.add(message)
+
+    def finish(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            UserError: One for everything, if there is anything.
+        """
+        if len(self._found) > 1:
+            raise UserErrors(tuple(self._found))
+        for message in self._found:
+            raise UserError(message)
+
+
+def shortened(value: object, length: int = 80) -> str:
+    """Return a value as it is written, or its beginning: messages must not be as long as what a user can give."""
+    text = repr(value)
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

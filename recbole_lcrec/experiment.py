@@ -20,6 +20,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType, init_seed
 
 from recbole_lcrec import registry
+from recbole_lcrec.checks import check_models, check_settings
 from recbole_lcrec.compat import quiet
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.errors import UserError
@@ -297,16 +298,17 @@ def build(
     """
     config = config or LCRecConfig(model, dataset, config_files, config_dict, cli)
     output_dir = saved or _output_dir(config)
+    config["saved_run"] = str(saved) if saved else None
+    check_settings(config)
+    if saved is None:
+        check_models(config)
     config["output_dir"] = str(output_dir)
     config["checkpoint_dir"] = str(output_dir)
-    config["saved_run"] = str(saved) if saved else None
     config["cache_dir"] = str(Path(config["cache_dir"]).absolute())
     timer = StageTimer()
     if config.without_use():
         names = ", ".join(config.without_use())
         logger.warning("%s has no use for these options, which are other models': %s.", config["model"], names)
-    if registry.is_generative(config["model"]):
-        registry.model_class(config["model"]).check_options(config)
     with quiet():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
         init_seed(config["seed"], config["reproducibility"])
@@ -352,6 +354,7 @@ def run(
         UserError: For anything that the user has to change; nothing half-written stays behind.
     """
     config = LCRecConfig(model, dataset, config_files, config_dict, cli)
+    check_settings(config)
     config["output_dir"] = str(_output_dir(config))
     with output_folder(Path(config["output_dir"]), LOG, config["state"]) as keep:
         return run_in_folder(config, keep)

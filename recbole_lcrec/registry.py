@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.errors import UserError
@@ -124,12 +125,32 @@ def make_model(config: Any, dataset: Any) -> Any:
         return cls(config, dataset)
     except ImportError as error:
         raise missing_package(config["model"], error) from error
-    except (pickle.UnpicklingError, EOFError, OSError) as error:
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+        if not _is_about_weights(config, error):
+            raise
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"model {config['model']}: the file of weights that it starts from cannot be loaded ({first_line}). Set "
-            "pre_model_path (or what the model calls it) to a file that a run of this package wrote."
+            f"{' or '.join(_weight_files(config))} to a file that a run of this package wrote."
         ) from error
+
+
+def _weight_files(config: Any) -> dict[str, Path]:
+    """Return the options of ``config['model']`` that name files of weights to start from: option -> file."""
+    if config["model"] in MODELS:
+        return {}
+    options = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path")
+    return {name: Path(config[name] or "") for name in options if name in config}
+
+
+def _is_about_weights(config: Any, error: Exception) -> bool:
+    """Return whether a constructor failed because of the file of weights that it starts from."""
+    files = _weight_files(config)
+    if isinstance(error, OSError):
+        return error.filename is not None and Path(error.filename) in files.values()
+    if isinstance(error, RuntimeError):  # what torch says of files that are cut short or of another model
+        return bool(files) and any(words in str(error) for words in ("PytorchStreamReader", "loading state_dict"))
+    return bool(files)
 
 
 def missing_package(model: str, error: ImportError) -> UserError:

@@ -9,14 +9,13 @@ from typing import Any
 
 import yaml
 
-from recbole_lcrec import registry
+from recbole_lcrec.checks import check_settings
 from recbole_lcrec.comparison.specs import Entry
-from recbole_lcrec.config import LCRecConfig, settings_from
+from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import fingerprint
 from recbole_lcrec.saved_run import CONFIG, RESULT
-from recbole_lcrec.training.trainer import TrainingSettings
 
 RUNS = "runs"
 STAGES = {"S3Rec": ("pretrain", "finetune"), "RaCT": ("actor_pretrain", "critic_pretrain", "finetune")}
@@ -153,26 +152,8 @@ def _stages(dataset: str, entry: Entry, shared: Mapping[str, Any], folder: Path)
 def _stage(options: dict[str, Any], folder: Path) -> Stage:
     options = {**options, "output_dir": str(folder)}
     config = LCRecConfig(cli=options)
-    _check_settings(config)
+    check_settings(config)
     return Stage(folder, absolute_options(options), config.resolved())
-
-
-def _check_settings(config: LCRecConfig) -> None:
-    """Fill the typed settings that the run will fill, so that a wrong value is found now."""
-    settings_from(TrainingSettings, config)
-    if not registry.is_generative(config["model"]):
-        return
-    from recbole_lcrec.embedding.encoders import EmbeddingSettings
-    from recbole_lcrec.instruction.prompts import InstructionSettings
-    from recbole_lcrec.model.lm import LMSettings
-    from recbole_lcrec.quantizer.settings import QuantizerSettings
-    from recbole_lcrec.usertext import UserTextSettings
-
-    registry.model_class(config["model"]).check_options(config)
-    of_stages: list[Any] = [EmbeddingSettings, QuantizerSettings, InstructionSettings, UserTextSettings, LMSettings]
-    for settings in of_stages:  # those whose options the model has
-        if all(name in config for name, part in settings.__dataclass_fields__.items() if part.init):
-            settings_from(settings, config)
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,11 @@ import torch
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 
+from recbole_lcrec.config.settings import settings_from
 from recbole_lcrec.errors import UserError
+
+MAX_SAMPLES = 2**31
+"""Samples of an epoch at most: what numbers them is kept in memory."""
 
 _BUCKET_BATCHES = 50
 """Batches that are sorted by length together: enough for little padding, few enough to keep batches random."""
@@ -87,6 +92,25 @@ def _to_gpu(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return pinned.to(device, non_blocking=True)
 
 
+@dataclass(frozen=True)
+class SequenceSettings:
+    """Options of the loader; they are explained in properties/model/TIGER.yaml.
+
+    Raises:
+        UserError: For a number out of its range.
+    """
+
+    train_samples: int | None
+
+    def __post_init__(self) -> None:
+        given = self.train_samples
+        if given is not None and not 1 <= given <= MAX_SAMPLES:
+            raise UserError(
+                f"train_samples: expected 1 or more samples per epoch (at most {MAX_SAMPLES:,}), or ~ for all once; "
+                f"found {given}."
+            )
+
+
 class SequenceDataLoader(TrainDataLoader):
     """RecBole's loader of sequential training rows (every prefix of a user's items -> the next item).
 
@@ -101,10 +125,7 @@ class SequenceDataLoader(TrainDataLoader):
     """
 
     def __init__(self, config: Any, dataset: Any, sampler: Any = None, shuffle: bool = True) -> None:
-        given = config["train_samples"]
-        if given is not None and given < 1:
-            raise UserError(f"train_samples: expected 1 or more samples per epoch, or ~ for all once; found {given}.")
-        self.per_epoch = int(given or len(dataset))
+        self.per_epoch = settings_from(SequenceSettings, config).train_samples or len(dataset)
         self.epoch = 0
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 

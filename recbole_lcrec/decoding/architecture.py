@@ -11,9 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-UNSUPPORTED = (TypeError, ValueError, RuntimeError, AttributeError, LookupError)
-"""What architectures raise when they are handed a mask, positions or a cache that they cannot use."""
-
 
 def base_model(lm: nn.Module) -> Any:
     """Return the transformers model, without peft's wrapper. Any, as its attributes depend on the architecture."""

@@ -48,7 +48,8 @@ def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int, more: int = 0)
     tokens = length + beam_tokens
     # keys and values of all layers (twice while they are extended), the widest layer's states, the attention weights
     per_prompt = size * (4 * n_layers(lm) * hidden * tokens + (6 * hidden + 3 * inner) * length)
-    per_prompt += 4 * config.num_attention_heads * max(length * length, beam_tokens * tokens) + more
+    heads = getattr(config, "num_attention_heads", None) or 1  # state-space models have none
+    per_prompt += 4 * heads * max(length * length, beam_tokens * tokens) + more
     device = base_model(lm).get_input_embeddings().weight.device
     memory = GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_MEMORY
     return int(min(max(memory // per_prompt, 1), MAX_PROMPTS))

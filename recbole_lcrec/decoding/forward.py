@@ -224,14 +224,17 @@ class ExpandedForward(BeamForward):
 
 
 class RecomputedForward(BeamForward):
-    """Beams as rows of the batch, run from the first token of the prompt at every step."""
+    """Beams as rows of the batch, run from the first token of the prompt at every step, without any padding.
+
+    Recurrent models let padding into their state, whatever the mask says.
+    """
 
     _beams: Tensor
     """[B, K, depth]: the tokens of every beam."""
 
     def start(self) -> Tensor:
         self._rewind()
-        return self._last_states(self._input_ids, self._attention_mask, self._prompt_positions())
+        return self._last_states(self._input_ids, self._attention_mask)
 
     def _advance(self, tokens: Tensor, parents: Tensor) -> Tensor:
         batch, n_beams = tokens.shape
@@ -239,14 +242,21 @@ class RecomputedForward(BeamForward):
         self._beams = torch.cat([inherited, tokens.unsqueeze(-1)], dim=-1)
         input_ids = torch.cat([self._input_ids.repeat_interleave(n_beams, 0), self._beams.flatten(0, 1)], dim=1)
         mask = extended_mask(self._attention_mask, n_beams, self._depth + 1)
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        pieces = zip(input_ids.split(MAX_ROWS), mask.split(MAX_ROWS), positions.split(MAX_ROWS), strict=True)
-        return torch.cat([self._last_states(*piece) for piece in pieces]).unflatten(0, (batch, n_beams))
+        return self._last_states(input_ids, mask).unflatten(0, (batch, n_beams))
 
-    def _last_states(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
-        return self._last(
-            self._call(input_ids, attention_mask, position_ids, use_cache=False, **self._no_other_logits())
-        )
+    def _last_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the states [R, D] after left-padded rows [R, T]; rows of one length are run together."""
+        lengths = attention_mask.sum(dim=1)
+        parts: list[Tensor] = []
+        places: list[Tensor] = []
+        for length in lengths.unique().tolist():
+            for rows in (lengths == length).nonzero().squeeze(1).split(MAX_ROWS):
+                ids = input_ids[rows, input_ids.shape[1] - length :]
+                positions = torch.arange(length, device=ids.device).expand_as(ids)
+                others = self._no_other_logits()
+                parts.append(self._last(self._call(ids, torch.ones_like(ids), positions, use_cache=False, **others)))
+                places.append(rows)
+        return torch.cat(parts)[torch.cat(places).argsort()]
 
     def _rewind(self) -> None:
         self._beams = self._input_ids.new_zeros(len(self._input_ids), 1, 0)

@@ -16,12 +16,13 @@ import numpy as np
 
 from recbole_lcrec.cache_use import used
 from recbole_lcrec.embedding import collaborative, huggingface, lsa, ready_file
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import Mistakes, UserError
 from recbole_lcrec.io import atomic_folder, atomic_path, fingerprint
 
 logger = logging.getLogger(__name__)
 
 SOURCES = ("text", "cf", "text+cf")
+_MOST = {"lsa_dim": 65_536, "hf_max_length": 2**20, "hf_batch_size": 2**20, "cf_dim": 65_536, "cf_window": 2**20}
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,16 @@ class EmbeddingSettings:
     cf_window: int = 5
 
     def __post_init__(self) -> None:
-        if self.embedding not in SOURCES:
-            raise UserError(f"embedding: expected text, cf or text+cf, found {self.embedding!r}.")
+        mistakes = Mistakes()
+        mistakes.expect(
+            self.embedding in SOURCES, f"embedding: expected text, cf or text+cf, found {self.embedding!r}."
+        )
         encoder = ENCODERS.get(self.kind)
         if encoder is None or encoder.takes_source != bool(self.source):
             forms = ", or ".join(encoder.form for encoder in ENCODERS.values())
-            raise UserError(f"text_encoder={self.text_encoder}: no such encoder. Expected {forms}.")
-        for name in ("lsa_dim", "hf_max_length", "hf_batch_size", "cf_dim", "cf_window"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected 1 or more, found {getattr(self, name)}.")
+            mistakes.add(f"text_encoder={self.text_encoder}: no such encoder. Expected {forms}.")
+        mistakes.expect_range(self, dict.fromkeys(_MOST, 1), _MOST)
+        mistakes.finish()
 
     @property
     def uses_text(self) -> bool:

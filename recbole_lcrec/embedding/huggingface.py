@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained
+from recbole_lcrec.hub import load_pretrained, load_weights
 from recbole_lcrec.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,9 @@ def _pooled(tokenizer: Any, model: Any, texts: list[str], max_length: int) -> np
     """Return masked mean-pooled states of a batch of texts, float32 [B, d]."""
     import torch
 
-    inputs = tokenizer(texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+    inputs = tokenizer(
+        texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt", split_special_tokens=True
+    )  # a title that reads "</s>" is words
     inputs = {name: inputs[name].to(model.device) for name in ("input_ids", "attention_mask")}
     with torch.inference_mode():
         hidden = model(**inputs).last_hidden_state.float()
@@ -106,8 +108,9 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
     # half precision is slow on a CPU; elsewhere the weights keep the precision they were saved in
     dtype = torch.float32 if device == "cpu" else "auto"
     option = f"text_encoder=hf:{source}"
+    # the pooler, which many checkpoints lack, is not used
+    model = load_weights(AutoModel, source, option, may_lack=("pooler",), dtype=dtype)
     tokenizer = load_pretrained(AutoTokenizer, source, option)
-    model = load_pretrained(AutoModel, source, option, dtype=dtype)
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     if tokenizer.pad_token is None:  # decoder-only models often have none; the mask hides whatever is used

@@ -10,6 +10,9 @@ import numpy as np
 
 from recbole_lcrec.errors import UserError
 
+LARGEST = 1e15
+"""Largest number of an embedding."""
+
 
 def load(path: Path, items: Sequence[str], *, ids_file: str | None) -> np.ndarray:
     """Return one row per item.
@@ -29,7 +32,7 @@ def load(path: Path, items: Sequence[str], *, ids_file: str | None) -> np.ndarra
     """
     path = path.expanduser()
     where = f"text_encoder=file:{path}"
-    vectors = _read_matrix(path, where)
+    vectors = _open_matrix(path, where)
     if ids_file is not None:
         vectors = vectors[_rows_by_id(Path(ids_file).expanduser(), len(vectors), items, where)]
     elif len(vectors) != len(items):
@@ -39,7 +42,7 @@ def load(path: Path, items: Sequence[str], *, ids_file: str | None) -> np.ndarra
             "embedding_ids_file."
         )
     with np.errstate(over="ignore"):
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        vectors = np.array(vectors, dtype=np.float32, order="C")  # read now; so far only the header was
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         examples = ", ".join(repr(items[row]) for row in bad[:5]) + (", ..." if len(bad) > 5 else "")
@@ -47,15 +50,38 @@ def load(path: Path, items: Sequence[str], *, ids_file: str | None) -> np.ndarra
             f"{where}: found NaN or infinity in the rows of {len(bad)} item(s) ({examples}; the first is item number "
             f"{bad[0] + 1} of the catalogue). Expected finite float32 numbers: compute these rows again."
         )
+    check_magnitude(vectors, where)
     return vectors
 
 
-def _read_matrix(path: Path, where: str) -> np.ndarray:
+def check_magnitude(vectors: np.ndarray, where: str) -> None:
+    """Refuse vectors so long that their squares, which every quantizer sums up, are more than float32 can hold.
+
+    Args:
+        vectors: float32 [n, d], finite.
+        where: What to name in the message.
+
+    Raises:
+        UserError: Naming the largest number.
+    """
+    largest = float(max(vectors.max(), -vectors.min())) if vectors.size else 0.0
+    if largest > LARGEST:
+        raise UserError(
+            f"{where}: the largest number is {largest:.3g}, expected at most {LARGEST:.0e}: squares of larger ones "
+            "are more than float32 can hold. Divide the embeddings by a constant."
+        )
+
+
+def _open_matrix(path: Path, where: str) -> np.ndarray:
+    """Return a view of the file's numbers [n_rows, d], which are read when they are used.
+
+    A header may promise any number of rows: a file that is too short for them is refused before memory is asked for.
+    """
     try:
-        vectors = np.load(path, allow_pickle=False)
+        vectors = np.load(path, allow_pickle=False, mmap_mode="r")
     except FileNotFoundError as error:
         raise UserError(f"{where}: there is no such file.") from error
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, OverflowError, MemoryError) as error:
         raise UserError(
             f"{where}: not a readable .npy file of numbers ({error}). Write it with numpy.save(path, array); "
             "pickled objects are not loaded."
@@ -102,10 +128,10 @@ def _read_ids(path: Path, option: str) -> list[str]:
         ids = json.loads(text)
     except FileNotFoundError as error:
         raise UserError(f"{option}: there is no such file.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{option}: cannot be read ({error}). Expected one item token a line, or a JSON list of them."
         ) from error
-    if any(not isinstance(item, (str, int)) for item in ids):
-        raise UserError(f"{option}: found values that are no item tokens, expected a JSON list of strings.")
+    if any(type(item) not in (str, int) for item in ids):
+        raise UserError(f"{option}: found values that are not item tokens, expected a JSON list of strings.")
     return [str(item) for item in ids]

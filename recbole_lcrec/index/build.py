@@ -20,7 +20,7 @@ import numpy as np
 
 from recbole_lcrec.cache_use import used
 from recbole_lcrec.embedding.collaborative import flat_sequences
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import Mistakes, UserError
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import Mapping, unique_paths
@@ -35,12 +35,16 @@ from recbole_lcrec.quantizer import (
 )
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
 from recbole_lcrec.quantizer.rqvae import uses_bfloat16
-from recbole_lcrec.quantizer.settings import MAX_LEVELS
+from recbole_lcrec.quantizer.settings import MAX_LEVELS, check_tokens
 
 logger = logging.getLogger(__name__)
 
 INDEX, REPORT = "index.json", "report.json"
-MAPPINGS = ("optimal", "digit")
+_CHOICES = {
+    "index_collisions": ("error", "resolve"),
+    "index_missing": ("error", "add"),
+    "index_mapping": ("optimal", "digit"),
+}
 _ALGORITHM = 3  # part of the key: raise it when the same inputs are to give another index
 
 
@@ -54,12 +58,11 @@ class IndexSettings:
     index_mapping: str = "optimal"
 
     def __post_init__(self) -> None:
-        if self.index_collisions not in ("error", "resolve"):
-            raise UserError(f"index_collisions: expected error or resolve, found {self.index_collisions!r}.")
-        if self.index_missing not in ("error", "add"):
-            raise UserError(f"index_missing: expected error or add, found {self.index_missing!r}.")
-        if self.index_mapping not in MAPPINGS:
-            raise UserError(f"index_mapping: expected optimal or digit, found {self.index_mapping!r}.")
+        mistakes = Mistakes()
+        for name, known in _CHOICES.items():
+            found = getattr(self, name)
+            mistakes.expect(found in known, f"{name}: expected {' or '.join(known)}, found {found!r}.")
+        mistakes.finish()
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,9 @@ def index_level_sizes(settings: QuantizerSettings, mapping: str) -> tuple[int, .
             f"num_levels: index_mapping=digit adds a level, so expected at most {MAX_LEVELS - 1}, "
             f"found {settings.num_levels}."
         )
-    return (*settings.level_sizes, settings.level_sizes[-1])
+    sizes = (*settings.level_sizes, settings.level_sizes[-1])
+    check_tokens(sizes, f"codebook_size={settings.codebook_size}, index_mapping=digit")
+    return sizes
 
 
 def map_items(

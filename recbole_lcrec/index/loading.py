@@ -20,11 +20,13 @@ from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.item_index import LEVEL_LETTERS, ItemIndex
 from recbole_lcrec.index.mapping import unique_paths
 from recbole_lcrec.quantizer.costs import own_code_costs
-from recbole_lcrec.quantizer.settings import MAX_LEVELS, MIN_LEVELS
+from recbole_lcrec.quantizer.settings import MAX_CODES, MAX_LEVELS, MIN_LEVELS, check_tokens
 
 logger = logging.getLogger(__name__)
 
-MAX_CODE = 65_535  # every code up to the largest becomes a token of the LM: a typo must not make a billion
+MAX_CODE = MAX_CODES - 1  # every code up to the largest becomes a token of the LM: a typo must not make a billion
+SPARSE_CODES, CODES_PER_ITEM = 4096, 8
+"""A level may have so many codes in any case, and so many per item."""
 _TOKEN = re.compile(r"<([a-z])_(0|[1-9][0-9]{0,8})>")
 
 
@@ -195,7 +197,19 @@ def _level_sizes(codes: np.ndarray, codebook_size: int | Sequence[int], path: Pa
             f"codebook_size: found sizes of {len(least)} levels, but the paths in index_file={path} have {n_levels}. "
             "Give one number, or one per level."
         )
-    return tuple(max(int(size), int(top) + 1) for size, top in zip(least, codes.max(axis=0), strict=True))
+    tops = codes.max(axis=0).tolist()
+    # a few codes scattered over many numbers: every number up to the largest would become a token
+    limit = max(SPARSE_CODES, CODES_PER_ITEM * len(codes))
+    for level, top in enumerate(tops):
+        if top >= limit:
+            raise UserError(
+                f"index_file={path}: level {level + 1} of {len(codes)} items uses code {top}; expected codes below "
+                f"{limit:,}, since every code up to the largest becomes a token. Number the codes of a level from 0 "
+                "without gaps."
+            )
+    sizes = tuple(max(int(size), top + 1) for size, top in zip(least, tops, strict=True))
+    check_tokens(sizes, f"index_file={path}")
+    return sizes
 
 
 def _example(items: list[str], codes: np.ndarray) -> str:

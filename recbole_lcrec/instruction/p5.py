@@ -9,7 +9,7 @@ import numpy as np
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.text import ItemText
-from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.errors import Mistakes, nearest, shortened
 from recbole_lcrec.instruction.dataset import WordsDataset
 from recbole_lcrec.instruction.prompts import PromptBuilder, PromptSettings
 from recbole_lcrec.instruction.templates import Template
@@ -60,12 +60,20 @@ class P5Settings:
     max_length: int
 
     def __post_init__(self) -> None:
-        for task in self.p5_tasks:
-            if task not in P5_TEMPLATES:
-                known = ", ".join(P5_TEMPLATES)
-                raise UserError(f"p5_tasks: unknown task {task!r}.{nearest(str(task), P5_TEMPLATES)} Known: {known}.")
-        if "sequential" not in self.p5_tasks or len(set(self.p5_tasks)) < len(self.p5_tasks):
-            raise UserError(f"p5_tasks: expected 'sequential' among them and each once, found {self.p5_tasks}.")
+        mistakes = Mistakes()
+        known = ", ".join(P5_TEMPLATES)
+        names = [str(task) for task in self.p5_tasks]
+        for task in names:
+            mistakes.expect(
+                task in P5_TEMPLATES,
+                f"p5_tasks: unknown task {task!r}.{nearest(task, P5_TEMPLATES)} Known: {known}.",
+            )
+        mistakes.expect_range(self, {"max_length": 32}, {"max_length": 2**20})
+        mistakes.expect(
+            "sequential" in names and len(set(names)) == len(names),
+            f"p5_tasks: expected 'sequential' among them and each once, found {shortened(self.p5_tasks)}.",
+        )
+        mistakes.finish()
 
     @property
     def templates(self) -> tuple[Template, ...]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recbole_lcrec.data.text import ItemText
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import Mistakes, UserError, nearest
 from recbole_lcrec.instruction.templates import (
     INDEX_FIELDS,
     LCREC_TEMPLATES,
@@ -25,12 +25,20 @@ from recbole_lcrec.instruction.templates import (
     pieces,
 )
 from recbole_lcrec.instruction.words import WordIds
+from recbole_lcrec.special_tokens import broken_up, reserved_tokens
 
 LONG = 512
 """Characters of a text that is remembered with its tokens only for a short while."""
 
 ITEM_IDS = 1 << 30
 """Token ids from here on stand for whole items: ``ITEM_IDS + catalogue row``. No vocabulary reaches so far."""
+
+
+MAX_SAMPLES = 2**31
+"""Samples of an epoch at most: they are kept in memory."""
+
+_OFF = "To switch a task off, leave it out of tasks."
+_MOST = {"history_loss_weight": 1e6, "max_text_words": 2**20, "max_length": 2**20}
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,17 @@ class PromptSettings:
     history_input: str = "tokens"
 
     def __post_init__(self) -> None:
-        if self.history_input not in ("tokens", "item"):
-            raise UserError(f"history_input: expected tokens or item, found {self.history_input!r}.")
-        for name, lowest in (("history_loss_weight", 0), ("max_text_words", 1), ("max_length", 32)):
-            if getattr(self, name) < lowest:
-                raise UserError(f"{name}: expected at least {lowest}, found {getattr(self, name)}.")
+        mistakes = Mistakes()
+        self.check(mistakes)
+        mistakes.finish()
+
+    def check(self, mistakes: Mistakes) -> None:
+        """Note what is wrong."""
+        mistakes.expect(
+            self.history_input in ("tokens", "item"),
+            f"history_input: expected tokens or item, found {self.history_input!r}.",
+        )
+        mistakes.expect_range(self, {"history_loss_weight": 0, "max_text_words": 1, "max_length": 32}, _MOST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,30 +90,30 @@ class InstructionSettings(PromptSettings):
     task_weights: dict[str, float] | None
     history_windows: bool
 
-    def __post_init__(self) -> None:
-        from recbole_lcrec.errors import nearest
-
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         samples = self.task_samples if isinstance(self.task_samples, dict) else {}
         weights = self.task_weights or {}
         for option, names in (("tasks", self.tasks), ("task_samples", samples), ("task_weights", weights)):
-            for name in names:
-                if name not in self.templates:
-                    known = self.templates
-                    raise UserError(
-                        f"{option}: unknown task '{name}'.{nearest(name, known)} Known: {', '.join(known)}."
-                    )
-        if not set(self.recommending) & set(self.tasks):
-            raise UserError(f"tasks: {' or '.join(map(repr, self.recommending))} must be among them: it recommends.")
-        counts = self.task_samples.values() if isinstance(self.task_samples, dict) else [self.task_samples]
-        if any(count is not None and (type(count) is not int or count < 1) for count in counts):
-            raise UserError("task_samples: expected positive numbers of samples per epoch, or ~ for all of them once.")
+            for name in map(str, names):
+                known = self.templates
+                mistakes.expect(
+                    name in known, f"{option}: unknown task '{name}'.{nearest(name, known)} Known: {', '.join(known)}."
+                )
+        if not any(name in self.tasks for name in self.recommending):
+            mistakes.add(f"tasks: {' or '.join(map(repr, self.recommending))} must be among them: it recommends.")
+        given = self.task_samples if isinstance(self.task_samples, dict) else {"": self.task_samples}
+        for task, count in given.items():
+            if count is not None and not (type(count) is int and 1 <= count <= MAX_SAMPLES):
+                found = f"{task} is {count!r}" if task else f"found {count!r}"
+                mistakes.add(
+                    f"task_samples: {found}; expected a number of samples per epoch from 1 to {MAX_SAMPLES:,}, or ~ "
+                    f"for each of them once. {_OFF}"
+                )
         for task, weight in weights.items():
             if type(weight) not in (int, float) or not 0 < weight < float("inf"):
-                raise UserError(
-                    f"task_weights: {task} is {weight!r}; expected a number above 0. To switch a task off, leave it "
-                    "out of tasks."
-                )
-        super().__post_init__()
+                mistakes.add(f"task_weights: {task} is {weight!r}; expected a number above 0. {_OFF}")
+        super().check(mistakes)
 
     def samples_per_epoch(self, task: str) -> int | None:
         """Return how many samples of ``task`` an epoch has; None means each of them once."""
@@ -179,6 +193,7 @@ class PromptBuilder:
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
         self._end = np.array([tokenizer.eos_token_id], np.int32)
         self._ids = WordIds(tokenizer)
+        self._reserved = reserved_tokens(tokenizer)
         self._opening = lru_cache(maxsize=8)(self._ids)  # of what a stretch stands behind
         self._begin = self._begin_ids()
         self._any_index_token = str(tokenizer.convert_ids_to_tokens(int(paths[0, 0]))) if paths.size else ""
@@ -390,22 +405,32 @@ class PromptBuilder:
         return _first_words(column[context.target], words)
 
     def _tokenize(self, text: str, place: str) -> np.ndarray:
-        """Tokenize a stretch of words as it would be inside the whole prompt.
+        """Tokenize a stretch of words as it would be inside the whole prompt; none of them becomes a reserved token.
 
         Args:
             text: Words without index tokens.
             place: "start" of the prompt, right after an "index" token or a "quote", or at the start of the
                 "response".
         """
+        ids = self._inside(text, place)
+        while not self._reserved.keys().isdisjoint(ids):
+            found = [number for number in ids if number in self._reserved]
+            plain = broken_up(text, map(self._reserved.__getitem__, found))
+            # what is not written as the token is called (through a normalizer) is left out
+            ids = self._inside(plain, place) if plain != text else [n for n in ids if n not in self._reserved]
+            text = plain
+        array = np.array(ids, np.int32)
+        array.flags.writeable = False
+        return array
+
+    def _inside(self, text: str, place: str) -> list[int]:
+        """Return the token ids of a stretch; see ``_tokenize``."""
         before = {"start": "", "index": self._any_index_token, "quote": '"', "response": self.frame[1]}[place]
         prefix = self._opening(before) if before else []
         ids = self._ids(before + text)
         # A tokenizer that merges across the header's final newline would hide where the response starts, so there
         # the two sides are tokenized apart, as they must be at inference.
-        ids = ids[len(prefix) :] if ids[: len(prefix)] == prefix else self._ids(text)
-        array = np.array(ids, np.int32)
-        array.flags.writeable = False
-        return array
+        return ids[len(prefix) :] if ids[: len(prefix)] == prefix else self._ids(text)
 
     def _begin_ids(self) -> np.ndarray:
         """Return what the tokenizer puts before a text by itself (a begin token, or nothing)."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.causal_lm import causal_tokenizer
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained
 from recbole_lcrec.index import ItemIndex
 from recbole_lcrec.index.catalogue import path_ids
 from recbole_lcrec.instruction.templates import PREAMBLE, RESPONSE_HEADER, TEMPLATES
@@ -70,9 +70,7 @@ def load_tokenizer(source: str | Path, option: str = "base_model") -> Any:
     Raises:
         UserError: Naming ``option``, when there is none or it has no end token.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = load_pretrained(AutoTokenizer, str(source), f"{option}={source}")
+    tokenizer = causal_tokenizer(str(source), f"{option}={source}")
     if tokenizer.eos_token_id is None:
         raise UserError(f"{option}={source}: its tokenizer has no end token (eos_token), which every response needs.")
     return tokenizer

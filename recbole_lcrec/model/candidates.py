@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from recbole_lcrec.decoding.continuations import Continuations
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.text_dataset import TextCatalogue
 from recbole_lcrec.model.instruction_tuned import InstructionTuned
-from recbole_lcrec.model.lm import LMSettings, build_lm
+from recbole_lcrec.model.lm import LMSettings, build_lm, trial_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
@@ -39,6 +39,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
     of it here.
 
     Attributes:
+        settings: What its options are made into, each checked before data are read.
         catalogue: Text and prompts of the items.
         lm: The language model.
 
@@ -48,6 +49,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    settings: ClassVar[tuple[Any, ...]] = (LMSettings, SampleLogitsSettings)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -59,6 +61,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
         settings = settings_from(LMSettings, config)
         saved = Path(config["saved_run"]) if config["saved_run"] else None
         self.catalogue: TextCatalogue = dataset.catalogue
+        self.prepare_prompts(config)
         self.lm = build_lm(settings, self.catalogue.tokenizer, (), saved)
         self._adapter_only = settings.tuning == "lora"
         self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
@@ -68,6 +71,23 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
             "%s ranks candidates (validation: %s, test: %s): compare it with models evaluated in the same mode only.",
             type(self).__name__, modes["valid"], modes["test"],
         )  # fmt: skip
+
+    @classmethod
+    def check_models(cls, config: Any) -> None:
+        """Make the language model once, and see what it bears.
+
+        Raises:
+            UserError: For a model of another kind, or options that it does not support.
+        """
+        lm = trial_lm(settings_from(LMSettings, config))
+        SampleLogits(lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
+
+    def prepare_prompts(self, config: Any) -> None:
+        """Note what the prompts have in common, before the language model is loaded; ``catalogue`` is there.
+
+        Raises:
+            UserError: For a tokenizer that the prompts do not suit.
+        """
 
     def score(self, histories: Sequence[np.ndarray], candidates: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """Return the scores of each history's candidates, higher is better.

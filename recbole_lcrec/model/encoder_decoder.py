@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_lcrec.config import settings_from
-from recbole_lcrec.data.batches import DRAW
+from recbole_lcrec.data.batches import DRAW, SequenceSettings
 from recbole_lcrec.decoding import TokenTrie
 from recbole_lcrec.decoding.encoder_decoder import encoder_decoder_beam_search, encoder_decoder_score_paths
 from recbole_lcrec.decoding.readout import LogitsReadout
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import Mistakes
+from recbole_lcrec.hub import check_memory, saved_architecture
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
+
+_MOST = {"t5_d_model": 2**20, "t5_layers": 10_000, "t5_heads": 4096, "t5_head_dim": 65_536, "t5_d_ff": 2**22}
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,17 @@ class T5Settings:
     t5_dropout: float
 
     def __post_init__(self) -> None:
-        for name in ("t5_d_model", "t5_layers", "t5_heads", "t5_head_dim", "t5_d_ff"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected 1 or more, found {getattr(self, name)}.")
-        if not 0 <= self.t5_dropout < 1:
-            raise UserError(f"t5_dropout: expected a probability in [0, 1), found {self.t5_dropout}.")
+        mistakes = Mistakes()
+        mistakes.expect_range(self, dict.fromkeys(_MOST, 1), _MOST)
+        mistakes.expect(
+            0 <= self.t5_dropout < 1, f"t5_dropout: expected a probability in [0, 1), found {self.t5_dropout}."
+        )
+        mistakes.finish()
+        inner = self.t5_heads * self.t5_head_dim
+        check_memory(
+            self.t5_layers * self.t5_d_model * (12 * inner + 4 * self.t5_d_ff),
+            f"t5_d_model={self.t5_d_model}, t5_layers={self.t5_layers}",
+        )
 
 
 def new_t5(settings: T5Settings, vocab_size: int, pad_id: int, end_id: int) -> Any:
@@ -83,17 +91,18 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         dataset: The training part of a CatalogueDataset.
     """
 
+    settings = (*GenerativeRecommender.settings, T5Settings, SequenceSettings)
+
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.user_names: list[str] = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
         saved = Path(config["saved_run"]) if config["saved_run"] else None
-        self.lm = _saved_t5(saved) if saved else self.new_lm(config)
+        if saved:
+            from transformers import AutoModelForSeq2SeqLM
 
-    @classmethod
-    def check_options(cls, config: Any) -> None:
-        """Refuse wrong options of the model before the long stages."""
-        super().check_options(config)
-        settings_from(T5Settings, config)
+            self.lm = saved_architecture(AutoModelForSeq2SeqLM, saved)
+        else:
+            self.lm = self.new_lm(config)
 
     @property
     def n_wordings(self) -> int:
@@ -172,10 +181,3 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         """Write what a saved run needs beside the weights: the index and the architecture."""
         self.catalogue.indexed.save(folder)
         self.lm.config.save_pretrained(folder / "lm")
-
-
-def _saved_t5(folder: Path) -> Any:
-    """Return the architecture of a finished run; its weights are left to the checkpoint."""
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
-
-    return AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder / "lm"), dtype=torch.float32)

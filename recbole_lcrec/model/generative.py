@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,10 +13,15 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
+from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, Softmax, TokenTrie
+from recbole_lcrec.embedding import EmbeddingSettings
+from recbole_lcrec.errors import Mistakes
 from recbole_lcrec.evaluation import ONE_WORDING, EvaluationSettings, Queries, TopItems
+from recbole_lcrec.index.build import IndexSettings, index_level_sizes
 from recbole_lcrec.index.catalogue import Catalogue
+from recbole_lcrec.quantizer import QuantizerSettings
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class GenerativeRecommender(SequentialRecommender):
     the catalogue-wide ``recommend_rows`` are made of these two here.
 
     Attributes:
+        settings: What its options are made into, each checked before data are read.
         catalogue: What it recommends from.
         prompts: Numbers of the wordings in use; several are an ensemble.
         queries: What users look for, under ``eval_task: itemsearch``.
@@ -70,6 +76,7 @@ class GenerativeRecommender(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    settings: ClassVar[tuple[Any, ...]] = (EmbeddingSettings, IndexSettings, QuantizerSettings)
     wordings: Mapping[str, int] = ONE_WORDING
     item_score_weight: float = 0.0
 
@@ -109,7 +116,14 @@ class GenerativeRecommender(SequentialRecommender):
         Raises:
             UserError: Naming the option.
         """
-        cls.asked(config)
+        mistakes = Mistakes()
+        with mistakes.caught():
+            cls.asked(config)
+        if not config["index_file"]:
+            with mistakes.caught():
+                mapping = settings_from(IndexSettings, config).index_mapping
+                index_level_sizes(settings_from(QuantizerSettings, config), mapping)
+        mistakes.finish()
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """Recommend from this catalogue: the one of the data set, or that with new items behind it."""

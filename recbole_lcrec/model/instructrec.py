@@ -22,16 +22,36 @@ What differs:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding.continuations import log_likelihood
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import TITLEREC
+from recbole_lcrec.instruction.text_dataset import RankingSettings
 from recbole_lcrec.model.candidates import CandidateRanker
+from recbole_lcrec.model.instruction_tuned import check_author
+from recbole_lcrec.usertext import UserTextSettings
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """Options of the scores; each is explained in properties/model/InstructRec.yaml.
+
+    Raises:
+        UserError: For an exponent outside of 0 to 1.
+    """
+
+    length_exponent: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.length_exponent <= 1:
+            raise UserError(f"length_exponent: expected 0 (sum) to 1 (mean per token), found {self.length_exponent}.")
 
 
 class InstructRec(CandidateRanker):
@@ -42,13 +62,18 @@ class InstructRec(CandidateRanker):
         dataset: The training part of an InstructRecDataset.
     """
 
-    def __init__(self, config: Any, dataset: Any) -> None:
-        super().__init__(config, dataset)
-        exponent = float(config["length_exponent"])
-        if not 0 <= exponent <= 1:
-            raise UserError(f"length_exponent: expected 0 (sum) to 1 (mean per token), found {exponent}.")
+    settings = (RankingSettings, UserTextSettings, ScoreSettings, *CandidateRanker.settings)
+
+    @classmethod
+    def check_models(cls, config: Any) -> None:
+        """See the base class."""
+        check_author(config)
+        super().check_models(config)
+
+    def prepare_prompts(self, config: Any) -> None:
+        """See the base class."""
         self._template = TITLEREC[0]
-        self._read = log_likelihood(exponent)
+        self._read = log_likelihood(settings_from(ScoreSettings, config).length_exponent)
         self._reserve = max(len(self._title(row)) for row in range(len(self.catalogue.text.items)))
 
     def _title(self, row: int) -> np.ndarray:

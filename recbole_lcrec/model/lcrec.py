@@ -27,22 +27,22 @@ from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, simila
 from recbole_lcrec.decoding.beam import MAX_CHUNK
 from recbole_lcrec.decoding.item_scores import NUMBERS_PER_ITEM
 from recbole_lcrec.decoding.readout import HeadReadout, score_dtype
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import Mistakes, UserError
 from recbole_lcrec.evaluation import EVAL_TEMPLATES
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.loader import left_pad
-from recbole_lcrec.instruction.prompts import Context
+from recbole_lcrec.instruction.prompts import Context, InstructionSettings
 from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
-from recbole_lcrec.model.instruction_tuned import InstructionTuned
+from recbole_lcrec.model.instruction_tuned import InstructionTuned, check_author
 from recbole_lcrec.model.item_inputs import ItemInputs, feed_items
-from recbole_lcrec.model.lm import LMSettings, build_lm
+from recbole_lcrec.model.lm import LMSettings, build_lm, trial_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.quantizer import QUANTIZERS
 from recbole_lcrec.saved_run import EMBEDDINGS
-from recbole_lcrec.usertext import SAVED_TEXTS, write_published
+from recbole_lcrec.usertext import SAVED_TEXTS, UserTextSettings, write_published
 
 BatchFunction = Callable[[np.ndarray, torch.Tensor, torch.Tensor, SharedPrefix], None]
 
@@ -55,6 +55,13 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         dataset: The training part of a GenerativeDataset.
     """
 
+    settings = (
+        *GenerativeRecommender.settings,
+        InstructionSettings,
+        UserTextSettings,
+        LMSettings,
+        SampleLogitsSettings,
+    )
     catalogue: InstructionCatalogue
     _level_of_token: torch.Tensor
     wordings = {task: len(templates) for task, templates in EVAL_TEMPLATES.items()}
@@ -70,14 +77,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if config["history_input"] == "item":
             self._feed_items(bool(config["item_prefixes"]))
         self._item_loss_weight, self.item_score_weight = config["item_loss_weight"], config["item_score_weight"]
-        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
-        if config["history_input"] == "item" and config["history_loss_weight"]:
-            self._logits_at.require_aside("history_input=item with history_loss_weight")
-        if self._item_loss_weight and not isinstance(self._logits_at.readout, HeadReadout):
-            raise UserError(
-                f"item_loss_weight: the logits of {type(base_model(self.lm)).__name__} are more than a linear layer "
-                "on hidden states, so there is no state to compare items with. Set it to 0, or use another base_model."
-            )
+        self._logits_at = self._sample_logits(self.lm, config)
         self._without_words = "seqrec" if "seqrec" in config["tasks"] else "nextitem"
         level_of_token = torch.full((base_model(self.lm).get_input_embeddings().weight.shape[0],), -1)
         sizes = torch.tensor(self.catalogue.index.level_sizes)
@@ -95,34 +95,73 @@ class LCRec(InstructionTuned, GenerativeRecommender):
             UserError: Also if the model does not learn the task that it is to be evaluated in, for options of item
                 vectors without these or without what they need, or for weights that are none.
         """
-        super().check_options(config)
+        mistakes = Mistakes()
+        with mistakes.caught():
+            super().check_options(config)
         task = config["eval_task"]
-        if task in ("seqrec", "nextitem") and task not in config["tasks"]:
-            raise UserError(f"eval_task={task}: it is not among tasks={config['tasks']}, which are learned.")
-        for option in ("item_prefixes", "item_features", "item_loss_weight"):
-            if config[option] and config["history_input"] != "item":
-                raise UserError(f"{option} is about the vectors of items. Use it with history_input=item.")
-        if config["history_input"] == "item" and config["tuning"] == "lora":
-            raise UserError("history_input=item: adapters read tokens only. Use tuning=full, or history_input=tokens.")
+        mistakes.expect(
+            task not in ("seqrec", "nextitem") or task in config["tasks"],
+            f"eval_task={task}: it is not among tasks={config['tasks']}, which are learned.",
+        )
+        if config["history_input"] == "item":
+            mistakes.expect(
+                config["tuning"] != "lora",
+                "history_input=item: adapters read tokens only. Use tuning=full, or history_input=tokens.",
+            )
+            mistakes.expect(
+                not (config["packing"] and config["history_loss_weight"]),
+                "history_input=item with history_loss_weight does not go with packing. Leave packing out.",
+            )
+        else:
+            for option in ("item_prefixes", "item_features", "item_loss_weight"):
+                mistakes.expect(
+                    not config[option], f"{option} is about the vectors of items. Use it with history_input=item."
+                )
         if config["item_features"] and not config["saved_run"]:
             without = f"index_file={config['index_file']}" if config["index_file"] else ""
-            if not QUANTIZERS[config["quantizer"]].needs_embeddings:
+            if config["quantizer"] in QUANTIZERS and not QUANTIZERS[config["quantizer"]].needs_embeddings:
                 without = without or f"quantizer={config['quantizer']}"
-            if without:
-                raise UserError(
-                    f"item_features reads the embeddings that the index was built of; with {without} there are none. "
-                    "Set item_features to False, or build the index of embeddings."
-                )
-        weight, share = config["item_loss_weight"], config["item_score_weight"]
-        if not 0 <= weight < math.inf:
-            raise UserError(f"item_loss_weight: expected a number of 0 or more, found {weight}.")
-        if not 0 <= share <= 1:
-            raise UserError(f"item_score_weight: expected a share from 0 to 1, found {share}.")
-        if share and not weight:
-            raise UserError(
-                f"item_score_weight={share}: with item_loss_weight=0 the model never learns to judge whole items. Set "
-                "item_loss_weight above 0, or leave item_score_weight out."
+            mistakes.expect(
+                not without,
+                f"item_features reads the embeddings that the index was built of; with {without} there are none. Set "
+                "item_features to False, or build the index of embeddings.",
             )
+        weight, share = config["item_loss_weight"], config["item_score_weight"]
+        mistakes.expect(0 <= weight < math.inf, f"item_loss_weight: expected a number of 0 or more, found {weight}.")
+        mistakes.expect(0 <= share <= 1, f"item_score_weight: expected a share from 0 to 1, found {share}.")
+        mistakes.expect(
+            not share or bool(weight),
+            f"item_score_weight={share}: with item_loss_weight=0 the model never learns to judge whole items. Set "
+            "item_loss_weight above 0, or leave item_score_weight out.",
+        )
+        mistakes.finish()
+
+    @classmethod
+    def check_models(cls, config: Any) -> None:
+        """Make the language model once, as far as that is possible without an index, and see what it bears.
+
+        Raises:
+            UserError: For a model of another kind, or options that it does not support.
+        """
+        check_author(config)
+        cls._sample_logits(trial_lm(settings_from(LMSettings, config)), config)
+
+    @classmethod
+    def _sample_logits(cls, lm: Any, config: Any) -> SampleLogits:
+        """Return what computes a language model's logits of samples.
+
+        Raises:
+            UserError: For options that the model does not support.
+        """
+        logits = SampleLogits(lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
+        if config["history_input"] == "item" and config["history_loss_weight"]:
+            logits.require_aside("history_input=item with history_loss_weight")
+        if config["item_loss_weight"] and not isinstance(logits.readout, HeadReadout):
+            raise UserError(
+                f"item_loss_weight: the logits of {type(base_model(lm)).__name__} are more than a linear layer on "
+                "hidden states, so there is no state to compare items with. Set it to 0, or use another base_model."
+            )
+        return logits
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """See the base class; histories may hold the new catalogue's items."""
@@ -185,7 +224,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
             )
             found.update(zip(numbers.tolist(), zip(rows, scores, strict=True), strict=True))
 
-        self._in_batches(requests, prompt, num_beams * (trie.n_levels - 1), search)
+        self._in_batches(requests, prompt, min(num_beams, len(trie.paths)) * (trie.n_levels - 1), search)
         rows, scores = zip(*(found[number] for number in range(len(requests))), strict=True)
         return torch.stack(rows), torch.stack(scores)
 

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained
+from recbole_lcrec.causal_lm import causal_config, load_causal_lm
+from recbole_lcrec.errors import Mistakes, UserError, shortened
+from recbole_lcrec.hub import check_memory, saved_architecture
+from recbole_lcrec.instruction.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
 MAX_PATH = 8
 """Most levels of an index, so most tokens that decoding puts behind a prompt."""
+
+
+ATTENTION = ("sdpa", "eager", "flash_attention_2")
+_LEAST = {
+    **dict.fromkeys(("lora_r", "lora_alpha", "lm_hidden_size", "lm_layers", "lm_heads", "lm_intermediate_size"), 1),
+    "max_length": 32,
+}
+_MOST = {"lora_r": 65_536, "lm_hidden_size": 2**20, "lm_layers": 10_000, "lm_intermediate_size": 2**22}
+_MOST |= {"max_length": 2**20}
 
 
 @dataclass(frozen=True)
@@ -38,21 +49,37 @@ class LMSettings:
     max_length: int
 
     def __post_init__(self) -> None:
-        for option in ("lm_dropout", "lm_layer_dropout"):
-            if not 0 <= getattr(self, option) < 1:
-                raise UserError(f"{option}: expected a probability in [0, 1), found {getattr(self, option)}.")
-        if self.lm_layer_dropout and self.base_model:
-            raise UserError("lm_layer_dropout is for the LM from scratch; a base_model keeps the dropout of its own.")
-        if self.attention not in ("sdpa", "eager", "flash_attention_2"):
-            raise UserError(f"attention: expected sdpa, eager or flash_attention_2, found {self.attention!r}.")
-        if self.tuning not in ("full", "lora"):
-            raise UserError(f"tuning: expected full or lora, found {self.tuning!r}.")
-        if self.tuning == "lora" and not self.base_model:
-            raise UserError("tuning: lora adapts a pretrained model; give one with base_model, or use tuning: full.")
-        if self.lm_heads < 1 or self.lm_hidden_size % (2 * self.lm_heads):
-            raise UserError(
-                f"lm_hidden_size={self.lm_hidden_size}: expected a multiple of twice lm_heads={self.lm_heads}."
+        mistakes = Mistakes()
+        mistakes.expect_range(self, _LEAST, _MOST)
+        for option in ("lm_dropout", "lm_layer_dropout", "lora_dropout"):
+            mistakes.expect(
+                0 <= getattr(self, option) < 1,
+                f"{option}: expected a probability in [0, 1), found {getattr(self, option)}.",
             )
+        mistakes.expect(
+            not (self.lm_layer_dropout and self.base_model),
+            "lm_layer_dropout is for the LM from scratch; a base_model keeps the dropout of its own.",
+        )
+        for option, known in (("attention", ATTENTION), ("tuning", ("full", "lora"))):
+            found = getattr(self, option)
+            mistakes.expect(found in known, f"{option}: expected {' or '.join(known)}, found {shortened(found)}.")
+        mistakes.expect(
+            self.tuning != "lora" or bool(self.base_model),
+            "tuning: lora adapts a pretrained model; give one with base_model, or use tuning: full.",
+        )
+        if self.lm_heads >= 1:
+            mistakes.expect(
+                self.lm_hidden_size % (2 * self.lm_heads) == 0,
+                f"lm_hidden_size={self.lm_hidden_size}: expected a multiple of twice lm_heads={self.lm_heads}.",
+            )
+        mistakes.finish()
+        if not self.base_model:
+            check_memory(self.parameters, f"lm_hidden_size={self.lm_hidden_size}, lm_layers={self.lm_layers}")
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the layers of the LM from scratch."""
+        return self.lm_layers * self.lm_hidden_size * (4 * self.lm_hidden_size + 3 * self.lm_intermediate_size)
 
 
 def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], saved: Path | None = None) -> Any:
@@ -73,14 +100,36 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
         _use_attention(lm, settings.attention)
         return _with_lora(lm, settings, tokenizer.convert_tokens_to_ids(list(index_tokens)))
     if saved:
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM
 
-        lm = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(saved / "lm"), dtype=torch.float32)
+        lm = saved_architecture(AutoModelForCausalLM, saved)
     else:
         lm = _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
     _use_attention(lm, settings.attention)
     if settings.lm_layer_dropout:
         _drop_in_layers(lm, settings.lm_layer_dropout)
+    return lm
+
+
+def trial_lm(settings: LMSettings) -> Any:
+    """Return the language model as far as it can be made before there is an index: to see whether it will do.
+
+    A pretrained one gets a single new token; one from scratch has one layer and a small vocabulary.
+
+    Raises:
+        UserError: For whatever ``build_lm`` would refuse.
+    """
+    if settings.base_model:
+        option = f"base_model={settings.base_model}"
+        load_tokenizer(settings.base_model)
+        check_length(causal_config(settings.base_model, option), settings)
+        lm = load_causal_lm(settings.base_model, option)
+        size = lm.get_input_embeddings().num_embeddings
+        extend_vocabulary(lm, size + 1, option)
+        _use_attention(lm, settings.attention)
+        return _with_lora(lm, settings, [size]) if settings.tuning == "lora" else lm
+    lm = _llama(replace(settings, lm_layers=1), 300)
+    _use_attention(lm, settings.attention)
     return lm
 
 
@@ -117,10 +166,20 @@ def _use_attention(lm: Any, attention: str) -> None:
 
 
 def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
+    return _llama(
+        settings,
+        len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def _llama(settings: LMSettings, vocab_size: int, **token_ids: int) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=vocab_size,
         hidden_size=settings.lm_hidden_size,
         intermediate_size=settings.lm_intermediate_size,
         num_hidden_layers=settings.lm_layers,
@@ -128,29 +187,57 @@ def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
         num_key_value_heads=settings.lm_heads,
         max_position_embeddings=settings.max_length + 16,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        **token_ids,
     )
     return LlamaForCausalLM(config)
 
 
 def _pretrained(settings: LMSettings, tokenizer: Any) -> Any:
-    from transformers import AutoModelForCausalLM
-
     assert settings.base_model
     option = f"base_model={settings.base_model}"
-    lm = load_pretrained(AutoModelForCausalLM, settings.base_model, option, dtype=torch.float32)
-    limit = getattr(lm.config, "max_position_embeddings", None)
-    limit = limit - MAX_PATH if limit else limit  # beams go on behind a prompt that fills max_length
-    if limit and limit < settings.max_length:
+    lm = load_causal_lm(settings.base_model, option)
+    check_length(lm.config, settings)
+    extend_vocabulary(lm, len(tokenizer), option)
+    return lm.train()
+
+
+def check_length(config: Any, settings: LMSettings) -> None:
+    """Refuse a ``max_length`` that the base model's positions do not reach.
+
+    Args:
+        config: The base model's configuration.
+        settings: Options of the language model.
+
+    Raises:
+        UserError: Naming ``max_length``.
+    """
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if not limit or limit < 0:  # none, and XLNet's -1: any length
+        return
+    limit -= MAX_PATH  # beams go on behind a prompt that fills max_length
+    if limit < settings.max_length:
         raise UserError(
             f"max_length={settings.max_length}: base_model={settings.base_model} takes at most {limit} tokens. "
             f"Set max_length to {limit} or less."
         )
-    if lm.get_input_embeddings().num_embeddings < len(tokenizer):
-        lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    return lm
+
+
+def extend_vocabulary(lm: Any, size: int, option: str) -> None:
+    """Give a pretrained model rows for ``size`` tokens, where it has fewer.
+
+    Raises:
+        UserError: Naming ``option``, for an architecture whose embeddings cannot grow.
+    """
+    if lm.get_input_embeddings().num_embeddings >= size:
+        return
+    try:
+        lm.resize_token_embeddings(size, mean_resizing=False)
+    except Exception as error:  # each architecture has a way of its own to fail at this
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{option}: the vocabulary of {type(lm).__name__} cannot be extended ({reason}), but the item index needs "
+            "tokens of its own. Use another model."
+        ) from error
 
 
 def _with_lora(lm: Any, settings: LMSettings, new_rows: list[int]) -> Any:

@@ -29,11 +29,13 @@ import torch
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained
+from recbole_lcrec.hub import adapter_base, load_pretrained, load_weights, merging_advice
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.p5 import P5_TEMPLATES, SOMEBODY, P5Settings, user_name
 from recbole_lcrec.instruction.prompts import Context
+from recbole_lcrec.instruction.tokenizer import load_tokenizer
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
+from recbole_lcrec.model.lm import extend_vocabulary
 
 T5_KINDS = ("t5", "mt5")
 
@@ -46,6 +48,7 @@ class P5CID(EncoderDecoderRecommender):
         dataset: The training part of a P5Dataset.
     """
 
+    settings = (*EncoderDecoderRecommender.settings, P5Settings)
     catalogue: InstructionCatalogue
     wordings = {"seqrec": len(P5_TEMPLATES["sequential"])}
 
@@ -63,10 +66,16 @@ class P5CID(EncoderDecoderRecommender):
             self.catalogue.builder.prompt(template, longest)
 
     @classmethod
-    def check_options(cls, config: Any) -> None:
-        """Refuse wrong options of the model before the long stages."""
-        super().check_options(config)
-        settings_from(P5Settings, config)
+    def check_models(cls, config: Any) -> None:
+        """Load ``base_model`` once, as far as that is possible without an index.
+
+        Raises:
+            UserError: If it cannot be loaded or is no T5.
+        """
+        if config["base_model"]:
+            check_base_model(config["base_model"])
+            load_tokenizer(config["base_model"])
+            _pretrained(config["base_model"], 0, float(config["t5_dropout"]))
 
     @property
     def n_wordings(self) -> int:
@@ -106,19 +115,33 @@ class P5CID(EncoderDecoderRecommender):
         self.tokenizer.save_pretrained(folder / "tokenizer")
 
 
+def check_base_model(base_model: str) -> None:
+    """Refuse a ``base_model`` that is not a T5, by its configuration alone.
+
+    Raises:
+        UserError: If there is none of that name, or it is another kind of model.
+    """
+    from transformers import AutoConfig
+
+    option = f"base_model={base_model}"
+    base = adapter_base(base_model, option)
+    if base is not None:
+        raise UserError(f"{option}: it is an adapter of {base}, not a whole model. {merging_advice(base)}")
+    kind = load_pretrained(AutoConfig, base_model, option).model_type
+    if kind not in T5_KINDS:
+        raise UserError(f"{option}: expected a T5 ({' or '.join(T5_KINDS)}), found a model of type {kind!r}.")
+
+
 def _pretrained(base_model: str, vocab_size: int, dropout: float) -> Any:
     """Return a T5 checkpoint in float32 with room for ``vocab_size`` tokens.
 
     Raises:
         UserError: If there is none of that name, or it is no T5.
     """
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForSeq2SeqLM
 
     option = f"base_model={base_model}"
-    kind = load_pretrained(AutoConfig, base_model, option).model_type
-    if kind not in T5_KINDS:
-        raise UserError(f"{option}: expected a T5 ({' or '.join(T5_KINDS)}), found a model of type {kind!r}.")
-    lm = load_pretrained(AutoModelForSeq2SeqLM, base_model, option, dtype=torch.float32, dropout_rate=dropout)
-    if lm.get_input_embeddings().num_embeddings < vocab_size:
-        lm.resize_token_embeddings(vocab_size, mean_resizing=False)
+    check_base_model(base_model)
+    lm = load_weights(AutoModelForSeq2SeqLM, base_model, option, dtype=torch.float32, dropout_rate=dropout)
+    extend_vocabulary(lm, vocab_size, option)
     return lm

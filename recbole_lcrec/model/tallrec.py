@@ -30,6 +30,7 @@ from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.sources import NO, YES
 from recbole_lcrec.instruction.templates import YESNO
+from recbole_lcrec.instruction.text_dataset import JudgementSettings
 from recbole_lcrec.model.candidates import CandidateRanker
 
 
@@ -41,8 +42,10 @@ class TALLRec(CandidateRanker):
         dataset: The training part of a TALLRecDataset.
     """
 
-    def __init__(self, config: Any, dataset: Any) -> None:
-        super().__init__(config, dataset)
+    settings = (JudgementSettings, *CandidateRanker.settings)
+
+    def prepare_prompts(self, config: Any) -> None:
+        """See the base class."""
         builder = self.catalogue.builder
         self._template = YESNO[0]
         answers = [builder.response(self._template, Context(np.zeros(0, np.int64), answer=a)) for a in (YES, NO)]

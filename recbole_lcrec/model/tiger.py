@@ -27,9 +27,12 @@ from typing import Any
 import torch
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import Mistakes
 from recbole_lcrec.index.catalogue import END_ID, FIRST_CODE_ID, PAD_ID, Catalogue
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
+
+MAX_BUCKETS = 10_000_000
+"""User tokens at most: each is a row of the embeddings."""
 
 
 def user_bucket(user: str, buckets: int) -> int:
@@ -58,14 +61,19 @@ class TIGER(EncoderDecoderRecommender):
     @classmethod
     def check_options(cls, config: Any) -> None:
         """Refuse wrong options of the model before the long stages."""
-        super().check_options(config)
-        if config["base_model"]:
-            raise UserError(
-                f"base_model={config['base_model']}: TIGER has a vocabulary of its own and is trained from scratch. "
-                "Leave base_model out (P5CID takes a T5 checkpoint)."
-            )
-        if config["user_buckets"] < 1:
-            raise UserError(f"user_buckets: expected 1 or more, found {config['user_buckets']}.")
+        mistakes = Mistakes()
+        with mistakes.caught():
+            super().check_options(config)
+        mistakes.expect(
+            not config["base_model"],
+            f"base_model={config['base_model']}: TIGER has a vocabulary of its own and is trained from scratch. Leave "
+            "base_model out (P5CID takes a T5 checkpoint).",
+        )
+        mistakes.expect(
+            1 <= config["user_buckets"] <= MAX_BUCKETS,
+            f"user_buckets: expected 1 to {MAX_BUCKETS:,}, found {config['user_buckets']}.",
+        )
+        mistakes.finish()
 
     def new_lm(self, config: Any) -> Any:
         """Return the T5 to train, from scratch."""

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from recbole_lcrec.embedding.ready_file import check_magnitude
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import write_json
 from recbole_lcrec.quantizer.costs import Costs
@@ -53,7 +54,7 @@ def check_embeddings(embeddings: np.ndarray) -> None:
     """Refuse embeddings that no quantizer can be fitted to.
 
     Raises:
-        UserError: For NaN or infinity, naming the first rows.
+        UserError: For NaN or infinity, naming the first rows, and for numbers too large to be squared.
     """
     assert embeddings.ndim == 2 and embeddings.size, f"embeddings of shape {embeddings.shape}"
     bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
@@ -63,6 +64,7 @@ def check_embeddings(embeddings: np.ndarray) -> None:
             f"embeddings: {len(bad)} of {len(embeddings)} rows hold NaN or infinity (rows {rows}"
             f"{', ...' if len(bad) > 5 else ''}). Check the texts and the text_encoder."
         )
+    check_magnitude(embeddings, "embeddings")
 
 
 class Quantizer(ABC):

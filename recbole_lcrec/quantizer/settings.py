@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.errors import Mistakes, UserError, nearest, shortened
 
 MIN_LEVELS, MAX_LEVELS = 2, 8
 QUANTIZER_NAMES = ("rqvae", "rkmeans", "opq", "cid", "random")
@@ -21,7 +22,30 @@ _LEAST = {
     "rqvae_patience": 1,
     "sinkhorn_iterations": 0,
     "cid_clusters": 2,
+    "rqvae_beta": 0,
+    "rqvae_loss_weight": 0,
+    "rqvae_weight_decay": 0,
 }
+MAX_CODES = 65_536
+"""Codes of a level at most: each becomes a token of the language model, and a typing error must not make a billion."""
+MAX_TOKENS = 131_072
+"""Codes of all levels together at most: a vocabulary that large is that of the largest language models."""
+
+MAX_WIDTH = 65_536
+_MOST = {"latent_dim": MAX_WIDTH, "sinkhorn_iterations": 1_000_000}
+
+
+def check_tokens(level_sizes: Sequence[int], what: str) -> None:
+    """Refuse levels that have more codes together than a language model should have new tokens.
+
+    Raises:
+        UserError: Naming ``what``.
+    """
+    if sum(level_sizes) > MAX_TOKENS:
+        raise UserError(
+            f"{what}: the levels have {sum(level_sizes):,} codes together, each of which becomes a token of the "
+            f"language model; expected at most {MAX_TOKENS:,}. Use fewer codes, or number them without gaps."
+        )
 
 
 @dataclass(frozen=True)
@@ -51,39 +75,46 @@ class QuantizerSettings:
     cid_clusters: int = 20
 
     def __post_init__(self) -> None:
-        if not MIN_LEVELS <= self.num_levels <= MAX_LEVELS:
-            raise UserError(f"num_levels: expected {MIN_LEVELS} to {MAX_LEVELS}, found {self.num_levels}.")
+        mistakes = Mistakes()
         for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UserError(
-                    f"{name}: expected {' or '.join(known)}, found {getattr(self, name)!r}."
-                    f"{nearest(str(getattr(self, name)), known)}"
-                )
-        self._check_lists()
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise UserError(f"{name}: expected {least} or more, found {getattr(self, name)}.")
-        for name in ("rqvae_beta", "rqvae_loss_weight", "rqvae_weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name}: expected 0 or more, found {getattr(self, name)}.")
-        if not 0 < self.rqvae_learning_rate < math.inf:
-            raise UserError(f"rqvae_learning_rate: expected a number above 0, found {self.rqvae_learning_rate}.")
-        if not 1e-4 <= self.sinkhorn_epsilon < math.inf:
-            raise UserError(
-                f"sinkhorn_epsilon: expected 0.0001 or more, found {self.sinkhorn_epsilon}. "
-                "It is relative to the largest distance of a batch; the paper uses 0.003."
+            found = getattr(self, name)
+            mistakes.expect(
+                found in known, f"{name}: expected {' or '.join(known)}, found {found!r}.{nearest(str(found), known)}"
             )
+        self._check_lists(mistakes)
+        mistakes.expect_range(self, _LEAST, _MOST)
+        mistakes.expect(
+            0 < self.rqvae_learning_rate < math.inf,
+            f"rqvae_learning_rate: expected a number above 0, found {self.rqvae_learning_rate}.",
+        )
+        mistakes.expect(
+            1e-4 <= self.sinkhorn_epsilon < math.inf,
+            f"sinkhorn_epsilon: expected 0.0001 or more, found {self.sinkhorn_epsilon}. It is relative to the largest "
+            "distance of a batch; the paper uses 0.003.",
+        )
+        mistakes.finish()
 
-    def _check_lists(self) -> None:
+    def _check_lists(self, mistakes: Mistakes) -> None:
         sizes, layers = self.codebook_size, self.rqvae_layers
-        if isinstance(sizes, list) and len(sizes) != self.num_levels:
-            raise UserError(
-                f"codebook_size: expected one number, or one per level (num_levels: {self.num_levels}), found {sizes}."
+        if not MIN_LEVELS <= self.num_levels <= MAX_LEVELS:
+            mistakes.add(f"num_levels: expected {MIN_LEVELS} to {MAX_LEVELS}, found {self.num_levels}.")
+        elif isinstance(sizes, list) and len(sizes) != self.num_levels:
+            mistakes.add(
+                f"codebook_size: expected one number, or one per level (num_levels: {self.num_levels}), found "
+                f"{shortened(sizes)}."
             )
-        if any(not isinstance(size, int) or size < 1 for size in self.level_sizes):
-            raise UserError(f"codebook_size: expected whole numbers of 1 or more, found {sizes}.")
-        if not isinstance(layers, list) or any(not isinstance(width, int) or width < 1 for width in layers):
-            raise UserError(f"rqvae_layers: expected a list of layer widths, each 1 or more, found {layers}.")
+        elif not all(type(size) is int and 1 <= size <= MAX_CODES for size in self.level_sizes):
+            mistakes.add(f"codebook_size: expected whole numbers from 1 to {MAX_CODES:,}, found {shortened(sizes)}.")
+        else:
+            with mistakes.caught():
+                check_tokens(self.level_sizes, f"codebook_size={shortened(sizes)}, num_levels={self.num_levels}")
+        mistakes.expect(
+            isinstance(layers, list)
+            and len(layers) <= 64
+            and all(type(width) is int and 1 <= width <= MAX_WIDTH for width in layers),
+            f"rqvae_layers: expected a list of at most 64 layer widths, each from 1 to {MAX_WIDTH:,}, found "
+            f"{shortened(layers)}.",
+        )
 
     @property
     def level_sizes(self) -> tuple[int, ...]:

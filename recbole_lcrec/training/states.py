@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import Mistakes
 from recbole_lcrec.io import remove
 from recbole_lcrec.parallel import group
 from recbole_lcrec.training.checkpoint import damage
@@ -24,13 +24,14 @@ class StateSettings:
     keep_states: bool
 
     def __post_init__(self) -> None:
-        if self.checkpoint_every_n_steps is not None and self.checkpoint_every_n_steps < 1:
-            raise UserError(
-                f"checkpoint_every_n_steps: expected 1 or more, found {self.checkpoint_every_n_steps}. "
-                "It counts optimizer steps; leave it out for a state per epoch; keep_last=0 writes none."
-            )
-        if self.keep_last < 0:
-            raise UserError(f"keep_last: expected 0 or more training states, found {self.keep_last}.")
+        mistakes = Mistakes()
+        mistakes.expect(
+            self.checkpoint_every_n_steps is None or self.checkpoint_every_n_steps >= 1,
+            f"checkpoint_every_n_steps: expected 1 or more, found {self.checkpoint_every_n_steps}. It counts "
+            "optimizer steps; leave it out for a state per epoch; keep_last=0 writes none.",
+        )
+        mistakes.expect(self.keep_last >= 0, f"keep_last: expected 0 or more training states, found {self.keep_last}.")
+        mistakes.finish()
 
 
 class StateFolder:

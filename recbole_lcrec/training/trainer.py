@@ -28,7 +28,7 @@ from recbole_lcrec.compat import no_tensorboard, seeded
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.batches import on_device
 from recbole_lcrec.data.seen import SeenItems
-from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.errors import Mistakes, UserError, nearest
 from recbole_lcrec.io import atomic_path
 from recbole_lcrec.parallel import group as processes
 from recbole_lcrec.parallel.team import MainEvaluator, team_for
@@ -54,33 +54,46 @@ class TrainingSettings:
     clip_grad_norm: dict[str, Any] | None
 
     def __post_init__(self) -> None:
-        if self.learner.lower() not in LEARNERS:
-            raise UserError(
-                f"learner: unknown optimizer {self.learner!r}.{nearest(self.learner, LEARNERS)} "
-                f"Known: {', '.join(LEARNERS)}."
-            )
-        if self.lr_scheduler not in ("constant", "cosine"):
-            raise UserError(f"lr_scheduler: expected constant or cosine, found {self.lr_scheduler!r}.")
-        if not 0 <= self.warmup_ratio < 1:
-            raise UserError(f"warmup_ratio: expected a share of all steps in [0, 1), found {self.warmup_ratio}.")
-        if self.gradient_accumulation_steps < 1:
-            raise UserError(
-                f"gradient_accumulation_steps: expected 1 or more, found {self.gradient_accumulation_steps}."
-            )
-        if self.precision not in ("fp32", "bf16", "fp16"):
-            raise UserError(f"precision: expected fp32, bf16 or fp16, found {self.precision!r}.")
-        self._check_clipping()
+        mistakes = Mistakes()
+        mistakes.expect(
+            self.learner.lower() in LEARNERS,
+            f"learner: unknown optimizer {self.learner!r}.{nearest(self.learner, LEARNERS)} "
+            f"Known: {', '.join(LEARNERS)}.",
+        )
+        for name, known in (("lr_scheduler", ("constant", "cosine")), ("precision", ("fp32", "bf16", "fp16"))):
+            found = getattr(self, name)
+            mistakes.expect(found in known, f"{name}: expected {' or '.join(known)}, found {found!r}.")
+        mistakes.expect(
+            0 <= self.warmup_ratio < 1,
+            f"warmup_ratio: expected a share of all steps in [0, 1), found {self.warmup_ratio}.",
+        )
+        mistakes.expect_range(self, {"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 2**20})
+        self._check_clipping(mistakes)
+        mistakes.finish()
 
-    def _check_clipping(self) -> None:
+    def _check_clipping(self, mistakes: Mistakes) -> None:
         known = tuple(inspect.signature(clip_grad_norm_).parameters)[1:]
         expected = f"clip_grad_norm: expected arguments of clip_grad_norm_ ({', '.join(known)}), as {{max_norm: 1.0}}"
         for name, value in (self.clip_grad_norm or {}).items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if name not in known:
-                raise UserError(f"{expected}; found {name!r}.{nearest(str(name), known)}")
-            if name in ("max_norm", "norm_type") and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise UserError(f"{expected}; found {name}: {value!r}, which is no number.")
+                mistakes.add(f"{expected}; found {name!r}.{nearest(str(name), known)}")
+            elif name in ("max_norm", "norm_type") and not (is_number and value > 0):
+                mistakes.add(f"{expected}; found {name}: {value!r}, which is not a number above 0.")
+            elif name not in ("max_norm", "norm_type") and not isinstance(value, bool | None):
+                mistakes.add(f"{expected}; found {name}: {value!r}, which is not True or False.")
         if self.clip_grad_norm and "max_norm" not in self.clip_grad_norm:
-            raise UserError(f"{expected}; max_norm is missing.")
+            mistakes.add(f"{expected}; max_norm is missing.")
+
+
+def check_precision(settings: TrainingSettings, config: Any) -> None:
+    """Refuse a precision that the device does not have.
+
+    Raises:
+        UserError: For fp16 on a CPU.
+    """
+    if settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
+        raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
 
 
 def learning_rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
@@ -111,8 +124,7 @@ class FeatureTrainer(Trainer):
     def __init__(self, config: Any, model: Any) -> None:
         output_dir = Path(config["checkpoint_dir"])
         self.settings = settings_from(TrainingSettings, config)
-        if self.settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
-            raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
+        check_precision(self.settings, config)
         self._writer: Any = None
         self.team = team_for(model, config)
         self.tensorboard_dir = output_dir / "tensorboard"

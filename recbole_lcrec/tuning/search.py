@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec import __version__, cache_use, registry
+from recbole_lcrec.checks import check_settings
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.config.loader import Given
@@ -19,10 +20,10 @@ from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import write_json
 from recbole_lcrec.locking import run_lock
 from recbole_lcrec.outputs import log_result, output_folder
+from recbole_lcrec.parallel.cluster import check_resources, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.saved_run import RESULT
 from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.training.interruption import terminations
-from recbole_lcrec.parallel.cluster import check_resources, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.tuning.data import check_options_of_model, share_data
 from recbole_lcrec.tuning.delivery import start_depot
 from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
@@ -154,6 +155,7 @@ def resume(folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
 def _check(plan: SearchPlan, config: LCRecConfig) -> None:
     """Refuse what can be seen before the data are loaded."""
     check_options_of_model(plan.space, config)
+    check_settings(config)
     check_population(plan.settings, registry.trainer_class(config))
     if plan.settings.search_alg == "hyperopt":
         check_hyperopt(plan.space)

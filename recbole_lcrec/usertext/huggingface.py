@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.cache_use import used
+from recbole_lcrec.causal_lm import causal_tokenizer, load_causal_lm
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.embedding.huggingface import cache_key
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained
 from recbole_lcrec.io import fingerprint
 from recbole_lcrec.progress import progress
+from recbole_lcrec.special_tokens import broken_up, reserved_tokens
 from recbole_lcrec.usertext.answers import parse_answer
 from recbole_lcrec.usertext.jobs import Job
 from recbole_lcrec.usertext.prompts import item_lines, prompt, wording
@@ -139,13 +140,13 @@ class Author:
 
     def __init__(self, source: str, device: str, max_tokens: int) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
         option = f"user_text=hf:{source}"
-        self._tokenizer = load_pretrained(AutoTokenizer, source, option)
+        self._tokenizer = causal_tokenizer(source, option)
+        self._reserved = tuple(reserved_tokens(self._tokenizer).values())
         # half precision is slow on a CPU; elsewhere the weights keep the precision they were saved in
         dtype = torch.float32 if device == "cpu" else "auto"
-        self._model = load_pretrained(AutoModelForCausalLM, source, option, dtype=dtype).to(device).eval()
+        self._model = load_causal_lm(source, option, dtype).to(device)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.convert_ids_to_tokens(0)
         self._tokenizer.padding_side = "left"  # every prompt of a batch ends where its answer starts
@@ -177,7 +178,7 @@ class Author:
         Raises:
             UserError: If the model reads so few tokens that not even the request fits.
         """
-        lines = list(lines)
+        lines = [broken_up(line, self._reserved) for line in lines]
         while True:
             whole = self._prompt(kind, lines)
             excess = len(self._tokenizer(whole, add_special_tokens=False).input_ids) - self._room

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import Mistakes, shortened
 from recbole_lcrec.usertext.generators import GENERATORS
 
 AUTO, FILE, NONE = "auto", "file", "none"
 """Values of ``user_text`` that name no generator."""
+
+
+_MOST = {"user_text_batch_size": 2**20, "user_text_max_tokens": 2**20}
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,18 @@ class UserTextSettings:
     review_text_fields: list[str]
 
     def __post_init__(self) -> None:
+        mistakes = Mistakes()
         generator = GENERATORS.get(self.kind)
         known = self.user_text in (AUTO, FILE, NONE) or generator is not None
         if not known or (generator is not None and generator.takes_source != bool(self.source)):
             forms = ", ".join([AUTO, FILE, *(generator.form for generator in GENERATORS.values())])
-            raise UserError(f"user_text={self.user_text}: no such source of user texts. Expected {forms}, or {NONE}.")
-        for name in ("user_text_batch_size", "user_text_max_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected 1 or more, found {getattr(self, name)}.")
+            mistakes.add(f"user_text={self.user_text}: no such source of user texts. Expected {forms}, or {NONE}.")
+        mistakes.expect_range(self, dict.fromkeys(_MOST, 1), _MOST)
+        mistakes.expect(
+            all(isinstance(name, str) for name in self.review_text_fields),
+            f"review_text_fields: expected names of columns, found {shortened(self.review_text_fields)}.",
+        )
+        mistakes.finish()
 
     @property
     def kind(self) -> str:

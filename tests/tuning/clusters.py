@@ -18,7 +18,6 @@ from searching import ROOT, wait_for
 def cluster_of_one(patch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Yield a cluster with a head of one CPU."""
     from ray.cluster_utils import Cluster
-
     from recbole_lcrec.tuning.cluster import QUIET, remove_temporary, temporary_folder
 
     # it would be written to Ray's own place in /tmp

@@ -1,0 +1,65 @@
+"""Every settings object of a run, built and checked once before a data file is read.
+
+A single run, a comparison's entries and their processes, the trials of a search and ``--evaluate`` all come through
+:func:`check_settings`, so that a wrong value is told now and not after the index has been built, and all of them in
+one answer. :func:`check_models` looks at the models of others that a run starts from, which takes as long as loading
+them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole_lcrec import registry
+from recbole_lcrec.config import settings_from
+from recbole_lcrec.embedding.huggingface import identity
+from recbole_lcrec.errors import Mistakes
+from recbole_lcrec.io import fingerprint
+from recbole_lcrec.training.states import StateSettings
+from recbole_lcrec.training.trainer import TrainingSettings, check_precision
+
+_passed: set[str] = set()
+
+
+def check_settings(config: Any) -> None:
+    """Build all typed settings that a run of this configuration will build.
+
+    Args:
+        config: An :class:`LCRecConfig`; ``saved_run`` is the folder of the finished run that is loaded, if any.
+
+    Raises:
+        UserError: One for all that is wrong.
+    """
+    mistakes = Mistakes()
+    model = registry.model_class(config["model"])
+    for settings in (StateSettings, *getattr(model, "settings", ())):
+        with mistakes.caught():
+            settings_from(settings, config)
+    with mistakes.caught():
+        check_precision(settings_from(TrainingSettings, config), config)
+    if hasattr(model, "check_options"):
+        with mistakes.caught():
+            model.check_options(config)
+    mistakes.finish()
+
+
+def check_models(config: Any) -> None:
+    """Load the language models that a run starts from, once, and see whether they can be used.
+
+    What has passed is remembered as long as the process lives: the trials of a search load a model once more only.
+
+    Args:
+        config: A configuration that :func:`check_settings` has passed.
+
+    Raises:
+        UserError: For models that cannot be loaded, are of another kind, or do not go with the options.
+    """
+    model = registry.model_class(config["model"])
+    if not hasattr(model, "check_models"):
+        return
+    made = [repr(settings_from(settings, config)) for settings in model.settings]
+    sources = [str(config[name]).removeprefix("hf:") for name in ("base_model", "user_text") if config[name]]
+    key = fingerprint(config["model"], made, [identity(source) for source in sources])
+    if key not in _passed:
+        model.check_models(config)
+        _passed.add(key)
