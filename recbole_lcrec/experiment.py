@@ -446,12 +446,15 @@ def _run_index(config: LCRecConfig, output_dir: Path, keep: Callable[[], None]) 
     return {**result, "output_dir": str(output_dir)}
 
 
-def load_experiment(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> Experiment:
+def load_experiment(
+    run_dir: str | Path, cli: Mapping[str, Any] | None = None, *, split: Split | None = None
+) -> Experiment:
     """Load a finished run: its data, index, tokenizer and best weights.
 
     Args:
         run_dir: The run's output folder.
         cli: Options to change, such as ``data_path`` after the data were moved, or ``eval_batch_size``.
+        split: What ``split_of`` returned for the run's options, instead of loading the data again.
 
     Raises:
         UserError: If the folder holds no finished run or its data are not there any more.
@@ -464,7 +467,8 @@ def load_experiment(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -
             raise UserError(f"{run_dir} is not the folder of a finished run: it has no {name}. Give its output_dir.")
     # by how many processes it was trained is no matter now
     options = {**read_options(run_dir / CONFIG), "nproc": 1, "world_size": None}
-    experiment = build(config=LCRecConfig(config_dict=options, cli=cli), saved=run_dir)
+    config = LCRecConfig(config_dict=options, cli=cli, has_data=split is not None)
+    experiment = build(config=config, saved=run_dir, split=split)
     load_checkpoint(run_dir / CHECKPOINT, experiment.model, experiment.config["device"])
     experiment.model.eval()
     return experiment

@@ -47,14 +47,26 @@ def build_data(
         init_seed(config["seed"], config["reproducibility"])
         for part in (data, *parts):
             part.config, part.dataset_path = config, config["data_path"]
-    if hasattr(data, "prepare"):  # a data module of ours, with text and prompts
-        with group.main_first():  # the others find text, embeddings and index in the cache
-            data.prepare(timer, parts, saved)
+    prepare_data((data, parts), timer, saved)
     with timer("data"):
-        loaders = _loaders(config, data, parts)
+        loaders = make_loaders(config, (data, parts))
     catalogue = getattr(data, "catalogue", None)
     group.agreed("data set and item index", (loaders[-1], fingerprint([getattr(catalogue, "paths", None)])))
     return (data, *loaders)
+
+
+def prepare_data(split: Split, timer: StageTimer, saved: Path | None = None) -> None:
+    """Give the data of a model of ours what it has beside the split: text, index, prompts. Others are left alone.
+
+    Args:
+        split: What ``split_of`` returned.
+        timer: Gets the seconds of each stage.
+        saved: Folder of a finished run whose index and tokenizer are used, or None.
+    """
+    data, parts = split
+    if hasattr(data, "prepare"):
+        with group.main_first():  # the others find text, embeddings and index in the cache
+            data.prepare(timer, parts, saved)
 
 
 def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
@@ -77,8 +89,9 @@ def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
     return data, (train, valid, test)
 
 
-def _loaders(config: LCRecConfig, data: Any, parts: Sequence[Any]) -> tuple[Any, Any, Any, str]:
-    """Return the loaders of the three parts of the split, and the split's name."""
+def make_loaders(config: LCRecConfig, split: Split) -> tuple[Any, Any, Any, str]:
+    """Return the loaders of the three parts of the split (None without validation users), and the split's name."""
+    data, parts = split
     train, valid, test = parts
     sha = split_sha256(train, valid, test)
     # of whole parts: the loaders sort them, and users are drawn for the validation

@@ -69,12 +69,14 @@ class LCRecConfig(Config):
         config_files: YAML files of options; later ones win.
         config_dict: Options that win over the files.
         cli: Options that win over everything, as read from the command line.
+        has_data: Whether the data set has been loaded already, so that its files are not looked for.
 
     Raises:
         UserError: For every mistake in the options, those of one reading together.
     """
 
     parameters: dict[str, list[str]]
+    _readers: tuple[set[str], ...] = ()
 
     def __init__(
         self,
@@ -83,9 +85,12 @@ class LCRecConfig(Config):
         config_files: Sequence[str | Path] = (),
         config_dict: Mapping[str, Any] | None = None,
         cli: Mapping[str, Any] | None = None,
+        *,
+        has_data: bool = False,
     ) -> None:
         self._reading = Reading()
         self._cli = dict(cli or {})
+        self._has_data = has_data
         super().__init__(model, dataset, list(config_files), dict(config_dict or {}))
         del self._reading, self._cli
         self._check_ranges()
@@ -95,6 +100,28 @@ class LCRecConfig(Config):
         self._check_exclusion()
         self._check_stage()
         check_parallel(self, self.model_class)
+
+    @contextmanager
+    def reads(self) -> Iterator[set[str]]:
+        """Yield a set that gets the names of all options that are looked at while the block runs."""
+        names: set[str] = set()
+        self._readers += (names,)
+        try:
+            yield names
+        finally:
+            self._readers = tuple(reader for reader in self._readers if reader is not names)
+
+    def _note(self, name: str) -> None:
+        for names in self._readers:
+            names.add(name)
+
+    def __getitem__(self, name: str) -> Any:
+        self._note(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: str) -> bool:
+        self._note(name)
+        return super().__contains__(name)
 
     # What RecBole's constructor calls, in its order
 
@@ -195,7 +222,8 @@ class LCRecConfig(Config):
 
     def _set_default_parameters(self) -> None:
         options = self.final_config_dict
-        check_dataset(self.dataset, options)
+        if not self._has_data:
+            check_dataset(self.dataset, options)
         _check_metrics(options)
         _check_eval_args(options["eval_args"])
         folder = dataset_folder(self.dataset, options["data_path"])
@@ -309,13 +337,15 @@ class LCRecConfig(Config):
         ):  # RecBole's inner form of null, which it refuses
             options["train_neg_sample_args"] = None
         options["data_path"] = str(Path(options["data_path"]).absolute().parent)
-        for name in _PATHS & options.keys():
+        for name in PATHS & options.keys():
             options[name] = _absolute(name, options[name])
         return {"model": self.model, "dataset": self.dataset, **options}
 
 
-_PATHS = {"index_file", "embedding_ids_file", "base_model", "text_encoder", "user_text"}
-_PATHS |= {"pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path"}  # of RecBole's models
+MODEL_PATHS = frozenset({"base_model", "pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path"})
+"""Options that name a file or folder that a model's constructor reads."""
+PATHS = MODEL_PATHS | {"index_file", "embedding_ids_file", "text_encoder", "user_text"}
+"""Options that may name a file or folder beside the data set."""
 
 
 def absolute_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -324,7 +354,7 @@ def absolute_options(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("data_path", "cache_dir", "output_dir"):
         if options.get(name):
             options[name] = str(Path(options[name]).absolute())
-    return {name: _absolute(name, value) if name in _PATHS else value for name, value in options.items()}
+    return {name: _absolute(name, value) if name in PATHS else value for name, value in options.items()}
 
 
 def _absolute(name: str, value: Any) -> Any:
@@ -345,24 +375,11 @@ def _kind_and_source(name: str, value: Any) -> tuple[str, str]:
     return (f"{kind}:", source) if colon and kind in ("file", "hf") else ("", "")
 
 
-def files_of(options: Mapping[str, Any]) -> dict[str, str]:
-    """Return the existing files and folders that options name beside the data set: as given -> absolute."""
-    found = {}
-    for name in sorted(_PATHS & options.keys()):
-        source = _kind_and_source(name, options[name])[1]
-        if source and Path(source).expanduser().exists():
-            found[source] = str(Path(source).expanduser().absolute())
-    return found
-
-
-def with_files_at(options: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
-    """Return options that name the same files and folders at other places (old -> new)."""
-    moved = dict(options)
-    for name in _PATHS & moved.keys():
-        kind, source = _kind_and_source(name, moved[name])
-        if source in places:
-            moved[name] = f"{kind}{places[source]}"
-    return moved
+def named_file(name: str, value: Any) -> Path | None:
+    """Return the existing file or folder that an option names beside the data set; None for all other values."""
+    source = _kind_and_source(name, value)[1] if name in PATHS else ""
+    path = Path(source).expanduser()
+    return path.absolute() if source and path.exists() else None
 
 
 def _quick_start(model: str, model_type: ModelType, dataset: str) -> list[str]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.cache_use import used
 from recbole_lcrec.embedding import collaborative, huggingface, lsa, ready_file
 from recbole_lcrec.errors import Mistakes, UserError
 from recbole_lcrec.io import atomic_folder, atomic_path, fingerprint
@@ -213,7 +212,7 @@ def _of_text(task: Task) -> np.ndarray:
 def fitted_lsa(texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Path, seed: int) -> lsa.LSA:
     """Return the LSA encoder of a catalogue's texts, fitted now or taken from the cache."""
     key = fingerprint("lsa", list(texts), lsa.cache_key(settings.lsa_dim, seed))
-    folder = used(cache_dir / "embeddings" / key)
+    folder = cache_dir / "embeddings" / key
     if folder.is_dir():
         try:
             encoder = lsa.LSA.load(folder)
@@ -248,7 +247,7 @@ def _of_sequences(
 
 def _cached(cache_dir: Path, key: str, n_items: int, compute: Callable[[], np.ndarray], source: str) -> np.ndarray:
     """Return what the cache holds under ``key``, or compute and keep it."""
-    path = used(cache_dir / "embeddings" / f"{key}.npy")
+    path = cache_dir / "embeddings" / f"{key}.npy"
     vectors = _read(path, n_items)
     if vectors is not None:
         logger.info("Embeddings: %d x %d, from the cache (%s).", *vectors.shape, path)

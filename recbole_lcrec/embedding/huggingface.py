@@ -20,28 +20,12 @@ logger = logging.getLogger(__name__)
 def cache_key(source: str, max_length: int) -> list[Any]:
     """Return what the embeddings depend on beside the texts; for a local model its files' names, sizes and times."""
     versions = [metadata.version(package) for package in ("transformers", "torch")]
-    place, stats = identity(source)
-    return [place, max_length, stats, versions]
-
-
-_copies: dict[str, tuple[str, list[Any]]] = {}
-
-
-def identity(source: str) -> tuple[str, list[Any]]:
-    """Return what tells a model from others: its name, or the local folder and its files' names, sizes and times."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        return source, []
-    place = str(folder.resolve())
-    if place in _copies:
-        return _copies[place]
+        return [source, max_length, [], versions]
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return place, [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-
-
-def is_copy(folder: Path, original: tuple[str, list[Any]]) -> None:
-    """Let a folder pass for the one that it is an exact copy of, so that what was cached for that one is found."""
-    _copies[str(folder.resolve())] = original
+    stats = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return [str(folder.resolve()), max_length, stats, versions]
 
 
 def embed(

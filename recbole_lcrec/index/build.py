@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.cache_use import used
 from recbole_lcrec.embedding.collaborative import flat_sequences
 from recbole_lcrec.errors import Mistakes, UserError
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
@@ -123,7 +122,7 @@ def build_index(
         None if embeddings is None else np.ascontiguousarray(embeddings, dtype=np.float32),
         sequences if kind.needs_sequences else None,
     )
-    folder = used(Path(cache_dir) / "index" / _key(item_tokens, inputs, quantizer_settings, seed, device, mapping))
+    folder = Path(cache_dir) / "index" / _key(item_tokens, inputs, quantizer_settings, seed, device, mapping)
     cached = _from_cache(folder, item_tokens, level_sizes)
     if cached:
         logger.info("Item index: %d items, from the cache (%s).", len(item_tokens), folder)

@@ -6,10 +6,10 @@ Models whose vocabulary is the index alone (TIGER) need nothing else; those that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.item_index import ItemIndex
 from recbole_lcrec.index.pipeline import IndexedItems, index_items
 from recbole_lcrec.stages import StageTimer
+
+Product = TypeVar("Product")
 
 PAD_ID, END_ID, FIRST_CODE_ID = 0, 1, 2
 """The vocabulary of a model that reads no words: padding, end, then every code of every level, used or not."""
@@ -94,6 +96,26 @@ class CatalogueDataset(SequentialSplitDataset):
     """
 
     catalogue: Any = None
+    made: dict[str, tuple[Any, frozenset[str]]] | None = None
+    """Stage -> what it made of files and caches, and the options that it looked at."""
+
+    def once(self, stage: str, make: Callable[[], Product], uses: Sequence[str] = ()) -> Product:
+        """Return what a stage makes of files and caches; what is made already is taken as it is.
+
+        The trials of a search get it from the search, and so need neither the files nor the caches.
+
+        Args:
+            stage: Name of the stage.
+            make: Does it.
+            uses: Earlier stages whose products it reads.
+        """
+        if self.made is None:
+            self.made = {}
+        if stage not in self.made:
+            with self.config.reads() as options:
+                product = make()
+            self.made[stage] = product, frozenset(options).union(*(self.made[earlier][1] for earlier in uses))
+        return self.made[stage][0]
 
     def index_items(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> IndexedItems:
         """Build (or load) text, embeddings and item index.

@@ -147,37 +147,51 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
     Raises:
         UserError: For missing text, a broken index file, and whatever else the stages refuse.
     """
-    settings = settings_from(IndexSettings, config)
-    quantizer = settings_from(QuantizerSettings, config)
-    source = saved / "index.json" if saved else settings.index_file
+    settings_from(QuantizerSettings, config)  # refused before the long stages
+    source = saved or settings_from(IndexSettings, config).index_file
     known_items = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
     with timer("text"):
-        text = load_item_text(
-            Path(dataset.dataset_path) / f"{dataset.dataset_name}.item",
-            known_items,
-            config["item_text_fields"],
-            item_field=dataset.iid_field,
-            separator=config["field_separator"],
-            encoding=config["encoding"],
-            text_required=not source and _needs_text(config, quantizer),
-            cold_items=config["cold_items"],
-        )
-    if not source:
-        row_of_id = np.array([-1, *(text.rows[item] for item in known_items)], dtype=np.int64)
-        sequences = [row_of_id[items] for items in training_sequences(train).values()]
-        return _built(config, text, sequences, timer)
+        text = dataset.once("text", lambda: _text(config, dataset, known_items, not source))
+    if saved:
+        return _loaded(config, text, timer, saved)
+    if source:
+        return dataset.once("index", lambda: _loaded(config, text, timer), uses=["text"])
+    row_of_id = np.array([-1, *(text.rows[item] for item in known_items)], dtype=np.int64)
+    sequences = [row_of_id[items] for items in training_sequences(train).values()]
+    embedded = dataset.once("embedding", lambda: _embedded(config, text, sequences, timer), uses=["text"])
+    uses = ["text", "embedding"]
+    return dataset.once("index", lambda: _built(config, text, embedded, sequences, timer), uses=uses)
+
+
+def _text(config: Any, dataset: Any, known_items: Sequence[str], builds: bool) -> ItemText:
+    return load_item_text(
+        Path(config["data_path"]) / f"{dataset.dataset_name}.item",
+        known_items,
+        config["item_text_fields"],
+        item_field=dataset.iid_field,
+        separator=config["field_separator"],
+        encoding=config["encoding"],
+        text_required=builds and _needs_text(config, settings_from(QuantizerSettings, config)),
+        cold_items=config["cold_items"],
+    )
+
+
+def _loaded(config: Any, text: ItemText, timer: StageTimer, saved: Path | None = None) -> IndexedItems:
+    """Return the text with the index of option ``index_file``, or with that of a finished run."""
+    settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
+    source = Path(saved / "index.json" if saved else settings.index_file)  # type: ignore[arg-type]
     sizes: Any = quantizer.codebook_size
     if saved and not settings.index_file:  # built by us: index_mapping=digit gave it a level more
         sizes = list(index_level_sizes(quantizer, settings.index_mapping))
     with timer("index"):
         index = load_index(
-            Path(source),
+            source,
             collisions="error" if saved else settings.index_collisions,
             required_items=text.items if settings.index_missing == "error" else (),
             codebook_size=sizes,
         )
         logger.info("Item index: %d items, %d levels, from %s.", len(index.items), len(index.level_sizes), source)
-        maker = IndexMaker.load(Path(source).parent)
+        maker = IndexMaker.load(source.parent)
         embeddings = _saved_embeddings(saved, len(index.items)) if saved else None
         indexed = _with_missing(IndexedItems(text, index, embeddings, maker=maker), config)
         return indexed if saved else replace(indexed, added=0)
@@ -234,28 +248,46 @@ def _needs_text(config: Any, quantizer: QuantizerSettings) -> bool:
     return QUANTIZERS[quantizer.quantizer].needs_embeddings and settings.uses_text and settings.kind != "file"
 
 
-def _built(config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: StageTimer) -> IndexedItems:
-    settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
-    check_capacity(len(text.items), index_level_sizes(quantizer, settings.index_mapping))
-    shared: dict[str, Any] = {
+def _making(config: Any, sequences: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Return where and with what embeddings and index are made."""
+    return {
         "cache_dir": Path(config["cache_dir"]),
         "seed": config["seed"],
         "device": str(config["device"]),
         "show_progress": bool(config["show_progress"]),
         "sequences": sequences,
     }
-    embeddings, source = None, None
-    chosen = settings_from(EmbeddingSettings, config)
-    if QUANTIZERS[quantizer.quantizer].needs_embeddings:
-        with timer("embedding"):
-            source = chosen.embedding
-            embeddings = embed_items(text.items, text.documents(), chosen, **shared)
+
+
+def _embedded(
+    config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: StageTimer
+) -> tuple[np.ndarray, ItemEncoder] | None:
+    """Return the items' embeddings and what makes those of new items; None for a quantizer that needs none."""
+    settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
+    check_capacity(len(text.items), index_level_sizes(quantizer, settings.index_mapping))
+    if not QUANTIZERS[quantizer.quantizer].needs_embeddings:
+        return None
+    chosen, making = settings_from(EmbeddingSettings, config), _making(config, sequences)
+    with timer("embedding"):
+        embeddings = embed_items(text.items, text.documents(), chosen, **making)
+    return embeddings, ItemEncoder.of_catalogue(
+        text.documents(), embeddings, chosen, cache_dir=making["cache_dir"], seed=making["seed"]
+    )
+
+
+def _built(
+    config: Any,
+    text: ItemText,
+    embedded: tuple[np.ndarray, ItemEncoder] | None,
+    sequences: Sequence[np.ndarray],
+    timer: StageTimer,
+) -> IndexedItems:
+    settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
+    embeddings, encoder = embedded or (None, None)
     with timer("index"):
-        built = build_index(text.items, embeddings, quantizer, mapping=settings.index_mapping, **shared)
-    encoder = None
-    if embeddings is not None:
-        encoder = ItemEncoder.of_catalogue(
-            text.documents(), embeddings, chosen, cache_dir=shared["cache_dir"], seed=shared["seed"]
+        built = build_index(
+            text.items, embeddings, quantizer, mapping=settings.index_mapping, **_making(config, sequences)
         )
     maker = IndexMaker(load_quantizer(built.folder), encoder)
+    source = None if embeddings is None else config["embedding"]
     return IndexedItems(text, built.index, embeddings, built, source, maker)

@@ -102,11 +102,11 @@ class GenerativeDataset(WordsDataset):
             parts: As for ``index_items``.
             saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
         """
-        user_settings = settings_from(UserTextSettings, self.config)  # refused before the long stages
+        settings_from(UserTextSettings, self.config)  # refused before the long stages
         catalogue = self.make_catalogue(self.index_items(timer, parts, saved), timer, saved)
         if USER_TASKS & set(self.config["tasks"]):
             with timer("user_texts"):
-                texts = self._user_texts(user_settings, catalogue, parts[0], saved)
+                texts = self._user_texts(catalogue, parts[0], saved)
             catalogue = replace(catalogue, user_texts=texts)
         self.share(catalogue, parts)
 
@@ -123,7 +123,7 @@ class GenerativeDataset(WordsDataset):
         """Return where users' texts come from and how they are made: arguments of every function that reads them."""
         config = self.config
         return {
-            "data_folder": Path(self.dataset_path),
+            "data_folder": Path(config["data_path"]),
             "dataset_name": self.dataset_name,
             "cache_dir": Path(config["cache_dir"]),
             "seed": config["seed"],
@@ -135,19 +135,21 @@ class GenerativeDataset(WordsDataset):
             "encoding": config["encoding"],
         }
 
-    def _user_texts(
-        self, settings: UserTextSettings, catalogue: InstructionCatalogue, train: Any, saved: Path | None
-    ) -> UserTexts:
+    def _user_texts(self, catalogue: Any, train: Any, saved: Path | None) -> UserTexts:
         users = self.field2id_token[self.uid_field]
-        return load_user_texts(
-            settings,
-            train_sequences={str(users[u]): catalogue.row_of_id[i] for u, i in training_sequences(train).items()},
-            item_text=catalogue.text,
-            max_history=self.config["MAX_ITEM_LIST_LENGTH"],
-            time_field=self.time_field,
-            saved=saved,
-            **self.user_text_options(),
-        )
+
+        def load() -> UserTexts:
+            return load_user_texts(
+                settings_from(UserTextSettings, self.config),
+                train_sequences={str(users[u]): catalogue.row_of_id[i] for u, i in training_sequences(train).items()},
+                item_text=catalogue.text,
+                max_history=self.config["MAX_ITEM_LIST_LENGTH"],
+                time_field=self.time_field,
+                saved=saved,
+                **self.user_text_options(),
+            )
+
+        return load() if saved else self.once("user_texts", load, uses=["text"])
 
     def sequences(self) -> Sequences:
         """Return the samples of this (training) dataset in catalogue rows, each user's together and in time order."""

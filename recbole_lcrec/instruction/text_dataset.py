@@ -88,9 +88,10 @@ class TextDataset(GenerativeDataset):
         """
         settings = settings_from(self.settings_class, self.config)
         uses_texts = bool(USER_TASKS & set(settings.tasks))
-        user_settings = settings_from(UserTextSettings, self.config) if uses_texts else None
+        if uses_texts:
+            settings_from(UserTextSettings, self.config)  # refused before the long stages
         with timer("text"):
-            text = self._text()
+            text = self.once("text", self._text)
         named = replace(text, titles=names_of(text))
         with timer("tokenizer"):
             tokenizer = self._tokenizer_for(named, settings, saved)
@@ -98,9 +99,9 @@ class TextDataset(GenerativeDataset):
         row_of_id = np.array([-1] + [text.rows[str(item)] for item in known_items], dtype=np.int64)
         builder = PromptBuilder(tokenizer, np.zeros((len(text.items), 0), np.int64), named, settings)
         catalogue = TextCatalogue(text, tokenizer, row_of_id, builder)
-        if user_settings is not None:
+        if uses_texts:
             with timer("user_texts"):
-                texts = self._user_texts(user_settings, catalogue, parts[0], saved)  # type: ignore[arg-type]
+                texts = self._user_texts(catalogue, parts[0], saved)
             catalogue = replace(catalogue, user_texts=texts)
         for part in (self, *parts):
             part.catalogue = catalogue
@@ -112,7 +113,7 @@ class TextDataset(GenerativeDataset):
             UserError: If no item has a title.
         """
         config, model = self.config, self.config["model"]
-        path = Path(self.dataset_path) / f"{self.dataset_name}.item"
+        path = Path(config["data_path"]) / f"{self.dataset_name}.item"
         text = load_item_text(
             path,
             [str(token) for token in self.field2id_token[self.iid_field][1:]],

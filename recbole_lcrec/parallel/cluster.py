@@ -16,7 +16,7 @@ import socket
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,15 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # Ray hands it on to the trials
     "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",  # containers with a small /dev/shm
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails reports no metric
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the journal is ours
     "TUNE_WARN_THRESHOLD_S": "1000000",
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
-    "RAY_AIR_REENABLE_DEPRECATED_SYNC_TO_HEAD_NODE": "1",
 }
 """Environment of Ray while a search runs."""
 
@@ -103,26 +102,17 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _processes_of(folder: Path) -> list[psutil.Process]:
-    """Return the processes that Ray started with its files in a folder, whose name is like no other's."""
-    found = []
-    for process in psutil.process_iter():
+def _end(processes: Iterable[psutil.Process]) -> None:
+    """End the processes that Ray has not ended itself."""
+    _, left = psutil.wait_procs(list(processes), timeout=10)
+    for process in left:
         with suppress(psutil.Error):
-            if process.pid != os.getpid() and any(str(folder) in part for part in process.cmdline()):
-                found.append(process)
-    return found
+            process.kill()
+    psutil.wait_procs(left, timeout=10)
 
 
-def _end_processes(folder: Path) -> None:
-    """End what is left of a node: Ray's agent would notice only after a minute or two, and write until then."""
-    for _ in range(3):  # one that was just being started may be seen only the second time
-        left = _processes_of(folder)
-        for process in left:
-            with suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(left, timeout=10)
-        if not left:
-            return
+def _descendants() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
 
 
 def import_ray() -> Any:
@@ -158,18 +148,22 @@ def ray_session(
     with environment(QUIET), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray = import_ray()
+        before = _descendants()
+        node: set[psutil.Process] = set()
         try:
             with _own_sigterm():
                 if address:
                     _join(ray, address)
                 else:
                     _start(ray, temporary, cpus, shared_bytes, dashboard)
+                    node = _descendants() - before
             _silence()
             yield ray
         finally:
-            ray.shutdown()
             if not address:
-                _end_processes(temporary)
+                node |= _descendants() - before
+            ray.shutdown()
+            _end(node)  # Ray's agents outlive a node that was killed, and would write until they notice
 
 
 @contextmanager

@@ -1,70 +1,109 @@
-"""What trials share: the data set is loaded once, embeddings and index are built once, before the first trial.
+"""What trials share: the data set is loaded once, text, embeddings and index are made once, before the first trial.
 
-The loaded data set goes to the trials through Ray's object store, unless the space varies what it depends on.
+They go to the trials through Ray's object store, each unless the space varies an option that it depends on. Which ones
+those are is seen while the data are loaded: the options that are looked at.
 """
 
 from __future__ import annotations
 
 import pickle
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from recbole_lcrec import registry
 from recbole_lcrec.compat import quiet
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.config.paths import recbole_dir
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.split_loaders import build_data, split_of
-from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.config.configuration import MODEL_PATHS
+from recbole_lcrec.config.features import OPTIONS as FEATURE_OPTIONS
+from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.evaluation import SEARCH
 from recbole_lcrec.parallel.cluster import import_ray
+from recbole_lcrec.split_loaders import Split, make_loaders, prepare_data, split_of
+from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.tuning.space import Space
 
 
-@lru_cache(maxsize=1)
-def data_options() -> frozenset[str]:
-    """Return the options that loading and splitting a data set may read: those that the source of either names."""
-    pattern = re.compile(r"""config\[\s*["']([\w-]+)["']\s*\]""")
-    files = [*(recbole_dir() / "data" / "dataset").glob("*.py"), *(Path(__file__).parents[1] / "data").glob("*.py")]
-    return frozenset(name for path in files for name in pattern.findall(path.read_text(encoding="utf-8")))
+@dataclass(frozen=True)
+class SharedData:
+    """What the search hands to its trials.
+
+    Attributes:
+        split: The data set with its split and all that was made of files for it, pickled; None if each trial loads its
+            own.
+        options: What the data set's columns say about the options, where trials may not see its files.
+        sha256: The split's name.
+        reads: Options by which trials still read files or the cache.
+        varied: Options of the space that make them do so.
+    """
+
+    split: bytes | None
+    options: Mapping[str, Any]
+    sha256: str
+    reads: frozenset[str]
+    varied: tuple[str, ...]
+
+    def unpickled(self) -> Split | None:
+        """Return a data set of a trial's own; None if it is to load one."""
+        return None if self.split is None else pickle.loads(self.split)
 
 
-def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTimer) -> tuple[bytes | None, str]:
-    """Load the data once, fill the caches of embeddings and index, and check that a search can validate.
+def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTimer) -> SharedData:
+    """Load the data once, make text, embeddings and index once, and check that a search can validate.
 
     Args:
         config: The configuration without the space's values.
         space: What is varied.
-        threads: Of a trial: what is cached may depend on them, and is only found again with as many.
+        threads: Of a trial: what is made may depend on them.
         timer: Gets the seconds of each stage.
-
-    Returns:
-        The split, pickled, or None if the space varies what it depends on; and the split's name.
 
     Raises:
         UserError: For data that cannot be used, before any trial starts.
     """
-    # the classes of RecBole's data sets are made on the fly: pickle cannot name them
-    cloudpickle = import_ray().cloudpickle
-    with quiet():
+    varied = frozenset(space.names)
+    with quiet(), config.reads() as looked_at:
         split = split_of(config, timer)
-    config_of = [(part, part.config) for part in (split[0], *split[1])]
-    for part, _ in config_of:
-        part.config = None  # every trial has its own
-    shared = None if data_options() & set(space.names) else cloudpickle.dumps(split)
-    for part, own in config_of:
-        part.config = own
     with quiet(), _threads(threads):
-        _, _, valid_data, _, sha = build_data(config, timer, split=split)
+        prepare_data(split, timer)
+    made = getattr(split[0], "made", None) or {}
+    alone = {stage: options for stage, (_, options) in made.items() if options & varied}
+    reads, pickled = set().union(*alone.values()), None
+    if looked_at & varied:
+        reads |= looked_at.union(*(options for _, options in made.values()))
+    else:
+        pickled = _pickled(split, {stage: product for stage, product in made.items() if stage not in alone})
+    if config["eval_task"] == SEARCH or "eval_task" in varied:
+        reads.add("data_path")  # queries are read when an experiment is put together
+    with quiet():
+        _, valid_data, _, sha = make_loaders(config, split)
     if valid_data is None:
         raise UserError(
             f"{config['dataset']}: no user has the four interactions that validation needs, and a search compares "
             "trials by their validation. Use other data, or another split (eval_args)."
         )
-    return shared, sha
+    feature = FEATURE_OPTIONS.get(config["model"])
+    options = {name: config[name] for name in (feature, "load_col") if feature and name not in varied}
+    return SharedData(pickled, options, sha, frozenset(reads) | MODEL_PATHS, tuple(sorted(varied & reads)))
+
+
+def _pickled(split: Split, made: Mapping[str, Any]) -> bytes:
+    """Return a split with what was made for it, without options and catalogue, which every trial has of its own."""
+    data, parts = split
+    everything = (data, *parts)
+    own = [dict(vars(part)) for part in everything]
+    try:
+        for part in everything:
+            part.config = None
+            if "catalogue" in vars(part):
+                part.catalogue = None
+        if "made" in vars(data):
+            data.made = dict(made)
+        # the classes of RecBole's data sets are made on the fly: pickle cannot name them
+        return import_ray().cloudpickle.dumps(split)
+    finally:
+        for part, attributes in zip(everything, own, strict=True):
+            vars(part).update(attributes)
 
 
 @contextmanager
@@ -88,8 +127,6 @@ def check_options_of_model(space: Space, config: LCRecConfig) -> None:
     """
     import inspect
 
-    from recbole_lcrec.errors import nearest
-
     known = set(config.final_config_dict)
     unknown = [name for name in space.names if name not in known]
     if unknown:
@@ -98,8 +135,3 @@ def check_options_of_model(space: Space, config: LCRecConfig) -> None:
     if unknown:
         hints = "".join(f"\n  - {name}: no such option.{nearest(name, known)}" for name in unknown)
         raise UserError(f"{space.source}: model {config['model']} does not have what the space varies:{hints}")
-
-
-def unpickled(shared: bytes) -> Any:
-    """Return a data set of its own from what ``share_data`` made."""
-    return pickle.loads(shared)

@@ -37,6 +37,8 @@ class TrialRecord:
         seconds: Spent in all processes.
         node: Where it ran last.
         pid: Its process.
+        checkpoint: Where its latest state for pbt lies in the storage; None without one.
+        saved_epoch: Epochs done in that state.
     """
 
     name: str
@@ -49,6 +51,8 @@ class TrialRecord:
     seconds: float = 0.0
     node: str | None = None
     pid: int | None = None
+    checkpoint: str | None = None
+    saved_epoch: int = 0
 
     @property
     def epoch(self) -> int:
@@ -120,12 +124,14 @@ class Journal:
             trial.status, trial.error = RUNNING, None
             trial.starts += 1
             if event["anew"]:
-                trial.reports = []
+                trial.reports, trial.checkpoint, trial.saved_epoch = [], None, 0
         elif kind == "reported":
             keys = ("epoch", "score", "metrics", "seconds", "values", "copied")
             trial.reports.append({key: event.get(key) for key in keys})
             trial.values, trial.node, trial.pid = event["values"], event.get("node"), event.get("pid")
             trial.seconds = event["seconds"]
+            if "checkpoint" in event:
+                trial.checkpoint, trial.saved_epoch = event["checkpoint"], event["epoch"]
         elif kind == "crashed":
             trial.crashes += 1
             trial.status, trial.error = WAITING, event["error"]

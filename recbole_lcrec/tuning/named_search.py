@@ -29,8 +29,8 @@ class NamedSearch(Searcher):
         self._count = 0
         self._replay()
 
-    def __reduce__(self) -> Any:
-        return Searcher, ()  # Ray pickles what it is given for a resume of its own; the journal is ours
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles what it is given for Tuner.restore; a search is restored from the journal
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: a resume goes by the journal."""

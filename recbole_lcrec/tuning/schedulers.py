@@ -77,74 +77,33 @@ def make_scheduler(
     mode = "max" if bigger else "min"
     if settings.scheduler == "fifo":
         return FIFOScheduler()
-    if settings.scheduler == "asha":
-        grace = min(settings.asha_grace or eval_step, epochs)
-        # trials end by themselves (stop_last_trials): at their last epoch, not at the first report that reaches it
-        scheduler = ASHAScheduler(
-            time_attr="epoch", metric="best_score", mode=mode, max_t=epochs, grace_period=grace,
-            reduction_factor=settings.asha_reduction, stop_last_trials=False,
-        )  # fmt: skip
-        _remember(scheduler, journal, 1.0 if bigger else -1.0)
-        return scheduler
-    return _population(settings.pbt_interval * eval_step, epochs, Explorer(space, seed), mode, done)
+    if settings.scheduler == "pbt":
+        from recbole_lcrec.tuning.generations import Generations
+
+        every = settings.pbt_interval * eval_step
+        return Generations(every, epochs, Explorer(space, seed), mode=mode, done=done)
+    # trials end by themselves (stop_last_trials): at their last epoch, not at the first report that reaches it
+    scheduler = ASHAScheduler(
+        time_attr="epoch", metric="best_score", mode=mode, max_t=epochs,
+        grace_period=min(settings.asha_grace or eval_step, epochs), reduction_factor=settings.asha_reduction,
+        stop_last_trials=False,
+    )  # fmt: skip
+    _remember(scheduler, journal, bigger)
+    return scheduler
 
 
-def _remember(scheduler: Any, journal: Journal, sign: float) -> None:
+def _remember(scheduler: Any, journal: Journal, bigger: bool) -> None:
     """Give asha the results of trials that are over, in the order in which they came."""
     best: dict[str, float] = {}
     for event in journal.events:
         name = event["trial"]
-        if event["event"] == "reported" and journal.trials[name].status in OVER:
-            best[name] = max(best.get(name, -np.inf), sign * event["score"])
-            scheduler._brackets[0].on_result(SimpleNamespace(trial_id=name), event["epoch"], best[name])
-
-
-def _population(every: int, epochs: int, explore: Any, mode: str, done: int = 0) -> Any:
-    """Return Ray's scheduler for pbt in generations: all trials wait for each other, then the poor ones are replaced.
-
-    So what happens does not depend on which process is faster. Two things are added to Ray's: a generation does not
-    wait for a trial that failed, and nothing is replaced after the last epoch.
-
-    Args:
-        every: Epochs between generations.
-        epochs: Epochs of a trial.
-        explore: Changes a configuration.
-        mode: "max" or "min".
-        done: See ``make_scheduler``.
-    """
-    from ray.tune.schedulers import PopulationBasedTraining
-
-    class Generations(PopulationBasedTraining):
-        """See above."""
-
-        def on_trial_result(self, runner: Any, trial: Any, result: Any) -> str:
-            """Let a trial end that has done its last epoch."""
-            if result.get(self._time_attr, 0) >= epochs:
-                return self.CONTINUE
-            return super().on_trial_result(runner, trial, result)
-
-        def on_trial_complete(self, runner: Any, trial: Any, result: Any) -> None:
-            """Do not wait for a trial that is over."""
-            super().on_trial_complete(runner, trial, result)
-            self._without(runner, trial)
-
-        def on_trial_error(self, runner: Any, trial: Any) -> None:
-            """Do not wait for a trial that failed."""
-            super().on_trial_error(runner, trial)
-            self._without(runner, trial)
-
-        def _without(self, runner: Any, gone: Any) -> None:
-            times = [self._trial_state[t].last_train_time for t in runner.get_live_trials() if t is not gone]
-            if times and min(times) >= self._next_perturbation_sync:
-                self._next_perturbation_sync = min(times) + every
-
-    generations = Generations(
-        time_attr="epoch", metric="score", mode=mode, perturbation_interval=every, custom_explore_fn=explore,
-        log_config=False, require_attrs=False, synch=True,
-    )  # fmt: skip
-    # Ray expects the first generation after the first interval: trials that are beyond it would never run again
-    generations._next_perturbation_sync = done + every
-    return generations
+        if event["event"] != "reported" or journal.trials[name].status not in OVER:
+            continue
+        trial = SimpleNamespace(trial_id=name)
+        if name not in best:
+            scheduler.on_trial_add(None, trial)
+        best[name] = (max if bigger else min)(best.get(name, event["score"]), event["score"])
+        scheduler.on_trial_result(None, trial, {"epoch": event["epoch"], "best_score": best[name]})
 
 
 class Explorer:

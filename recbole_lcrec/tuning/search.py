@@ -6,12 +6,13 @@ import logging
 import shlex
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec import __version__, cache_use, registry
+from recbole_lcrec import __version__, registry
 from recbole_lcrec.checks import check_settings
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
@@ -24,18 +25,16 @@ from recbole_lcrec.parallel.cluster import check_resources, ray_session, remove_
 from recbole_lcrec.saved_run import RESULT
 from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.training.interruption import terminations
-from recbole_lcrec.tuning.data import check_options_of_model, share_data
-from recbole_lcrec.tuning.delivery import start_depot
+from recbole_lcrec.tuning.data import SharedData, check_options_of_model, share_data
 from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
 from recbole_lcrec.tuning.live import LiveTable
-from recbole_lcrec.tuning.machines import has_to_ship, sweep
-from recbole_lcrec.tuning.place import TRIALS
+from recbole_lcrec.tuning.reach import check_reach, files_of
 from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, Outcome, write_outputs
-from recbole_lcrec.tuning.runner import RAY_FOLDER, TrialRunner
+from recbole_lcrec.tuning.runner import TrialRunner
 from recbole_lcrec.tuning.schedulers import check_population
 from recbole_lcrec.tuning.settings import SearchSettings, tune_options
-from recbole_lcrec.tuning.shipping import Cargo, Shipment, ship
 from recbole_lcrec.tuning.space import Space, read_space
+from recbole_lcrec.tuning.storage import ENGINE, TRIALS, Storage, is_uri
 from recbole_lcrec.tuning.tpe import check_hyperopt
 from recbole_lcrec.tuning.trial import TrialInputs
 
@@ -63,6 +62,11 @@ class SearchPlan:
     space: Space
     settings: SearchSettings
     folder: Path
+
+    @property
+    def storage(self) -> Storage:
+        """Where the trials leave what they write."""
+        return Storage.of_search(self.folder, self.settings.storage_path)
 
     def config(self) -> LCRecConfig:
         """Return the configuration without the space's values, on the kind of device that trials have."""
@@ -100,6 +104,7 @@ def load_plan(folder: Path, changes: Mapping[str, Any]) -> tuple[SearchPlan, dic
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         space = read_space({name: Given(v, None, f"{path}") for name, v in saved["space"].items()}, str(path))
+        saved["settings"].pop("ship_data", None)  # of searches before storage_path
         before = {**tune_options(), **saved["settings"]}
         SearchSettings(**before)
     except FileNotFoundError as error:
@@ -112,9 +117,20 @@ def load_plan(folder: Path, changes: Mapping[str, Any]) -> tuple[SearchPlan, dic
                 f"option {name} is {changes[name]}, but the search began with {before[name]}; its trials could not be "
                 "compared. Leave it out, or start a new search."
             )
-    settings = SearchSettings(**{**before, **changes})
+    settings = _settled(SearchSettings(**{**before, **changes}))
+    if settings.storage_path != before["storage_path"] and before["storage_path"] is not None:
+        raise UserError(
+            f"option storage_path is {settings.storage_path}, but what the trials stored so far is in "
+            f"{before['storage_path']}. Leave it out."
+        )
     given = {**saved["given"], "output_dir": str(folder)}
     return SearchPlan(saved["model"], saved["dataset"], given, space, settings, folder), saved
+
+
+def _settled(settings: SearchSettings) -> SearchSettings:
+    """Return the settings with a folder for results that does not depend on the working directory."""
+    path = settings.storage_path
+    return settings if path is None or is_uri(path) else replace(settings, storage_path=str(Path(path).absolute()))
 
 
 def search(
@@ -143,7 +159,8 @@ def search(
     if (folder / SEARCH).exists():
         raise UserError(f"output_dir={folder} holds a search. Go on with it by --resume_tune={folder}, or choose "
                         "another folder.")  # fmt: skip
-    return _run(SearchPlan(model, dataset, {**options, "output_dir": str(folder)}, space, settings, folder), {})
+    given = {**options, "output_dir": str(folder)}
+    return _run(SearchPlan(model, dataset, given, space, _settled(settings), folder), {})
 
 
 def resume(folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,33 +202,25 @@ def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
     log = "search.log" if number == 1 else f"search-{number}.log"
     with output_folder(plan.folder, log, config["state"]) as keep, run_lock(plan.folder), terminations():
         timer = StageTimer()
-        with cache_use.recorded() as cached:
-            shared, sha = share_data(config, plan.space, plan.settings.threads, timer)
+        data = share_data(config, plan.space, plan.settings.threads, timer)
+        sha = data.sha256
         if saved and saved["split_sha256"] != sha:
             raise UserError(f"{plan.folder}: the data are not those that the search began with (split "
                             f"{saved['split_sha256'][:12]}, now {sha[:12]}). Bring back the old files.")  # fmt: skip
         keep()
         remove_temporary(saved.get("temporary"))
-        facts = {"split_sha256": sha, "data_seconds": timer.seconds}
-        return _search(plan, config, found, _Shared(shared, cached), facts)
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """What the trials share: the pickled split, if all have the same, and the entries of the caches that are used."""
-
-    split: bytes | None
-    cached: Sequence[Path]
+        facts = {"split_sha256": sha, "data_seconds": timer.seconds, "session": saved.get("session", 0) + 1}
+        return _search(plan, config, found, data, facts)
 
 
 def _search(
-    plan: SearchPlan, config: LCRecConfig, found: list[dict[str, Any]], shared: _Shared, facts: dict[str, Any]
+    plan: SearchPlan, config: LCRecConfig, found: list[dict[str, Any]], data: SharedData, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Run the trials that are left and test the best one; write the results also when that is interrupted."""
     bigger, metric, settings = bool(config["valid_metric_bigger"]), config["valid_metric"].lower(), plan.settings
     temporary = temporary_folder()
     plan.save({**facts, "metric": metric, "bigger": bigger, "temporary": str(temporary)})
-    journal, shipment = Journal(plan.folder / JOURNAL), None
+    journal, keeps_states = Journal(plan.folder / JOURNAL), False
     outcome = Outcome(plan.model, plan.dataset, plan.given, plan.space, journal, metric, bigger, config["seed"])
     try:
         _plan_trials(journal, found)
@@ -221,18 +230,21 @@ def _search(
             budget=settings.time_budget_s, show=bool(config["show_progress"]),
         )  # fmt: skip
         with ray_session(
-            settings.address, temporary, cpus=settings.cpus_per_trial, shared_bytes=len(shared.split or b""),
+            settings.address, temporary, cpus=settings.cpus_per_trial, shared_bytes=len(data.split or b""),
             dashboard=settings.dashboard,
         ) as ray:  # fmt: skip
             gpus = check_resources(
                 ray, settings.cpus_per_trial, settings.gpus_per_trial, bool(config["use_gpu"]), "trial"
             )
-            shipment = _shipment(ray, plan, config, shared.cached)
-            inputs = _inputs(plan, config, shared.split, gpus, shipment)
-            runner = TrialRunner(ray, inputs, settings, plan.space, journal, table)
-            runner.run(
-                total, epochs=_most_epochs(plan.space, config), eval_step=config["eval_step"], seed=config["seed"]
-            )
+            inputs = _inputs(plan, config, data, gpus)
+            _check_machines(ray, plan, inputs)
+            runner = TrialRunner(ray, inputs, settings, plan.space, journal, table, facts["session"])
+            try:
+                runner.run(
+                    total, epochs=_most_epochs(plan.space, config), eval_step=config["eval_step"], seed=config["seed"]
+                )
+            finally:
+                keeps_states = runner.population_is_needed
             write_outputs(plan.folder, outcome)
             _check_room(plan.folder, journal)
             return _test_best(plan.folder, outcome, runner)
@@ -243,10 +255,10 @@ def _search(
         raise
     finally:
         journal.close()
-        if shipment is not None:
-            sweep(settings, [shipment.name])
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(plan.folder / RAY_FOLDER, ignore_errors=True)
+        if not keeps_states:
+            with suppress(OSError):
+                plan.storage.remove(ENGINE)
 
 
 def _check_room(folder: Path, journal: Journal) -> None:
@@ -273,6 +285,7 @@ def _test_best(folder: Path, outcome: Outcome, runner: TrialRunner) -> dict[str,
     if best is None:
         errors = [f"\n  {trial.name}: {trial.error or trial.status}" for trial in outcome.journal.trials.values()]
         raise UserError(f"no trial came to a result ({folder / TRIALS_CSV} lists them):{''.join(errors[:5])}")
+    runner.bring(best.name)
     logger.info("Testing %s, the best of %d trials, once", best.name, len(outcome.journal.trials))
     report = best.best(outcome.bigger)
     assert report is not None
@@ -293,18 +306,16 @@ def _test_best(folder: Path, outcome: Outcome, runner: TrialRunner) -> dict[str,
     return {**result, "output_dir": str(folder)}
 
 
-def _shipment(ray: Any, plan: SearchPlan, config: LCRecConfig, cached: Sequence[Path]) -> Shipment | None:
-    """Send what trials read to the machines, if they do not see it; None if they do."""
-    folder = Path(config["data_path"]).absolute()
-    cache = _made(config["cache_dir"])
+def _check_machines(ray: Any, plan: SearchPlan, inputs: TrialInputs) -> None:
+    """Refuse machines of a cluster that cannot reach what the trials need, and a storage that cannot be written to."""
+    if not plan.settings.address and plan.storage.is_direct:
+        return
+    data = inputs.data
     varied = [{name: value} for name in plan.space.names for value in plan.space[name].points() or ()]
-    cargo = Cargo(
-        folder.parent, folder, plan.dataset, cache, [path.absolute() for path in cached], [plan.given, *varied]
-    )
-    folders = {"output_dir": plan.folder, "cache_dir": cache}
-    if not has_to_ship(ray, plan.settings, folders, {"data_path": cargo.data_files()}):
-        return None
-    return ship(ray, cargo, plan.folder, start_depot(ray, plan.folder))
+    wanted = files_of(data.reads, [inputs.given, *varied], plan.dataset)
+    cache = Path(inputs.given["cache_dir"]) if "cache_dir" in data.reads else None
+    why = f" (the space varies {', '.join(data.varied)}, so that every trial reads them itself)" if data.varied else ""
+    check_reach(ray, plan.storage, wanted, cache, why)
 
 
 def _made(folder: str) -> Path:
@@ -319,9 +330,7 @@ def _plan_trials(journal: Journal, found: list[dict[str, Any]]) -> None:
         journal.write("planned", f"t{number:04d}", values=values)
 
 
-def _inputs(
-    plan: SearchPlan, config: LCRecConfig, split: bytes | None, gpus: float, shipment: Shipment | None
-) -> TrialInputs:
+def _inputs(plan: SearchPlan, config: LCRecConfig, data: SharedData, gpus: float) -> TrialInputs:
     settings = plan.settings
     # whatever the working directory of the machines' processes is
     folders = {
@@ -332,9 +341,8 @@ def _inputs(
         model=plan.model,
         dataset=plan.dataset,
         given={**plan.given, **folders},
-        folder=plan.folder,
-        split=split,
-        shipment=shipment,
+        storage=plan.storage,
+        data=data,
         metric=config["valid_metric"].lower(),
         bigger=bool(config["valid_metric_bigger"]),
         threads=settings.threads,

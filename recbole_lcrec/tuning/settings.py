@@ -36,7 +36,7 @@ class SearchSettings:
     pbt_interval: int
     address: str | None
     dashboard: bool
-    ship_data: bool | None
+    storage_path: str | None
 
     def __post_init__(self) -> None:
         reading = Reading()
@@ -78,8 +78,6 @@ class SearchSettings:
                 "dashboard does not go with address: a cluster that runs already has its own, or none. Start it with "
                 "ray start --include-dashboard"
             )
-        if self.ship_data and not self.address:
-            messages.append("ship_data is for clusters: give address too, or leave ship_data out")
         return messages
 
     @property

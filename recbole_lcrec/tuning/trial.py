@@ -13,24 +13,25 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.allocator import keep_freed_memory
-from recbole_lcrec.config.configuration import with_files_at
-from recbole_lcrec.io import StorageError, write_json
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import StorageError, storing, write_json
 from recbole_lcrec.saved_run import RANKS
-from recbole_lcrec.tuning.place import POPULATION, TENSORBOARD, TRIALS, SharedPlace, place_of
-from recbole_lcrec.tuning.shipping import Shipment
+from recbole_lcrec.tuning.data import SharedData
+from recbole_lcrec.tuning.storage import Storage, TrialFolder
 
 logger = logging.getLogger(__name__)
 
-PROGRESS = "progress.json"
-_PATIENCE = 600
-"""Seconds that a process is given to leave a trial that was stopped: on a busy machine, or with a model to send."""
-_KEEP = 3
+PROGRESS, POINT, STATE = "progress.json", "point.json", "state"
+"""The best validation of a trial of pbt; in a checkpoint: where the training stands, and its state."""
+KEEP = 3
 """Checkpoints of a trial that pbt can still ask for: copies are made of the latest, and may start a little later."""
+_PATIENCE = 600
+"""Seconds that a process is given to leave a trial that was stopped: on a busy machine, or with a model to store."""
 
 
 @dataclass(frozen=True)
@@ -41,78 +42,66 @@ class TrialInputs:
         model: Name of the model.
         dataset: Name of the data set.
         given: Options of the files and of the command line, with absolute paths.
-        folder: The search's output folder.
-        split: The data set and its split, pickled by the search itself; None if trials load their own.
+        storage: Where trials leave what they write.
+        data: The data set with its split, and what was made for it.
         metric: The key of ``valid_metric`` among the metrics.
         bigger: Whether a greater score is better.
         threads: Of torch.
         gpus: GPUs of a trial, or the part of one.
         population_every: Epochs between the checkpoints that pbt copies; 0 for other schedulers.
-        shipment: What is sent to machines that do not see the search's folders; None if all do.
-        places: Paths of the search -> where that lies on this machine, if it is elsewhere.
     """
 
     model: str
     dataset: str
     given: Mapping[str, Any]
-    folder: Path
-    split: bytes | None
+    storage: Storage
+    data: SharedData
     metric: str
     bigger: bool
     threads: int
     gpus: float
     population_every: int
-    shipment: Shipment | None = None
-    places: Mapping[str, str] = field(default_factory=dict)
 
-    def folder_of(self, name: str) -> Path:
-        """Return the folder of a trial, which is that of a run."""
-        return self.folder / TRIALS / name
+    def options_of(self, folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a trial.
 
-    def options_of(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options of a trial."""
-        options = {**self.given, **values, "output_dir": str(self.folder_of(name)), "show_progress": False}
+        Args:
+            folder: Where it works.
+            values: Its configuration.
+        """
+        options = {**self.given, **self.data.options, **values, "output_dir": str(folder), "show_progress": False}
         if not self.gpus:
             options["use_gpu"] = False
         elif "gpu_id" in options:
             options["gpu_id"] = "0"  # the first of those that Ray lets this process see
         if self.population_every:
             options["stopping_step"] = 1_000_000  # pbt replaces poor trials; one that stopped by itself could not be
-        return self.here(options)
-
-    def here(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return options with the paths of this machine."""
-        moved = with_files_at(options, self.places)
-        folders = {name: moved[name] for name in ("data_path", "cache_dir") if name in moved}
-        return {**moved, **{name: self.places.get(path, path) for name, path in folders.items()}}
+        return options
 
 
 def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     """Run a trial to its end, or until the scheduler stops it. A failure is reported, not raised: it is the trial's.
 
     Args:
-        config: Under ``trial``: ``values`` and, for a trial of pbt that goes on, ``resume`` (see ``_point``). The name
-            is taken from Ray, as pbt gives a trial the configuration of another one.
+        config: Under ``trial``: ``values`` and, for a trial of pbt that goes on after an interruption, ``resume``, the
+            path of a checkpoint. The name is taken from Ray, as pbt gives a trial the configuration of another one.
         inputs: What all trials share.
     """
-    from types import SimpleNamespace
-
     from ray import tune
 
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    session = SimpleNamespace(report=tune.report, get_checkpoint=tune.get_checkpoint, get_trial_name=lambda: tune.get_context().get_trial_name())
     start = time.perf_counter()
     _settle(inputs.threads)
     try:
-        _train(session.get_trial_name(), config["trial"], place_of(inputs), session, start)
-        session.report({"finished": True, "seconds": time.perf_counter() - start})
+        _train(tune.get_context().get_trial_name(), config["trial"], inputs, start)
+        end: dict[str, Any] = {"finished": True}
     except StorageError as error:  # no fault of the trial: it runs again when there is room
-        session.report({"no_room": str(error), "seconds": time.perf_counter() - start})
+        end = {"no_room": str(error)}
     except Exception as error:  # noqa: BLE001 (whatever went wrong is a result of the search)
         logger.exception("trial failed")
-        session.report({"failed": explain(error), "seconds": time.perf_counter() - start})
+        end = {"failed": explain(error)}
     finally:
         _free()
+    tune.report({**end, "seconds": time.perf_counter() - start})
 
 
 def _settle(threads: int) -> None:
@@ -139,42 +128,39 @@ def _free() -> None:
 def explain(error: BaseException) -> str:
     """Return an error in one line."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    name = type(error).__name__
-    return text if name in ("UserError", "FloatingPointError") else f"{name}: {text}"
+    return text if isinstance(error, (UserError, FloatingPointError)) else f"{type(error).__name__}: {text}"
 
 
-def _train(name: str, config: dict[str, Any], place: SharedPlace, session: Any, start: float) -> None:
-    point = _point(config, session)
-    if point is None:
-        place.clear(name)
-    try:
-        _train_at(place, name, config["values"], point, session, start)
-    finally:
-        place.leave(name)
+def _train(name: str, config: Mapping[str, Any], inputs: TrialInputs, start: float) -> None:
+    from ray import tune
+
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None and config.get("resume"):
+        checkpoint = tune.Checkpoint(config["resume"])
+    with inputs.storage.working_folder(name, anew=checkpoint is None) as folder:
+        _train_at(folder, config["values"], checkpoint, inputs, start)
 
 
 def _train_at(
-    place: SharedPlace, name: str, values: Mapping[str, Any], point: dict[str, Any] | None, session: Any, start: float
+    folder: TrialFolder, values: Mapping[str, Any], checkpoint: Any, inputs: TrialInputs, start: float
 ) -> None:
     from recbole_lcrec.config import LCRecConfig
     from recbole_lcrec.experiment import build
     from recbole_lcrec.outputs import output_folder
-    from recbole_lcrec.tuning.data import unpickled
 
-    inputs = place.inputs
-    options = LCRecConfig(inputs.model, inputs.dataset, cli=inputs.options_of(name, values))
-    with output_folder(inputs.folder_of(name), "trial.log", options["state"]) as keep:
-        split = None if inputs.split is None else unpickled(inputs.split)
-        experiment = build(config=options, split=split, with_test=False)
+    split = inputs.data.unpickled()
+    options = inputs.options_of(folder.path, values)
+    config = LCRecConfig(inputs.model, inputs.dataset, cli=options, has_data=split is not None)
+    with output_folder(folder.path, "trial.log", config["state"]) as keep:
+        experiment = build(config=config, split=split, with_test=False)
         keep()
         experiment.describe()
         trainer = experiment.trainer
         if hasattr(trainer, "tensorboard_dir"):
-            trainer.tensorboard_dir = inputs.folder / TENSORBOARD / name
-        reporter = Reporter(name, values, place, session, trainer, start)
-        if point is not None:
-            go_on_from(place.fetch(point["folder"]), trainer)
-            reporter.take_over(point)
+            trainer.tensorboard_dir = folder.tensorboard
+        reporter = Reporter(folder, values, inputs, trainer, start)
+        if checkpoint is not None:
+            reporter.take_over(checkpoint)
             if trainer.start_epoch >= trainer.epochs:
                 return  # RecBole would save this state over the best one
         try:
@@ -185,12 +171,6 @@ def _train_at(
         finally:
             if hasattr(trainer, "tensorboard_dir"):
                 trainer.tensorboard.close()  # a trial that is stopped leaves the loop at a report
-
-
-def _point(config: dict[str, Any], session: Any) -> dict[str, Any] | None:
-    """Return where a trial of pbt goes on: {folder (in the output folder), trial, epoch, seconds}; None to start."""
-    checkpoint = session.get_checkpoint()
-    return json.loads((Path(checkpoint.to_directory()) / 'point.json').read_text()) if checkpoint is not None else config.get("resume")
 
 
 def go_on_from(folder: Path, trainer: Any) -> None:
@@ -210,28 +190,30 @@ class Reporter:
     """Sends what a validation found to the search, and keeps what pbt may copy.
 
     Args:
-        name: The trial.
+        folder: Where the trial works.
         values: Its configuration.
-        place: Where it runs.
-        session: Ray's.
+        inputs: What all trials share.
         trainer: The trial's trainer.
         start: ``time.perf_counter()`` when the trial started.
     """
 
     def __init__(
-        self, name: str, values: Mapping[str, Any], place: SharedPlace, session: Any, trainer: Any, start: float
+        self, folder: TrialFolder, values: Mapping[str, Any], inputs: TrialInputs, trainer: Any, start: float
     ) -> None:
-        self._name, self._values, self._place, self._inputs = name, dict(values), place, place.inputs
-        self._session, self._trainer, self._start = session, trainer, start
+        self._folder, self._values, self._inputs = folder, dict(values), inputs
+        self._trainer, self._start = trainer, start
         self._before = 0.0
         self._copied: str | None = None
         self.best: dict[str, Any] = {}
 
-    def take_over(self, point: Mapping[str, Any]) -> None:
+    def take_over(self, checkpoint: Any) -> None:
         """Go on after a checkpoint, of this trial or of another one; this trial's best state stays its own."""
+        with checkpoint.as_directory() as directory:
+            point = json.loads((Path(directory) / POINT).read_text(encoding="utf-8"))
+            go_on_from(Path(directory) / STATE, self._trainer)
         self._before = point["seconds"]
-        self._copied = point["trial"] if point["trial"] != self._name else None
-        path = self._place.fetch(f"{TRIALS}/{self._name}/{PROGRESS}")
+        self._copied = point["trial"] if point["trial"] != self._folder.trial else None
+        path = self._folder.path / PROGRESS
         if path.exists():
             self.best = json.loads(path.read_text(encoding="utf-8"))
         worst = -float("inf") if self._inputs.bigger else float("inf")
@@ -246,14 +228,15 @@ class Reporter:
             metrics: All validation metrics.
 
         Raises:
-            FloatingPointError: If the metric that counts is no finite number.
+            FloatingPointError: If the metric that counts is not a finite number.
         """
         import ray
 
         score = float(metrics[self._inputs.metric])
         if score != score or score in (float("inf"), -float("inf")):
             raise FloatingPointError(f"{self._inputs.metric} is {score} after epoch {epoch}")
-        if not self.best or (score > self.best["score"]) == self._inputs.bigger and score != self.best["score"]:
+        better = not self.best or (score > self.best["score"] if self._inputs.bigger else score < self.best["score"])
+        if better:
             self.best = {"score": score, "epoch": epoch}
         seconds = self._before + time.perf_counter() - self._start
         result = {
@@ -268,68 +251,55 @@ class Reporter:
             "pid": os.getpid(),
             "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         }
-        point = self._population(epoch, seconds)
-        self._place.send(self._name)
-        self._session.report(result, checkpoint=point)
-
-    def _population(self, epoch: int, seconds: float) -> Any:
-        """Save the state for pbt and return Ray's note of where it lies; None when it is not asked for."""
         every = self._inputs.population_every
-        if not every or epoch % every:
-            return None
-        import tempfile
+        if every:
+            write_json(self._folder.path / PROGRESS, self.best)
+        if better:
+            self._folder.keep()
+        if every and epoch % every == 0:
+            self._report_with_state(result, {"trial": self._folder.trial, "epoch": epoch, "seconds": seconds})
+        else:
+            self._report(result)
 
-        from ray.tune import Checkpoint
+    def _report_with_state(self, result: dict[str, Any], point: dict[str, Any]) -> None:
+        """Report, and give Ray the training's state, from which this trial or a copy of it can go on."""
+        from ray import tune
 
-        folder, name = self._inputs.folder, _state_of(self._name, epoch)
-        self._trainer.save_state(folder / name)
-        point = {"folder": name, "trial": self._name, "epoch": epoch, "seconds": seconds}
-        write_json(self._inputs.folder_of(self._name) / PROGRESS, self.best)
-        write_json(folder / f"{name}.json", point)
-        if epoch > _KEEP * every:
-            old = _state_of(self._name, epoch - _KEEP * every)
-            self._place.forget(f"{old}.json")
-            self._place.forget(old)
-        here = Path(tempfile.mkdtemp())
-        write_json(here / 'point.json', point)
-        return Checkpoint.from_directory(here)
+        with self._folder.state_folder() as state:
+            self._trainer.save_state(state / STATE)
+            write_json(state / POINT, point)
+            with storing(self._inputs.storage.where):
+                self._report(result, checkpoint=tune.Checkpoint.from_directory(str(state)))
 
+    @staticmethod
+    def _report(result: dict[str, Any], **more: Any) -> None:
+        from ray import tune
 
-def _state_of(trial: str, epoch: int) -> str:
-    """Return where in the output folder the state of a trial of pbt lies."""
-    return f"{TRIALS}/{trial}/{POPULATION}/epoch-{epoch:06d}"
-
-
-def latest_point(folder: Path) -> dict[str, Any] | None:
-    """Return the latest checkpoint of a trial of pbt, given the trial's folder; None before the first."""
-    found = sorted((folder / POPULATION).glob("epoch-*.json"))
-    return json.loads(found[-1].read_text(encoding="utf-8")) if found else None
+        tune.report(result, **more)
 
 
-def test_trial(name: str, values: Mapping[str, Any], inputs: TrialInputs) -> dict[str, Any]:
+def test_trial(name: str, values: Mapping[str, Any], inputs: TrialInputs) -> tuple[dict[str, Any], bytes | None]:
     """Return what result.json holds of a trial's checkpoint: the one time that the test users are looked at.
-
-    The ranks that it names are in the output folder then.
 
     Args:
         name: The trial.
         values: Its configuration.
         inputs: What all trials share.
+
+    Returns:
+        The result, and the file of ranks that it names.
     """
     from recbole_lcrec.experiment import load_experiment
     from recbole_lcrec.outputs import result_of
     from recbole_lcrec.training.ranks import write_ranks
 
     _settle(inputs.threads)
-    place = place_of(inputs)
-    folder, options = place.fetch(f"{TRIALS}/{name}"), {**inputs.given, **values}
-    moved = {key: value for key, value in place.inputs.here(options).items() if value != options[key]}
-    try:
-        experiment = load_experiment(folder, {**moved, "show_progress": False})
+    with inputs.storage.working_folder(name, anew=False, keep=False) as folder:
+        experiment = load_experiment(folder.path, {"show_progress": False}, split=inputs.data.unpickled())
         result = result_of(experiment, None, experiment.evaluate("test"))
+        ranks = None
         if experiment.ranks is not None:
-            write_ranks(place.inputs.folder / RANKS, experiment.ranks, experiment)
-            place.hand_over(RANKS)
-    finally:
-        place.leave(name)
-    return {key: value for key, value in result.items() if key not in ("epochs", "seconds")}
+            with folder.state_folder() as temporary:
+                write_ranks(temporary / RANKS, experiment.ranks, experiment)
+                ranks = (temporary / RANKS).read_bytes()
+    return {key: value for key, value in result.items() if key not in ("epochs", "seconds")}, ranks

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.cache_use import used
 from recbole_lcrec.causal_lm import causal_tokenizer, load_causal_lm
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.embedding.huggingface import cache_key
@@ -59,7 +58,7 @@ def generate(
     lines = [tuple(item_lines(job, text)) for job in jobs]
     keys = [fingerprint(job.kind, some) if some else None for job, some in zip(jobs, lines, strict=True)]
     name = f"{fingerprint(1, cache_key(source, max_tokens), wording())}.jsonl"
-    path = used(Path(cache_dir) / "user_texts" / name)
+    path = Path(cache_dir) / "user_texts" / name
     known = read_answers(path)
     asked = {
         key: (job, some)

@@ -159,7 +159,7 @@ def test_pbt_copies_a_better_trial_and_changes_its_values(tmp_path: Path, monkey
     assert copied[0]["score"] > before[-1] + 0.1  # the weights came along
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["best_valid_result"]["ndcg@10"] == max(report["score"] for report in reports)
-    assert not list((tmp_path / "out" / "trials").glob("*/population"))
+    assert not (tmp_path / "out" / ".ray").exists() and not list((tmp_path / "out" / "trials").glob("*/.state-*"))
 
 
 @pytest.mark.parametrize("model", ["LCRec", "BPR"])

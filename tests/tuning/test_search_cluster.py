@@ -11,13 +11,13 @@ from typing import Any
 
 import psutil
 import pytest
-from clusters import cluster_of_one
-from searching import arguments, events, prepare
+import yaml
+from clusters import cluster_of_one, node_that_does_not_see
+from fakes import TINY, save_checkpoint
+from searching import arguments, curves, events, prepare
 
 from recbole_lcrec import cli
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.tuning.machines import _missing, has_to_ship, node_that_sees, unseen
-from recbole_lcrec.tuning.settings import read_settings
+from recbole_lcrec.experiment import evaluate
 
 pytest.importorskip("ray")
 
@@ -59,33 +59,85 @@ def test_trials_run_on_every_node_and_outlive_one(tmp_path: Path, cluster: Any) 
     assert json.loads((out / "result.json").read_text())["test_result"]
 
 
-def test_folders_that_a_node_does_not_see_are_named(
-    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """The address of a cluster whose second node does not see ``tmp_path / "head"``, and that node's own folder."""
+    (tmp_path / "head").mkdir()
+    with cluster_of_one(monkeypatch) as made:
+        with node_that_does_not_see(tmp_path / "head", tmp_path / "node.log", made) as far:
+            yield made.address, far
+
+
+def nodes_of(out: Path) -> dict[str, set[str]]:
+    """Return the trials that every node reported of."""
+    found: dict[str, set[str]] = {}
+    for event in events(out):
+        if event["event"] == "reported":
+            found.setdefault(event["node"], set()).add(event["trial"])
+    return found
+
+
+def lcrec(folder: Path, **changes: Any) -> list[str]:
+    options = folder.parent / "tiny.yaml"
+    options.write_text(yaml.safe_dump({**TINY, "show_progress": False}))
+    space = "learning_rate: {choice: [0.001, 0.003]}\n"
+    given = arguments(folder, space, search_alg="grid", epochs=2, **changes)
+    own = ("--model=", "--hidden_size", "--inner_size", "--n_layers")
+    return [*(a for a in given if not a.startswith(own)), "--model=LCRec", f"--config_files={options}"]
+
+
+def test_data_and_index_travel_and_results_are_stored(
+    tmp_path: Path, apart: tuple[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import ray
+    """One node sees neither data set, cache nor output folder: refused, unless results go where both can write."""
+    (address, far), head = apart, prepare(tmp_path / "head")
+    out, store = head / "out", tmp_path / "store"
 
-    file = tmp_path / "toy.inter"
-    file.write_text("x")
-    monkeypatch.chdir(tmp_path)
-    own = {"data_path": [Path("/proc/self/cwd/toy.inter")]}  # another folder for every process
-    ray.init(address=cluster.address, log_to_driver=False)
-    try:
-        assert unseen(ray, {"output_dir": tmp_path}, {"data_path": [file]}) == []
-        (line,) = unseen(ray, {"output_dir": tmp_path}, own)
-        assert line.endswith(": data_path=/proc/self/cwd")
-        assert has_to_ship(ray, read_settings({"address": "x"}), {}, own)
-        assert not has_to_ship(ray, read_settings({}), {}, own)
-        assert node_that_sees(ray, tmp_path) == ray.get_runtime_context().get_node_id()
-        with pytest.raises(UserError, match="no machine of the cluster sees output_dir=/proc/self/cwd"):
-            node_that_sees(ray, Path("/proc/self/cwd"))
-        with pytest.raises(UserError, match=r"data_path=/proc/self/cwd(?s:.)*storage that all machines share"):
-            has_to_ship(ray, read_settings({"address": "x", "ship_data": False}), {}, own)
-    finally:
-        ray.shutdown()
-    assert [path.name for path in tmp_path.iterdir()] == ["toy.inter"]
+    def refused(*more: str) -> str:
+        assert cli.main([*lcrec(head), f"--address={address}", *more]) == 2
+        assert not (out / "trials").exists()
+        (out / "search.json").unlink()
+        return capsys.readouterr().err
+
+    said = refused()
+    assert "machines of the cluster cannot reach what trials need:\n" in said
+    assert f": output_dir {out} (another folder of that name, or none)" in said and "Give a storage_path" in said
+    assert f": storage_path {head}/store/out-" in refused(f"--storage_path={head}/store")
+    base_model = save_checkpoint(head / "lm", "llama")
+    said = refused(f"--storage_path={store}", f"--base_model={base_model}")
+    assert f": base_model: {base_model}/" in said and "storage_path" not in said
+
+    assert cli.main([*lcrec(head), f"--address={address}", f"--storage_path=file://{store}"]) == 0
+    assert sorted(map(len, nodes_of(out).values())) == [1, 1]
+    logs = [path.read_text() for path in (out / "trials").glob("*/trial.log")]
+    assert len(logs) == 2 and not any("RQ-VAE:" in text for text in logs)  # nobody built the index again
+    assert not list(far.glob("lcrec-trial-*")) and not [path for path in out.rglob(".*") if path.name != ".lock"]
+    best = json.loads((out / "result.json").read_text())
+    trial = out / "trials" / best["trial"]
+    saved = yaml.safe_load((trial / "config.yaml").read_text())
+    assert (saved["data_path"], saved["output_dir"]) == (str(head), str(trial))
+    assert evaluate(trial)["test_result"] == best["test_result"]
+    for place in (out, store):
+        assert {path.parent.name for path in place.rglob("trials/*/checkpoint")} == {best["trial"]}
+    assert {path.name for path in (out / "tensorboard").iterdir()} == {"t0001", "t0002"}
+
+    assert cli.main(lcrec(head, output_dir=head / "alone", max_concurrent=1)) == 0
+    assert curves(head / "alone") == curves(out)
+    assert json.loads((head / "alone" / "result.json").read_text())["test_result"] == best["test_result"]
+    assert (head / "alone" / "ranks.csv.gz").read_bytes() == (out / "ranks.csv.gz").read_bytes()
 
 
-def test_a_file_of_the_same_name_is_not_the_same(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    assert _missing({"data_path": {str(tmp_path / "file"): 1}}) == []
-    assert _missing({"data_path": {str(tmp_path / "file"): 2}}) == ["data_path"]
+@pytest.mark.slow
+def test_a_population_is_copied_between_machines(tmp_path: Path, apart: tuple[str, Path]) -> None:
+    (address, _), head = apart, prepare(tmp_path / "head")
+    space = "learning_rate: {choice: [0.0001, 0.01]}\n"
+    given = {"scheduler": "pbt", "search_alg": "grid", "epochs": 4}
+    stored = [f"--address={address}", f"--storage_path={tmp_path / 'store'}"]
+    assert cli.main([*arguments(head, space, **given), *stored]) == 0
+    assert len(nodes_of(head / "out")) == 2
+    assert cli.main(arguments(head, space, **given, output_dir=head / "alone")) == 0
+    assert any(event.get("copied") for event in events(head / "out"))
+    assert curves(head / "out") == curves(head / "alone")
+    results = [json.loads((head / name / "result.json").read_text()) for name in ("out", "alone")]
+    assert results[0]["test_result"] == results[1]["test_result"]
+    assert not list((tmp_path / "store").rglob("session-*"))

@@ -3,10 +3,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from recbole_lcrec.tuning.cluster import available_cpus
 
 from recbole_lcrec import cli
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.parallel.cluster import available_cpus
 from recbole_lcrec.tuning.settings import read_settings
 
 BASE = ["--model=SASRec", "--dataset=ml-100k"]
