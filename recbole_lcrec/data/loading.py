@@ -22,8 +22,9 @@ import recbole.data.dataset.sequential_dataset
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_lcrec.config.needs import needs_labels
 from recbole_lcrec.data.ids import check_histories, check_same_ids
-from recbole_lcrec.data.intervals import check_filters, filter_columns, parse_intervals
+from recbole_lcrec.data.intervals import filter_columns, parse_intervals
 from recbole_lcrec.data.presplit import recent_histories
 from recbole_lcrec.data.table import MISSING_WORDS, Header, Table, is_number, read_header, read_table
 from recbole_lcrec.errors import UserError
@@ -51,7 +52,6 @@ class StrictTables(Dataset):
     inter_feat: Any
 
     def _from_scratch(self) -> None:
-        check_filters(self.config.final_config_dict)
         self._only_filters: dict[str, list[str]] = {}  # file suffix -> columns that nothing but a filter looks at
         try:
             super()._from_scratch()
@@ -115,6 +115,8 @@ class StrictTables(Dataset):
         if suffix not in ("inter", "user", "item"):
             return wanted
         looked_at = filter_columns(self.config.final_config_dict)
+        label = self.label_field if suffix == "inter" and self._makes_labels_of_column() else None
+        wanted += [name for name in names if name == label and name not in wanted]
         more = [name for name in names if name in looked_at and name not in wanted]
         if more and not wanted:
             more += self._id_fields(suffix)
@@ -192,6 +194,9 @@ class StrictTables(Dataset):
 
     # What interactions need
 
+    def _makes_labels_of_column(self) -> bool:
+        return needs_labels(self.config) and not self.config["threshold"]
+
     def _check_interactions(self, table: Table) -> None:
         """Refuse interactions without ids, without time where there is an order in time, and none at all."""
         path, types = table.header.path, table.header.types
@@ -203,6 +208,12 @@ class StrictTables(Dataset):
                 f"{self.uid_field}:token, {self.iid_field}:token and {self.time_field}:float, found "
                 f"{', '.join(types)}; if they have other names, set USER_ID_FIELD, ITEM_ID_FIELD and TIME_FIELD (and "
                 "load_col, if you set it)."
+            )
+        if self._makes_labels_of_column() and self.label_field not in table.numbers:
+            raise UserError(
+                f"{path}: no column {self.label_field}:float (LABEL_FIELD), and no option threshold, but "
+                f"{self.config['model']} with these options learns or is measured by whether a row is liked. Make "
+                'labels of a column, e.g. --threshold="{rating: 4}"; or name their column in LABEL_FIELD.'
             )
         if not len(table):
             raise UserError(f"{path}: no interaction found. Expected one line per interaction after the header.")

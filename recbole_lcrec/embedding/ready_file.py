@@ -102,7 +102,7 @@ def _read_ids(path: Path, option: str) -> list[str]:
         ids = json.loads(text)
     except FileNotFoundError as error:
         raise UserError(f"{option}: there is no such file.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{option}: cannot be read ({error}). Expected one item token a line, or a JSON list of them."
         ) from error
