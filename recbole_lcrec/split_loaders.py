@@ -83,10 +83,20 @@ def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
     for phase, part, least in (("training", train, 2), ("test", test, 3)):
         if not len(part.inter_feat):
             raise UserError(
-                f"{data.dataset_name}: no user is left for the {phase} part. The split needs users with at least "
-                f"{least} interactions; loosen the filters or bring more data."
+                f"{data.dataset_name}: no user is left for the {phase} part. {_what_is_short(config, least)}"
             )
     return data, (train, valid, test)
+
+
+def _what_is_short(config: LCRecConfig, least: int) -> str:
+    """Say why a part of the split is empty: users are too short, or the split gives it nothing."""
+    split = config["eval_args"]["split"]
+    if split == {"LS": "valid_and_test"} or config["benchmark_filename"] is not None:
+        return f"The split needs users with at least {least} interactions; loosen the filters or bring more data."
+    return (
+        f"The split is {split}, and every run ends with a test: set it to {{'LS': valid_and_test}}, "
+        "{'LS': test_only} or shares such as {'RS': [0.8, 0.1, 0.1]} that leave something for each part."
+    )
 
 
 def make_loaders(config: LCRecConfig, split: Split) -> tuple[Any, Any, Any, str]:

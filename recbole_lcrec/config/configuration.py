@@ -24,6 +24,7 @@ from recbole_lcrec.compat import restore_numpy_names
 from recbole_lcrec.config.features import item_features
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
+from recbole_lcrec.config.needs import check_needs
 from recbole_lcrec.config.options import DERIVED, Reading
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.processes import check_parallel, take_place
@@ -99,6 +100,7 @@ class LCRecConfig(Config):
         self._check_candidates()
         self._check_exclusion()
         self._check_stage()
+        check_needs(self)
         check_parallel(self, self.model_class)
 
     @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.data.table import read_header
 from recbole_lcrec.errors import UserError
 
 OPTIONS = {"FDSA": "selected_features", "SASRecF": "selected_features", "GRU4RecF": "selected_features"}
@@ -34,9 +35,7 @@ def item_features(model: str, options: Mapping[str, Any], given: Mapping[str, An
     option = OPTIONS.get(model)
     if option is None or not item_file.is_file():
         return {}
-    with item_file.open(encoding="utf-8", errors="replace") as file:
-        header = next(file, "").rstrip("\n").split(options["field_separator"])
-    columns = [name.partition(":")[0] for name in header]
+    columns = read_header(item_file, options["field_separator"], options.get("encoding")).types
     wanted = options[option] if isinstance(options[option], list) else [options[option]]
     if option not in given and not set(wanted) <= set(columns):
         wanted = [name for name in CATEGORICAL if name in columns][:1]
@@ -49,6 +48,12 @@ def item_features(model: str, options: Mapping[str, Any], given: Mapping[str, An
     if missing:
         raise UserError(
             f"option {option}: no column {', '.join(missing)} in {item_file}; it has {', '.join(columns)}."
+        )
+    others = ", ".join(name for name, kind in columns.items() if "token" in kind and name != options["ITEM_ID_FIELD"])
+    if not any(columns[name].startswith("token") for name in wanted):
+        raise UserError(
+            f"option {option}: model {model} needs at least one column of tokens, but {', '.join(wanted)} of "
+            f"{item_file} is of numbers. Name a column of type token or token_seq; it has: {others or 'none'}."
         )
     return {
         option: wanted if isinstance(options[option], list) else wanted[0],

@@ -98,6 +98,14 @@ def check_dataset(name: str, options: Mapping[str, Any]) -> None:
     not_found = f"{', '.join(str(path.absolute()) for path in missing)} not found"
     if source is not None:
         raise UserError(f"data set {name}: {not_found}, and download is False. {source.by_hand(folder)}")
+    if not parts and (split := sorted(folder.glob(f"{name}.*.inter"))):
+        names = [path.name.removeprefix(f"{name}.").removesuffix(".inter") for path in split]
+        names.sort(key=lambda part: (*(part.startswith(word) for word in ("test", "val")), part))  # as they are used
+        raise UserError(
+            f"data set {name}: {not_found}, but its folder has {', '.join(path.name for path in split)}. If these are "
+            "the training, validation and test parts of a ready split, name them in that order, e.g. "
+            f'--benchmark_filename="[{", ".join(names)}]".'
+        )
     found = known_datasets(data_path)
     hint = "" if parts else nearest(name, [*found, *downloadable_datasets()])
     raise UserError(

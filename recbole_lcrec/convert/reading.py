@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from recbole_lcrec.convert.records import Rejection
+from recbole_lcrec.data.lines import (
+    BOM,
+    GZIP,
+    MAX_BLANK,
+    MAX_LINE,
+    first_bytes,
+    other_kind,
+    too_long,
+    too_many_blank,
+)
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.progress import progress
 
-MAX_LINE = 1 << 26  # 64 MiB; a longer "line" is a file without line breaks, which must not be read into memory
 _BAR_STEP = 4096  # lines between two updates of the progress bar
-_GZIP = b"\x1f\x8b"
-_OTHER_KINDS = {
-    b"PK\x03\x04": "a zip archive: unpack it first",
-    b"BZh": "compressed with bzip2: unpack it first, or pack it with gzip",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it first, or pack it with gzip",
-    b"\xfd7zXZ": "compressed with xz: unpack it first, or pack it with gzip",
-    b"PAR1": "a Parquet file: only the kind 'table' reads those",
-    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
-    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
-}
 
 
 def existing_file(path: Path, what: str) -> Path:
@@ -43,12 +42,6 @@ def existing_file(path: Path, what: str) -> Path:
     return path
 
 
-def first_bytes(path: Path, count: int = 8) -> bytes:
-    """Return the first bytes of a file."""
-    with path.open("rb") as file:
-        return file.read(count)
-
-
 def numbered_lines(path: Path, show: bool) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line with its line break); the UTF-8 byte order mark is removed.
 
@@ -57,22 +50,22 @@ def numbered_lines(path: Path, show: bool) -> Iterator[tuple[int, bytes]]:
         show: Whether to show a progress bar, in bytes of the file.
 
     Raises:
-        UserError: For another kind of file, a damaged archive, or a line of more than 64 MiB.
+        UserError: For another kind of file, a damaged archive, a line of more than 64 MiB, or a million blank lines.
     """
     start = first_bytes(path)
-    for magic, kind in _OTHER_KINDS.items():
-        if start.startswith(magic):
-            raise UserError(f"{path} is {kind}.")
-    done = number = 0
+    if kind := other_kind(start):
+        raise UserError(f"{path} is {kind}.")
+    done = number = n_blank = 0
     with path.open("rb") as raw, _bar(path, show) as bar:
-        stream = io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw)), 1 << 20) if start[:2] == _GZIP else raw
+        stream = io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw)), 1 << 20) if start.startswith(GZIP) else raw
         while line := _next_line(stream, path, number):
             number += 1
             if len(line) > MAX_LINE:
-                raise UserError(
-                    f"{path}, line {number}: longer than {MAX_LINE >> 20} MiB; expected one record per line."
-                )
-            yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                raise too_long(path, number)
+            n_blank += line.isspace()
+            if n_blank > MAX_BLANK:
+                raise too_many_blank(path)
+            yield number, line.removeprefix(BOM) if number == 1 else line
             if number % _BAR_STEP == 0:
                 bar.update(raw.tell() - done)
                 done = raw.tell()

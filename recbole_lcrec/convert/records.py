@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from recbole_lcrec.convert.intake import Part
+from recbole_lcrec.data.table import MISSING_WORDS
 from recbole_lcrec.data.text import clean_text
-
-MISSING_WORDS = frozenset(
-    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")
-)
-"""Ids that pandas, and so RecBole, reads as no id at all. In an export they mean that the id is unknown."""
 
 _UNWRITABLE = re.compile("[\t\n\r\0\ud800-\udfff]")
 _CONTROL = re.compile("[\0-\x08\x0e-\x1b\x7f]")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_lcrec.convert.intake import Part
-from recbole_lcrec.convert.reading import first_bytes, numbered_lines
+from recbole_lcrec.convert.reading import numbered_lines
+from recbole_lcrec.data.lines import first_bytes
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.progress import progress
 

@@ -14,86 +14,25 @@ import hashlib
 import importlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureType, ModelType
+from recbole.utils import ModelType
 
-from recbole_lcrec.data.presplit import recent_histories, training_pairs
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.data.loading import StrictTables
+from recbole_lcrec.data.presplit import training_pairs
 
 
-class StableOrder(Dataset):
+class StableOrder(StrictTables):
     """Mixin of every dataset: interactions in true time order; equal timestamps keep the order of the file.
 
     RecBole sorts after it has turned timestamps into float32, where Unix times closer than a minute are equal, and
     its duplicate removal sorts unstably. Sorting once, stably and in float64, right before that conversion makes every
     later (stable) sort of RecBole keep the true order.
     """
-
-    inter_feat: Any
-
-    def _load_data(self, token: str, dataset_path: str) -> None:
-        try:
-            super()._load_data(token, dataset_path)
-        except (ValueError, KeyError, OSError) as error:
-            where = _first_bad_number(Path(dataset_path) / f"{token}.inter", self.config["field_separator"])
-            raise UserError(
-                f"the data set in {Path(dataset_path).absolute()} cannot be read: {where or error}. Expected RecBole "
-                f"atomic files: tab-separated, with a header of name:type columns, in {token}.inter among them "
-                f"{self.uid_field}:token, {self.iid_field}:token and {self.time_field}:float."
-            ) from error
-
-    def _load_inter_feat(self, token: str, dataset_path: str) -> None:
-        super()._load_inter_feat(token, dataset_path)
-        path = Path(dataset_path) / f"{token}.inter"
-        if self.benchmark_filename_list is not None:
-            path = path.with_name(f"{token}.*.inter")  # lines are counted over all of them
-        wanted = [self.uid_field, self.iid_field] + ([self.time_field] if self._in_time_order else [])
-        missing = [name for name in wanted if name not in self.inter_feat]
-        if missing:
-            raise UserError(
-                f"{path}: column(s) {', '.join(missing)} missing. Expected a header with {self.uid_field}:token, "
-                f"{self.iid_field}:token and {self.time_field}:float; if they have other names, set USER_ID_FIELD, "
-                "ITEM_ID_FIELD and TIME_FIELD (and load_col, if you set it)."
-            )
-        for name in wanted[:2]:
-            empty = np.flatnonzero(self.inter_feat[name].isna())
-            if len(empty):
-                raise UserError(
-                    f"{path}, line {empty[0] + 2}: no {name}, or one that pandas reads as missing (NA, null, nan, "
-                    f"None, ...); so in {len(empty)} line(s). RecBole would drop them silently: use another token."
-                )
-        if not len(self.inter_feat):
-            raise UserError(f"{path}: no interaction found. Expected one line per interaction after the header.")
-        if self.benchmark_filename_list is not None:
-            recent_histories(self, self.config["MAX_ITEM_LIST_LENGTH"])
-        if self._in_time_order and self.inter_feat[self.time_field].isna().any():
-            line = int(np.flatnonzero(self.inter_feat[self.time_field].isna())[0]) + 2
-            raise UserError(f"{path}, line {line}: no {self.time_field}. Every interaction needs a number there.")
-
-    @property
-    def _in_time_order(self) -> bool:
-        return self.config["eval_args"]["order"] == "TO" and self.benchmark_filename_list is None
-
-    def _fill_nan(self) -> None:
-        """Fill missing values: tokens with padding (0), numbers with their mean, lists with empty ones.
-
-        RecBole fills ``feat[field]`` in place, which changes a copy with pandas 3.
-        """
-        for name in self.feat_name_list:
-            feat = getattr(self, name)
-            for field in feat:
-                kind = self.field2type[field]
-                if kind == FeatureType.TOKEN:
-                    feat[field] = feat[field].fillna(0)
-                elif kind == FeatureType.FLOAT:
-                    feat[field] = feat[field].fillna(feat[field].mean())
-        super()._fill_nan()
 
     def _remove_duplication(self) -> None:
         """Keep the first or last in time of repeated (user, item) pairs; the rows stay in file order."""
@@ -104,36 +43,11 @@ class StableOrder(Dataset):
                 ordered = ordered.sort_values(by=self.time_field, kind="stable")
             self.inter_feat = ordered.drop_duplicates(subset=[self.uid_field, self.iid_field], keep=keep).sort_index()
 
-    def _data_filtering(self) -> None:
-        super()._data_filtering()
-        if not len(self.inter_feat):
-            raise UserError(
-                f"no interaction of {self.dataset_name} is left after filtering. Loosen user_inter_num_interval, "
-                "item_inter_num_interval or val_interval."
-            )
-
     def _change_feat_format(self) -> None:
         """Sort while timestamps are float64 (here they are about to become float32)."""
-        if self._in_time_order:
+        if self.in_time_order:
             self.inter_feat = self.inter_feat.sort_values(by=self.time_field, kind="stable", ignore_index=True)
         super()._change_feat_format()
-
-
-def _first_bad_number(path: Path, separator: str) -> str | None:
-    """Say where the first cell of a float column that is no number lies, or return None."""
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header = next(file, "").rstrip("\n").split(separator)
-        columns = [i for i, name in enumerate(header) if name.endswith(":float")]
-        for number, line in enumerate(file, 2):
-            cells = line.rstrip("\n").split(separator)
-            for column in columns:
-                try:
-                    float(cells[column] if column < len(cells) else "0")
-                except ValueError:
-                    return f"{path.name}, line {number}: {cells[column]!r} in column {header[column]} is no number"
-    return None
 
 
 class GeneralSplit(StableOrder):

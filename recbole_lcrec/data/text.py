@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 
+from recbole_lcrec.data.ids import check_same_ids
+from recbole_lcrec.data.table import read_header, read_table
 from recbole_lcrec.errors import UserError, nearest
 
 logger = logging.getLogger(__name__)
@@ -104,29 +106,9 @@ def read_item_columns(path: Path, separator: str, encoding: str | None = None) -
         Column name (without its type) -> one raw string per line.
 
     Raises:
-        UserError: Naming file and line, for a header without types or a line with another number of columns.
+        UserError: Naming file and line; see :mod:`recbole_lcrec.data.table`.
     """
-    try:
-        text = path.read_text(encoding=encoding or "utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text ({error}). Save it as UTF-8 or set encoding.") from error
-    lines = text.split("\n")
-    header = lines[0].rstrip("\r").split(separator)
-    if any(cell.count(":") != 1 for cell in header):
-        raise UserError(
-            f"{path}, line 1: expected a header of name:type columns separated by {separator!r} "
-            f"(such as item_id:token, title:token_seq), found {lines[0][:80]!r}."
-        )
-    columns: dict[str, list[str]] = {cell.split(":")[0]: [] for cell in header}
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip("\r"):
-            continue
-        cells = line.rstrip("\r").split(separator)
-        if len(cells) != len(header):
-            raise UserError(f"{path}, line {number}: expected {len(header)} columns, found {len(cells)}.")
-        for column, cell in zip(columns.values(), cells, strict=True):
-            column.append(cell)
-    return columns
+    return read_table(read_header(path, separator, encoding), numbers=False).cells
 
 
 def load_item_text(
@@ -168,11 +150,16 @@ def load_item_text(
             )
         logger.info("No item text (%s is absent).", path)
         return _without_text(known_items)
-    columns = read_item_columns(path, separator, encoding)
-    if item_field not in columns:
+    header = read_header(path, separator, encoding)
+    if item_field not in header.types:
         raise UserError(
-            f"{path}, line 1: no column {item_field}.{nearest(item_field, columns)} Set ITEM_ID_FIELD or rename it."
+            f"{path}, line 1: no column {item_field}.{nearest(item_field, header.types)} Set ITEM_ID_FIELD or rename "
+            "it."
         )
+    header.require(item_field, "token")
+    table = read_table(header, numbers=False)
+    table.require_ids(item_field)
+    columns = table.cells
     present = [name for name in fields if name in columns]
     if not present and text_required:
         others = sorted(set(columns) - {item_field})
@@ -181,6 +168,7 @@ def load_item_text(
             "Set item_text_fields to the columns that hold text, e.g. "
             f"--item_text_fields=\"['{(others or ['title'])[0]}']\"."
         )
+    check_same_ids("item", known_items, "the interactions", columns[item_field], path.name)
     if not cold_items:
         columns = _rows_of(columns, item_field, known_items)
     missing = [name for name in fields if name not in columns]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_lcrec.data.ids import check_same_ids
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.usertext.generators import GENERATORS, Generated, Work
@@ -176,6 +177,10 @@ def _from_file(
     """Take preferences and the "train" intentions; an entry with anything but training items is dropped."""
     value = read_published(path)
     published, blocks = preferences_of(value, path, as_is=as_is), intentions_of(value, path, "train", as_is=as_is)
+    if not as_is:
+        check_same_ids("user", sequences, "the interactions", published.keys() | blocks.keys(), path.name)
+        named = [item for entry in blocks.values() for item in (*entry.history, entry.item)]
+        check_same_ids("item", item_text.items, "the catalogue", named, path.name)
     counts = Counter({"users": len(sequences)})
     counts["unknown users"] = len((published.keys() | blocks.keys()) - sequences.keys())
     preferences, intentions = {}, {}

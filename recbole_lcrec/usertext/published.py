@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.data.text import clean_text
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.io import write_json
 from recbole_lcrec.usertext.texts import UserTexts
 
 PREFERENCES, INTENTIONS = "user_explicit_preference", "user_vague_intention"
+_BLOCKS = ("train", "valid", "test")
+_LONGEST = 20_000  # characters of a text: far more than a prompt takes
+_MOST_BYTES = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ def read_published(path: Path) -> dict[str, Any]:
         UserError: If it cannot be read, is no JSON, or holds neither preferences nor intentions.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _MOST_BYTES:
+            raise UserError(f"{path}: larger than {_MOST_BYTES >> 30} GiB. Expected a few sentences per user.")
+        value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=lambda pairs: _object(pairs, path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON in UTF-8 ({error}). Mend or remove it.") from error
     value = _dict(value, path, "the whole file")
@@ -56,6 +61,12 @@ def read_published(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: expected the keys {PREFERENCES} and {INTENTIONS}, found {', '.join(list(value)[:5]) or 'none'}."
         )
+    known = (PREFERENCES, INTENTIONS)
+    if odd := [key for key in value if key not in known and nearest(key, known)]:
+        raise UserError(f"{path}: unknown key {odd[0]}.{nearest(odd[0], known)}")
+    blocks = value.get(INTENTIONS)
+    if isinstance(blocks, dict) and blocks and not blocks.keys() & set(_BLOCKS):
+        raise UserError(f"{path}: {INTENTIONS} has {', '.join(list(blocks)[:5])}; expected {' and '.join(_BLOCKS)}.")
     return value
 
 
@@ -133,7 +144,28 @@ def _texts(value: Any, path: Path, where: str, as_is: bool) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{path}: {where} is {_shown(value)}; expected a list of texts.")
+    for text in texts:
+        if len(text) > _LONGEST or not (text.isascii() or _is_unicode(text)):
+            problem = f"of {len(text)} characters" if len(text) > _LONGEST else "with half a surrogate pair"
+            raise UserError(
+                f"{path}: {where} has a text {problem} ({ascii(text[:40])}); expected sentences of up to {_LONGEST} "
+                "characters that UTF-8 can hold."
+            )
     return tuple(dict.fromkeys(filter(None, texts if as_is else map(clean_text, texts))))
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _object(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    """Return an object of the file; JSON's readers keep the last of two equal keys without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise UserError(f"{path}: key {twice!r} is there twice in one object. Keep one of them.")
+    return found
 
 
 def _shown(value: Any) -> str:

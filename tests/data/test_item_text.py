@@ -55,7 +55,7 @@ def test_without_cold_items_the_file_is_cut_to_what_interactions_name(tmp_path: 
 
 def test_messages_name_file_line_and_columns(tmp_path: Path) -> None:
     path = item_file(tmp_path, "item_id:token\ttitle:token_seq", "1\tone", "2\ttwo\textra")
-    with pytest.raises(UserError, match=r"toy\.item, line 3: expected 2 columns, found 3"):
+    with pytest.raises(UserError, match=r"toy\.item, line 3: found 3 cells, expected 2"):
         load_item_text(path, ["1"], FIELDS)
     path = item_file(tmp_path, "item_id:token\tprice:float", "1\t3.5")
     with pytest.raises(UserError, match="none of the text fields.*Found: price"):

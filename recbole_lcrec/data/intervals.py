@@ -1,0 +1,78 @@
+"""Filters by intervals: ``[3,inf)``, ``(0,1];[3,4)``. What is not one is refused; RecBole would go on without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recbole_lcrec.errors import UserError
+
+COUNT_FILTERS = (
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "entity_kg_num_interval",
+    "relation_kg_num_interval",
+)
+
+Interval = tuple[str, float, float, str]
+"""RecBole's form of an interval: ``("[", 3.0, inf, ")")``."""
+
+
+def parse_intervals(option: str, text: Any) -> list[Interval] | None:
+    """Return the intervals that an option's value describes; None for no filter.
+
+    Args:
+        option: Name of the option, for the message.
+        text: The value, such as ``[3,inf)``; several intervals are separated by semicolons.
+
+    Raises:
+        UserError: For anything that is not an interval, and one without any number inside.
+    """
+    if text is None:
+        return None
+    return [_interval(option, text, part.strip()) for part in str(text).split(";")]
+
+
+def _interval(option: str, text: Any, part: str) -> Interval:
+    ends = part[1:-1].split(",")
+    if len(part) > 2 and part[0] in "([" and part[-1] in ")]" and len(ends) == 2:
+        try:
+            low, high = float(ends[0]), float(ends[1])
+        except ValueError:
+            low, high = float("nan"), float("nan")
+        if low < high or (low == high and part[0] == "[" and part[-1] == "]"):
+            return part[0], low, high, part[-1]
+    raise UserError(
+        f"option {option} is {text}; {part!r} is not an interval. Expected two numbers, the smaller one first, in "
+        "brackets: [3,inf) is 3 and more, (0,5] more than 0 and up to 5; several are separated by semicolons."
+    )
+
+
+def check_filters(options: Mapping[str, Any]) -> None:
+    """Refuse filters that would not filter, as far as the options alone tell.
+
+    Raises:
+        UserError: Naming the option.
+    """
+    for name in COUNT_FILTERS:
+        parse_intervals(name, options.get(name))
+    values = options.get("val_interval")
+    if values is not None and not (isinstance(values, dict) and all(isinstance(name, str) for name in values)):
+        raise UserError(
+            f"option val_interval is {values}; expected a column with its interval, or with a list of its values: "
+            "--val_interval=\"{rating: '[3,inf)', class: [Action, Comedy]}\"."
+        )
+    threshold = options.get("threshold")
+    is_number = isinstance(threshold, dict) and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) for value in threshold.values()
+    )
+    if threshold is not None and not (is_number and len(threshold) == 1):
+        raise UserError(
+            f"option threshold is {threshold}; expected one column of the interactions with a number, from which on "
+            'a row counts as liked: --threshold="{rating: 4}".'
+        )
+
+
+def filter_columns(options: Mapping[str, Any]) -> set[str]:
+    """Return the columns that filters look at, which have to be loaded for that."""
+    return {*(options.get("val_interval") or {}), *(options.get("threshold") or {})}
