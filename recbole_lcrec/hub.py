@@ -28,7 +28,7 @@ def load_pretrained(auto_class: Any, source: str, option: str, **options: Any) -
     if not folder.is_dir() and not _HUB_NAME.fullmatch(source):
         raise UserError(f"{option}: there is no such folder, and it is no name of a model on the hub.")
     name = str(folder) if folder.is_dir() else source
-    local = folder.is_dir() or not _hub_answers(source)
+    local = folder.is_dir() or _revision_on_hub(source) is None
     try:
         return auto_class.from_pretrained(name, local_files_only=local, **options)
     except Exception as error:  # transformers raises many kinds, all of which mean the same to the user
@@ -40,13 +40,24 @@ def load_pretrained(auto_class: Any, source: str, option: str, **options: Any) -
         ) from error
 
 
+def revision_of(name: str) -> str | None:
+    """Return the commit that a model's name on the hub stands for now, there or in the local cache; None for none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not _HUB_NAME.fullmatch(name):
+        return None
+    if (revision := _revision_on_hub(name)) is not None:
+        return revision
+    known = try_to_load_from_cache(name, "config.json")
+    return Path(known).parent.name if isinstance(known, str) else None  # .../snapshots/<commit>/config.json
+
+
 @lru_cache(maxsize=64)
-def _hub_answers(name: str) -> bool:
-    """Whether the hub knows the model; transformers itself asks for a minute before it gives up."""
+def _revision_on_hub(name: str) -> str | None:
+    """Return the commit that the hub has now; transformers itself asks for a minute before it gives up."""
     from huggingface_hub import HfApi
 
     try:
-        HfApi().model_info(name, timeout=10)
+        return HfApi().model_info(name, timeout=10).sha
     except Exception:  # no network, no such model, no right to see it: only the local cache can help
-        return False
-    return True
+        return None

@@ -188,7 +188,7 @@ def test_a_failed_write_keeps_what_was_there(tmp_path: Path, kind: str) -> None:
 
 
 def test_mend_brings_a_folder_back_that_was_being_replaced(tmp_path: Path) -> None:
-    old = tmp_path / ".checkpoint.old.abc" / "checkpoint"
+    old = tmp_path / ".checkpoint.abc.old" / "checkpoint"
     old.mkdir(parents=True)
     (tmp_path / ".checkpoint.xyz").mkdir()
     mend(tmp_path / "checkpoint")

@@ -11,27 +11,39 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained
+from recbole_lcrec.hub import load_pretrained, revision_of
 from recbole_lcrec.progress import progress
 
 logger = logging.getLogger(__name__)
 
 
-def cache_key(source: str, max_length: int) -> list[Any]:
-    """Return what the embeddings depend on beside the texts; for a local model its files' names, sizes and times."""
+def cache_key(source: str, max_length: int, device: str) -> list[Any]:
+    """Return what a model's numbers depend on beside the texts, as far as it is known before it is loaded.
+
+    Args:
+        source: Name on the hub, which counts with its revision, or local folder, which counts with its files' names,
+            sizes and times.
+        max_length: Tokens that are read, or written.
+        device: Where the model runs: kinds of devices round differently, and use other precisions.
+    """
     versions = [metadata.version(package) for package in ("transformers", "torch")]
     place, stats = identity(source)
-    return [place, max_length, stats, versions]
+    return [place, max_length, stats, versions, device.partition(":")[0], precision(device)]
+
+
+def precision(device: str) -> str:
+    """Return the dtype that weights are loaded in; "auto" is the one that they were saved in."""
+    return "float32" if device == "cpu" else "auto"  # half precision is slow on a CPU
 
 
 _copies: dict[str, tuple[str, list[Any]]] = {}
 
 
 def identity(source: str) -> tuple[str, list[Any]]:
-    """Return what tells a model from others: its name, or the local folder and its files' names, sizes and times."""
+    """Return what tells a model from others: its name and revision, or its folder and its files' sizes and times."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        return source, []
+        return source, [revision_of(source)]
     place = str(folder.resolve())
     if place in _copies:
         return _copies[place]
@@ -100,14 +112,11 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
     Raises:
         UserError: Naming the option, when either cannot be loaded.
     """
-    import torch
     from transformers import AutoModel, AutoTokenizer
 
-    # half precision is slow on a CPU; elsewhere the weights keep the precision they were saved in
-    dtype = torch.float32 if device == "cpu" else "auto"
     option = f"text_encoder=hf:{source}"
     tokenizer = load_pretrained(AutoTokenizer, source, option)
-    model = load_pretrained(AutoModel, source, option, dtype=dtype)
+    model = load_pretrained(AutoModel, source, option, dtype=precision(device))
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     if tokenizer.pad_token is None:  # decoder-only models often have none; the mask hides whatever is used

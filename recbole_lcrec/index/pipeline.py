@@ -25,7 +25,7 @@ from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import last_code_ranks
 from recbole_lcrec.io import atomic_path
-from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings, load_quantizer
+from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings
 from recbole_lcrec.saved_run import EMBEDDINGS
 from recbole_lcrec.stages import StageTimer
 
@@ -257,5 +257,5 @@ def _built(config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: 
         encoder = ItemEncoder.of_catalogue(
             text.documents(), embeddings, chosen, cache_dir=shared["cache_dir"], seed=shared["seed"]
         )
-    maker = IndexMaker(load_quantizer(built.folder), encoder)
+    maker = IndexMaker(built.quantizer, encoder)
     return IndexedItems(text, built.index, embeddings, built, source, maker)

@@ -120,7 +120,7 @@ def test_a_machine_unpacks_once_however_many_trials_ask(
 def test_a_copied_model_is_found_in_the_cache_under_its_original_s_key(tmp_path: Path, ray: Any) -> None:
     shipment = ship(ray, cargo(tmp_path), tmp_path / "out", None)
     there = shipment.unpacked() / "files/1/model"
-    assert cache_key(str(there), 9) == cache_key(str(tmp_path / "model"), 9)
+    assert cache_key(str(there), 9, "cpu") == cache_key(str(tmp_path / "model"), 9, "cpu")
 
 
 def test_large_files_go_in_pieces_and_wrong_content_is_refused(
