@@ -7,7 +7,6 @@ power cut leaves a short file under its final name.
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import json
 import os
@@ -124,7 +123,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _hidden(path, path.suffix)
+        temporary = hidden_beside(path, path.suffix)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         mode = stat.S_IMODE(temporary.stat().st_mode)
         try:
@@ -150,7 +149,7 @@ def folder_beside(path: Path, needs: int | None = None) -> Iterator[Path]:
     """
     with storing(path, needs):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _hidden(path)
+        temporary = hidden_beside(path)
         temporary.mkdir()
         try:
             yield temporary
@@ -180,7 +179,7 @@ def atomic_folder(path: str | Path, needs: int | None = None, *, keep_modes: boo
         doomed: Path | None = None
         try:
             if path.exists():
-                doomed = _hidden(path, ".old")
+                doomed = hidden_beside(path, ".old")
                 doomed.mkdir()
                 os.replace(path, doomed / path.name)
             os.replace(temporary, path)
@@ -201,9 +200,14 @@ def settle(folder: Path, *, keep_modes: bool = False) -> None:
         sync(part)
 
 
-def _hidden(path: Path, suffix: str = "") -> Path:
-    """Return a name beside ``path`` that nothing has and that begins with a dot."""
+def hidden_beside(path: Path, suffix: str = "") -> Path:
+    """Return a name beside ``path`` that nothing has and that begins with a dot; see :func:`is_temporary`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
+
+
+def is_temporary(name: str, of: str | None = None) -> bool:
+    """Return whether a file's name is one that :func:`hidden_beside` gives, for a path of that name or for any."""
+    return re.fullmatch(rf"\.{'.+' if of is None else re.escape(of)}\.[0-9a-f]{{8}}(\.\w+)?", name) is not None
 
 
 def mend(path: Path) -> None:
@@ -211,11 +215,11 @@ def mend(path: Path) -> None:
 
     Only for paths that no other process can be writing.
     """
-    name = glob.escape(path.name)
-    for doomed in sorted(path.parent.glob(f".{name}.*.old")):
-        if not path.exists() and (doomed / path.name).exists():
-            os.replace(doomed / path.name, path)
-    for rest in sorted(path.parent.glob(f".{name}.*")):
+    rests = sorted(rest for rest in path.parent.iterdir() if is_temporary(rest.name, path.name))
+    for rest in rests:
+        if rest.suffix == ".old" and not path.exists() and (rest / path.name).exists():
+            os.replace(rest / path.name, path)
+    for rest in rests:
         remove(rest)
 
 
@@ -224,7 +228,7 @@ def remove(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    hidden = _hidden(path)
+    hidden = hidden_beside(path)
     with suppress(FileNotFoundError):  # somebody else was faster
         os.replace(path, hidden)
     shutil.rmtree(hidden, ignore_errors=True)

@@ -22,6 +22,7 @@ import yaml
 
 from recbole_lcrec.comparison.plan import Plan, Run, Stage
 from recbole_lcrec.io import write_text
+from recbole_lcrec.run_folder import claim
 from recbole_lcrec.saved_run import RESULT
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,8 @@ class Runner:
     def _start_stage(self, one: _Active) -> None:
         folder = one.stage.folder
         folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            claim(folder)  # or the run would take it for a folder of somebody's own files
         (folder / RESULT).unlink(missing_ok=True)  # an old result must not pass for this run's
         write_text(folder / OPTIONS, yaml.safe_dump(dict(one.stage.options), allow_unicode=True))
         console = one.files.enter_context((folder / CONSOLE).open("wb"))

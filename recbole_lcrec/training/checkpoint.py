@@ -6,7 +6,6 @@ to it later is found by ``manifest.json``, which has the size and the SHA-256 of
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -16,11 +15,12 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from recbole_lcrec import integrity
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import atomic_folder, write_json
+from recbole_lcrec.io import atomic_folder
 from recbole_lcrec.parallel import group
 
-WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
+WEIGHTS, STATE = "model.safetensors", "state.pt"
 
 
 def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
@@ -60,29 +60,12 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
 
 def write_manifest(folder: Path) -> None:
     """Write the size and the SHA-256 of each file of a checkpoint beside them."""
-    write_json(folder / MANIFEST, {name: _facts_of(folder / name) for name in (WEIGHTS, STATE)})
+    integrity.write_manifest(folder, (WEIGHTS, STATE))
 
 
 def damage(folder: Path) -> str | None:
     """Return what is wrong with a checkpoint's files, in a few words; None if they are as they were written."""
-    try:
-        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name in (WEIGHTS, STATE):
-            found, size = _facts_of(folder / name), expected[name]["bytes"]
-            if found["bytes"] != size:
-                return f"{name} has {found['bytes']} of {size} bytes"
-            if found != expected[name]:
-                return f"{name} has other content than was written"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{MANIFEST} cannot be read ({type(error).__name__})"
-    return None
-
-
-def _facts_of(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return integrity.damage(folder, required=(WEIGHTS, STATE))
 
 
 def _bytes_of(value: Any) -> int:
