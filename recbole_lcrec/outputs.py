@@ -102,7 +102,7 @@ def output_folder(folder: Path, log: str, level: str | None, *, append: bool = F
 
 @contextmanager
 def wandb_in(folder: Path) -> Iterator[None]:
-    """Have Weights & Biases write below ``folder`` when RecBole's trainer starts it, not into the working directory."""
+    """Have Weights & Biases write below ``folder`` when RecBole starts it, not into the working directory."""
     before = os.environ.get("WANDB_DIR")
     os.environ["WANDB_DIR"] = str(folder)
     try:

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from recbole.trainer.trainer import NCLTrainer
 
 from recbole_lcrec import registry
@@ -35,7 +34,7 @@ from recbole_lcrec.saved_run import (
     read_result,
     saved_options,
 )
-from recbole_lcrec.training.checkpoint import STATE, damage
+from recbole_lcrec.training.checkpoint import damage, read_state
 from recbole_lcrec.training.states import StateFolder, StateSettings
 from recbole_lcrec.training.trainer import FeatureTrainer
 from recbole_lcrec.usertext import NO_USER_TEXTS
@@ -124,15 +123,19 @@ def _newest_state(run_dir: Path, config: LCRecConfig) -> Path | None:
 
 def _has_its_best(state: Path, best: Path) -> bool:
     """Return whether the best model that a state knows of is there, or one that came later and will come again."""
-    wanted = torch.load(state / STATE, map_location="cpu", weights_only=True)["counters"]["best_epoch"]
-    if wanted is None:
-        return True
-    problem = damage(best)
-    if problem is None:
-        found = torch.load(best / STATE, map_location="cpu", weights_only=True)["epoch"]
-        if found >= wanted:
+    try:
+        wanted = read_state(state)["counters"]["best_epoch"]
+        if wanted is None:
             return True
-        problem = f"it is of epoch {found}"
+        problem = damage(best)
+        if problem is None:
+            found = read_state(best)["epoch"]
+            if found >= wanted:
+                return True
+            problem = f"it is of epoch {found}"
+    except (UserError, KeyError, TypeError) as error:
+        logger.warning("%s is not the state of a training (%s) and not used.", state, error)
+        return False
     logger.warning("%s is not the best checkpoint of epoch %d (%s): %s is not used.", best, wanted, problem, state)
     return False
 

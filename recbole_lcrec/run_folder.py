@@ -70,7 +70,7 @@ def unclaim(folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run wrote beside its log; from now on all files of a run in this folder are this run's."""
+    """Remove what an earlier run wrote beside its log; from now on all files of a run here are this run's."""
     record = _read(folder) or {"written": ()}
     for name in sorted(record["written"]):
         if name != LOG and _is_ours(folder, name):
