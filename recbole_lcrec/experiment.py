@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,29 @@ from recbole_lcrec import registry
 from recbole_lcrec.checks import check_models, check_settings
 from recbole_lcrec.compat import quiet
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.data.download import without_credentials
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH, load_queries
 from recbole_lcrec.io import write_json, write_text
-from recbole_lcrec.outputs import about_evaluation, log_result, metrics_table, output_folder, result_of, versions
+from recbole_lcrec.outputs import (
+    about_evaluation,
+    log_result,
+    metrics_table,
+    output_folder,
+    result_of,
+    versions,
+    wandb_in,
+)
 from recbole_lcrec.parallel import group
 from recbole_lcrec.parallel.data import share_randomness
 from recbole_lcrec.parallel.sharded import is_wanted
+from recbole_lcrec.run_folder import check_assets, check_free, holds_training, note, note_all, seal
 from recbole_lcrec.saved_run import (
     CHECKPOINT,
     CONFIG,
     EVALUATION,
     LOG,
+    OF_EVALUATION,
     RANKS,
     RESULT,
     STARTING,
@@ -111,6 +123,7 @@ class Experiment:
         write_config(self.config, self.output_dir)
         if hasattr(self.model, "save_assets"):
             self.model.save_assets(self.output_dir)
+        seal(self.output_dir)
 
     def evaluate(self, phase: str = "test", *, load_best: bool = False) -> dict[str, float] | None:
         """Return the metrics of the "valid" or "test" phase; with ``load_best`` those of the best checkpoint.
@@ -319,16 +332,33 @@ def build(
             if registry.is_generative(config["model"]) and network.evaluation.eval_task == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
                 network.queries = load_queries(config, data, [loader._dataset for loader in loaders])
-            trainer = registry.trainer_class(config)(config, network)
+            with wandb_in(output_dir):
+                trainer = registry.trainer_class(config)(config, network)
         share_randomness(config["seed"])
     test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
 
 
 def _output_dir(config: LCRecConfig) -> Path:
-    given = config["output_dir"]
+    """Return the folder of a run: the given one, or a new one that no other process has."""
+    if config["output_dir"]:
+        return group.from_main(Path(config["output_dir"]).absolute())
     name = f"{config['model']}-{config['dataset']}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return group.from_main(Path(given or Path("saved") / name).absolute())
+    return group.from_main(_new_folder(Path("saved", name).absolute()) if group.is_main() else None)
+
+
+def _new_folder(folder: Path) -> Path:
+    """Make a folder of this name, or of one with a number behind it: two runs may start in the same second."""
+    for number in itertools.count(1):
+        made = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            made.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"output_dir={made}: cannot be made ({error.strerror}). Choose another.") from error
+        return made
+    raise AssertionError("there is always a next number")
 
 
 def run(
@@ -355,9 +385,15 @@ def run(
     """
     config = LCRecConfig(model, dataset, config_files, config_dict, cli)
     check_settings(config)
-    config["output_dir"] = str(_output_dir(config))
-    with output_folder(Path(config["output_dir"]), LOG, config["state"]) as keep:
-        return run_in_folder(config, keep)
+    own_folder, output_dir = not config["output_dir"], _output_dir(config)
+    config["output_dir"] = str(output_dir)
+    try:
+        with output_folder(output_dir, LOG, config["state"]) as keep:
+            return run_in_folder(config, keep)
+    finally:
+        if own_folder and group.is_main():
+            with suppress(OSError):  # not empty, as a rule
+                output_dir.rmdir()
 
 
 def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, Any]:
@@ -367,7 +403,7 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
         config: The experiment's configuration, with ``output_dir``.
         keep: What ``output_folder`` yielded.
     """
-    from recbole_lcrec.resuming import prepare
+    from recbole_lcrec.resuming import keep_states, write_facts
 
     output_dir = Path(config["output_dir"])
     if group.is_main():
@@ -375,11 +411,20 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
     if config["stage"] == "index":
         return _run_index(config, output_dir, keep)
     experiment = build(config=config)
-    keep()
-    if group.is_main():
-        experiment.describe()
     logger.info(experiment.model)
-    prepare(experiment)
+    keep_states(experiment)
+
+    def begin() -> None:
+        keep()
+        if group.is_main():
+            experiment.describe()
+            write_facts(experiment)
+
+    if hasattr(experiment.trainer, "before_writing") and holds_training(output_dir):
+        logger.warning("%s holds an earlier run, which this one replaces when it has something to save.", output_dir)
+        experiment.trainer.before_writing = begin
+    else:
+        begin()
     return finish(experiment)
 
 
@@ -394,6 +439,8 @@ def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> di
 
     output_dir = experiment.output_dir
     best_valid = experiment.fit()
+    if hasattr(experiment.trainer, "announce"):
+        experiment.trainer.announce()
     test = experiment.evaluate("test", load_best=True)
     if experiment.ranks is not None:
         write_ranks(output_dir / RANKS, experiment.ranks, experiment)
@@ -403,12 +450,16 @@ def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> di
         return {**result, "output_dir": str(output_dir)}
     write_json(output_dir / RESULT, result)
     forget_states(experiment)
+    note_all(output_dir)
     log_result(result, output_dir)
     return {**result, "output_dir": str(output_dir)}
 
 
 def _yaml(config: LCRecConfig) -> str:
-    return yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True)
+    values = config.resolved()
+    if values.get("dataset_url"):
+        values["dataset_url"] = without_credentials(values["dataset_url"])
+    return yaml.safe_dump(values, sort_keys=True, allow_unicode=True)
 
 
 def write_config(config: LCRecConfig, output_dir: Path) -> None:
@@ -441,6 +492,8 @@ def _run_index(config: LCRecConfig, output_dir: Path, keep: Callable[[], None]) 
             "versions": versions(),
         }
         write_json(output_dir / RESULT, result)
+        seal(output_dir)
+        note_all(output_dir)
         logger.info("Index, quantizer and report (report.html) are in %s", output_dir)
         logger.info("Use it with --index_file=%s", output_dir / "index.json")
     return {**result, "output_dir": str(output_dir)}
@@ -465,6 +518,7 @@ def load_experiment(
     for name in (CONFIG, CHECKPOINT):
         if not (run_dir / name).exists():
             raise UserError(f"{run_dir} is not the folder of a finished run: it has no {name}. Give its output_dir.")
+    check_assets(run_dir)
     # by how many processes it was trained is no matter now
     options = {**read_options(run_dir / CONFIG), "nproc": 1, "world_size": None}
     config = LCRecConfig(config_dict=options, cli=cli, has_data=split is not None)
@@ -486,7 +540,9 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
     run_dir = Path(run_dir).absolute()
     options = dict(cli or {})
     target = Path(options.pop("output_dir", None) or run_dir).absolute()
-    with output_folder(target, "evaluation.log", "INFO") as keep:
+    if target != run_dir and target.is_dir():
+        check_free(target)
+    with output_folder(target, OF_EVALUATION[1], "INFO") as keep:
         experiment = load_experiment(run_dir, options)
         before = recorded_split(run_dir)
         if before and before != experiment.split_sha256:
@@ -508,6 +564,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
         }
         if group.is_main():
             write_json(target / EVALUATION, result)
+            note(target, OF_EVALUATION, new=target != run_dir)
         log_result(result, target)
     return result
 

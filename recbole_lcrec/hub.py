@@ -127,7 +127,7 @@ def place_of(source: str | Path, option: str) -> tuple[str, bool]:
         return str(folder), True
     if not _HUB_NAME.fullmatch(str(source)):
         raise UserError(f"{option}: there is no such folder, and it is not the name of a model on the hub.")
-    return str(source), not _hub_answers(str(source))
+    return str(source), _revision_on_hub(str(source)) is None
 
 
 def adapter_base(source: str | Path, option: str) -> str | None:
@@ -186,13 +186,24 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def revision_of(name: str) -> str | None:
+    """Return the commit that a model's name on the hub stands for now, there or in the local cache; None for none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not _HUB_NAME.fullmatch(name):
+        return None
+    if (revision := _revision_on_hub(name)) is not None:
+        return revision
+    known = try_to_load_from_cache(name, "config.json")
+    return Path(known).parent.name if isinstance(known, str) else None  # .../snapshots/<commit>/config.json
+
+
 @lru_cache(maxsize=64)
-def _hub_answers(name: str) -> bool:
-    """Whether the hub knows the model; transformers itself asks for a minute before it gives up."""
+def _revision_on_hub(name: str) -> str | None:
+    """Return the commit that the hub has now; transformers itself asks for a minute before it gives up."""
     from huggingface_hub import HfApi
 
     try:
-        HfApi().model_info(name, timeout=10)
+        return HfApi().model_info(name, timeout=10).sha
     except Exception:  # no network, no such model, no right to see it: only the local cache can help
-        return False
-    return True
+        return None

@@ -7,13 +7,13 @@ power cut leaves a short file under its final name.
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
@@ -123,14 +123,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = hidden_beside(path, path.suffix)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         try:
             yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; results should be readable like any other
+            temporary.chmod(mode)  # the user's umask; safetensors puts a private file in its place
             sync(temporary)
             os.replace(temporary, path)
             sync(path.parent)
@@ -139,11 +137,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path, needs: int | None = None) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; rename it onto ``path`` on success, remove it on failure.
-
-    A folder that is already at ``path`` is replaced. A kill between the two renames leaves the old one under a hidden
-    name, from where :func:`mend` brings it back.
+def folder_beside(path: Path, needs: int | None = None) -> Iterator[Path]:
+    """Yield a new folder beside ``path``, for what is to be renamed onto it; what is left of it at the end is removed.
 
     Args:
         path: Where the finished folder is to lie. Parent folders are created.
@@ -152,18 +147,40 @@ def atomic_folder(path: str | Path, needs: int | None = None) -> Iterator[Path]:
     Raises:
         StorageError: If the disk is full or refuses.
     """
-    path = Path(path)
     with storing(path, needs):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        doomed: Path | None = None
+        temporary = hidden_beside(path)
+        temporary.mkdir()
         try:
             yield temporary
-            temporary.chmod(0o755)
-            for part in (*sorted(temporary.rglob("*")), temporary):
-                sync(part)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path, needs: int | None = None, *, keep_modes: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; rename it onto ``path`` on success, remove it on failure.
+
+    A folder that is already at ``path`` is replaced. A kill between the two renames leaves the old one under a hidden
+    name, from where :func:`mend` brings it back.
+
+    Args:
+        path: Where the finished folder is to lie. Parent folders are created.
+        needs: How many bytes it takes, for the message when there is no room.
+        keep_modes: Whether its files' permissions are left as they are; otherwise they are those of the user's umask.
+
+    Raises:
+        StorageError: If the disk is full or refuses.
+    """
+    path = Path(path)
+    with folder_beside(path, needs) as temporary:
+        yield temporary
+        settle(temporary, keep_modes=keep_modes)
+        doomed: Path | None = None
+        try:
             if path.exists():
-                doomed = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+                doomed = hidden_beside(path, ".old")
+                doomed.mkdir()
                 os.replace(path, doomed / path.name)
             os.replace(temporary, path)
             sync(path.parent)
@@ -172,7 +189,25 @@ def atomic_folder(path: str | Path, needs: int | None = None) -> Iterator[Path]:
                 if not path.exists():
                     os.replace(doomed / path.name, path)
                 shutil.rmtree(doomed, ignore_errors=True)
-            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def settle(folder: Path, *, keep_modes: bool = False) -> None:
+    """Bring a folder with all that is in it to the disk, under the permissions that the folder was made with."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    for part in (*sorted(folder.rglob("*")), folder):
+        if not (keep_modes or part.is_symlink()):
+            part.chmod(mode if part.is_dir() else mode & 0o666)  # safetensors makes its files private
+        sync(part)
+
+
+def hidden_beside(path: Path, suffix: str = "") -> Path:
+    """Return a name beside ``path`` that nothing has and that begins with a dot; see :func:`is_temporary`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
+
+
+def is_temporary(name: str, of: str | None = None) -> bool:
+    """Return whether a file's name is one that :func:`hidden_beside` gives, for a path of that name or for any."""
+    return re.fullmatch(rf"\.{'.+' if of is None else re.escape(of)}\.[0-9a-f]{{8}}(\.\w+)?", name) is not None
 
 
 def mend(path: Path) -> None:
@@ -180,21 +215,22 @@ def mend(path: Path) -> None:
 
     Only for paths that no other process can be writing.
     """
-    name = glob.escape(path.name)
-    for doomed in sorted(path.parent.glob(f".{name}.old.*")):
-        if not path.exists() and (doomed / path.name).exists():
-            os.replace(doomed / path.name, path)
-    for rest in sorted(path.parent.glob(f".{name}.*")):
+    rests = sorted(rest for rest in path.parent.iterdir() if is_temporary(rest.name, path.name))
+    for rest in rests:
+        if rest.suffix == ".old" and not path.exists() and (rest / path.name).exists():
+            os.replace(rest / path.name, path)
+    for rest in rests:
         remove(rest)
 
 
 def remove(path: Path) -> None:
     """Remove a file, or a folder in a way that never leaves a part of it under its name; nothing there is fine."""
-    if not path.is_dir():
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    hidden = path.with_name(f".{path.name.lstrip('.')}.gone.{os.getpid()}")
-    os.replace(path, hidden)
+    hidden = hidden_beside(path)
+    with suppress(FileNotFoundError):  # somebody else was faster
+        os.replace(path, hidden)
     shutil.rmtree(hidden, ignore_errors=True)
 
 

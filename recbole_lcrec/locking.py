@@ -1,7 +1,13 @@
-"""One run per output folder: a lock that the operating system drops when the process ends, however it ends."""
+"""Locks between processes: one run per output folder, one process that fetches a data set.
+
+They are the operating system's (flock, by the package filelock), so that a killed process leaves none behind. On
+network file systems they hold between machines where the server supports locks (NFS 4 does). Where it does not, a
+warning says so and processes are not kept apart.
+"""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -9,75 +15,83 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recbole_lcrec.errors import UserError
+from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # no such locks on this system
-    fcntl = None  # type: ignore[assignment]
+from recbole_lcrec.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for this run; a second run there is refused, in this process or another.
 
-    It is an flock: a killed run leaves no lock behind. On network file systems it holds between machines where the
-    server supports locks (NFS 4 does); where it does not, a warning says so and two runs are not noticed.
-
     Raises:
-        UserError: If another run is writing there.
+        UserError: If another run is writing there, or this user may not.
     """
     path = folder / LOCK
-    handle = _locked(path)
     try:
+        lock = _acquired(path, wait=False)
+    except Timeout:
+        raise UserError(
+            f"output_dir={folder}: another run is writing there ({_holder(path)}). Wait for it, end it, or choose "
+            "another output_dir."
+        ) from None
+    except OSError as error:
+        raise UserError(f"output_dir={folder}: cannot be locked ({error.strerror}). Choose another.") from error
+    with _released(path, lock):
         yield
-    finally:
-        path.unlink(missing_ok=True)  # before the lock is gone: who waits for the file then makes a new one
-        if handle is not None:
-            os.close(handle)
 
 
 @contextmanager
-def waiting_lock(path: Path) -> Iterator[None]:
-    """Hold a lock of the processes of this machine, waiting for whoever has it; where there are none, do nothing."""
-    with path.open("ab") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+def waiting_lock(path: Path, purpose: str = "working there") -> Iterator[None]:
+    """Hold the lock ``path``, waiting for whoever has it.
+
+    Args:
+        path: The lock's file, which is removed with the lock.
+        purpose: What its holder does, for the message while this process waits.
+
+    Raises:
+        OSError: If the file cannot be made, or its folder is removed meanwhile.
+    """
+    try:
+        lock = _acquired(path, wait=False)
+    except Timeout:
+        logger.info("Another process is %s (%s): waiting for it.", purpose, _holder(path))
+        lock = _acquired(path, wait=True)
+    with _released(path, lock):
         yield
 
 
-def _locked(path: Path) -> int | None:
-    if fcntl is None:
-        return None
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(handle, 200).decode("utf-8", "replace").strip()
-            os.close(handle)
-            raise UserError(
-                f"output_dir={path.parent}: another run is writing there ({owner or 'it has just started'}). Wait for "
-                "it, end it, or choose another output_dir."
-            ) from None
-        except OSError as error:
-            os.close(handle)
-            logger.warning("%s: no locks on this file system (%s); start one run at a time.", path, error.strerror)
-            return None
-        if _is_file(handle, path):
-            os.truncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-            return handle
-        os.close(handle)  # the run that held it has just ended and removed it
-
-
-def _is_file(handle: int, path: Path) -> bool:
-    """Return whether ``path`` still names the open file."""
+def _acquired(path: Path, *, wait: bool) -> FileLock | None:
+    """Return the lock, held, with a note of its holder in the file; None where the file system has no locks."""
+    lock = FileLock(path, fallback_to_soft=False)  # a soft lock may outlive a process killed on another machine
     try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False
+        lock.acquire(blocking=wait)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("%s: no locks on this file system (%s); start one run at a time.", path, error.strerror)
+        return None
+    path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+    return lock
+
+
+@contextmanager
+def _released(path: Path, lock: FileLock | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before the lock is gone: whoever waits for the file then makes a new one
+        if lock is not None:
+            lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or "it has just started"
+    except OSError:
+        return "it has just ended"

@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib import metadata
@@ -22,9 +21,11 @@ from recbole_lcrec.compat import logging_to, silenced
 from recbole_lcrec.data.seen import excluded_targets
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH
-from recbole_lcrec.io import mend, remove
+from recbole_lcrec.integrity import MANIFEST
+from recbole_lcrec.io import hidden_beside, is_temporary, mend, remove
 from recbole_lcrec.locking import run_lock
 from recbole_lcrec.parallel import group
+from recbole_lcrec.run_folder import claim, clear, unclaim
 from recbole_lcrec.saved_run import LOG, OF_A_RUN, RANKS, STARTING
 from recbole_lcrec.training.interruption import Interrupted
 from recbole_lcrec.training.ranks import beyond_accuracy, item_counts
@@ -39,7 +40,7 @@ _PACKAGES = ("recbole", "torch", "transformers", "peft", "tokenizers", "numpy", 
 
 @contextmanager
 def output_folder(folder: Path, log: str, level: str | None, *, append: bool = False) -> Iterator[Callable[[], None]]:
-    """Make the output folder and log to a file in it; until ``keep`` is called, failing leaves nothing behind.
+    """Make the output folder and log to a file in it; until ``keep`` is called, failing leaves all as it was.
 
     A run (not an evaluation) has the folder to itself. Of several processes only the main one logs and writes.
 
@@ -50,36 +51,36 @@ def output_folder(folder: Path, log: str, level: str | None, *, append: bool = F
         append: Whether the log goes on where an interrupted run's ended.
 
     Yields:
-        ``keep``, a function to call when the input has turned out right and results are about to be written: it
-        removes what an earlier run left, so that no file of it passes for this one's.
+        ``keep``, a function to call when results are about to be written: it removes what an earlier run wrote, so
+        that no file of it passes for this one's.
 
     Raises:
-        UserError: If the folder cannot be written to, or another run is writing there.
+        UserError: If the folder cannot be written to or holds files of somebody else, or another run is writing there.
     """
     if not group.is_main():
         with silenced():
             yield lambda: None
         return
     new = not folder.exists()
+    temporary = hidden_beside(folder / log)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{log}.")
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise UserError(f"output_dir={folder}: cannot be written to ({error.strerror}). Choose another.") from error
-    os.close(handle)
-    temporary, kept = Path(name), append
+    kept = append
 
     def keep() -> None:
         nonlocal kept
-        for part in OF_A_RUN if log == LOG else ():
-            remove(folder / part)
+        if log == LOG:
+            clear(folder)
         if not append:
-            temporary.chmod(0o644)
             os.replace(temporary, folder / log)  # the open file goes with its name
         kept = True
 
     try:
         with run_lock(folder) if log == LOG else nullcontext():
+            claimed = log == LOG and not append and claim(folder)
             try:
                 if log == LOG:
                     _mend(folder, temporary)
@@ -91,18 +92,34 @@ def output_folder(folder: Path, log: str, level: str | None, *, append: bool = F
             finally:
                 if not kept:
                     (folder / STARTING).unlink(missing_ok=True)
+                    if claimed:
+                        unclaim(folder)
     finally:
         temporary.unlink(missing_ok=True)
         if not kept and new:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def wandb_in(folder: Path) -> Iterator[None]:
+    """Have Weights & Biases write below ``folder`` when RecBole starts it, not into the working directory."""
+    before = os.environ.get("WANDB_DIR")
+    os.environ["WANDB_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["WANDB_DIR"]
+        else:
+            os.environ["WANDB_DIR"] = before
+
+
 def _mend(folder: Path, log: Path) -> None:
     """Clear away what a killed run was writing in its folder; bring back a checkpoint that it was replacing."""
-    for part in OF_A_RUN:
+    for part in (*OF_A_RUN, STARTING, MANIFEST):
         mend(folder / part)
-    for rest in folder.glob(f".{LOG}.*"):
-        if rest != log:
+    for rest in folder.iterdir():
+        if is_temporary(rest.name, LOG) and rest != log:
             remove(rest)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from recbole.trainer.trainer import NCLTrainer
 
 from recbole_lcrec import registry
@@ -24,6 +23,7 @@ from recbole_lcrec.experiment import Experiment, build, finish, run_in_folder, w
 from recbole_lcrec.io import fingerprint, remove, write_json
 from recbole_lcrec.outputs import output_folder
 from recbole_lcrec.parallel import group
+from recbole_lcrec.run_folder import check_assets, seal
 from recbole_lcrec.saved_run import (
     CHECKPOINT,
     FACTS,
@@ -34,7 +34,7 @@ from recbole_lcrec.saved_run import (
     read_result,
     saved_options,
 )
-from recbole_lcrec.training.checkpoint import STATE, damage
+from recbole_lcrec.training.checkpoint import damage, read_state
 from recbole_lcrec.training.states import StateFolder, StateSettings
 from recbole_lcrec.training.trainer import FeatureTrainer
 from recbole_lcrec.usertext import NO_USER_TEXTS
@@ -42,20 +42,22 @@ from recbole_lcrec.usertext import NO_USER_TEXTS
 logger = logging.getLogger(__name__)
 
 
-def prepare(experiment: Experiment) -> None:
-    """Have the training of a run keep states, and note what a resumed run has to be given."""
-    settings = settings_from(StateSettings, experiment.config)
-    folder = experiment.output_dir / RESUME
+def write_facts(experiment: Experiment) -> None:
+    """Note what a resumed run has to be given: from now on it goes on from the newest training state."""
     report = {}
     if registry.is_generative(experiment.config["model"]):
         report = experiment.dataset.catalogue.indexed.report
-    if group.is_main():
-        write_json(folder / FACTS, {"data": data_fingerprint(experiment), "index": report})
-    _keep_states(experiment, settings)
+    facts = {"data": data_fingerprint(experiment), "index": report}
+    write_json(experiment.output_dir / RESUME / FACTS, facts)
 
 
-def _keep_states(experiment: Experiment, settings: StateSettings) -> None:
-    trainer = experiment.trainer
+def keep_states(experiment: Experiment) -> None:
+    """Have the training of a run keep states.
+
+    Raises:
+        UserError: For options of the states that are out of range.
+    """
+    settings, trainer = settings_from(StateSettings, experiment.config), experiment.trainer
     if not isinstance(trainer, FeatureTrainer) or isinstance(trainer, NCLTrainer):
         logger.info(
             "%s trains by a loop of its own, which keeps no states: if this run is stopped, --resume starts from the "
@@ -121,21 +123,26 @@ def _newest_state(run_dir: Path, config: LCRecConfig) -> Path | None:
 
 def _has_its_best(state: Path, best: Path) -> bool:
     """Return whether the best model that a state knows of is there, or one that came later and will come again."""
-    wanted = torch.load(state / STATE, map_location="cpu", weights_only=True)["counters"]["best_epoch"]
-    if wanted is None:
-        return True
-    problem = damage(best)
-    if problem is None:
-        found = torch.load(best / STATE, map_location="cpu", weights_only=True)["epoch"]
-        if found >= wanted:
+    try:
+        wanted = read_state(state)["counters"]["best_epoch"]
+        if wanted is None:
             return True
-        problem = f"it is of epoch {found}"
+        problem = damage(best)
+        if problem is None:
+            found = read_state(best)["epoch"]
+            if found >= wanted:
+                return True
+            problem = f"it is of epoch {found}"
+    except (UserError, KeyError, TypeError) as error:
+        logger.warning("%s is not the state of a training (%s) and not used.", state, error)
+        return False
     logger.warning("%s is not the best checkpoint of epoch %d (%s): %s is not used.", best, wanted, problem, state)
     return False
 
 
 def _go_on(config: LCRecConfig, run_dir: Path, state: Path) -> dict[str, Any]:
     facts = _read_facts(run_dir / RESUME / FACTS)
+    check_assets(run_dir)
     experiment = build(config=config, saved=run_dir)
     if facts["data"] != data_fingerprint(experiment):
         raise UserError(
@@ -145,9 +152,11 @@ def _go_on(config: LCRecConfig, run_dir: Path, state: Path) -> dict[str, Any]:
     if experiment.trainer.device.type != "cpu":
         logger.warning("On a GPU sums are not taken in a fixed order: the last digits of the metrics may differ.")
     write_config(config, run_dir)
+    if group.is_main():
+        seal(run_dir)
     earlier = experiment.trainer.resume_checkpoint(state)
     experiment.timer.add(earlier["seconds"])
-    _keep_states(experiment, settings_from(StateSettings, config))
+    keep_states(experiment)
     return finish(experiment, facts["index"])
 
 

@@ -23,11 +23,14 @@ STARTING = "starting.yaml"
 """The options of a run that has not got so far yet as to replace what the folder holds."""
 RESUME, FACTS = "resume", "run.json"
 """Folder of the training states, and the file in it that is written once index, tokenizer and texts are there."""
+ASSETS = (CONFIG, "index.json", EMBEDDINGS, "quantizer", "tokenizer", "lm", "user_texts.json")
+"""What a saved run is loaded from beside its checkpoint."""
+OF_EVALUATION = (EVALUATION, "evaluation.log")
 OF_A_RUN = (
-    *(CONFIG, RESULT, EVALUATION, "evaluation.log", CHECKPOINT, RESUME, "tensorboard"),
-    *("index.json", EMBEDDINGS, "quantizer", "tokenizer", "lm", "user_texts.json"),
+    *ASSETS,
+    *(RESULT, CHECKPOINT, RESUME, RANKS, "tensorboard", "wandb"),
+    *OF_EVALUATION,
     *("report.json", "report.html"),
-    RANKS,
 )
 """What a run writes beside its log."""
 
@@ -91,10 +94,13 @@ def read_result(run_dir: Path) -> dict[str, Any] | None:
 def recorded_split(run_dir: Path) -> str | None:
     """Return the name of the split that a finished run was trained on; None if that is not known."""
     try:
-        return (read_result(run_dir) or {}).get("split_sha256")
+        found = (read_result(run_dir) or {}).get("split_sha256")
+        if found is not None and not isinstance(found, str):
+            raise UserError(f"{run_dir / RESULT}: split_sha256 is {found!r}, expected the name of a split. ")
     except UserError as error:
         logger.warning("%s. Whether the data are the same is not known.", str(error).split(". ")[0])
         return None
+    return found
 
 
 def check_changes(options: Mapping[str, Any]) -> None:

@@ -98,7 +98,8 @@ def test_a_new_run_replaces_what_an_earlier_one_left(tmp_path: Path) -> None:
     evaluate(tmp_path / "out")
     run("Pop", "toy", given)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"config.yaml", "result.json", "run.log", "checkpoint", "tensorboard", "ranks.csv.gz"}
+    expected = {"config.yaml", "result.json", "run.log", "checkpoint", "tensorboard", "ranks.csv.gz", "manifest.json"}
+    assert names == expected
     assert "LCRec" not in (tmp_path / "out" / "run.log").read_text()
 
 

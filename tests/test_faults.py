@@ -188,11 +188,12 @@ def test_a_failed_write_keeps_what_was_there(tmp_path: Path, kind: str) -> None:
 
 
 def test_mend_brings_a_folder_back_that_was_being_replaced(tmp_path: Path) -> None:
-    old = tmp_path / ".checkpoint.old.abc" / "checkpoint"
+    old = tmp_path / ".checkpoint.0123abcd.old" / "checkpoint"
     old.mkdir(parents=True)
-    (tmp_path / ".checkpoint.xyz").mkdir()
+    (tmp_path / ".checkpoint.4567cdef").mkdir()
+    (tmp_path / ".checkpoint.swp").write_text("an editor's")
     mend(tmp_path / "checkpoint")
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".checkpoint.swp", "checkpoint"]
 
 
 # ---- broken files ---------------------------------------------------------------------------------------------------
@@ -245,11 +246,9 @@ def test_a_run_with_a_broken_file_gets_one_message(
         shutil.copytree(out, stored)
     else:
         shutil.copytree(stored, out)
-    options = yaml.safe_load((out / "config.yaml").read_text())
-    (out / "config.yaml").write_text(yaml.safe_dump({**options, "data_path": str(tmp_path)}))
     cut_in_half(out / name)
     capsys.readouterr()
-    assert main([f"--evaluate={out}"]) == 2
+    assert main([f"--evaluate={out}", f"--data_path={tmp_path}"]) == 2
     error = capsys.readouterr().err
     assert str(out / name.split("/")[0]) in error and "Traceback" not in error and error.startswith("error: ")
 

@@ -18,6 +18,7 @@ import yaml
 from recbole_lcrec.comparison.plan import Plan, Run, Stage
 from recbole_lcrec.comparison.processes import CONSOLE, GRACE_SECONDS, OPTIONS, End, Started, Workers
 from recbole_lcrec.io import write_text
+from recbole_lcrec.run_folder import claim
 from recbole_lcrec.saved_run import RESULT
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,8 @@ class Runner:
 
     def _start_stage(self, stage: Stage) -> Started:
         stage.folder.mkdir(parents=True, exist_ok=True)
+        if not any(stage.folder.iterdir()):
+            claim(stage.folder)  # or the run would take it for a folder of somebody's own files
         (stage.folder / RESULT).unlink(missing_ok=True)  # an old result must not pass for this run's
         write_text(stage.folder / OPTIONS, yaml.safe_dump(dict(stage.options), allow_unicode=True))
         return self._workers.start(COMMAND, stage.folder)

@@ -46,7 +46,7 @@ def dataset_folder(folder: Path, name: str) -> Iterator[Path]:
     What else lies in ``folder`` stays there; all files of an earlier conversion go, also those not written again.
     """
     folder = folder.resolve()  # a link to a folder stays a link
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, keep_modes=True) as temporary:  # files of the user's keep theirs
         yield temporary
         ours = {name + suffix for suffix in SUFFIXES}
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:

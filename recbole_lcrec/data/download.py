@@ -6,17 +6,17 @@ asks for the rest only, on condition that the server's file is still the same (H
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import re
 import shutil
-import time
-import urllib.error
-import urllib.request
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import requests
+from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
+from urllib3.util import Retry, parse_url
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import write_json
@@ -24,12 +24,10 @@ from recbole_lcrec.progress import progress
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 5.0
-"""Without a network the user should hear of it at once."""
-READ_SECONDS = 30.0
-"""A server may pause, but not for longer."""
-WAITS = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each further attempt after a cut connection."""
+CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
+"""Without a network the user should hear of it at once; a server may pause, but not for longer."""
+RETRIES = Retry(total=4, backoff_factor=1, retry_after_max=60)
+"""How often, and after how many seconds, an interrupted download is tried again."""
 _CHUNK = 1 << 18
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 """HTTP statuses that may pass."""
@@ -39,46 +37,18 @@ class DownloadError(Exception):
     """A file cannot be had; the message says why, in a few words that end no sentence."""
 
 
-class _Unreachable(DownloadError):
-    """No connection could be made."""
-
-
 class _Interrupted(Exception):
-    """The attempt failed in a way that another one may mend."""
+    """The attempt failed in a way that another one may mend.
 
+    Args:
+        reason: How.
+        answer: urllib3's response, which may name a time to wait.
+        reached: Whether there was a connection; without a network, or without such a server, waiting is no use.
+    """
 
-class _Changed(Exception):
-    """What has arrived so far does not fit the server's file: start again."""
-
-
-class _ShortConnect:
-    """Mixin of http.client's connections: one time limit to reach the server, a longer one for its answers."""
-
-    sock: Any
-    timeout: Any
-
-    def connect(self) -> None:
-        self.timeout = CONNECT_SECONDS
-        super().connect()  # type: ignore[misc]
-        self.sock.settimeout(READ_SECONDS)
-
-
-class _HTTPConnection(_ShortConnect, http.client.HTTPConnection):
-    pass
-
-
-class _HTTPSConnection(_ShortConnect, http.client.HTTPSConnection):
-    pass
-
-
-class _HTTPHandler(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_HTTPConnection, req)
-
-
-class _HTTPSHandler(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_HTTPSConnection, req)
+    def __init__(self, reason: str, *, answer: Any = None, reached: bool = True) -> None:
+        super().__init__(reason)
+        self.answer, self.reached = answer, reached
 
 
 @dataclass(frozen=True)
@@ -87,24 +57,14 @@ class _State:
 
     Attributes:
         url: Its address.
-        etag: The server's strong name for this version of the file, None when it gives none.
-        modified: Its Last-Modified date, None likewise.
+        validator: What If-Range takes: the server's strong name for this version of the file, or its date; None when
+            the server cannot tell versions apart.
         bytes: Its size, None when the server does not say.
     """
 
     url: str
-    etag: str | None
-    modified: str | None
+    validator: str | None
     bytes: int | None
-
-    @property
-    def validator(self) -> str | None:
-        """What If-Range takes; None when the server cannot tell versions apart."""
-        return self.etag or self.modified
-
-    def agrees(self, later: _State) -> bool:
-        """Whether a later answer, which may leave things out, can be about the same version of the file."""
-        return all(new in (None, old) for old, new in zip(astuple(self), astuple(later), strict=True))
 
 
 def part_of(target: Path) -> Path:
@@ -122,7 +82,7 @@ def download(url: str, target: Path, *, show: bool) -> Path:
     """Download a file, or the rest of it; one process at a time may do so for one ``target``.
 
     Args:
-        url: An http or https address; proxies are taken from the environment.
+        url: An http or https address; proxies and certificates are those of the environment (see requests).
         target: Names the file; nothing is written at this very path.
         show: Whether to show a progress bar.
 
@@ -135,30 +95,29 @@ def download(url: str, target: Path, *, show: bool) -> Path:
         OSError: If it cannot be written.
         UserError: If there is no room on the disk.
     """
-    opener = urllib.request.build_opener(_HTTPHandler, _HTTPSHandler)
-    answered = False
-    for wait in (*WAITS, None):
-        try:
-            _attempt(opener, url, target, show)
-            return part_of(target)
-        except _Changed:
-            logger.warning("%s has changed since a part of it was downloaded: starting again.", target.name)
-            discard(target)
-            answered, cause = True, "it changes while it is downloaded"
-            continue
-        except _Interrupted as error:
-            answered, cause = True, str(error)
-        except _Unreachable as error:
-            if not answered:  # there is no network, or no such server: waiting is no use
-                raise
-            cause = str(error)
-        logger.info("The download of %s was interrupted: %s.", target.name, cause)
-        if wait is not None:
-            time.sleep(wait)
-    raise DownloadError(f"after {len(WAITS) + 1} attempts, {cause} (what has arrived is kept; run again to go on)")
+    retries, reached = RETRIES, False
+    with requests.Session() as session:
+        session.headers["Accept-Encoding"] = "identity"  # ranges count the bytes of the file itself
+        while True:
+            try:
+                _attempt(session, url, target, show)
+                return part_of(target)
+            except _Interrupted as error:
+                reached |= error.reached
+                if not reached:
+                    raise DownloadError(str(error)) from error
+                logger.info("The download of %s was interrupted: %s.", target.name, error)
+                try:
+                    retries = retries.increment("GET", error=error)
+                except MaxRetryError:
+                    raise DownloadError(
+                        f"after {len(retries.history) + 1} attempts, {error} (what has arrived is kept; run again to "
+                        "go on)"
+                    ) from error
+                retries.sleep(error.answer)
 
 
-def _attempt(opener: urllib.request.OpenerDirector, url: str, target: Path, show: bool) -> None:
+def _attempt(session: requests.Session, url: str, target: Path, show: bool) -> None:
     """Request what is missing and append it to the part."""
     start, state = _size(target), _read_state(target)
     if state is None or state.url != url or state.validator is None:
@@ -166,16 +125,16 @@ def _attempt(opener: urllib.request.OpenerDirector, url: str, target: Path, show
     if state is not None and state.bytes is not None and start >= state.bytes:
         if start == state.bytes:
             return
-        raise _Changed
-    request = urllib.request.Request(url)
+        raise _changed(target)
+    headers = {}
     if state is not None and state.validator is not None and start:
-        request.add_header("Range", f"bytes={start}-")
-        request.add_header("If-Range", state.validator)
-    with _answer(opener, request) as response:
+        headers = {"Range": f"bytes={start}-", "If-Range": state.validator}
+    with _answer(session, url, headers, target) as response:
         found = _state_of(response, url)
-        if response.status == 206 and state is not None:
-            if not _starts_at(response, start) or not state.agrees(found):
-                raise _Changed
+        if response.status_code == 206 and state is not None:
+            same = found.validator in (None, state.validator) and found.bytes in (None, state.bytes)
+            if not same or not re.match(rf"bytes {start}-\d", response.headers.get("Content-Range") or ""):
+                raise _changed(target)
             found = state
         else:
             start = 0
@@ -184,58 +143,71 @@ def _attempt(opener: urllib.request.OpenerDirector, url: str, target: Path, show
         _receive(response, target, start, found.bytes, show)
 
 
-def _answer(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> http.client.HTTPResponse:
-    """Return the server's answer.
+def _answer(session: requests.Session, url: str, headers: dict[str, str], target: Path) -> requests.Response:
+    """Return the server's answer, its body still to be read.
 
     Raises:
-        DownloadError: If there is none, or a refusal.
+        DownloadError: If it is a refusal, or the address is not one.
         _Interrupted: If a later attempt may do better.
-        _Changed: If the server's file is shorter than what has arrived.
     """
     try:
-        return opener.open(request)
-    except urllib.error.HTTPError as error:
-        error.close()
-        text = f"the server answers {error.code} {error.reason}"
-        if error.code == 416:
-            raise _Changed from error
-        if error.code in _BUSY:
-            raise _Interrupted(text) from error
-        raise DownloadError(text) from error
-    except urllib.error.URLError as error:  # no name, no route, refused, no certificate: trying again is no use
-        raise _Unreachable(f"the server cannot be reached ({error.reason})") from error
-    except (ValueError, http.client.InvalidURL) as error:
-        raise DownloadError(f"this is no address ({error})") from error
-    except (OSError, http.client.HTTPException) as error:  # the connection was made, and cut before the answer
-        raise _Interrupted(_reason(error)) from error
+        response = session.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
+    except (requests.RequestException, HTTPError) as error:
+        if isinstance(error, ValueError):  # how both mark an address that cannot be
+            raise DownloadError(f"the address is not valid ({error})") from error
+        cause = error.args[0] if error.args else error
+        if isinstance(cause, MaxRetryError):  # no name, no route, refused, no certificate
+            text = f"the server cannot be reached ({_reason(cause.reason or cause)})"
+            raise _Interrupted(text, reached=False) from error
+        raise _Interrupted(_reason(cause)) from error
+    if response.ok:
+        return response
+    response.close()
+    if response.status_code == 416:
+        raise _changed(target)
+    text = f"the server answers {response.status_code} {response.reason}"
+    if response.status_code in _BUSY:
+        raise _Interrupted(text, answer=response.raw)
+    raise DownloadError(text)
 
 
-def _receive(response: http.client.HTTPResponse, target: Path, start: int, total: int | None, show: bool) -> None:
+def _receive(response: requests.Response, target: Path, start: int, total: int | None, show: bool) -> None:
     """Append the body of the answer to the part, which has ``start`` bytes; ``total`` is the size of the file."""
     if total is not None and total - start > shutil.disk_usage(target.parent).free:
         raise UserError(f"{target.parent}: no room for {target.name}, which has {total / 2**20:.1f} MiB.")
-    logger.info("Downloading %s%s.", response.geturl(), "" if total is None else f" ({total / 2**20:.1f} MiB)")
-    sizes: dict[str, Any] = {"total": total, "initial": start, "unit": "B", "unit_scale": True, "unit_divisor": 1024}
-    with (
-        part_of(target).open("ab") as file,
-        progress(description=target.name, show=show, **sizes) as bar,
-    ):
-        while True:
-            try:
-                chunk = response.read1(_CHUNK)
-            except (OSError, http.client.HTTPException) as error:
-                raise _Interrupted(_reason(error)) from error
-            if not chunk:
-                break
-            file.write(chunk)
-            bar.update(len(chunk))
-    arrived = _size(target)
-    if total is not None and arrived < total:  # http.client takes the end of the connection for the end of the file
-        raise _Interrupted(f"the connection ended after {arrived} of {total} bytes")
+    size = "" if total is None else f" ({total / 2**20:.1f} MiB)"
+    logger.info("Downloading %s%s.", without_credentials(response.url), size)
+    units: dict[str, Any] = {"total": total, "initial": start, "unit": "B", "unit_scale": True, "unit_divisor": 1024}
+    with part_of(target).open("ab") as file, progress(description=target.name, show=show, **units) as bar:
+        try:
+            while chunk := response.raw.read1(_CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+        except ProtocolError as error:
+            of_all = "" if total is None else f" of {total}"
+            raise _Interrupted(f"the connection ended after {file.tell()}{of_all} bytes") from error
+        except HTTPError as error:
+            raise _Interrupted(_reason(error)) from error
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+def without_credentials(url: str) -> str:
+    """Return an address without the user's name and password, for logs and files."""
+    return str(parse_url(url)._replace(auth=None))
+
+
+def _changed(target: Path) -> _Interrupted:
+    """Remove what has arrived, which does not fit the server's file, and return what to raise."""
+    logger.warning("%s has changed since a part of it was downloaded: starting again.", target.name)
+    discard(target)
+    return _Interrupted("it changes while it is downloaded")
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong in a few words, without the names of urllib3's objects."""
+    inner = error.args[-1] if error.args else error
+    if isinstance(inner, Exception):
+        return f"{type(inner).__name__}: {inner}"
+    return re.sub(r"^\w+\(.*?\): (Failed to establish a new connection: )?", "", str(inner))
 
 
 def _size(target: Path) -> int:
@@ -254,18 +226,10 @@ def _read_state(target: Path) -> _State | None:
         return None
 
 
-def _state_of(response: http.client.HTTPResponse, url: str) -> _State:
-    etag = response.headers.get("ETag")
-    length = response.headers.get("Content-Length")
-    if response.status == 206:
+def _state_of(response: requests.Response, url: str) -> _State:
+    etag, length = response.headers.get("ETag"), response.headers.get("Content-Length")
+    if response.status_code == 206:
         length = (response.headers.get("Content-Range") or "").rpartition("/")[2]
-    return _State(
-        url,
-        None if etag is None or etag.startswith("W/") else etag,  # weak ones hold for equal meaning, not equal bytes
-        response.headers.get("Last-Modified"),
-        int(length) if length and length.isdecimal() else None,
-    )
-
-
-def _starts_at(response: http.client.HTTPResponse, start: int) -> bool:
-    return re.match(rf"bytes {start}-\d", response.headers.get("Content-Range") or "") is not None
+    if etag is None or etag.startswith("W/"):  # weak ones hold for equal meaning, not equal bytes
+        etag = response.headers.get("Last-Modified")
+    return _State(url, etag, int(length) if length and length.isdecimal() else None)

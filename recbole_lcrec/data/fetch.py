@@ -13,16 +13,17 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.names import missing_files
 from recbole_lcrec.config.sources import Source, source_of
 from recbole_lcrec.data.archive import BadArchive, unpack
-from recbole_lcrec.data.download import DownloadError, discard, download
+from recbole_lcrec.data.download import DownloadError, discard, download, without_credentials
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import write_json
+from recbole_lcrec.locking import waiting_lock
 
 logger = logging.getLogger(__name__)
 
@@ -73,18 +74,19 @@ def _fetch(source: Source, folder: Path, allowed: bool, show: bool) -> None:
         return
     if not allowed:  # the archive was there when the options were checked
         raise UserError(f"data set {source.name}: {archive} is gone, and download is False.")
+    address = without_credentials(source.url)
     try:
         part = download(source.url, archive, show=show)
     except DownloadError as error:
         raise UserError(
             f"data set {source.name} is not in {folder.absolute()}, and its archive cannot be downloaded from "
-            f"{source.url}: {error}. {source.by_hand(folder)}"
+            f"{address}: {error}. {source.by_hand(folder)}"
         ) from error
     try:
-        _install(part, source.url, source, folder, show)
+        _install(part, address, source, folder, show)
     except BadArchive as error:
         discard(archive)
-        raise UserError(f"{error} It came from {source.url} and was removed. {source.by_hand(folder)}") from error
+        raise UserError(f"{error} It came from {address} and was removed. {source.by_hand(folder)}") from error
     discard(archive)
 
 
@@ -118,49 +120,23 @@ def _install(archive: Path, url: str | None, source: Source, folder: Path, show:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder and hold its lock; folders made in vain are removed.
-
-    The lock is the system's and ends with the process, however that ends.
-    """
-    try:
-        import fcntl
-    except ImportError as error:
-        raise UserError(
-            "data sets cannot be downloaded or unpacked on this system (it has no fcntl to keep processes apart). "
-            f"Unpack the archive into {folder.absolute()} by hand, and name its files after the folder."
-        ) from error
-    path = folder / _LOCK
+    """Make the folder and hold its lock; folders made in vain are removed."""
     made: list[Path] = []
-    while True:
-        made = [one for one in (folder, *folder.parents) if not one.exists()] or made
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = path.open("a")
-        except FileNotFoundError:  # another process has just removed the empty folder
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("Another process is fetching %s: waiting for it.", folder.name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if _is_at(file.fileno(), path):
-            break
-        file.close()  # the process before us removed this lock when it had done
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
-        for one in made:
+    with ExitStack() as held:
+        while True:
+            made = [one for one in (folder, *folder.parents) if not one.exists()] or made
             try:
-                one.rmdir()
-            except OSError:  # not empty: there is something to keep
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(waiting_lock(folder / _LOCK, f"fetching {folder.name}"))
                 break
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the one that its path names."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+            except FileNotFoundError:  # another process has just removed the empty folder
+                continue
+        try:
+            yield
+        finally:
+            held.close()
+            for one in made:
+                try:
+                    one.rmdir()
+                except OSError:  # not empty: there is something to keep
+                    break

@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.cache import cached
 from recbole_lcrec.embedding import collaborative, huggingface, lsa, ready_file
 from recbole_lcrec.errors import Mistakes, UserError
-from recbole_lcrec.io import atomic_folder, atomic_path, fingerprint
+from recbole_lcrec.io import fingerprint
 
 logger = logging.getLogger(__name__)
 
 SOURCES = ("text", "cf", "text+cf")
 _MOST = {"lsa_dim": 65_536, "hf_max_length": 2**20, "hf_batch_size": 2**20, "cf_dim": 65_536, "cf_window": 2**20}
+_VECTORS = "embeddings.npy"
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ ENCODERS: dict[str, Encoder] = {
             device=task.device,
             show_progress=task.show_progress,
         ),
-        key=lambda task: huggingface.cache_key(task.settings.source, task.settings.hf_max_length),
+        key=lambda task: huggingface.cache_key(task.settings.source, task.settings.hf_max_length, task.device),
     ),
     "file": Encoder(
         form="file:<path of an .npy file>",
@@ -155,7 +157,7 @@ def embed_items(
         item_tokens: Item tokens, in catalogue order.
         texts: One text per item; may be empty.
         settings: Options of the embeddings.
-        cache_dir: Folder of the caches; the files are ``embeddings/<key>.npy`` there.
+        cache_dir: Folder of the caches; the entries are ``embeddings/<key>/`` there.
         seed: Seed of the randomized SVD.
         device: Device of an ``hf:`` encoder.
         show_progress: Whether to show a bar.
@@ -213,21 +215,17 @@ def fitted_lsa(texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Pat
     """Return the LSA encoder of a catalogue's texts, fitted now or taken from the cache."""
     key = fingerprint("lsa", list(texts), lsa.cache_key(settings.lsa_dim, seed))
     folder = cache_dir / "embeddings" / key
-    if folder.is_dir():
-        try:
-            encoder = lsa.LSA.load(folder)
-        except Exception as error:  # whatever is wrong with a cache, the remedy is the same
-            logger.warning("%s cannot be read (%s); the embeddings are computed anew.", folder, type(error).__name__)
-        else:
-            logger.info("Embeddings: lsa of %d terms, from the cache (%s).", len(encoder.terms), folder)
-            return encoder
-    encoder = lsa.LSA.fit(texts, settings.lsa_dim, seed)
-    try:
-        with atomic_folder(folder) as temporary:
-            encoder.save(temporary)
-    except OSError:
-        lsa.LSA.load(folder)  # another process may have put the same folder there; if not, this says what is wrong
-    logger.info("Embeddings: %d x %d by lsa.", len(texts), len(encoder.components))
+    encoder, known = cached(
+        folder,
+        load=lsa.LSA.load,
+        build=lambda: lsa.LSA.fit(texts, settings.lsa_dim, seed),
+        save=lsa.LSA.save,
+        what="embeddings",
+    )
+    if known:
+        logger.info("Embeddings: lsa of %d terms, from the cache (%s).", len(encoder.terms), folder)
+    else:
+        logger.info("Embeddings: %d x %d by lsa.", len(texts), len(encoder.components))
     return encoder
 
 
@@ -247,27 +245,23 @@ def _of_sequences(
 
 def _cached(cache_dir: Path, key: str, n_items: int, compute: Callable[[], np.ndarray], source: str) -> np.ndarray:
     """Return what the cache holds under ``key``, or compute and keep it."""
-    path = cache_dir / "embeddings" / f"{key}.npy"
-    vectors = _read(path, n_items)
-    if vectors is not None:
-        logger.info("Embeddings: %d x %d, from the cache (%s).", *vectors.shape, path)
+    folder = cache_dir / "embeddings" / key
+
+    def load(entry: Path) -> np.ndarray:
+        vectors = np.load(entry / _VECTORS, allow_pickle=False)
+        if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != n_items:
+            raise ValueError(f"found {vectors.dtype} of shape {list(vectors.shape)}, expected {n_items} vectors")
         return vectors
-    vectors = compute()
-    with atomic_path(path) as temporary:
-        np.save(temporary, vectors, allow_pickle=False)
-    logger.info("Embeddings: %d x %d by %s.", *vectors.shape, source)
+
+    vectors, known = cached(
+        folder,
+        load=load,
+        build=compute,
+        save=lambda vectors, entry: np.save(entry / _VECTORS, vectors, allow_pickle=False),
+        what="embeddings",
+    )
+    if known:
+        logger.info("Embeddings: %d x %d, from the cache (%s).", *vectors.shape, folder)
+    else:
+        logger.info("Embeddings: %d x %d by %s.", *vectors.shape, source)
     return vectors
-
-
-def _read(path: Path, n_items: int) -> np.ndarray | None:
-    """Return what an earlier run kept, or None when there is nothing or it is broken."""
-    if not path.is_file():
-        return None
-    try:
-        vectors = np.load(path, allow_pickle=False)
-        if vectors.dtype == np.float32 and vectors.ndim == 2 and len(vectors) == n_items:
-            return vectors
-    except (ValueError, OSError, EOFError):
-        pass
-    logger.warning("%s cannot be read; the embeddings are computed anew.", path)
-    return None

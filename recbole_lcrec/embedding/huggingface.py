@@ -11,21 +11,34 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained, load_weights
+from recbole_lcrec.hub import load_pretrained, load_weights, revision_of
 from recbole_lcrec.progress import progress
 
 logger = logging.getLogger(__name__)
 
 
-def cache_key(source: str, max_length: int) -> list[Any]:
-    """Return what the embeddings depend on beside the texts; for a local model its files' names, sizes and times."""
+def cache_key(source: str, max_length: int, device: str) -> list[Any]:
+    """Return what a model's numbers depend on beside the texts, as far as it is known before it is loaded.
+
+    Args:
+        source: Name on the hub, which counts with its revision, or local folder, which counts with its files' names,
+            sizes and times.
+        max_length: Tokens that are read, or written.
+        device: Where the model runs: kinds of devices round differently, and use other precisions.
+    """
     versions = [metadata.version(package) for package in ("transformers", "torch")]
     folder = Path(source).expanduser()
+    kind = [versions, device.partition(":")[0], precision(device)]
     if not folder.is_dir():
-        return [source, max_length, [], versions]
+        return [source, max_length, [revision_of(source)], *kind]
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     stats = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return [str(folder.resolve()), max_length, stats, versions]
+    return [str(folder.resolve()), max_length, stats, *kind]
+
+
+def precision(device: str) -> str:
+    """Return the dtype that weights are loaded in; "auto" is the one that they were saved in."""
+    return "float32" if device == "cpu" else "auto"  # half precision is slow on a CPU
 
 
 def embed(
@@ -86,14 +99,11 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
     Raises:
         UserError: Naming the option, when either cannot be loaded.
     """
-    import torch
     from transformers import AutoModel, AutoTokenizer
 
-    # half precision is slow on a CPU; elsewhere the weights keep the precision they were saved in
-    dtype = torch.float32 if device == "cpu" else "auto"
     option = f"text_encoder=hf:{source}"
     # the pooler, which many checkpoints lack, is not used
-    model = load_weights(AutoModel, source, option, may_lack=("pooler",), dtype=dtype)
+    model = load_weights(AutoModel, source, option, may_lack=("pooler",), dtype=precision(device))
     tokenizer = load_pretrained(AutoTokenizer, source, option)
     if model.config.is_encoder_decoder:
         model = model.get_encoder()

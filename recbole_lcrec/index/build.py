@@ -11,19 +11,20 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.cache import cached
 from recbole_lcrec.embedding.collaborative import flat_sequences
 from recbole_lcrec.errors import Mistakes, UserError
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import Mapping, unique_paths
-from recbole_lcrec.io import atomic_folder, fingerprint, write_json
+from recbole_lcrec.io import fingerprint, write_json
 from recbole_lcrec.quantizer import (
     QUANTIZERS,
     Inputs,
@@ -75,12 +76,14 @@ class BuiltIndex:
             ``used_codes`` and ``perplexity`` per level before the mapping, ``used_codes_after`` and
             ``perplexity_after``; ``reconstruction_error``, ``mean_predictor_error`` and ``relative_error``, their
             quotient (None without geometry); ``epochs`` (None but for an RQ-VAE); ``seconds``.
-        folder: Its folder in the cache, with index, report and quantizer.
+        quantizer: What gave the items their codes, on the CPU.
+        folder: Its folder in the cache, as long as that is not deleted.
     """
 
     index: ItemIndex
     report: dict[str, Any]
-    folder: Path
+    quantizer: Quantizer = field(repr=False)
+    folder: Path = field(repr=False)
 
 
 def build_index(
@@ -123,22 +126,28 @@ def build_index(
         sequences if kind.needs_sequences else None,
     )
     folder = Path(cache_dir) / "index" / _key(item_tokens, inputs, quantizer_settings, seed, device, mapping)
-    cached = _from_cache(folder, item_tokens, level_sizes)
-    if cached:
-        logger.info("Item index: %d items, from the cache (%s).", len(item_tokens), folder)
-        return cached
-    started = time.perf_counter()
-    quantizer, fitted = fit_quantizer(
-        inputs, quantizer_settings, seed=seed, device=device, show_progress=show_progress
+
+    def build() -> BuiltIndex:
+        started = time.perf_counter()
+        options: dict[str, Any] = {"seed": seed, "device": device, "show_progress": show_progress}
+        quantizer, fitted = fit_quantizer(inputs, quantizer_settings, **options)
+        index, mapped = map_items(item_tokens, inputs.embeddings, quantizer, mapping)
+        report = _report(index, mapped, {**fitted, "mapping": mapping}, time.perf_counter() - started)
+        return BuiltIndex(index, report, quantizer, folder)
+
+    built, known = cached(
+        folder, load=lambda entry: _load(entry, item_tokens, level_sizes), build=build, save=_save, what="index"
     )
-    index, mapped = map_items(item_tokens, inputs.embeddings, quantizer, mapping)
-    report = _report(index, mapped, {**fitted, "mapping": mapping}, time.perf_counter() - started)
-    _keep(folder, index, report, quantizer)
+    if known:
+        logger.info("Item index: %d items, from the cache (%s).", len(item_tokens), folder)
+        return built
+    report = built.report
     logger.info(
         "Item index: %d items by %s, collision rate %.2f%% before the mapping and 0 after it; %d items moved; %.1f s.",
-        len(index), report["quantizer"], 100 * report["collision_rate_before"], mapped.moved, report["seconds"],
+        len(built.index), report["quantizer"], 100 * report["collision_rate_before"], report["moved"],
+        report["seconds"],
     )  # fmt: skip
-    return BuiltIndex(index, report, folder)
+    return built
 
 
 def index_level_sizes(settings: QuantizerSettings, mapping: str) -> tuple[int, ...]:
@@ -241,30 +250,20 @@ def _report(index: ItemIndex, mapping: Mapping, trained: dict[str, Any], seconds
     }
 
 
-def _from_cache(folder: Path, item_tokens: Sequence[str], level_sizes: tuple[int, ...]) -> BuiltIndex | None:
-    """Return what an earlier run kept, or None when there is nothing or it is broken."""
-    if not folder.is_dir():
-        return None
-    try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        index = load_index(folder / INDEX, collisions="error", codebook_size=list(level_sizes))
-        load_quantizer(folder)
-    except Exception as error:  # whatever is wrong with a cache, the remedy is the same
-        logger.warning("%s is broken (%s); the index is built anew.", folder, type(error).__name__)
-        return None
+def _load(folder: Path, item_tokens: Sequence[str], level_sizes: tuple[int, ...]) -> BuiltIndex:
+    """Return what an earlier run kept.
+
+    Raises:
+        ValueError: If it is the index of other items or sizes.
+    """
+    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    index = load_index(folder / INDEX, collisions="error", codebook_size=list(level_sizes))
     if index.items != tuple(item_tokens) or index.level_sizes != level_sizes:
-        logger.warning("%s holds another index; it is built anew.", folder)
-        return None
-    return BuiltIndex(index, report, folder)
+        raise ValueError("it holds another index")
+    return BuiltIndex(index, report, load_quantizer(folder), folder)
 
 
-def _keep(folder: Path, index: ItemIndex, report: dict[str, Any], quantizer: Quantizer) -> None:
-    try:
-        with atomic_folder(folder) as temporary:
-            index.save(temporary / INDEX)
-            write_json(temporary / REPORT, report)
-            quantizer.save(temporary)
-    except OSError:
-        # another process may have put the same folder there between our look and our rename
-        if _from_cache(folder, index.items, index.level_sizes) is None:
-            raise
+def _save(built: BuiltIndex, folder: Path) -> None:
+    built.index.save(folder / INDEX)
+    write_json(folder / REPORT, built.report)
+    built.quantizer.save(folder)

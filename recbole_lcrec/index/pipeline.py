@@ -25,7 +25,7 @@ from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import last_code_ranks
 from recbole_lcrec.io import atomic_path
-from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings, load_quantizer
+from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings
 from recbole_lcrec.saved_run import EMBEDDINGS
 from recbole_lcrec.stages import StageTimer
 
@@ -288,6 +288,6 @@ def _built(
         built = build_index(
             text.items, embeddings, quantizer, mapping=settings.index_mapping, **_making(config, sequences)
         )
-    maker = IndexMaker(load_quantizer(built.folder), encoder)
+    maker = IndexMaker(built.quantizer, encoder)
     source = None if embeddings is None else config["embedding"]
     return IndexedItems(text, built.index, embeddings, built, source, maker)

@@ -6,7 +6,6 @@ to it later is found by ``manifest.json``, which has the size and the SHA-256 of
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -16,11 +15,17 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from recbole_lcrec import integrity
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import atomic_folder, write_json
+from recbole_lcrec.io import atomic_folder
 from recbole_lcrec.parallel import group
 
-WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
+WEIGHTS, STATE = "model.safetensors", "state.pt"
+_UNREADABLE = (
+    *(OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError),
+    *(KeyError, IndexError, TypeError, AttributeError),
+)
+"""What reading a file raises that is damaged, or holds something else than a checkpoint."""
 
 
 def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
@@ -60,29 +65,12 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
 
 def write_manifest(folder: Path) -> None:
     """Write the size and the SHA-256 of each file of a checkpoint beside them."""
-    write_json(folder / MANIFEST, {name: _facts_of(folder / name) for name in (WEIGHTS, STATE)})
+    integrity.write_manifest(folder, (WEIGHTS, STATE))
 
 
 def damage(folder: Path) -> str | None:
     """Return what is wrong with a checkpoint's files, in a few words; None if they are as they were written."""
-    try:
-        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name in (WEIGHTS, STATE):
-            found, size = _facts_of(folder / name), expected[name]["bytes"]
-            if found["bytes"] != size:
-                return f"{name} has {found['bytes']} of {size} bytes"
-            if found != expected[name]:
-                return f"{name} has other content than was written"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{MANIFEST} cannot be read ({type(error).__name__})"
-    return None
-
-
-def _facts_of(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return integrity.damage(folder, required=(WEIGHTS, STATE))
 
 
 def _bytes_of(value: Any) -> int:
@@ -111,12 +99,11 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
         with safe_open(str(folder / WEIGHTS), framework="pt", device=str(device)) as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
             aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
-        # on the CPU: random states and an optimizer's step counts belong there, and it moves the rest itself
-        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{folder}: no readable checkpoint ({first_line}). Train the run again.") from error
-    weights.update({alias: weights[name] for alias, name in aliases.items()})
+        state = read_state(folder)
+        weights.update({alias: weights[name] for alias, name in dict(aliases).items()})
+        other = {key: unpack(value, device) for key, value in state.pop("other_parameter").items()}
+    except (SafetensorError, *_UNREADABLE) as error:
+        raise _unreadable(folder, error) from error
     try:
         if is_sharded(model):
             spread_weights(model, weights)
@@ -126,9 +113,29 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
             model.load_state_dict(weights)
     except (RuntimeError, KeyError) as error:
         raise UserError(f"{folder}: the checkpoint does not fit the model ({error}).") from error
-    other = {key: unpack(value, device) for key, value in state.pop("other_parameter").items()}
     model.load_other_parameter(other)
     return state
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds beside the weights.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        # on the CPU: random states and an optimizer's step counts belong there, and it moves the rest itself
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"{STATE} holds a {type(state).__name__}")
+    except _UNREADABLE as error:
+        raise _unreadable(folder, error) from error
+    return state
+
+
+def _unreadable(folder: Path, error: Exception) -> UserError:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return UserError(f"{folder}: no readable checkpoint ({reason}). Train the run again.")
 
 
 def _without_aliases(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -161,6 +161,7 @@ class Course:
         mine = {"random": random_states(self._loader), "random_at_start": {} if over else self._at_start}
         random = group.gathered(mine) or [mine]
         state |= {**random[0], "random_of_others": random[1:]}
+        trainer.announce()
         save_checkpoint(folder, trainer.model, state)
 
     def take_up(self, folder: Path) -> dict[str, Any]:

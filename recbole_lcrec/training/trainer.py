@@ -144,10 +144,17 @@ class FeatureTrainer(Trainer):
         self._seen: SeenItems | None = None  # what must not be recommended to the users that are evaluated
         self._bar = progress(description="Evaluate", show=False)
         self._batch = -1
+        self.before_writing: Callable[[], None] | None = None  # called once, before the first file of the training
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.precision == "fp16" or bool(self.enable_scaler)
         )
         self.course = Course(self)
+
+    def announce(self) -> None:
+        """Call ``before_writing``, unless that has been done."""
+        call, self.before_writing = self.before_writing, None
+        if call is not None:
+            call()
 
     def _warn_of_ignored_options(self) -> None:
         """Say which options RecBole's trainer with an epoch loop of its own does not read."""
@@ -167,6 +174,7 @@ class FeatureTrainer(Trainer):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
+            self.announce()
             # a resumed training draws its curves over what was done after the state it resumed from
             self._writer = SummaryWriter(str(self.tensorboard_dir), purge_step=self.start_epoch or None)
         return self._writer
@@ -408,6 +416,7 @@ class FeatureTrainer(Trainer):
         folder = Path(kwargs.pop("saved_model_file", self.saved_model_file))
         score = float(self.best_valid_score)
         state = {"model": self.config["model"], "epoch": epoch, "cur_step": self.cur_step, "best_valid_score": score}
+        self.announce()
         save_checkpoint(folder, self.model, state)
         self.best_epoch = epoch
         if verbose:
@@ -486,6 +495,7 @@ class PretrainFeatures(PretrainTrainer):
             "state_dict": self.model.state_dict(),
             "other_parameter": self.model.other_parameter(),
         }
+        self.announce()
         with atomic_path(saved_model_file) as temporary:
             torch.save(state, temporary)
 

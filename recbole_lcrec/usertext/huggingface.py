@@ -17,9 +17,9 @@ from typing import Any
 
 from recbole_lcrec.causal_lm import causal_tokenizer, load_causal_lm
 from recbole_lcrec.data.text import ItemText
-from recbole_lcrec.embedding.huggingface import cache_key
+from recbole_lcrec.embedding.huggingface import cache_key, precision
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import fingerprint
+from recbole_lcrec.io import fingerprint, storing
 from recbole_lcrec.progress import progress
 from recbole_lcrec.special_tokens import broken_up, reserved_tokens
 from recbole_lcrec.usertext.answers import parse_answer
@@ -57,7 +57,7 @@ def generate(
     """
     lines = [tuple(item_lines(job, text)) for job in jobs]
     keys = [fingerprint(job.kind, some) if some else None for job, some in zip(jobs, lines, strict=True)]
-    name = f"{fingerprint(1, cache_key(source, max_tokens), wording())}.jsonl"
+    name = f"{fingerprint(2, cache_key(source, max_tokens, device), wording())}.jsonl"
     path = Path(cache_dir) / "user_texts" / name
     known = read_answers(path)
     asked = {
@@ -91,38 +91,44 @@ def generate(
 
 
 def read_answers(path: Path) -> dict[str, str]:
-    """Return key -> answer of the lines that are whole; a killed run may have left a broken one."""
-    if not path.is_file():
-        return {}
+    """Return key -> answer of the lines that are as they were written; a killed run may have left a broken one."""
     answers: dict[str, str] = {}
     broken = 0
-    for line in path.read_bytes().split(b"\n"):
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    for line in content.split(b"\n"):
         if not line.strip():
             continue
         try:
             entry = json.loads(line)
             key, answer = entry["key"], entry["answer"]
-            if not (isinstance(key, str) and isinstance(answer, str)):
-                raise TypeError
+            if not isinstance(key, str) or entry["sha256"] != fingerprint(key, answer):
+                raise ValueError
             answers.setdefault(key, answer)
         except (ValueError, TypeError, KeyError):
             broken += 1
     if broken:
-        logger.warning("%s: %d lines cannot be read; their answers are asked for again.", path, broken)
+        logger.warning("%s: %d lines are damaged; their answers are asked for again.", path, broken)
     return answers
 
 
 def append_answers(path: Path, answers: Sequence[tuple[str, Job, str]]) -> None:
     """Add lines to the file in one write, so that those of two runs never mix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
-        json.dumps({"key": key, "kind": job.kind, "user": job.user, "answer": answer}, ensure_ascii=True)
+        json.dumps({"key": key, "user": job.user, "answer": answer, "sha256": fingerprint(key, answer)})
         for key, job, answer in answers
     ]
-    with open(path, "ab", buffering=0) as file:
-        # a broken last line is closed first, so that it costs no more than itself
-        file.write(("\n" + "\n".join(lines) + "\n").encode())
-        os.fsync(file.fileno())
+    try:
+        with storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "ab", buffering=0) as file:
+                # a broken last line is closed first, so that it costs no more than itself
+                file.write(("\n" + "\n".join(lines) + "\n").encode())
+                os.fsync(file.fileno())
+    except FileNotFoundError:
+        logger.warning("%s was removed while answers were written to it; %d are not kept.", path.parent, len(lines))
 
 
 class Author:
@@ -138,14 +144,10 @@ class Author:
     """
 
     def __init__(self, source: str, device: str, max_tokens: int) -> None:
-        import torch
-
         option = f"user_text=hf:{source}"
         self._tokenizer = causal_tokenizer(source, option)
         self._reserved = tuple(reserved_tokens(self._tokenizer).values())
-        # half precision is slow on a CPU; elsewhere the weights keep the precision they were saved in
-        dtype = torch.float32 if device == "cpu" else "auto"
-        self._model = load_causal_lm(source, option, dtype).to(device)
+        self._model = load_causal_lm(source, option, precision(device)).to(device)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.convert_ids_to_tokens(0)
         self._tokenizer.padding_side = "left"  # every prompt of a batch ends where its answer starts

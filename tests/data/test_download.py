@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -36,7 +39,7 @@ FETCHED = {"Games.inter", "Games.item", "Games.source.json"}
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download_module, "WAITS", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(download_module, "RETRIES", download_module.RETRIES.new(backoff_factor=0))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
@@ -387,6 +390,47 @@ def test_a_lost_lock_race_is_run_again(tmp_path: Path, server: Server) -> None:
     assert names(tmp_path / "data" / "Games") == FETCHED
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_gets_a_warning(
+    tmp_path: Path, server: Server, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(*args: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with caplog.at_level(logging.WARNING):
+        fetch_dataset(options(tmp_path, server.url))
+    assert "no locks on this file system" in caplog.text
+    assert names(tmp_path / "data" / "Games") == FETCHED
+
+
+def test_a_killed_process_leaves_no_lock_that_blocks(tmp_path: Path, server: Server) -> None:
+    server.gate.clear()
+    code = (
+        "import json, sys; from recbole_lcrec.data.fetch import fetch_dataset; fetch_dataset(json.loads(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(options(tmp_path, server.url))]
+    killed = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), "no_proxy": "127.0.0.1"})
+    deadline = time.monotonic() + 60
+    while not server.requests and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (tmp_path / "data" / "Games" / ".download.lock").read_text().startswith(f"process {killed.pid} on ")
+    killed.kill()
+    killed.wait()
+    server.gate.set()
+    fetch_dataset(options(tmp_path, server.url))
+    assert names(tmp_path / "data" / "Games") == FETCHED
+
+
+def test_a_password_in_the_address_reaches_the_server_and_no_file(tmp_path: Path, server: Server) -> None:
+    fetch_dataset(options(tmp_path, server.url.replace("127.0.0.1", "me:s3cret@127.0.0.1")))
+    assert server.requests[0]["Authorization"].startswith("Basic ")
+    assert json.loads((tmp_path / "data" / "Games" / "Games.source.json").read_text())["url"] == server.url
+    server.statuses = [403]
+    message = refused(tmp_path / "again", server.url.replace("127.0.0.1", "me:s3cret@127.0.0.1"))
+    assert "s3cret" not in message and server.url in message
+
+
 def closed_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -429,7 +473,7 @@ def test_a_server_that_does_not_answer_is_given_up_soon(tmp_path: Path, monkeypa
         message = refused(tmp_path, f"http://127.0.0.1:{deaf.getsockname()[1]}/{PREFIX}.zip")
         for one in full:
             one.close()
-    assert "cannot be reached (timed out)" in message
+    assert "cannot be reached (Connection to 127.0.0.1 timed out." in message
 
 
 def test_a_server_that_falls_silent_is_asked_again(
@@ -437,7 +481,7 @@ def test_a_server_that_falls_silent_is_asked_again(
 ) -> None:
     monkeypatch.setattr(download_module, "READ_SECONDS", 0.1)
     server.gate.clear()
-    assert "after 5 attempts, TimeoutError: timed out" in refused(tmp_path, server.url)
+    assert "after 5 attempts, Read timed out." in refused(tmp_path, server.url)
 
 
 def test_proxies_of_the_environment_are_used(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,7 +507,7 @@ def test_options_are_checked_before_anything_is_downloaded(tmp_path: Path, serve
 
 @pytest.mark.parametrize("url", ["http://host:port/a.zip", "http://a b/a.zip", f"http://{'x' * 70}.org/a.zip"])
 def test_an_address_that_cannot_be_is_told_at_once(tmp_path: Path, url: str) -> None:
-    assert "this is no address" in refused(tmp_path, url)
+    assert "the address is not valid" in refused(tmp_path, url)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,12 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 
 from recbole_lcrec import hub
-from recbole_lcrec.embedding import EmbeddingSettings, embed_items
+from recbole_lcrec.embedding import EmbeddingSettings, embed_items, huggingface
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import fingerprint
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -105,8 +107,30 @@ def test_an_edited_model_is_another_key(tmp_path: Path) -> None:
     assert len(list((tmp_path / "c" / "embeddings").iterdir())) == 2
 
 
+def test_what_decides_the_numbers_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-precision vectors of a GPU are not taken for a CPU's, nor those of an earlier revision for today's."""
+    monkeypatch.setattr(hub, "_revision_on_hub", lambda name: "c0ffee")
+    keys = [huggingface.cache_key("a/b", 12, device) for device in ("cpu", "cuda", "mps")]
+    keys.append(huggingface.cache_key("a/b", 13, "cpu"))
+    monkeypatch.setattr(hub, "_revision_on_hub", lambda name: "decade")
+    keys.append(huggingface.cache_key("a/b", 12, "cpu"))
+    assert len({fingerprint(key) for key in keys}) == len(keys)
+    assert huggingface.cache_key("a/b", 12, "cuda:0") == huggingface.cache_key("a/b", 12, "cuda:1")
+
+
+def test_offline_the_revision_is_that_of_the_local_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_revision_on_hub", lambda name: None)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    known = tmp_path / "models--a--b" / "snapshots" / "c0ffee"
+    known.mkdir(parents=True)
+    (known / "config.json").write_text("{}")
+    (tmp_path / "models--a--b" / "refs").mkdir()
+    (tmp_path / "models--a--b" / "refs" / "main").write_text("c0ffee")
+    assert (hub.revision_of("a/b"), hub.revision_of("a/c"), hub.revision_of("no name")) == ("c0ffee", None, None)
+
+
 def test_what_cannot_be_loaded_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_hub_answers", lambda name: False)
+    monkeypatch.setattr(hub, "_revision_on_hub", lambda name: None)
     (tmp_path / "empty").mkdir()
     broken = save_model(tmp_path / "broken", "bert")
     (broken / "model.safetensors").write_bytes(b"junk")

@@ -107,7 +107,7 @@ def test_a_broken_cache_is_rebuilt(
     file = folder / name
     file.write_bytes(damage if isinstance(damage, bytes) else file.read_bytes()[:-50])
     np.testing.assert_array_equal(embed(TEXTS, tmp_path), first)
-    assert "computed anew" in caplog.text
+    assert "made anew" in caplog.text
     np.testing.assert_array_equal(lsa.LSA.load(folder).embed(TEXTS), first)
 
 

@@ -18,7 +18,7 @@ from recbole.trainer import Trainer
 from recbole_lcrec import saved_run
 from recbole_lcrec.cli import main
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.resuming import _keep_states, resume
+from recbole_lcrec.resuming import keep_states, resume
 from recbole_lcrec.training import course as course_module
 from recbole_lcrec.training import states
 from recbole_lcrec.training.course import Course
@@ -277,8 +277,8 @@ def test_changed_data_are_refused(folder: Path, tmp_path: Path, capsys: pytest.C
 
 def test_models_with_a_loop_of_their_own_say_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    experiment: Any = SimpleNamespace(trainer=object(), config={"model": "XGBoost"})
-    _keep_states(experiment, states.StateSettings(None, 2, False))
+    options = {"model": "XGBoost", "checkpoint_every_n_steps": None, "keep_last": 2, "keep_states": False}
+    keep_states(SimpleNamespace(trainer=object(), config=options))  # type: ignore[arg-type]
     assert "XGBoost trains by a loop of its own, which keeps no states" in caplog.text
 
 

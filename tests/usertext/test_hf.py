@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,8 +131,10 @@ def test_a_chat_template_is_used(checkpoint: Path) -> None:
 
 def test_lines_that_cannot_be_read_cost_their_answers_only(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    good = json.dumps({"key": "k", "answer": "x"})
-    path.write_bytes(b"\n".join([b"[]", good.encode(), b'{"key": 1, "answer": "y"}', b"\xff\xfe", b'{"key": "h']))
+    huggingface.append_answers(path, [("k", Job("intention", "u", (0,), ("",)), "x")])
+    good = path.read_bytes().strip()
+    changed = good.replace(b'"x"', b'"z"')
+    path.write_bytes(b"\n".join([b"[]", changed, good, b'{"key": 1, "answer": "y"}', b"\xff\xfe", b'{"key": "h']))
     huggingface.append_answers(path, [("l", Job("intention", "u", (0,), ("",)), "é\n")])
     assert huggingface.read_answers(path) == {"k": "x", "l": "é\n"}
 
