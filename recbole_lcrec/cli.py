@@ -17,15 +17,28 @@ from typing import Any
 from recbole_lcrec.allocator import keep_freed_memory
 from recbole_lcrec.comparison.ablation import parse_ablation
 from recbole_lcrec.comparison.specs import Entry, is_comparison, parse_entries, parse_seeds
+from recbole_lcrec.config.domain import path_problem
 from recbole_lcrec.config.loader import Given, load_values
-from recbole_lcrec.config.names import check_dataset, check_model
+from recbole_lcrec.config.names import check_dataset, check_model, known_models
 from recbole_lcrec.config.options import Reading, read_arguments, read_files
 from recbole_lcrec.config.overview import USAGE, help_text
 from recbole_lcrec.config.paths import properties_dir
+from recbole_lcrec.config.relations import problems_of_given
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.parallel import group
 from recbole_lcrec.parallel.request import OPTIONS, Processes, processes_of
-from recbole_lcrec.saved_run import CONFIG, RESULT, STARTING, check_changes, read_result, saved_options
+from recbole_lcrec.saved_run import (
+    CONFIG,
+    EVALUATION_ONLY,
+    RESULT,
+    STARTING,
+    check_changes,
+    check_evaluation,
+    read_options,
+    read_result,
+    saved_options,
+)
+from recbole_lcrec.streams import lasting, printable
 from recbole_lcrec.training.interruption import Interrupted, Terminated, watched
 
 
@@ -85,6 +98,7 @@ def parse(argv: Sequence[str]) -> Command:
     if merged["jobs"] != 1:
         reading.add(f"option jobs is {merged['jobs']}, but there is a single run. Give several models, or seeds.")
     check_names(merged, reading)
+    _check_together(merged.get("model"), {**from_files, **options}, reading)
     _check_no_search(options, reading)
     reading.finish()
     processes = _processes(merged)
@@ -131,6 +145,8 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
     if not isinstance(merged["jobs"], int) or merged["jobs"] < 1:
         reading.add(f"option jobs is {merged['jobs']}; expected 1 or more")
     check_names(merged, reading, ("dataset",))
+    for entry in entries:
+        _check_together(entry.model, {**given, **entry.options}, reading)
     if any(merged.get(name) not in (None, 1, -1) for name in ("nproc", "world_size")):
         reading.add("option nproc: the runs of a comparison take one process each. Use jobs for several runs at once")
     reading.finish()
@@ -147,12 +163,15 @@ def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
     """
     if given is None or not given.text:
         return ()
+    if given.problem is not None and given.text.lstrip().startswith("["):
+        reading.add(f"the command line: option config_files is {given.text} (not valid YAML: {given.problem})")
+        return ()
     if isinstance(given.value, list):
         if all(isinstance(name, str) for name in given.value):
             return tuple(given.value)
         reading.add(f"the command line: option config_files is {given.text}; expected a list of paths")
         return ()
-    if os.path.isfile(given.text):
+    if path_problem(given.text) is None and os.path.isfile(given.text):
         return (given.text,)
     try:
         return tuple(shlex.split(given.text))
@@ -170,13 +189,18 @@ def _on_saved_run(saved: Mapping[str, Given], options: dict[str, Any], reading: 
         if option in options:
             reading.add(f"the command line: --{option} cannot go with --{name}, which takes it from the saved run")
     folder = Path(given.text or "")
-    if name == "evaluate" and not (folder / CONFIG).is_file():
+    if (problem := path_problem(given.text or "")) is not None:
+        reading.add(f"the command line: --{name} is {problem}")
+    elif name == "evaluate" and not (folder / CONFIG).is_file():
         reading.add(
             f"the command line: --evaluate={given.text} is not the folder of a finished run: "
             f"{folder / CONFIG} does not exist"
         )
     reading.finish()
     if name == "evaluate":
+        changes = {option: value for option, value in options.items() if option not in EVALUATION_ONLY}
+        if changes:
+            check_evaluation(changes, read_options(folder / CONFIG))
         return Command(options=options, evaluate=folder, processes=_processes(options))
     where = {option: options.pop(option) for option in OPTIONS if option in options}
     check_changes(options)
@@ -194,6 +218,13 @@ def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:
             reading.add(f"the command line: --{name} is an option of a search and has no effect without --tune")
 
 
+def _check_together(model: Any, given: Mapping[str, Any], reading: Reading) -> None:
+    """Add what is wrong with options that go together to ``reading``; an unknown model is told elsewhere."""
+    if model in known_models():
+        for problem in problems_of_given(model, given):
+            reading.add(problem)
+
+
 def check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")) -> None:
     """Add what is wrong with the model and the data set of ``options`` to ``reading``."""
     missing = [name for name in names if not options.get(name)]
@@ -204,7 +235,8 @@ def check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[st
         "dataset": lambda name: check_dataset(name, options),
     }
     for name in names:
-        if name not in missing:
+        unsure = name == "dataset" and reading.refused & {"data_path", "dataset_url", "download", "benchmark_filename"}
+        if name not in missing and not unsure:
             try:
                 checks[name](options[name])
             except UserError as error:
@@ -250,13 +282,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         fix or on a full disk, 130 when interrupted and 143 when asked to end (SIGTERM).
     """
     argv = sys.argv[1:] if argv is None else argv
-    if "--help" in argv or "-h" in argv:
-        print(help_text())
-        return 0
-    # Waiting threads must not spin: on a machine that others use too, spinning makes everything ten times slower.
-    # Read by OpenMP when torch is imported, so it is set before.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory()
+    with lasting():
+        try:
+            os.getcwd()
+        except OSError:
+            return _failed(2, "error: the working directory does not exist any more. Change into one that does.")
+        if "--help" in argv or "-h" in argv:
+            return _print_help()
+        # Waiting threads must not spin: on a machine that others use too, spinning makes everything ten times slower.
+        # Read by OpenMP when torch is imported, so it is set before.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        keep_freed_memory()
+        return _run(argv)
+
+
+def _print_help() -> int:
+    print(help_text(), flush=True)
+    problem = getattr(sys.stdout, "problem", None)
+    return 0 if problem is None else _failed(2, f"error: standard output cannot be written: {problem}.")
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Parse and carry out a command line; return the exit status."""
     try:
         mine = group.place_of(os.environ)
         if mine is not None:  # before torch is loaded: its remarks about unused parameters are of no use
@@ -300,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _failed(status: int, message: str) -> int:
     """Say why the run failed, in one of its processes, and return the exit status."""
     if group.may_report(status):
-        print(message, file=sys.stderr)
+        print(printable(message), file=sys.stderr)
     return status
 
 

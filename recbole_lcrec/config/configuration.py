@@ -18,6 +18,7 @@ import torch
 from recbole.config import Config
 from recbole.utils import ModelType
 
+from recbole_lcrec import arguments
 from recbole_lcrec.compat import restore_numpy_names
 from recbole_lcrec.config import protocol, relations
 from recbole_lcrec.config.features import item_features
@@ -70,7 +71,7 @@ class LCRecConfig(Config):
     Args:
         model: Name of the model; None takes option ``model`` from the files or dictionaries.
         dataset: Name of the data set; None takes option ``dataset`` likewise.
-        config_files: YAML files of options; later ones win.
+        config_files: YAML files of options, or one; later ones win.
         config_dict: Options that win over the files.
         cli: Options that win over everything, as read from the command line.
 
@@ -84,13 +85,18 @@ class LCRecConfig(Config):
         self,
         model: str | None = None,
         dataset: str | None = None,
-        config_files: Sequence[str | Path] = (),
+        config_files: str | Path | Sequence[str | Path] = (),
         config_dict: Mapping[str, Any] | None = None,
         cli: Mapping[str, Any] | None = None,
     ) -> None:
         self._reading = Reading()
-        self._cli = dict(cli or {})
-        super().__init__(model, dataset, list(config_files), dict(config_dict or {}))
+        self._cli = arguments.options("cli", cli)
+        super().__init__(
+            arguments.name("model", model),
+            arguments.name("dataset", dataset),
+            arguments.paths(config_files),
+            arguments.options("config_dict", config_dict),
+        )
         del self._reading, self._cli
         _refuse(protocol.problems(self))
         self._check_stage()

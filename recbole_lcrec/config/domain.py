@@ -18,7 +18,9 @@ from typing import Any
 
 HUGE = 10**9
 """No option has a use for more of anything; larger numbers are typing errors that would fill memory or never end."""
-LONGEST_TEXT = 4096
+LONGEST_TEXT = 65_536
+LONGEST_PATH = 4_000
+_LONGEST_NAME = 255
 _MOST_ENTRIES = 10_000
 
 _NUMBER = r"[-+]?[\d.]+(?:e[-+]?\d+)?"
@@ -182,7 +184,7 @@ def parse_declaration(text: str) -> Domain | None:
     """Return the domain of a declaration without its brackets; None for text that is not one (RecBole's comments)."""
     kinds: list[Kind] = []
     literals: list[float] = []
-    for part in _OR.split(text.strip().removeprefix("{").removesuffix("}")):
+    for part in _OR.split(text.strip()):
         if _LITERAL.fullmatch(part):
             literals.append(float(part))
             continue
@@ -192,7 +194,8 @@ def parse_declaration(text: str) -> Domain | None:
         kind = {"string": "str"}.get(found["kind"].lower(), found["kind"].lower())
         one = Kind(kind)
         if found["element"]:
-            one = replace(one, element=parse_declaration(found["element"]))
+            inner = found["element"]
+            one = replace(one, element=parse_declaration(inner[1:-1] if inner.startswith("{") else inner))
             if one.element is None:
                 return None
         elif found["sign"]:
@@ -257,9 +260,11 @@ def interval_problem(text: str) -> str | None:
 
 def path_problem(text: str) -> str | None:
     """Return why no file can be called so; None if one can."""
+    if len(text) > LONGEST_PATH:
+        return f"a path of {len(text):,} characters; at most {LONGEST_PATH:,} are read"
     longest = max((part.encode("utf-8", "surrogatepass") for part in text.split("/")), key=len)
-    if len(longest) > 255:
-        return f"a name of {len(longest):,} bytes; file systems allow 255"
+    if len(longest) > _LONGEST_NAME:
+        return f"a name of {len(longest):,} bytes; file systems allow {_LONGEST_NAME}"
     return None
 
 

@@ -9,6 +9,7 @@ answered at once.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.domain import Domain, bounds_problem, parse_declaration, split_comment
-from recbole_lcrec.config.loader import Given, load_options, load_values, parse_value
+from recbole_lcrec.config.loader import MOST_DEPTH, Given, load_options, load_values, parse_value
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
 from recbole_lcrec.errors import UserError, nearest
@@ -37,7 +38,7 @@ _NULL_TEXTS = {"None", "null", "Null", "NULL", "~"}
 ANY = frozenset({"any"})
 COMMANDS = ("config_files", "evaluate", "resume", "tune", "resume_tune")
 """What the command line takes beside options."""
-_MOST_SHOWN = 200
+_MOST_SHOWN = 100
 """Characters of a value that a message repeats."""
 
 # What RecBole's comments and defaults do not say, but its documentation and code allow; and the options of its command
@@ -214,7 +215,7 @@ def check(name: str, given: Given) -> Any:
     """
     option = find_option(name)
     given = replace(given, value=_plain(given.value))
-    if isinstance(given.value, str) and not option.types & {"str", "any"}:
+    if isinstance(given.value, str) and given.problem is None and not option.types & {"str", "any"}:
         given = parse_value(given.value, given.source)  # a Python caller's text, e.g. "[64, 32]" from a search space
     value, kind = given.value, type_name(given.value)
     if kind == "None":
@@ -260,8 +261,12 @@ def _as_float(value: int) -> float:
 
 
 def _given_text(given: Given) -> str:
-    plain = given.value if isinstance(given.value, str) else repr(given.value)
-    return _short(plain if given.text is None else given.text)
+    if given.text is not None or isinstance(given.value, str):
+        return _short(given.text if given.text is not None else given.value)
+    try:
+        return _short(repr(given.value))
+    except ValueError:  # Python does not write out numbers of thousands of digits
+        return f"of type {type(given.value).__name__}"
 
 
 def _short(text: str) -> str:
@@ -281,20 +286,35 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _plain(value: Any) -> Any:
-    """Return numpy scalars as Python numbers and tuples as lists."""
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return numpy scalars as Python numbers, tuples as lists and paths as texts.
+
+    Raises:
+        UserError: If lists lie deeper in each other than those of any option, as a list inside itself does.
+    """
+    if isinstance(value, (tuple, list, dict)) and depth > MOST_DEPTH:
+        raise UserError(f"lists and mappings lie more than {MOST_DEPTH} deep in each other")
+    if isinstance(value, (tuple, list)):
+        return [_plain(part, depth + 1) for part in value]
+    if isinstance(value, dict):
+        return {name: _plain(part, depth + 1) for name, part in value.items()}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
     return value
 
 
 class Reading:
-    """Checks options as they are read and reports every mistake of one reading together."""
+    """Checks options as they are read and reports every mistake of one reading together.
+
+    Attributes:
+        refused: Options that were given and whose value is not known, as it was refused.
+    """
 
     def __init__(self) -> None:
         self._errors: list[str] = []
+        self.refused: set[str] = set()
 
     def checked(self, given: Mapping[str, Given]) -> dict[str, Any]:
         """Return name -> checked value; mistakes are kept for :meth:`finish`."""
@@ -303,6 +323,7 @@ class Reading:
             try:
                 values[name] = check(name, one)
             except UserError as error:
+                self.refused.add(name)
                 self.add(f"{one.source}: {error}")
         return values
 
@@ -360,10 +381,12 @@ def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
         equals = "=" if argument == "--tune" else equals
         if not argument.startswith("--") or not equals or not name:
             reading.add(
-                f"the command line: cannot read '{argument}'; expected --name=value, without blanks around '='"
+                f"the command line: cannot read '{_short(argument)}'; expected --name=value, without blanks around '='"
             )
+        elif (problem := bounds_problem(argument)) is not None:
+            reading.add(f"the command line: cannot read '{_short(argument)}', {problem}")
         elif name in given:
-            reading.add(f"the command line: option {name} is given twice")
+            reading.add(f"the command line: option {_short(name)} is given twice")
         else:
             given[name] = parse_value(text, "the command line")
     return given

@@ -96,7 +96,7 @@ _BY_DECLARATION = {
     "str: us | un | su | us_x or None": "fredom_type",
     "str: no_pretrain | after_pretrain": "train_method",
     "str: actor_pretrain | critic_pretrain | pretrain | finetune": "train_stage",
-    "path": "pre_model_path warm_up",
+    "path": "dataset pre_model_path warm_up",
     "path or None": "pretrain_path mf_pretrain_path mlp_pretrain_path xgb_model",
     "dict": "lgb_params xgb_params",
     "bool or int >= 0": "xgb_verbose_eval use_proj_bias",

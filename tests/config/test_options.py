@@ -77,7 +77,7 @@ def test_what_recbole_documents_is_accepted(argument: str, value: Any) -> None:
     [
         (
             "--epochs=many",
-            r"the command line: option epochs is many \(str\); expected a whole number from 0 to 1,000,000 \(The number",
+            r"the command line: option epochs is many \(str\); expected a whole number from 0 to 1,000,000 \(The",
         ),
         ("--epochs=1.5", r"1.5 \(float\); expected a whole number"),
         ("--epochs=True", r"True \(bool\); expected a whole number"),
