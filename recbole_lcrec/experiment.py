@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType, init_seed
 
 from recbole_lcrec import arguments, registry
 from recbole_lcrec.compat import quiet
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH, load_queries
 from recbole_lcrec.io import write_json, write_text
@@ -409,7 +409,7 @@ def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> di
 
 
 def _yaml(config: LCRecConfig) -> str:
-    return yaml.safe_dump(config.resolved(), sort_keys=True, allow_unicode=True)
+    return dump_values(config.resolved())
 
 
 def write_config(config: LCRecConfig, output_dir: Path) -> None:

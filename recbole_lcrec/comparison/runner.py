@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from recbole_lcrec.comparison.plan import Plan, Run, Stage
+from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.io import write_text
 from recbole_lcrec.saved_run import RESULT
 
@@ -129,7 +128,7 @@ class Runner:
         folder = one.stage.folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULT).unlink(missing_ok=True)  # an old result must not pass for this run's
-        write_text(folder / OPTIONS, yaml.safe_dump(dict(one.stage.options), allow_unicode=True))
+        write_text(folder / OPTIONS, dump_values(dict(one.stage.options)))
         console = one.files.enter_context((folder / CONSOLE).open("wb"))
         # the command line reads the value as YAML, which would take quotes away, then splits it at blanks
         escaped = re.sub(r"([^\w@%+=:,./-])", r"\\\1", str(folder / OPTIONS))

@@ -215,7 +215,8 @@ def check(name: str, given: Given) -> Any:
     """
     option = find_option(name)
     given = replace(given, value=_plain(given.value))
-    if isinstance(given.value, str) and given.problem is None and not option.types & {"str", "any"}:
+    may_be_read = isinstance(given.value, str) and given.problem is None and bounds_problem(given.value) is None
+    if may_be_read and not option.types & {"str", "any"}:
         given = parse_value(given.value, given.source)  # a Python caller's text, e.g. "[64, 32]" from a search space
     value, kind = given.value, type_name(given.value)
     if kind == "None":

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from recbole_lcrec.config.loader import dump_values, load_values
 from recbole_lcrec.io import remove
 from recbole_lcrec.saved_run import CONFIG
 from recbole_lcrec.tuning.delivery import Delivery
@@ -109,9 +108,9 @@ class OwnPlace(SharedPlace):
                 value = value.replace(here, there)
             return value
 
-        options: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        options: Mapping[str, Any] = load_values(path)
         options = {name: back(value) for name, value in options.items()}
-        return yaml.safe_dump(options, sort_keys=True, allow_unicode=True).encode()
+        return dump_values(options).encode()
 
 
 def place_of(inputs: TrialInputs) -> SharedPlace:

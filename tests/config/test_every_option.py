@@ -5,6 +5,7 @@ Reading is what command line, files, Python callers, search spaces and compariso
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import string
@@ -20,91 +21,20 @@ from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
 from recbole_lcrec.errors import UserError
 
 NAMES = sorted((set(yaml_options()) | source_names()) - set(INSTEAD))
+LAUGHS = [f"&{b} [{','.join([f'*{a}'] * 9)}]" for a, b in itertools.pairwise("abcdefghi")]
 WRITTEN = [
-    *(
-        "0",
-        "-1",
-        "1",
-        "2",
-        "1.5",
-        "-0.5",
-        "1e-3",
-        "1e9",
-        "1e400",
-        "-1e400",
-        "9" * 40,
-        "9" * 5000,
-        ".inf",
-        "-.inf",
-        ".nan",
-    ),
-    *(
-        "",
-        "~",
-        "None",
-        "null",
-        "True",
-        "false",
-        "on",
-        "yes",
-        "1:30",
-        "010",
-        "0o17",
-        "0x1F",
-        "1_000",
-        "text",
-        "a: b",
-        "'",
-    ),
-    *(
-        "[]",
-        "[0]",
-        "[-1]",
-        "[1, 2]",
-        "[a, b]",
-        "[[1]]",
-        "[~]",
-        "[.nan]",
-        "{}",
-        "{a: 1}",
-        "{a: [1]}",
-        "{a: {b: ~}}",
-        "{1: 2}",
-    ),
-    *(
-        "[" * 40,
-        "{a: " * 40,
-        "&a [*a]",
-        "*a",
-        "!!int x",
-        "!!set {a}",
-        "!!python/name:os.system x",
-        "!x y",
-        "%",
-        "@",
-        "`",
-    ),
-    *(
-        "é",
-        "天気",
-        "\x07",
-        "\x1b[31m",
-        "\udce9",
-        "x" * 300,
-        "x/" * 3000,
-        "x" * 7_000,
-        "../..",
-        "/dev/null",
-        "[5,inf)",
-        "[3-5]",
-    ),
-    "[&a [1,1], " + ", ".join(f"&{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefghi", "bcdefghij")) + "]",
+    *("0", "-1", "1", "2", "1.5", "-0.5", "1e-3", "1e9", "1e400", "-1e400", "9" * 40, "9" * 5000, ".inf", "-.inf"),
+    *(".nan", "", "~", "None", "null", "True", "false", "on", "yes", "1:30", "010", "0o17", "0x1F", "1_000", "text"),
+    *("a: b", "'", "[]", "[0]", "[-1]", "[1, 2]", "[a, b]", "[[1]]", "[~]", "[.nan]", "{}", "{a: 1}", "{a: [1]}"),
+    *("{a: {b: ~}}", "{1: 2}", "[" * 40, "{a: " * 40, "&a [*a]", "*a", "!!int x", "!!set {a}", "!x y", "%", "@", "`"),
+    *("!!python/name:os.system x", "é", "天気", "\x07", "\x1b[31m", "\udce9", "x" * 300, "x/" * 3000, "x" * 7_000),
+    *("../..", "/dev/null", "[5,inf)", "[3-5]", f"[&a [1,1], {', '.join(LAUGHS)}]"),
 ]
 OBJECTS: list[Any] = [
-    *(None, 0, -1, 10**30, 10**5000, 0.0, math.nan, math.inf, True, "", "x", b"x", 1j, object(), int, [], {}, set(), (1, 2)),
-    *([None], [math.nan], [10**400], [object()], {"a": None}, {"a": object()}, {None: 1}, {(1, 2): 3}, Path("x"), [Path("x")]),
-    *("\0", "\ud800", "x" * 70_000, list(range(20_000)), range(3), (number for number in range(3))),
-]  # fmt: skip
+    *(None, 0, -1, 10**30, 10**5000, 0.0, math.nan, math.inf, True, "", "x", b"x", 1j, object(), int, [], {}, set()),
+    *((1, 2), [None], [math.nan], [10**400], [object()], {"a": None}, {"a": object()}, {None: 1}, {(1, 2): 3}),
+    *(Path("x"), [Path("x")], "\0", "\ud800", "x" * 70_000, list(range(20_000)), range(3), iter([1])),
+]
 
 
 def itself() -> list[Any]:
