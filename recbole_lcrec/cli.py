@@ -26,15 +26,28 @@ from recbole_lcrec.comparison.specs import (
     parse_seeds,
     refuse_cluster,
 )
+from recbole_lcrec.config.domain import path_problem
 from recbole_lcrec.config.loader import Given, load_values
-from recbole_lcrec.config.names import check_dataset, check_model
+from recbole_lcrec.config.names import check_dataset, check_model, known_models
 from recbole_lcrec.config.options import Reading, read_arguments, read_files
 from recbole_lcrec.config.overview import USAGE, help_text
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.config.relations import problems_of_given
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.parallel import group
 from recbole_lcrec.parallel.request import OPTIONS, Processes, processes_of
-from recbole_lcrec.saved_run import CONFIG, RESULT, STARTING, check_changes, read_result, saved_options
+from recbole_lcrec.saved_run import (
+    CONFIG,
+    EVALUATION_ONLY,
+    RESULT,
+    STARTING,
+    check_changes,
+    check_evaluation,
+    read_options,
+    read_result,
+    saved_options,
+)
+from recbole_lcrec.streams import lasting, printable
 from recbole_lcrec.training.interruption import Interrupted, Terminated, watched
 
 
@@ -100,6 +113,7 @@ def parse(argv: Sequence[str]) -> Command:
         reading.add(f"option jobs is {merged['jobs']}, but there is a single run. Give several models, or seeds.")
     refuse_cluster(merged, "there is a single run. Give several models, or seeds; or --tune for a search", reading)
     check_names(merged, reading)
+    _check_together(merged.get("model"), {**from_files, **options}, reading)
     reading.finish()
     processes = _processes(merged)
     rest = {name: value for name, value in options.items() if name not in ("model", "dataset")}
@@ -145,6 +159,8 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
     cluster = parse_cluster(merged, reading)
     jobs = parse_jobs(merged["jobs"], cluster, reading)
     check_names(merged, reading, ("dataset",))
+    for entry in entries:
+        _check_together(entry.model, {**given, **entry.options}, reading)
     if any(merged.get(name) not in (None, 1, -1) for name in ("nproc", "world_size")):
         reading.add("option nproc: the runs of a comparison take one process each. Use jobs for several runs at once")
     reading.finish()
@@ -161,12 +177,15 @@ def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
     """
     if given is None or not given.text:
         return ()
+    if given.problem is not None and given.text.lstrip().startswith("["):
+        reading.add(f"the command line: option config_files is {given.text} (not valid YAML: {given.problem})")
+        return ()
     if isinstance(given.value, list):
         if all(isinstance(name, str) for name in given.value):
             return tuple(given.value)
         reading.add(f"the command line: option config_files is {given.text}; expected a list of paths")
         return ()
-    if os.path.isfile(given.text):
+    if path_problem(given.text) is None and os.path.isfile(given.text):
         return (given.text,)
     try:
         return tuple(shlex.split(given.text))
@@ -185,13 +204,18 @@ def _on_saved_run(saved: Mapping[str, Given], options: dict[str, Any], reading: 
             reading.add(f"the command line: --{option} cannot go with --{name}, which takes it from the saved run")
     refuse_cluster(options, f"--{name} is about a single run", reading)
     folder = Path(given.text or "")
-    if name == "evaluate" and not (folder / CONFIG).is_file():
+    if (problem := path_problem(given.text or "")) is not None:
+        reading.add(f"the command line: --{name} is {problem}")
+    elif name == "evaluate" and not (folder / CONFIG).is_file():
         reading.add(
             f"the command line: --evaluate={given.text} is not the folder of a finished run: "
             f"{folder / CONFIG} does not exist"
         )
     reading.finish()
     if name == "evaluate":
+        changes = {option: value for option, value in options.items() if option not in EVALUATION_ONLY}
+        if changes:
+            check_evaluation(changes, read_options(folder / CONFIG))
         return Command(options=options, evaluate=folder, processes=_processes(options))
     where = {option: options.pop(option) for option in OPTIONS if option in options}
     check_changes(options)
@@ -209,6 +233,13 @@ def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:
             reading.add(f"the command line: --{name} is an option of a search and has no effect without --tune")
 
 
+def _check_together(model: Any, given: Mapping[str, Any], reading: Reading) -> None:
+    """Add what is wrong with options that go together to ``reading``; an unknown model is told elsewhere."""
+    if model in known_models():
+        for problem in problems_of_given(model, given):
+            reading.add(problem)
+
+
 def check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")) -> None:
     """Add what is wrong with the model and the data set of ``options`` to ``reading``."""
     missing = [name for name in names if not options.get(name)]
@@ -219,7 +250,8 @@ def check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[st
         "dataset": lambda name: check_dataset(name, options),
     }
     for name in names:
-        if name not in missing:
+        unsure = name == "dataset" and reading.refused & {"data_path", "dataset_url", "download", "benchmark_filename"}
+        if name not in missing and not unsure:
             try:
                 checks[name](options[name])
             except UserError as error:
@@ -265,15 +297,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         fix or on a full disk, 130 when interrupted and 143 when asked to end (SIGTERM).
     """
     argv = sys.argv[1:] if argv is None else argv
-    # Waiting threads must not spin: on a machine that others use too, spinning makes everything ten times slower.
-    # Read by OpenMP when torch is imported, so it is set before.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory()
+    with lasting():
+        try:
+            os.getcwd()
+        except OSError:
+            return _failed(2, "error: the working directory does not exist any more. Change into one that does.")
+        # Waiting threads must not spin: on a machine that others use too, spinning makes everything ten times slower.
+        # Read by OpenMP when torch is imported, so it is set before.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        keep_freed_memory()
+        return _run(argv)
+
+
+def _print_help() -> int:
+    print(help_text(), flush=True)
+    problem = getattr(sys.stdout, "problem", None)
+    return 0 if problem is None else _failed(2, f"error: standard output cannot be written: {problem}.")
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Parse and carry out a command line; return the exit status."""
     try:
         recbole_dir()  # missing or too old: everything else would say so in its own way
         if "--help" in argv or "-h" in argv:
-            print(help_text())
-            return 0
+            return _print_help()
         mine = group.place_of(os.environ)
         if mine is not None:  # before torch is loaded: its remarks about unused parameters are of no use
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -316,7 +363,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _failed(status: int, message: str) -> int:
     """Say why the run failed, in one of its processes, and return the exit status."""
     if group.may_report(status):
-        print(message, file=sys.stderr)
+        print(printable(message), file=sys.stderr)
     return status
 
 

@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+_LONGEST = 100
+"""Characters of a name that is compared with others."""
+
 
 class UserError(Exception):
     """A wrong option, file, line, column, id or model name.
@@ -112,6 +115,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Returns:
         A sentence to append to an error message (with its leading blank), or an empty string.
     """
+    if len(name) > _LONGEST:
+        return ""
     candidates = sorted(known)
     by_lower = {candidate.lower(): candidate for candidate in reversed(candidates)}
     found = difflib.get_close_matches(name.lower(), sorted(by_lower), n=1, cutoff=0.6)

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType, init_seed
 
-from recbole_lcrec import registry
+from recbole_lcrec import arguments, registry
 from recbole_lcrec.checks import check_models, check_settings
 from recbole_lcrec.compat import quiet
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.data.download import without_credentials
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH, load_queries
@@ -40,6 +40,7 @@ from recbole_lcrec.outputs import (
 from recbole_lcrec.parallel import group
 from recbole_lcrec.parallel.data import share_randomness
 from recbole_lcrec.parallel.sharded import is_wanted
+from recbole_lcrec.refusals import refusals_of_recbole
 from recbole_lcrec.run_folder import check_assets, check_free, holds_training, note, note_all, seal
 from recbole_lcrec.saved_run import (
     CHECKPOINT,
@@ -50,6 +51,7 @@ from recbole_lcrec.saved_run import (
     RANKS,
     RESULT,
     STARTING,
+    check_evaluation,
     read_options,
     recorded_split,
 )
@@ -110,7 +112,7 @@ class Experiment:
                 raise UserError(f"{self.config['model']} trains without epochs: there is nothing to call back after.")
             options["callback_fn"] = lambda epoch, score: callback(epoch, score, dict(self.trainer.last_valid_result))
         try:
-            with self.timer("train"), quiet():
+            with self.timer("train"), quiet(), refusals_of_recbole(f"model {self.config['model']}"):
                 if hasattr(self.trainer, "curve"):
                     self.trainer.curve.start()
                 _, best = self.trainer.fit(self.train_data, self.valid_data, **options)
@@ -176,24 +178,21 @@ class Experiment:
             Item tokens and scores, best first, one list per history.
 
         Raises:
-            UserError: For an empty history, an unknown item token, or a model that scores users and not histories.
+            UserError: For anything else than this, an empty history, an unknown item token, or a model that scores
+                users and not histories.
         """
-        if k < 1:
-            raise UserError(f"recommend: k must be at least 1, found {k}.")
-        if any(isinstance(history, str) or not len(history) for history in histories):
-            raise UserError("recommend: expected histories as non-empty lists of item tokens.")
-        if among is not None and (isinstance(among, str) or not len(among)):
-            raise UserError("recommend: expected among as a non-empty list of item tokens.")
-        chosen = None if among is None else list(dict.fromkeys(map(str, among)))
+        k = arguments.whole_number("recommend: k", k)
+        asked = arguments.item_lists("recommend: histories", histories)
+        expected = "recommend: among: expected a non-empty list of item tokens"
+        chosen = None if among is None else list(dict.fromkeys(arguments.item_list(expected, among)))
         self.model.eval()
         items: list[list[str]] = []
         scores: list[list[float]] = []
         step = max(int(self.config["eval_batch_size"]), 1) if registry.is_generative(self.config["model"]) else 256
         team = getattr(self.trainer, "team", None)
         with torch.no_grad(), team.evaluation() if team is not None else nullcontext():
-            for start in range(0, len(histories), step):
-                batch = [[str(item) for item in history] for history in histories[start : start + step]]
-                tokens, values = self._recommend_batch(batch, k, chosen)
+            for start in range(0, len(asked), step):
+                tokens, values = self._recommend_batch(asked[start : start + step], k, chosen)
                 items += tokens
                 scores += values
         return items, scores
@@ -216,6 +215,10 @@ class Experiment:
         """
         if not registry.is_generative(self.config["model"]):
             raise UserError(f"add_items: {self.config['model']} has no item index. Use a generative model.")
+        titles = arguments.texts("add_items: titles", titles)
+        descriptions = None if descriptions is None else arguments.texts("add_items: descriptions", descriptions)
+        if not titles:
+            return
         catalogue = self.model.catalogue
         device = str(self.config["device"])
         indexed = catalogue.indexed.add(titles, descriptions, embeddings, device=device)
@@ -285,7 +288,7 @@ def build(
     model: str | None = None,
     dataset: str | None = None,
     config_dict: Mapping[str, Any] | None = None,
-    config_files: Sequence[str | Path] = (),
+    config_files: str | Path | Sequence[str | Path] = (),
     cli: Mapping[str, Any] | None = None,
     *,
     config: LCRecConfig | None = None,
@@ -332,7 +335,7 @@ def build(
             if registry.is_generative(config["model"]) and network.evaluation.eval_task == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
                 network.queries = load_queries(config, data, [loader._dataset for loader in loaders])
-            with wandb_in(output_dir):
+            with refusals_of_recbole(f"model {config['model']}"), wandb_in(output_dir):
                 trainer = registry.trainer_class(config)(config, network)
         share_randomness(config["seed"])
     test_data = test_data if with_test else None
@@ -365,7 +368,7 @@ def run(
     model: str | None = None,
     dataset: str | None = None,
     config_dict: Mapping[str, Any] | None = None,
-    config_files: Sequence[str | Path] = (),
+    config_files: str | Path | Sequence[str | Path] = (),
     cli: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train, validate and test a model; write everything to the output folder and return the result.
@@ -459,7 +462,7 @@ def _yaml(config: LCRecConfig) -> str:
     values = config.resolved()
     if values.get("dataset_url"):
         values["dataset_url"] = without_credentials(values["dataset_url"])
-    return yaml.safe_dump(values, sort_keys=True, allow_unicode=True)
+    return dump_values(values)
 
 
 def write_config(config: LCRecConfig, output_dir: Path) -> None:
@@ -514,14 +517,15 @@ def load_experiment(
     """
     from recbole_lcrec.training.checkpoint import load_checkpoint
 
-    run_dir = Path(run_dir).absolute()
+    run_dir, changes = Path(run_dir).absolute(), arguments.options("cli", cli)
     for name in (CONFIG, CHECKPOINT):
         if not (run_dir / name).exists():
             raise UserError(f"{run_dir} is not the folder of a finished run: it has no {name}. Give its output_dir.")
     check_assets(run_dir)
     # by how many processes it was trained is no matter now
     options = {**read_options(run_dir / CONFIG), "nproc": 1, "world_size": None}
-    config = LCRecConfig(config_dict=options, cli=cli, has_data=split is not None)
+    check_evaluation(changes, options)
+    config = LCRecConfig(config_dict=options, cli=changes, has_data=split is not None)
     experiment = build(config=config, saved=run_dir, split=split)
     load_checkpoint(run_dir / CHECKPOINT, experiment.model, experiment.config["device"])
     experiment.model.eval()
@@ -538,7 +542,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
         UserError: If the folder holds no finished run, or the data are not those that it was trained on.
     """
     run_dir = Path(run_dir).absolute()
-    options = dict(cli or {})
+    options = arguments.options("cli", cli)
     target = Path(options.pop("output_dir", None) or run_dir).absolute()
     if target != run_dir and target.is_dir():
         check_free(target)

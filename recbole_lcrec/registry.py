@@ -118,11 +118,15 @@ def make_model(config: Any, dataset: Any) -> Any:
     """Return ``config['model']`` for a training dataset, not yet on its device.
 
     Raises:
-        UserError: If a package that the model needs is missing, or a file that it starts from cannot be loaded.
+        UserError: If a package that the model needs is missing, a file that it starts from cannot be loaded, or
+            RecBole refuses the options.
     """
+    from recbole_lcrec.refusals import refusals_of_recbole
+
     cls = model_class(config["model"])
     try:
-        return cls(config, dataset)
+        with refusals_of_recbole(f"model {config['model']}"):
+            return cls(config, dataset)
     except ImportError as error:
         raise missing_package(config["model"], error) from error
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import recbole_dir
+from recbole_lcrec.config.recbole_options import INSTEAD
 from recbole_lcrec.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,38 @@ CHANGEABLE = (
 )
 """Options that a resumed run may be given: none changes the result, but for a GPU's last digits."""
 
+EVALUATION_ONLY = (
+    *CHANGEABLE,
+    *("output_dir", "nproc", "world_size", "ip", "port", "group_offset", "parallel", "worker"),
+    *("topk", "metrics", "valid_metric", "metric_decimal_place", "eval_args", "valid_users", "exclude_history"),
+    *("eval_batch_size", "num_beams", "score_normalization", "eval_task", "eval_prompts", "item_score_weight"),
+    *("length_exponent", "index_missing", "cold_items", "precision", "attention", "share_prefix", "hf_batch_size"),
+    *("user_text_batch_size", "log_wandb", "wandb_project", "loss_decimal_place"),
+    *("text_encoder", "embedding_ids_file", "index_file", "base_model", "user_text"),  # files that were moved
+    *("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path"),
+)
+"""Options that a finished run may be given anew: they say where things are and how it is evaluated."""
+
+
+def check_evaluation(options: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Refuse options that a trained model has grown up with.
+
+    Args:
+        options: What is given for an evaluation.
+        before: The options of the run.
+
+    Raises:
+        UserError: Naming all of them, with their values in the run, and what may be given.
+    """
+    refused = [name for name in sorted(options.keys() - set(EVALUATION_ONLY)) if options[name] != before.get(name)]
+    if refused:
+        trained = ", ".join(f"{name}={before.get(name)}" for name in refused)
+        raise UserError(
+            f"--{', --'.join(refused)} cannot go with a saved run: it was trained with {trained}. Leave "
+            f"{'it' if len(refused) == 1 else 'them'} out, or train a new run. These may be given: "
+            f"{', '.join(EVALUATION_ONLY)}."
+        )
+
 
 def saved_options(run_dir: Path) -> dict[str, Any]:
     """Return the options of a run, as it resolved them.
@@ -59,9 +92,10 @@ def read_options(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it is cut short: what is missing would silently take other values.
     """
-    values = load_values(path)
+    values = {name: value for name, value in load_values(path).items() if name not in INSTEAD}  # of earlier versions
     # every run has all of RecBole's, in alphabetical order
-    missing = sorted({"model", "dataset", *load_values(recbole_dir() / "properties" / "overall.yaml")} - values.keys())
+    expected = {"model", "dataset", *load_values(recbole_dir() / "properties" / "overall.yaml")} - INSTEAD.keys()
+    missing = sorted(expected - values.keys())
     if missing:
         raise UserError(
             f"{path} is cut short: {len(missing)} options are missing, e.g. {missing[-1]}. Bring back the whole file, "

@@ -21,6 +21,7 @@ from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import fingerprint
 from recbole_lcrec.parallel import group
 from recbole_lcrec.parallel.data import balanced
+from recbole_lcrec.refusals import refusals_of_recbole
 from recbole_lcrec.stages import StageTimer
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def build_data(
         for part in (data, *parts):
             part.config, part.dataset_path = config, config["data_path"]
     prepare_data((data, parts), timer, saved)
-    with timer("data"):
+    with timer("data"), refusals_of_recbole(f"data set {config['dataset']}"):
         loaders = make_loaders(config, (data, parts))
     catalogue = getattr(data, "catalogue", None)
     group.agreed("data set and item index", (loaders[-1], fingerprint([getattr(catalogue, "paths", None)])))
@@ -76,7 +77,7 @@ def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
     init_seed(config["seed"], config["reproducibility"])
     with group.main_first():
         fetch_dataset(config)
-    with timer("data"):
+    with timer("data"), refusals_of_recbole(f"data set {config['dataset']}"):
         data = registry.dataset_class(config)(config)
         logger.info(data)
         train, valid, test = data.build()

@@ -89,7 +89,7 @@ def test_evaluate_takes_a_run(calls: list[Any], tmp_path: Path) -> None:
         (["--model=SASRec"], ["--dataset=NAME missing"]),
         (["--model=SASREC", "--dataset=ml-100k"], ["Did you mean 'SASRec'?"]),
         (["--model=SASRec", "--dataset=ml-100"], ["ml-100.inter not found", "Did you mean 'ml-100k'?"]),
-        (["--model=SASRec", "--dataset=ml-100k", "--epochs=many"], ["option epochs is many (str); expected int"]),
+        (["--model=SASRec", "--dataset=ml-100k", "--epochs=many"], ["option epochs is many (str); expected a whole"]),
         (["--model=SASRec", "--dataset=ml-100k", "--epoch=1", "x"], ["2 mistakes", "unknown option epoch", "'x'"]),
         (["--model=SASRec", "--dataset=ml-100k", "--config_files=none.yaml"], ["none.yaml does not exist"]),
         (["--model=SASRec", "--dataset=ml-100k", "--config_files='a"], ["option config_files is 'a"]),

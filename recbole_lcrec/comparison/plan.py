@@ -13,6 +13,7 @@ from recbole_lcrec.checks import check_settings
 from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
+from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import fingerprint
 from recbole_lcrec.saved_run import CONFIG, RESULT
@@ -49,10 +50,10 @@ class Stage:
     def changes(self) -> list[str]:
         """Return the options in which a run that is there differs, [] if none is there."""
         try:
-            saved = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            saved = load_values(self.folder / CONFIG)
+        except UserError:
             return []
-        saved, wanted = (_plain(options) for options in (saved if isinstance(saved, dict) else {}, self.resolved))
+        saved, wanted = _plain(saved), _plain(self.resolved)
         return sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
 
 

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from recbole_lcrec.comparison.plan import Plan, Run, Stage
 from recbole_lcrec.comparison.processes import CONSOLE, GRACE_SECONDS, OPTIONS, End, Started, Workers
+from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.io import write_text
 from recbole_lcrec.run_folder import claim
 from recbole_lcrec.saved_run import RESULT
@@ -137,7 +136,7 @@ class Runner:
         if not any(stage.folder.iterdir()):
             claim(stage.folder)  # or the run would take it for a folder of somebody's own files
         (stage.folder / RESULT).unlink(missing_ok=True)  # an old result must not pass for this run's
-        write_text(stage.folder / OPTIONS, yaml.safe_dump(dict(stage.options), allow_unicode=True))
+        write_text(stage.folder / OPTIONS, dump_values(dict(stage.options)))
         return self._workers.start(COMMAND, stage.folder)
 
     def _see_beginning(self, one: _Active) -> None:

@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from recbole.config import Config
-from recbole.evaluator import metric_types
-from recbole.evaluator.register import metric_information
 from recbole.utils import ModelType
 
+from recbole_lcrec import arguments
 from recbole_lcrec.compat import restore_numpy_names
+from recbole_lcrec.config import protocol, relations
 from recbole_lcrec.config.features import item_features
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
 from recbole_lcrec.config.needs import check_needs
-from recbole_lcrec.config.options import DERIVED, Reading
+from recbole_lcrec.config.options import Reading
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.processes import check_parallel, take_place
-from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.config.recbole_options import INSTEAD
+from recbole_lcrec.errors import UserError
 from recbole_lcrec.novelty import add_to_recbole
 from recbole_lcrec.parallel import group
 from recbole_lcrec.registry import is_generative, model_class, ranks_candidates
@@ -36,10 +37,6 @@ from recbole_lcrec.registry import is_generative, model_class, ranks_candidates
 add_to_recbole()
 
 _VALUE_MODELS = {ModelType.CONTEXT, ModelType.DECISIONTREE}
-_EVAL_ARGS = ("split", "group_by", "order", "mode")
-_METRICS_WITHOUT_K = {"auc", "gauc", "logloss", "mae", "rmse"}
-_LEAST = {"seed": 0, "valid_users": 1, "train_batch_size": 1, "eval_batch_size": 1, "lm_layers": 1, "vocab_size": 259}
-_LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
 _COLUMN_OPTIONS = {
     "user_id": "USER_ID_FIELD",
     "item_id": "ITEM_ID_FIELD",
@@ -50,6 +47,14 @@ _COLUMN_OPTIONS = {
     "tail_id": "TAIL_ENTITY_ID_FIELD",
     "entity_id": "ENTITY_ID_FIELD",
 }
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    """Raise all problems together, if there are any."""
+    reading = Reading()
+    for problem in problems:
+        reading.add(problem if problem.endswith(("?", ".")) else f"{problem}.")
+    reading.finish()
 
 
 @contextmanager
@@ -67,7 +72,7 @@ class LCRecConfig(Config):
     Args:
         model: Name of the model; None takes option ``model`` from the files or dictionaries.
         dataset: Name of the data set; None takes option ``dataset`` likewise.
-        config_files: YAML files of options; later ones win.
+        config_files: YAML files of options, or one; later ones win.
         config_dict: Options that win over the files.
         cli: Options that win over everything, as read from the command line.
         has_data: Whether the data set has been loaded already, so that its files are not looked for.
@@ -83,22 +88,23 @@ class LCRecConfig(Config):
         self,
         model: str | None = None,
         dataset: str | None = None,
-        config_files: Sequence[str | Path] = (),
+        config_files: str | Path | Sequence[str | Path] = (),
         config_dict: Mapping[str, Any] | None = None,
         cli: Mapping[str, Any] | None = None,
         *,
         has_data: bool = False,
     ) -> None:
         self._reading = Reading()
-        self._cli = dict(cli or {})
+        self._cli = arguments.options("cli", cli)
         self._has_data = has_data
-        super().__init__(model, dataset, list(config_files), dict(config_dict or {}))
+        super().__init__(
+            arguments.name("model", model),
+            arguments.name("dataset", dataset),
+            arguments.paths(config_files),
+            arguments.options("config_dict", config_dict),
+        )
         del self._reading, self._cli
-        self._check_ranges()
-        self._check_valid_metric()
-        self._check_num_beams()
-        self._check_candidates()
-        self._check_exclusion()
+        _refuse(protocol.problems(self))
         self._check_stage()
         check_needs(self)
         check_parallel(self, self.model_class)
@@ -179,7 +185,7 @@ class LCRecConfig(Config):
         ]
         ours = properties_dir()
         layers = [
-            load_values(recbole / "overall.yaml"),
+            _recbole_overall(),
             _load_if_there(recbole / "model" / f"{model}.yaml")
             or _load_if_there(recbole / "model" / f"{model.lower()}.yaml"),
             load_values(recbole / "dataset" / "sample.yaml"),
@@ -210,10 +216,13 @@ class LCRecConfig(Config):
         given = copy.deepcopy(self.external_config_dict)
         options = {**self.internal_config_dict, **given}
         if "eval_args" in given:  # RecBole would fill the gaps with a random split
-            _check_keys(given["eval_args"])
+            _refuse(relations.eval_args_problems(given["eval_args"]))
             options["eval_args"] = {**self.internal_config_dict["eval_args"], **given["eval_args"]}
         if "train_neg_sample_args" not in given and self._samples_no_negatives(options):
             options["train_neg_sample_args"] = None
+        elif isinstance(negatives := options["train_neg_sample_args"], dict):
+            options["train_neg_sample_args"] = {**_recbole_overall()["train_neg_sample_args"], **negatives}
+        _refuse(relations.problems(self.model, options))
         if "load_col" not in given:
             options["load_col"] = _columns_to_load(options)
         item_file = dataset_folder(self.dataset, options["data_path"]) / f"{self.dataset}.item"
@@ -226,8 +235,7 @@ class LCRecConfig(Config):
         options = self.final_config_dict
         if not self._has_data:
             check_dataset(self.dataset, options)
-        _check_metrics(options)
-        _check_eval_args(options["eval_args"])
+        protocol.check_metrics(options)
         folder = dataset_folder(self.dataset, options["data_path"])
         with _complaints_of_recbole():
             super()._set_default_parameters()
@@ -253,56 +261,6 @@ class LCRecConfig(Config):
         if is_generative(self.model) or ranks_candidates(self.model):
             return True
         return self.model_class.type == ModelType.SEQUENTIAL and options.get("loss_type") == "CE"
-
-    def _check_ranges(self) -> None:
-        for name, least in _LEAST.items():
-            value = self[name]
-            if isinstance(value, (int, float)) and value < least:
-                raise UserError(f"option {name} is {value}; expected {least} or more.")
-        order = self["eval_args"]["order"]
-        if self["MODEL_TYPE"] == ModelType.SEQUENTIAL and order != "TO":
-            raise UserError(
-                f"option eval_args: order is {order}, but {self.model} needs TO, interactions in time order."
-            )
-
-    def _check_valid_metric(self) -> None:
-        metrics, topk, chosen = self["metrics"], self["topk"], self["valid_metric"]
-        names = [name for metric in metrics for name in _result_names(metric, topk)]
-        if chosen.lower() not in [name.lower() for name in names]:
-            raise UserError(
-                f"option valid_metric is {chosen}, not one of the metrics that are computed (metrics at topk): "
-                f"{', '.join(names)}. Set valid_metric to one of them, or add it to metrics and topk."
-            )
-
-    def _check_num_beams(self) -> None:
-        beams, longest = self["num_beams"], max(self["topk"])
-        if is_generative(self.model) and beams is not None and beams < longest:
-            raise UserError(
-                f"option num_beams is {beams}, less than the longest list in topk ({longest}): every recommended item "
-                f"is a beam. Set num_beams to {longest} or more, or shorten topk."
-            )
-
-    def _check_candidates(self) -> None:
-        modes = self["eval_args"]["mode"]
-        if ranks_candidates(self.model) and not all(re.fullmatch(r"(uni|pop)\d+", mode) for mode in modes.values()):
-            raise UserError(
-                f"option eval_args: mode is {modes}, but {self.model} ranks candidates and cannot rank the whole "
-                'catalogue. Use --eval_args="{mode: {valid: uni100, test: uni100}}" (100 sampled items and the target '
-                "per user; uniN or popN), for it and for the models that it is compared with."
-            )
-
-    def _check_exclusion(self) -> None:
-        if not self["exclude_history"]:
-            return
-        needed = {metric: set(metric_information[metric.lower()]) for metric in self["metrics"]}
-        others = [metric for metric, needs in needed.items() if needs & {"rec.score", "rec.meanrank"}]
-        labeled = "labeled" in self["eval_args"]["mode"].values()
-        if others or labeled:
-            found = f"metrics has {', '.join(others)}" if others else "the mode in eval_args is labeled"
-            raise UserError(
-                f"option exclude_history is True, but {found}: it is about lists of recommended items, and that asks "
-                "for the scores of all items. Leave exclude_history out, or use metrics of lists such as Hit and NDCG."
-            )
 
     def _check_stage(self) -> None:
         for name in ("seeds", "ablation"):
@@ -331,7 +289,7 @@ class LCRecConfig(Config):
         ``LCRecConfig(config_dict=config.resolved())`` is the same experiment, from any working directory.
         """
         known = {**self.internal_config_dict, **self.external_config_dict}
-        names = [name for name in known if name not in DERIVED]
+        names = [name for name in known if name not in INSTEAD]
         options = {name: copy.deepcopy(self.final_config_dict[name]) for name in names}
         negatives = options["train_neg_sample_args"]
         if (
@@ -401,6 +359,10 @@ def _quick_start(model: str, model_type: ModelType, dataset: str) -> list[str]:
     return ["sequential.yaml", *(["special_sequential_on_ml-100k.yaml"] if special else [])]
 
 
+def _recbole_overall() -> dict[str, Any]:
+    return load_values(recbole_dir() / "properties" / "overall.yaml")
+
+
 def _load_if_there(path: Path) -> dict[str, Any]:
     return load_values(path) if path.is_file() else {}
 
@@ -433,53 +395,6 @@ def _take_ready_split(options: dict[str, Any]) -> None:
         options["load_col"] = {**options["load_col"], "inter": "*"}
     history = f"{options['ITEM_ID_FIELD']}{options['LIST_SUFFIX']}"
     options["alias_of_item_id"] = sorted({*(options.get("alias_of_item_id") or []), history})
-
-
-def _result_names(metric: str, topk: Sequence[int]) -> list[str]:
-    return [metric] if metric.lower() in _METRICS_WITHOUT_K else [f"{metric}@{k}" for k in topk]
-
-
-def _check_metrics(options: dict[str, Any]) -> None:
-    """Check metrics and topk and make lists of them."""
-    metrics = [options["metrics"]] if isinstance(options["metrics"], str) else options["metrics"]
-    for metric in metrics:
-        if not isinstance(metric, str) or metric.lower() not in metric_types:
-            hint = nearest(str(metric), metric_types)
-            raise UserError(f"option metrics: unknown metric {metric}.{hint} Known: {', '.join(metric_types)}.")
-    topk = options["topk"] if isinstance(options["topk"], list) else [options["topk"]]
-    if not topk or not all(isinstance(k, int) and not isinstance(k, bool) and k > 0 for k in topk):
-        raise UserError(f"option topk is {options['topk']}; expected a whole number above 0, or a list of them.")
-    if not metrics:
-        raise UserError("option metrics is an empty list; expected at least one metric.")
-    options["metrics"], options["topk"] = metrics, topk
-
-
-def _check_keys(eval_args: Mapping[str, Any]) -> None:
-    for key in eval_args:
-        if key not in _EVAL_ARGS:
-            hint = nearest(str(key), _EVAL_ARGS)
-            raise UserError(f"option eval_args: unknown key {key}.{hint} It has the keys: {', '.join(_EVAL_ARGS)}.")
-
-
-def _check_eval_args(eval_args: Mapping[str, Any]) -> None:
-    """Check the values inside eval_args, which RecBole finds wrong only after loading the data."""
-    split = eval_args["split"]
-    ratios = split.get("RS") if isinstance(split, dict) else None
-    is_ratios = isinstance(ratios, list) and len(ratios) == 3 and all(isinstance(r, (int, float)) for r in ratios)
-    if not (isinstance(split, dict) and len(split) == 1 and (split.get("LS") in _LEAVE_OUT or is_ratios)):
-        raise UserError(
-            f"option eval_args: split is {split}; expected {{'LS': one of {', '.join(_LEAVE_OUT)}}} or "
-            "{'RS': [0.8, 0.1, 0.1]} (shares of training, validation and test)."
-        )
-    for key, expected in (("order", ("TO", "RO")), ("group_by", ("user", "none", None))):
-        if eval_args.get(key, expected[0]) not in expected:
-            raise UserError(
-                f"option eval_args: {key} is {eval_args[key]}; expected {' or '.join(str(one) for one in expected)}."
-            )
-    mode = eval_args["mode"]
-    for one in mode.values() if isinstance(mode, dict) else [mode]:
-        if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(one)):
-            raise UserError(f"option eval_args: mode is {mode}; expected full, uniN, popN (as in uni100) or labeled.")
 
 
 def _device(options: dict[str, Any]) -> torch.device:

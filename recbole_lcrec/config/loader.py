@@ -1,12 +1,14 @@
-"""Reading YAML: files, and the values of the command line, each with the place it came from.
+"""Reading YAML 1.2: files, and the values of the command line, each with the place it came from.
 
-RecBole adds its float resolver to ``yaml.FullLoader`` itself, which changes every other user of PyYAML in the process,
-and evaluates command-line values as Python. Here a private loader reads both, and nothing is ever evaluated.
+PyYAML reads YAML 1.1, where ``1:30`` is 90, ``010`` is 8 and ``on`` is True; RecBole changes its ``FullLoader`` for
+the whole process and evaluates command-line values as Python. Here a private loader has the core schema of YAML 1.2
+(yaml.org/spec/1.2.2, 10.3), nothing is ever evaluated, and what a document may blow up to is bounded.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,44 +17,148 @@ import yaml
 
 from recbole_lcrec.errors import UserError
 
-# RecBole's own pattern: unlike YAML 1.1 it reads 1e-3 as a number.
+MOST_DEPTH = 32
+"""Lists and mappings inside each other."""
+MOST_VALUES = 100_000
+"""Values of a document, those that aliases repeat counted each time."""
+MOST_BYTES = 2_000_000
+"""Size of a file of options."""
+MOST_DIGITS = 400
+"""Characters of a number."""
+
+_TAG = "tag:yaml.org,2002:"
+_NULL = re.compile(r"^(?:~|null|Null|NULL|None|)$")  # None is how RecBole's users write it
+_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
 _FLOAT = re.compile(
-    r"""^(?:
-     [-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?
-    |[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)
-    |\.[0-9_]+(?:[eE][-+][0-9]+)?
-    |[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*
-    |[-+]?\.(?:inf|Inf|INF)
-    |\.(?:nan|NaN|NAN))$""",
-    re.X,
+    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+_RESOLVERS = (
+    (f"{_TAG}null", _NULL, ["~", "n", "N", ""]),
+    (f"{_TAG}bool", _BOOL, list("tTfF")),
+    (f"{_TAG}int", _INT, list("-+0123456789")),
+    (f"{_TAG}float", _FLOAT, list("-+0123456789.")),
 )
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number, dates as text and ``None`` as null, and refuses repeated keys."""
+    """SafeLoader of YAML 1.2 that bounds depth and size and refuses repeated keys and unknown tags."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_constructors: dict[str | None, Callable[[Any, Any], Any]] = {}
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._values = 0
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node after counting it; an alias counts as much as what it stands for."""
+        event = self.peek_event()
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise yaml.composer.ComposerError(
+                None, None, f"lists and mappings lie more than {MOST_DEPTH} deep in each other", event.start_mark
+            )
+        before, is_alias = self._values, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if is_alias and id(node) not in self._sizes:
+            raise yaml.composer.ComposerError(None, None, "an alias inside of what it stands for", event.start_mark)
+        self._values += self._sizes[id(node)] if is_alias else 1
+        if self._values > MOST_VALUES:
+            raise yaml.composer.ComposerError(
+                None, None, f"more than {MOST_VALUES:,} values, with those that aliases repeat", event.start_mark
+            )
+        self._sizes.setdefault(id(node), self._values - before)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Construct a mapping after checking that no key is written twice and none swallowed its value."""
+        if not isinstance(node, yaml.MappingNode):
+            raise _refusal(node, "expected a mapping")
         seen: set[str] = set()
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                continue
+                raise _refusal(key, "the name before ':' is not a single word or number")
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is given twice", key.start_mark)
+                raise _refusal(key, f"'{key.value}' is given twice")
             seen.add(key.value)
             if key.style is None and ":" in key.value and value.start_mark.index == value.end_mark.index:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"a blank is missing after ':' in '{key.value}'", key.start_mark
-                )
-        return super().construct_mapping(node, deep)
+                raise _refusal(key, f"a blank is missing after ':' in '{key.value}'")
+        values = yaml.constructor.BaseConstructor.construct_mapping(self, node, deep)
+        if len(values) < len(node.value):  # 1 and 01
+            raise _refusal(node, "a name is given twice")
+        return values
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])  # as RecBole's users write it
+def _refusal(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _construct_null(loader: _Loader, node: yaml.ScalarNode) -> None:
+    if not _NULL.match(loader.construct_scalar(node)):
+        raise _refusal(node, f"'{_short(node.value)}' is not null")
+
+
+def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
+    text = loader.construct_scalar(node)
+    if not _BOOL.match(text):
+        raise _refusal(node, f"'{_short(text)}' is neither true nor false")
+    return text.lower() == "true"
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    if not _INT.match(text):
+        raise _refusal(node, f"'{_short(text)}' is not a whole number")
+    if len(text) > MOST_DIGITS:
+        raise _refusal(node, f"a number of {len(text):,} digits")
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    return int(text if base == 10 else text[2:], base)
+
+
+def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node)
+    if not _FLOAT.match(text):
+        raise _refusal(node, f"'{_short(text)}' is not a number")
+    if len(text) > MOST_DIGITS:
+        raise _refusal(node, f"a number of {len(text):,} digits")
+    lower = text.lower()
+    return float(lower.replace(".", "", 1) if lower.endswith(("inf", "nan")) else text)
+
+
+def _construct_str(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes what :class:`_Loader` would read as something else than text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write equal lists out each time."""
+        return True
+
+
+for _tag, _pattern, _first in _RESOLVERS:
+    _Loader.add_implicit_resolver(_tag, _pattern, _first)
+    _Dumper.add_implicit_resolver(_tag, _pattern, _first)
+for _name, _construct in {
+    "null": _construct_null,
+    "bool": _construct_bool,
+    "int": _construct_int,
+    "float": _construct_float,
+    "str": _construct_str,
+    "seq": yaml.SafeLoader.construct_yaml_seq,
+    "map": yaml.SafeLoader.construct_yaml_map,
+}.items():
+    _Loader.add_constructor(_TAG + _name, _construct)
+_Loader.add_constructor(None, yaml.SafeLoader.construct_undefined)
 
 
 @dataclass(frozen=True)
@@ -75,10 +181,13 @@ class Given:
 def parse_value(text: str, source: str) -> Given:
     """Read one value of the command line, or of a text in a Python dictionary, as YAML.
 
-    Text that is no YAML, such as the interval ``[5,inf)``, stays text; whether that is allowed is decided by the
+    Text that is not YAML, such as the interval ``[5,inf)``, stays text; whether that is allowed is decided by the
     option's types.
     """
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError:  # a character that YAML does not allow
+        return Given(text, text, source, "it has a character that YAML does not allow")
     try:
         root = loader.get_single_node()
         if root is None:
@@ -102,8 +211,8 @@ def load_options(path: str | Path) -> dict[str, Given]:
         Option name -> value and place, in file order.
 
     Raises:
-        UserError: If the file is missing, is no UTF-8 text, is no YAML (with line and column), repeats a key or is not
-            a mapping at the top level.
+        UserError: If the file is missing, too large, not UTF-8 text or not YAML (with line and column), repeats a key
+            or is not a mapping at the top level.
     """
     text = _read(path)
     try:
@@ -113,7 +222,7 @@ def load_options(path: str | Path) -> dict[str, Given]:
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UserError(f"{path}{place}: this is not valid YAML: {error.problem or error.context}.") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: this is not valid YAML: {error}.") from error
+        raise UserError(f"{path}: this is not valid YAML: {' '.join(str(error).split())}.") from error
 
 
 def load_values(path: str | Path) -> dict[str, Any]:
@@ -121,12 +230,24 @@ def load_values(path: str | Path) -> dict[str, Any]:
     return {name: given.value for name, given in load_options(path).items()}
 
 
+def dump_values(values: Any, *, sort_keys: bool = True) -> str:
+    """Return YAML that :func:`load_values` reads as the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=sort_keys, allow_unicode=True)
+
+
 def _read(path: str | Path) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)  # no more, whatever a device or a pipe would go on with
+        if len(content) > MOST_BYTES:
+            raise UserError(
+                f"configuration file {path} has more than {MOST_BYTES:,} bytes, which no file of options has. "
+                "Give the YAML file that was meant."
+            )
+        return content.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"configuration file {path} does not exist (looked in {Path.cwd()}).") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"configuration file {path} cannot be read: {error}.") from error
 
 
@@ -134,20 +255,19 @@ def _options(text: str, path: str | Path) -> dict[str, Given]:
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
-        if root is None:
+        if root is None or (isinstance(root, yaml.ScalarNode) and not root.value):
             return {}
-        if not isinstance(root, yaml.MappingNode):
-            found = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
+        if not isinstance(root, yaml.MappingNode) or root.tag != f"{_TAG}map":
+            kinds = {yaml.SequenceNode: "a list", yaml.ScalarNode: "a single value"}
+            found = kinds.get(type(root), f"a mapping tagged {root.tag}")
             raise UserError(f"{path}: expected lines of the form 'option: value', found {found}.")
         values = loader.construct_document(root)
-        nodes = {key.value: (key, node) for key, node in root.value if isinstance(key, yaml.ScalarNode)}
+        nodes = {key.value: (key, node) for key, node in root.value}
     finally:
         loader.dispose()
     given = {}
-    for name, value in values.items():
-        key, node = nodes.get(str(name), (root, root))
-        written = _written(node, text)
-        given[str(name)] = Given(value, written, f"{path}, line {key.start_mark.line + 1}")
+    for (name, (key, node)), value in zip(nodes.items(), values.values(), strict=True):
+        given[name] = Given(value, _written(node, text), f"{path}, line {key.start_mark.line + 1}")
     return given
 
 

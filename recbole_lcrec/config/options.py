@@ -1,26 +1,29 @@
 """The table of known options and the check of what a user gives for them.
 
 RecBole returns None for an option it does not know, so a typing error trains a different model in silence. The table
-here is read from the YAMLs themselves, RecBole's and ours, whose comments carry type and text
-(``topk: [10]  # (list or int or None) The value of k ...``). Nothing here imports torch or recbole, so that mistakes
-are answered at once.
+here is read from the YAMLs themselves, RecBole's and ours, whose comments carry type, range and text
+(``num_beams: 20  # (int >= 1) Beams kept per user``). Nothing here imports torch or recbole, so that mistakes are
+answered at once.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.config.loader import Given, load_options, load_values, parse_value
+from recbole_lcrec.config.domain import Domain, bounds_problem, parse_declaration, split_comment
+from recbole_lcrec.config.loader import MOST_DEPTH, Given, load_options, load_values, parse_value
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
 from recbole_lcrec.errors import UserError, nearest
 
 _LINE = re.compile(r"^(?P<name>[A-Za-z_][\w-]*)\s*:(?P<value>.*?)(?:\s#\s*(?P<comment>.*))?$")
-_COMMENT = re.compile(r"^\((?P<types>[^)]*)\)\s*(?P<text>.*)$")
 _TYPE_WORDS = {
     "bool": "bool",
     "int": "int",
@@ -33,6 +36,10 @@ _TYPE_WORDS = {
 }
 _NULL_TEXTS = {"None", "null", "Null", "NULL", "~"}
 ANY = frozenset({"any"})
+COMMANDS = ("config_files", "evaluate", "resume", "tune", "resume_tune")
+"""What the command line takes beside options."""
+_MOST_SHOWN = 100
+"""Characters of a value that a message repeats."""
 
 # What RecBole's comments and defaults do not say, but its documentation and code allow; and the options of its command
 # line that no YAML of it carries.
@@ -46,19 +53,6 @@ _ADDITIONS: dict[str, tuple[set[str], str]] = {
     "dataset": ({"str"}, "The name of the data set: files are <data_path>/<dataset>/<dataset>.inter and .item."),
 }
 
-# Names that RecBole's code keeps in its configuration but computes itself: to set one would have no effect.
-DERIVED: dict[str, str] = {
-    "MODEL_TYPE": "the model's class says it",
-    "MODEL_INPUT_TYPE": "the model's class or loss_type says it",
-    "eval_type": "metrics says it",
-    "device": "use use_gpu and gpu_id",
-    "single_spec": "use nproc",
-    "local_rank": "nproc or torchrun says it",
-    "offset": "use group_offset",
-    "valid_neg_sample_args": "use the mode in eval_args",
-    "test_neg_sample_args": "use the mode in eval_args",
-}
-
 
 @dataclass(frozen=True)
 class Option:
@@ -69,17 +63,26 @@ class Option:
         types: Names of the types it takes: bool, int, float, str, list, dict, None; or "any".
         text: What it does, with its unit, from the comment beside its default.
         default: The default in the first of :func:`yaml_files` that has one; models and data sets may differ.
+        declaration: What it takes, as it is written beside its default; empty where only the types are known.
     """
 
     name: str
     types: frozenset[str]
     text: str = ""
     default: Any = None
+    declaration: str = ""
 
     @property
     def type_text(self) -> str:
-        """The types in words, e.g. "int or None"."""
+        """What it takes, in brief: "int >= 1 or None"; or the types alone."""
+        if self.declaration:
+            return re.sub(r"\b(word|name)\b", "str", self.declaration)
         return " or ".join(sorted(self.types, key=lambda t: (t == "None", t)))
+
+    @cached_property
+    def domain(self) -> Domain | None:
+        """The values that it takes; None where only the types are known."""
+        return parse_declaration(self.declaration) if self.declaration else None
 
 
 def type_name(value: Any) -> str:
@@ -109,50 +112,67 @@ def yaml_files() -> list[Path]:
 
 @lru_cache(maxsize=1)
 def yaml_options() -> dict[str, Option]:
-    """Return the options that a YAML of RecBole or of ours names, in the order of the files."""
+    """Return the options that a YAML of RecBole or of ours names, in the order of the files.
+
+    Raises:
+        AssertionError: If two of our YAMLs declare an option differently.
+    """
     types: dict[str, set[str]] = {}
     commented: set[str] = set()
     texts: dict[str, str] = {}
     defaults: dict[str, Any] = {}
+    declared = dict(recbole_declarations())
     for path in yaml_files():
         comments = read_comments(path)
+        ours = properties_dir() in path.parents
         for name, value in load_values(path).items():
             defaults.setdefault(name, value)
             types.setdefault(name, set()).add(type_name(value))
-            words, text = comments.get(name, (None, ""))
-            if words is not None:
-                commented.add(name)
-                types[name] |= words
+            declaration, text = comments.get(name, (None, ""))
             texts[name] = texts.get(name) or text
+            if declaration is None:
+                continue
+            commented.add(name)
+            types[name] |= _type_words(declaration)
+            if ours and parse_declaration(declaration) is not None:
+                first = declared.setdefault(name, declaration)
+                assert first == declaration, f"{path}: {name} is declared as ({declaration}), elsewhere as ({first})"
     for name, (more, text) in _ADDITIONS.items():
         types.setdefault(name, set()).update(more)
         commented.add(name)
         texts[name] = texts.get(name) or text
-    # a default alone is no promise: k: 100 does not say that 0.5 is wrong
-    found = {name: frozenset(types[name]) if name in commented else ANY for name in types}
+    names = [*types, *(name for name in declared if name not in types)]
     return {
-        name: Option(name, ANY if "any" in found[name] else found[name], texts.get(name, ""), defaults.get(name))
-        for name in found
+        name: _option(name, types.get(name, set()), name in commented, declared.get(name), texts, defaults)
+        for name in names
     }
 
 
-def read_comments(path: Path) -> dict[str, tuple[set[str] | None, str]]:
-    """Return option name -> (type names or None, text) from the comments beside the top-level keys of a YAML."""
-    comments: dict[str, tuple[set[str] | None, str]] = {}
+def _option(
+    name: str, types: set[str], commented: bool, declaration: str | None, texts: dict[str, str], defaults: Any
+) -> Option:
+    domain = parse_declaration(declaration) if declaration else None
+    if domain is not None:
+        found = domain.types
+    else:  # a default alone is no promise: k: 100 does not say that 0.5 is wrong
+        found = frozenset(types) if commented and "any" not in types else ANY
+    return Option(name, found, texts.get(name, ""), defaults.get(name), declaration or "")
+
+
+def read_comments(path: Path) -> dict[str, tuple[str | None, str]]:
+    """Return option name -> (declaration or None, text) from the comments beside the top-level keys of a YAML."""
+    comments: dict[str, tuple[str | None, str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         found = _LINE.match(line)
-        if not found or not found["comment"]:
-            continue
-        typed = _COMMENT.match(found["comment"].strip())
-        if typed:
-            comments[found["name"]] = (_type_words(typed["types"]), typed["text"].strip())
-        else:
-            comments[found["name"]] = (None, found["comment"].strip())
+        if found and found["comment"]:
+            comments[found["name"]] = split_comment(found["comment"])
     return comments
 
 
 def _type_words(text: str) -> set[str]:
     """Return the types of "int or None", "list of float" or "str, optional"; {"any"} for words that name no type."""
+    if (domain := parse_declaration(text)) is not None:
+        return set(domain.types)
     words = [part.split(" of ")[0].strip().lower() for part in re.split(r"\bor\b|,", text)]
     return {_TYPE_WORDS.get(word, "any") for word in words if word not in ("", "optional")} or {"any"}
 
@@ -171,17 +191,17 @@ def find_option(name: str) -> Option:
     """Return the option called ``name``.
 
     Raises:
-        UserError: If neither RecBole nor this package knows it, with the nearest known name.
+        UserError: If neither RecBole nor this package knows it (with the nearest known name), or it cannot be set.
     """
-    if name in DERIVED:
-        raise UserError(f"option {name} cannot be set: {DERIVED[name]}")
+    if name in INSTEAD:
+        raise UserError(f"option {name} cannot be set: {INSTEAD[name]}")
     table = yaml_options()
     if name in table:
         return table[name]
     if name in source_names():
         return Option(name, ANY)
-    known = [option for option in [*table, *source_names()] if option not in DERIVED]
-    raise UserError(f"unknown option {name}.{nearest(name, known)}")
+    known = [option for option in [*table, *source_names(), *COMMANDS] if option not in INSTEAD]
+    raise UserError(f"unknown option {_short(name)}.{nearest(name, known)}")
 
 
 def check(name: str, given: Given) -> Any:
@@ -191,30 +211,71 @@ def check(name: str, given: Given) -> Any:
     floats; True is not a number.
 
     Raises:
-        UserError: If the option is unknown or the value has a type it does not take.
+        UserError: If the option is unknown, or the value has a type that it does not take or lies outside its range.
     """
     option = find_option(name)
-    value = _plain(given.value)
-    if isinstance(value, str) and "str" not in option.types and "any" not in option.types:
-        given = parse_value(value, given.source)  # a Python caller's text, e.g. "[64, 32]" from a search space
-        value = given.value
-    kind = type_name(value)
+    given = replace(given, value=_plain(given.value))
+    may_be_read = isinstance(given.value, str) and given.problem is None and bounds_problem(given.value) is None
+    if may_be_read and not option.types & {"str", "any"}:
+        given = parse_value(given.value, given.source)  # a Python caller's text, e.g. "[64, 32]" from a search space
+    value, kind = given.value, type_name(given.value)
     if kind == "None":
         value = None
-    if "any" in option.types and _is_plain(value):
-        return value
     written = given.text if kind != "dict" or not (given.text or "").startswith("{") else None
     if "str" in option.types and kind not in option.types and written is not None:
         value = written
         kind = "None" if value in _NULL_TEXTS else "str"
     if kind == "int" and kind not in option.types and "float" in option.types:
+        value, kind = _as_float(value), "float"
+    takes = "any" in option.types and _is_plain(value)
+    if not takes and kind not in option.types:
+        found = f"not valid YAML: {given.problem}" if given.problem else kind
+        expected = f"{option.domain.words() if option.domain else option.type_text}{_about(option)}"
+        raise UserError(f"option {name} is {_given_text(given)} ({found}); expected {expected}")
+    _check_value(option, value, given)
+    return value
+
+
+def _check_value(option: Option, value: Any, given: Given) -> None:
+    """Refuse a value of a right type that is out of range, naming the range.
+
+    Raises:
+        UserError: If it is.
+    """
+    problem = bounds_problem(value)
+    if problem is not None:
+        raise UserError(f"option {option.name} is {_given_text(given)}, {problem}{_about(option)}")
+    if option.domain is None or (problem := option.domain.problem(value)) is None:
+        return
+    hint = nearest(value, option.domain.choices) if isinstance(value, str) else ""
+    raise UserError(
+        f"option {option.name} is {_given_text(given)}{f', {problem}' if problem else ''}; expected "
+        f"{option.domain.words()}{hint}{_about(option)}"
+    )
+
+
+def _as_float(value: int) -> float:
+    try:
         return float(value)
-    if kind in option.types:
-        return value
-    shown = given.text if given.text is not None else repr(given.value)
-    found = f"not valid YAML: {given.problem}" if given.problem else kind
-    about = f" ({option.text})" if option.text else ""
-    raise UserError(f"option {name} is {shown} ({found}); expected {option.type_text}{about}")
+    except OverflowError:
+        return math.inf
+
+
+def _given_text(given: Given) -> str:
+    if given.text is not None or isinstance(given.value, str):
+        return _short(given.text if given.text is not None else given.value)
+    try:
+        return _short(repr(given.value))
+    except ValueError:  # Python does not write out numbers of thousands of digits
+        return f"of type {type(given.value).__name__}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
+
+
+def _about(option: Option) -> str:
+    return f" ({option.text})" if option.text else ""
 
 
 def _is_plain(value: Any) -> bool:
@@ -226,20 +287,35 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _plain(value: Any) -> Any:
-    """Return numpy scalars as Python numbers and tuples as lists."""
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return numpy scalars as Python numbers, tuples as lists and paths as texts.
+
+    Raises:
+        UserError: If lists lie deeper in each other than those of any option, as a list inside itself does.
+    """
+    if isinstance(value, (tuple, list, dict)) and depth > MOST_DEPTH:
+        raise UserError(f"lists and mappings lie more than {MOST_DEPTH} deep in each other")
+    if isinstance(value, (tuple, list)):
+        return [_plain(part, depth + 1) for part in value]
+    if isinstance(value, dict):
+        return {name: _plain(part, depth + 1) for name, part in value.items()}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
     return value
 
 
 class Reading:
-    """Checks options as they are read and reports every mistake of one reading together."""
+    """Checks options as they are read and reports every mistake of one reading together.
+
+    Attributes:
+        refused: Options that were given and whose value is not known, as it was refused.
+    """
 
     def __init__(self) -> None:
         self._errors: list[str] = []
+        self.refused: set[str] = set()
 
     def checked(self, given: Mapping[str, Given]) -> dict[str, Any]:
         """Return name -> checked value; mistakes are kept for :meth:`finish`."""
@@ -248,6 +324,7 @@ class Reading:
             try:
                 values[name] = check(name, one)
             except UserError as error:
+                self.refused.add(name)
                 self.add(f"{one.source}: {error}")
         return values
 
@@ -305,10 +382,12 @@ def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
         equals = "=" if argument == "--tune" else equals
         if not argument.startswith("--") or not equals or not name:
             reading.add(
-                f"the command line: cannot read '{argument}'; expected --name=value, without blanks around '='"
+                f"the command line: cannot read '{_short(argument)}'; expected --name=value, without blanks around '='"
             )
+        elif (problem := bounds_problem(argument)) is not None:
+            reading.add(f"the command line: cannot read '{_short(argument)}', {problem}")
         elif name in given:
-            reading.add(f"the command line: option {name} is given twice")
+            reading.add(f"the command line: option {_short(name)} is given twice")
         else:
             given[name] = parse_value(text, "the command line")
     return given

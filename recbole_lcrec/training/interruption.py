@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+CLEANING = 10.0
+"""Seconds after a signal has ended the work in which further ones are not heard, so that they cannot cut off cleaning
+up; impatient users press Ctrl-C many times."""
 
 
 class Interrupted(BaseException):
@@ -75,6 +79,7 @@ class _Watch:
     process = 0
     waiting = 0
     signum: int | None = None
+    ended: float | None = None
     shared = False
     agreed: int | None = None
 
@@ -94,14 +99,14 @@ def watched(*, shared: bool = False) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _watch.process, _watch.waiting, _watch.signum = os.getpid(), 0, None
+    _watch.process, _watch.waiting, _watch.signum, _watch.ended = os.getpid(), 0, None, None
     earlier = {signum: signal.signal(signum, _on_signal) for signum in SIGNALS}
     try:
         yield
     finally:
         for signum, handler in earlier.items():
             signal.signal(signum, handler)
-        _watch.signum, _watch.agreed, _watch.shared = None, None, False
+        _watch.signum, _watch.ended, _watch.agreed, _watch.shared = None, None, None, False
 
 
 def _on_signal(signum: int, frame: Any) -> None:
@@ -111,9 +116,12 @@ def _on_signal(signum: int, frame: Any) -> None:
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
         return
+    if _watch.ended is not None and time.monotonic() - _watch.ended < CLEANING:
+        return
     again = _watch.signum is not None
     _watch.signum = signum
     if again or not _watch.waiting:
+        _watch.ended = time.monotonic()
         raise Interrupted(signum)
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.io import write_text
 from recbole_lcrec.tuning.journal import Journal, TrialRecord
 from recbole_lcrec.tuning.space import Space
@@ -84,7 +83,7 @@ def best_yaml(outcome: Outcome, trial: TrialRecord) -> str:
     note = "# Run it: python run_recbole_lcrec.py --config_files=best.yaml\n"
     if any(earlier["values"] != report["values"] for earlier in trial.reports):
         note += "# pbt changed the values while it trained: these are the last ones, and a new run differs.\n"
-    return f"{found}\n{note}{yaml.safe_dump(options, sort_keys=False, allow_unicode=True)}"
+    return f"{found}\n{note}{dump_values(options, sort_keys=False)}"
 
 
 def trials_csv(outcome: Outcome) -> str:

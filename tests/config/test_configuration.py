@@ -54,12 +54,12 @@ def test_options_of_other_models_are_named(data_path: Path) -> None:
 
 def test_precedence_is_files_then_dict_then_command_line(data_path: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
-    first.write_text("epochs: 1\nseed: 1\nhidden_size: 1\nn_layers: 1\nMAX_ITEM_LIST_LENGTH: 1\n")
-    second.write_text("seed: 2\nhidden_size: 2\nn_layers: 2\nmodel: SASRec\ndataset: toys\n")
-    in_dict = {"hidden_size": 3, "n_layers": 3, "data_path": str(data_path)}
+    first.write_text("epochs: 1\nseed: 1\nhidden_size: 10\nn_layers: 1\nMAX_ITEM_LIST_LENGTH: 1\n")
+    second.write_text("seed: 2\nhidden_size: 20\nn_layers: 2\nmodel: SASRec\ndataset: toys\n")
+    in_dict = {"hidden_size": 30, "n_layers": 3, "data_path": str(data_path)}
     config = LCRecConfig(config_files=[first, second], config_dict=in_dict, cli={"n_layers": 4})
     names = ("MAX_ITEM_LIST_LENGTH", "epochs", "seed", "hidden_size", "n_layers")
-    assert [config[name] for name in names] == [1, 1, 2, 3, 4]
+    assert [config[name] for name in names] == [1, 1, 2, 30, 4]
     assert (config["model"], config.model, config["dataset"]) == ("SASRec", "SASRec", "toys")
     assert config["n_heads"] == 2  # RecBole's own
 
@@ -117,10 +117,10 @@ def test_partial_eval_args_keep_the_other_keys(data_path: Path) -> None:
         ({"valid_metric": "MRR@10"}, "Hit@1, Hit@5, Hit@10, NDCG@1, NDCG@5, NDCG@10"),
         ({"topk": [1, 5]}, "valid_metric is NDCG@10"),
         ({"metrics": ["Hits", "NDCG"]}, "unknown metric Hits. Did you mean 'hit'?"),
-        ({"metrics": []}, "at least one metric"),
-        ({"topk": [0, 10]}, "whole number above 0"),
-        ({"topk": ["a"]}, "whole number above 0"),
-        ({"topk": []}, "whole number above 0"),
+        ({"metrics": []}, "metrics is an empty list; expected at least one"),
+        ({"topk": [0, 10]}, "entry 1 is 0; expected a list of whole numbers from 1 to 10,000"),
+        ({"topk": ["a"]}, "entry 1 is 'a'; expected"),
+        ({"topk": []}, "topk is an empty list; expected at least one"),
         ({"metrics": ["AUC", "NDCG"]}, "RecBole refuses the options: Ranking metrics and value metrics"),
         ({"repeatable": False}, "please set `repeatable` as `True`"),
         ({"eval_args": {"splits": {}}}, "unknown key splits. Did you mean 'split'?"),

@@ -1,0 +1,84 @@
+"""Checks of how a run is evaluated: metrics, list lengths, candidates and what must fit them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from recbole.evaluator import metric_types
+from recbole.evaluator.register import metric_information
+from recbole.utils import ModelType
+
+from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.registry import is_generative, ranks_candidates
+
+_METRICS_WITHOUT_K = {"auc", "gauc", "logloss", "mae", "rmse"}
+
+
+def check_metrics(options: dict[str, Any]) -> None:
+    """Check metrics and make lists of metrics and topk.
+
+    Raises:
+        UserError: If there is no metric, or one that RecBole and this package do not know.
+    """
+    metrics = [options["metrics"]] if isinstance(options["metrics"], str) else options["metrics"]
+    for metric in metrics:
+        if metric.lower() not in metric_types:
+            hint = nearest(metric, metric_types)
+            raise UserError(f"option metrics: unknown metric {metric}.{hint} Known: {', '.join(metric_types)}.")
+    topk = options["topk"] if isinstance(options["topk"], list) else [options["topk"]]
+    for name, values in (("metrics", metrics), ("topk", topk)):
+        if not values:
+            raise UserError(f"option {name} is an empty list; expected at least one.")
+    options["metrics"], options["topk"] = metrics, topk
+
+
+def problems(config: Any) -> Iterator[str]:
+    """Yield what does not go together in a configuration that RecBole has completed."""
+    order = config["eval_args"]["order"]
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and order != "TO":
+        yield f"option eval_args: order is {order}, but {config['model']} needs TO, interactions in time order"
+    yield from _valid_metric(config)
+    beams, longest = config["num_beams"], max(config["topk"])
+    if is_generative(config["model"]) and beams is not None and beams < longest:
+        yield (
+            f"option num_beams is {beams}, less than the longest list in topk ({longest}): every recommended item "
+            f"is a beam. Set num_beams to {longest} or more, or shorten topk"
+        )
+    modes = config["eval_args"]["mode"]
+    if ranks_candidates(config["model"]) and not all(re.fullmatch(r"(uni|pop)\d+", mode) for mode in modes.values()):
+        yield (
+            f"option eval_args: mode is {modes}, but {config['model']} ranks candidates and cannot rank the whole "
+            'catalogue. Use --eval_args="{mode: {valid: uni100, test: uni100}}" (100 sampled items and the target '
+            "per user; uniN or popN), for it and for the models that it is compared with"
+        )
+    yield from _exclusion(config)
+
+
+def _valid_metric(config: Any) -> Iterator[str]:
+    metrics, topk, chosen = config["metrics"], config["topk"], config["valid_metric"]
+    names = [name for metric in metrics for name in _result_names(metric, topk)]
+    if chosen.lower() not in [name.lower() for name in names]:
+        yield (
+            f"option valid_metric is {chosen}, not one of the metrics that are computed (metrics at topk): "
+            f"{', '.join(names)}. Set valid_metric to one of them, or add it to metrics and topk"
+        )
+
+
+def _exclusion(config: Any) -> Iterator[str]:
+    if not config["exclude_history"]:
+        return
+    needed = {metric: set(metric_information[metric.lower()]) for metric in config["metrics"]}
+    others = [metric for metric, needs in needed.items() if needs & {"rec.score", "rec.meanrank"}]
+    labeled = "labeled" in config["eval_args"]["mode"].values()
+    if others or labeled:
+        found = f"metrics has {', '.join(others)}" if others else "the mode in eval_args is labeled"
+        yield (
+            f"option exclude_history is True, but {found}: it is about lists of recommended items, and that asks "
+            "for the scores of all items. Leave exclude_history out, or use metrics of lists such as Hit and NDCG"
+        )
+
+
+def _result_names(metric: str, topk: Sequence[int]) -> list[str]:
+    return [metric] if metric.lower() in _METRICS_WITHOUT_K else [f"{metric}@{k}" for k in topk]

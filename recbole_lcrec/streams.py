@@ -1,0 +1,93 @@
+"""Standard streams that cannot end a run: closed ones, readers that went away (``| head``), full disks, ASCII locales.
+
+A run takes hours and has everything it prints in its log file too; a terminal that is gone is no reason to lose it.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+
+class LastingStream:
+    """A text stream that drops what cannot be written.
+
+    Attributes:
+        lost: Why the stream could not be written any more; None as long as it can.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.lost: Exception | None = None
+
+    def write(self, text: str) -> int:
+        """Write a text, or drop it."""
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is waiting, or drop it."""
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, action: Any) -> None:
+        if self.lost is not None:
+            return
+        try:
+            action()
+        except (OSError, ValueError) as error:  # ValueError: it was closed
+            self.lost = error
+            with suppress(OSError, ValueError):  # what is left in its buffer must not fail at the end either
+                target = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(target, self._stream.fileno())
+                os.close(target)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @property
+    def problem(self) -> str | None:
+        """Why something was not written; None if nothing was, or if its reader went away, who had enough."""
+        if self.lost is None or getattr(self.lost, "errno", None) == errno.EPIPE:
+            return None
+        return str(getattr(self.lost, "strerror", None) or self.lost)
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """While the block runs, let writing to the standard streams never raise."""
+    _open_standard_descriptors()
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _open_standard_descriptors() -> None:
+    """Give closed standard streams the null device: a file of the run must not take their number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
+def _lasting(stream: Any) -> Any:
+    if stream is None:  # Python found it closed at its start
+        stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream if isinstance(stream, LastingStream) else LastingStream(stream)
+
+
+def printable(text: str) -> str:
+    """Return a text for the terminal: control characters, which could steer it, are spelled out."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
