@@ -17,7 +17,7 @@ from typing import Any
 from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.processes import End, carry_out
 from recbole_lcrec.comparison.specs import Cluster
-from recbole_lcrec.config.configuration import files_of
+from recbole_lcrec.config.configuration import named_file
 from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.config.paths import bundled_ml_100k
 from recbole_lcrec.errors import UserError
@@ -70,9 +70,8 @@ def _needs(plan: Plan) -> tuple[dict[str, Path], dict[str, list[Path]]]:
     elif not data.is_dir():  # the first run downloads it
         written["data_path"] = Path(resolved["data_path"])
     for stage in [stage for run in plan.runs for stage in run.stages]:
-        for name in files_of(stage.options).values():
-            path = Path(name)
-            read[name] = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        for path in filter(None, (named_file(name, value) for name, value in stage.options.items())):
+            read[str(path)] = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return {f"{name}={path}": path for name, path in written.items()}, read
 
 

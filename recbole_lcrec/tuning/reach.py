@@ -12,6 +12,7 @@ from typing import Any
 
 from recbole_lcrec.config.configuration import named_file
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.parallel.machines import machines_for, name_of, on_machines
 from recbole_lcrec.tuning.storage import Storage
 
 _SIGN = ".reach-"
@@ -67,25 +68,14 @@ def check_reach(ray: Any, storage: Storage, wanted: Iterable[Wanted], cache_dir:
         raise UserError(f"option {here}: {complaint}. Choose a folder or URI that this machine can write to.")
     with _sign(storage.where) as sign, _folder_sign(cache_dir) as cached:
         files = [*wanted, *([Wanted("cache_dir", str(cached), 0)] if cached else [])]
-        answers = _on_every_machine(ray, _complaints, here, storage.where, sign, files)
-    lines = [f"\n  {machine}: {line}" for machine, found in answers for line in found]
+        answers = on_machines(ray, machines_for(ray, 0, 0), _complaints, here, storage.where, sign, files)
+    lines = [f"\n  {name_of(machine)}: {line}" for machine, found in answers for line in found]
     if not lines:
         return
     advice = "Put them on storage that all machines see, under the same path, or leave these machines out."
     if any(line.partition(": ")[2].startswith(here) for line in lines):
         advice = "Give a storage_path that all machines reach: a folder, or a URI such as s3://bucket/folder."
     raise UserError(f"machines of the cluster cannot reach what trials need{why}:{''.join(lines)}\n{advice}")
-
-
-def _on_every_machine(ray: Any, task: Any, *arguments: Any) -> list[tuple[str, Any]]:
-    """Return the address of every machine with what a function returns there."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    there = [NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False) for node in nodes]
-    remote = ray.remote(task)
-    answers = ray.get([remote.options(num_cpus=0, scheduling_strategy=one).remote(*arguments) for one in there])
-    return [(node["NodeManagerAddress"], answer) for node, answer in zip(nodes, answers, strict=True)]
 
 
 def _complaints(option: str, where: str, sign: str, wanted: list[Wanted]) -> list[str]:
