@@ -144,9 +144,11 @@ def test_wrong_input_leaves_an_earlier_run_alone(case: str, tmp_path: Path) -> N
     (out / "checkpoint").mkdir(parents=True)
     for name in ("run.log", "config.yaml", "checkpoint/model.safetensors"):
         (out / name).write_text("earlier")
+    written = ["checkpoint", "config.yaml", "run.log"]
+    (out / "manifest.json").write_text(json.dumps({"recbole_lcrec": "1", "files": {}, "written": written}))
     assert main(arguments(tmp_path, case)) == 2
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    assert files == ["checkpoint/model.safetensors", "config.yaml", "run.log"]
+    assert files == ["checkpoint/model.safetensors", "config.yaml", "manifest.json", "run.log"]
     assert (out / "run.log").read_text() == "earlier"
 
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 """Without a network the user should hear of it at once; a server may pause, but not for longer."""
-RETRIES = Retry(total=4, backoff_factor=1, retry_after_max=60)
+RETRIES = Retry(total=4, backoff_factor=1)
 """How often, and after how many seconds, an interrupted download is tried again."""
 _CHUNK = 1 << 18
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
@@ -42,13 +42,12 @@ class _Interrupted(Exception):
 
     Args:
         reason: How.
-        answer: urllib3's response, which may name a time to wait.
         reached: Whether there was a connection; without a network, or without such a server, waiting is no use.
     """
 
-    def __init__(self, reason: str, *, answer: Any = None, reached: bool = True) -> None:
+    def __init__(self, reason: str, *, reached: bool = True) -> None:
         super().__init__(reason)
-        self.answer, self.reached = answer, reached
+        self.reached = reached
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def download(url: str, target: Path, *, show: bool) -> Path:
                         f"after {len(retries.history) + 1} attempts, {error} (what has arrived is kept; run again to "
                         "go on)"
                     ) from error
-                retries.sleep(error.answer)
+                retries.sleep()
 
 
 def _attempt(session: requests.Session, url: str, target: Path, show: bool) -> None:
@@ -167,7 +166,7 @@ def _answer(session: requests.Session, url: str, headers: dict[str, str], target
         raise _changed(target)
     text = f"the server answers {response.status_code} {response.reason}"
     if response.status_code in _BUSY:
-        raise _Interrupted(text, answer=response.raw)
+        raise _Interrupted(text)
     raise DownloadError(text)
 
 

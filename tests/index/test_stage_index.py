@@ -22,7 +22,8 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
 def test_stage_index_builds_and_stops_and_a_run_takes_it_from_there(tmp_path: Path, quantizer: str) -> None:
     result = run("LCRec", "toy", options(tmp_path, quantizer=quantizer, cid_clusters=4))
     names = {path.name for path in (tmp_path / "index").iterdir()}
-    assert names == {"config.yaml", "result.json", "run.log", "index.json", "quantizer", "report.json", "report.html"}
+    made = {"index.json", "quantizer", "report.json", "report.html"}
+    assert names == {"config.yaml", "result.json", "run.log", "manifest.json"} | made
     assert result["index"]["collision_rate_after"] == 0
     file = tmp_path / "index" / "index.json"
     taken = {"stage": "all", "index_file": str(file), "output_dir": str(tmp_path / "run"), "epochs": 1}

@@ -74,6 +74,7 @@ def test_a_run_is_saved_whole_and_repeats(tmp_path: Path, quantizer: str, mappin
     out = tmp_path / "out"
     names = {
         "config.yaml",
+        "manifest.json",
         "result.json",
         "run.log",
         "checkpoint",

@@ -72,6 +72,7 @@ def test_a_run_is_saved_whole_and_repeats(tmp_path: Path, mapping: str) -> None:
     out = tmp_path / "out"
     names = {
         "config.yaml",
+        "manifest.json",
         "result.json",
         "run.log",
         "checkpoint",
