@@ -56,8 +56,8 @@ Each of RecBole {recbole}'s {total} models, on a toy data set with item and user
 thread, torch {torch}, numpy {numpy}, pandas {pandas}. *trains*: two epochs, evaluated by validation and test, and
 evaluated again from its folder with the same numbers. *resumes*: killed within the training (kill -9) and resumed with
 `--resume`, it ends with the metrics and the weights of the uninterrupted run, bit for bit; "from the beginning": it
-trains in a loop of its own that keeps no states, and starts again. {passed} of {total} run; the others name the package
-that they need.
+trains in a loop of its own that keeps no states, and starts again. {passed} of {total} run; the others name the
+package that they need.
 
 | model | kind | trains | resumes |
 |---|---|---|---|
