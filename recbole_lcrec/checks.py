@@ -12,7 +12,7 @@ from typing import Any
 
 from recbole_lcrec import registry
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.embedding.huggingface import identity
+from recbole_lcrec.embedding.huggingface import files_of_model
 from recbole_lcrec.errors import Mistakes
 from recbole_lcrec.io import fingerprint
 from recbole_lcrec.training.states import StateSettings
@@ -59,7 +59,7 @@ def check_models(config: Any) -> None:
         return
     made = [repr(settings_from(settings, config)) for settings in model.settings]
     sources = [str(config[name]).removeprefix("hf:") for name in ("base_model", "user_text") if config[name]]
-    key = fingerprint(config["model"], made, [identity(source) for source in sources])
+    key = fingerprint(config["model"], made, [[source, files_of_model(source)] for source in sources])
     if key not in _passed:
         model.check_models(config)
         _passed.add(key)

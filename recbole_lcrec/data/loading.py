@@ -92,6 +92,8 @@ class StrictTables(Dataset):
         suffix = source.value if isinstance(source, FeatureSource) else source
         header = read_header(Path(filepath), self.config["field_separator"], self.config["encoding"])
         wanted = self._wanted_columns(header, source, suffix)
+        if not wanted and suffix in ("kg", "link"):
+            raise UserError(f"option load_col loads no column of {header.path}: name them, or '*' for all of them.")
         if not wanted and suffix != "inter":
             return None
         self._check_types(header, suffix)

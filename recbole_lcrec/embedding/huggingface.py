@@ -27,13 +27,17 @@ def cache_key(source: str, max_length: int, device: str) -> list[Any]:
         device: Where the model runs: kinds of devices round differently, and use other precisions.
     """
     versions = [metadata.version(package) for package in ("transformers", "torch")]
-    folder = Path(source).expanduser()
     kind = [versions, device.partition(":")[0], precision(device)]
-    if not folder.is_dir():
+    if not Path(source).expanduser().is_dir():
         return [source, max_length, [revision_of(source)], *kind]
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    stats = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return [str(folder.resolve()), max_length, stats, *kind]
+    return [str(Path(source).expanduser().resolve()), max_length, files_of_model(source), *kind]
+
+
+def files_of_model(source: str) -> list[tuple[str, int, int]]:
+    """Return names, sizes and times of the files of a local model; nothing for one on the hub."""
+    folder = Path(source).expanduser()
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    return [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def precision(device: str) -> str:

@@ -120,7 +120,7 @@ def test_wrong_review_files_are_refused(load: Load, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="review_text_fields"):
         load()
     path.write_text("user_id:token\titem_id:token\treview:token_seq\na\ti0\n")
-    with pytest.raises(UserError, match="line 2: expected 3 columns"):
+    with pytest.raises(UserError, match="line 2: found 2 cells, expected 3"):
         load()
 
 
