@@ -113,7 +113,8 @@ def check_causal(lm: nn.Module, option: str) -> None:
     Raises:
         UserError: Naming ``option``.
     """
-    embeddings = lm.get_input_embeddings().weight
+    model: Any = lm
+    embeddings = model.get_input_embeddings().weight
     generator = torch.Generator().manual_seed(0)
     probe = torch.randint(embeddings.shape[0], (2, PROBE_LENGTH), generator=generator)
     probe[1, :PROBE_KEPT] = probe[0, :PROBE_KEPT]

@@ -140,7 +140,7 @@ def adapter_base(source: str | Path, option: str) -> str | None:
 
     name, local = place_of(source, option)
     if Path(name).is_dir():
-        path = Path(name) / ADAPTER if (Path(name) / ADAPTER).is_file() else None
+        path = str(Path(name) / ADAPTER) if (Path(name) / ADAPTER).is_file() else None
     else:
         try:
             path = find_adapter_config_file(name, local_files_only=local)

@@ -176,7 +176,7 @@ def _fits(kind: str, value: Any) -> bool:
         return value is None
     if isinstance(value, bool):
         return kind == "bool"
-    python = {"int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "bool": bool}[kind]
+    python: Any = {"int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "bool": bool}[kind]
     return isinstance(value, python)
 
 

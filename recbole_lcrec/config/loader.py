@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -44,8 +44,8 @@ _RESOLVERS = (
 class _Loader(yaml.SafeLoader):
     """SafeLoader of YAML 1.2 that bounds depth and size and refuses repeated keys and unknown tags."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-    yaml_constructors: dict[str | None, Callable[[Any, Any], Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
+    yaml_constructors: ClassVar[dict[str | None, Callable[[Any, Any], Any]]] = {}  # type: ignore[misc]
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -148,6 +148,7 @@ class _Dumper(yaml.SafeDumper):
 for _tag, _pattern, _first in _RESOLVERS:
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
+_add_constructor: Any = _Loader.add_constructor  # whose types do not know that a loader constructs, too
 for _name, _construct in {
     "null": _construct_null,
     "bool": _construct_bool,
@@ -157,8 +158,8 @@ for _name, _construct in {
     "seq": yaml.SafeLoader.construct_yaml_seq,
     "map": yaml.SafeLoader.construct_yaml_map,
 }.items():
-    _Loader.add_constructor(_TAG + _name, _construct)
-_Loader.add_constructor(None, yaml.SafeLoader.construct_undefined)
+    _add_constructor(_TAG + _name, _construct)
+_add_constructor(None, yaml.SafeLoader.construct_undefined)
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,8 @@ def _negatives(given: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}: unknown key {key}.{nearest(str(key), known)} It has the keys: {', '.join(known)}"
         elif key in _NEGATIVES:
             kind, low, high, expected = _NEGATIVES[key]
-            if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
+            number: Any = value
+            if not isinstance(value, kind) or isinstance(value, bool) or not low <= number <= high:
                 yield f"{where}: {key} is {value}; expected {expected}"
         elif key == "dynamic" and not isinstance(value, bool):
             yield f"{where}: dynamic is {value}; expected True or False"

@@ -52,6 +52,7 @@ class StrictTables(Dataset):
     inter_feat: Any
 
     def _from_scratch(self) -> None:
+        self._rest_fields: Any
         self._only_filters: dict[str, list[str]] = {}  # file suffix -> columns that nothing but a filter looks at
         try:
             super()._from_scratch()
@@ -219,7 +220,7 @@ class StrictTables(Dataset):
             )
         if not len(table):
             raise UserError(f"{path}: no interaction found. Expected one line per interaction after the header.")
-        empty = np.flatnonzero(np.isnan(table.numbers[self.time_field])) if self.in_time_order else ()
+        empty = np.flatnonzero(np.isnan(table.numbers[self.time_field])) if self.in_time_order else np.empty(0, int)
         if len(empty):
             raise UserError(f"{table.at(empty[0])}: no {self.time_field}. Every interaction needs a number there.")
 

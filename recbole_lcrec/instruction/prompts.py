@@ -374,7 +374,7 @@ class PromptBuilder:
         """Return the index tokens of a history: a table look-up, with the separator's ids between the items."""
         if self.settings.history_input == "item":
             paths = (ITEM_IDS + rows).astype(np.int32).reshape(-1, 1)
-            weights = np.zeros(paths.shape, np.float32)
+            weights: np.ndarray = np.zeros(paths.shape, np.float32)
         else:
             paths = self.paths[rows]
             weights = np.full(paths.shape, self.settings.history_loss_weight, np.float32)

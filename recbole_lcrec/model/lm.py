@@ -175,7 +175,7 @@ def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
     )
 
 
-def _llama(settings: LMSettings, vocab_size: int, **token_ids: int) -> Any:
+def _llama(settings: LMSettings, vocab_size: int, **token_ids: Any) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(

@@ -49,7 +49,7 @@ def revive(model: RQVAE, codes: np.ndarray, residuals: Tensor, rng: np.random.Ge
         weights = errors.double().cpu().numpy()
         weights[weights < 1e-4 * float(points.pow(2).sum(1).mean())] = 0
         wanted = code_limit(model.level_sizes, level, len(codes)) - (len(codebook) - len(dead))
-        count = max(0, min(wanted, np.count_nonzero(weights) // 2))
+        count = max(0, min(wanted, int(np.count_nonzero(weights)) // 2))
         if count:
             rows = rng.choice(len(weights), count, replace=False, p=weights / weights.sum())
             codebook[torch.from_numpy(dead[:count])] = points[torch.from_numpy(rows)]

@@ -83,7 +83,8 @@ def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTime
             "trials by their validation. Use other data, or another split (eval_args)."
         )
     feature = FEATURE_OPTIONS.get(config["model"])
-    options = {name: config[name] for name in (feature, "load_col") if feature and name not in varied}
+    chosen = [] if feature is None else [feature, "load_col"]
+    options = {name: config[name] for name in chosen if name not in varied}
     return SharedData(pickled, options, sha, frozenset(reads) | MODEL_PATHS, tuple(sorted(varied & reads)))
 
 

@@ -48,7 +48,7 @@ class NativeSpace:
         return [d for d in self._space.dimensions if d.when and d.when[0][0] == name]
 
     def _expression(self, dimension: Dimension) -> Any:
-        from hyperopt import hp  # type: ignore[import-not-found,unused-ignore]
+        from hyperopt import hp  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         name, points, children = dimension.name, dimension.points(), self._children(dimension.name)
         if name in self._shared:  # an option that counts for several values is one variable
