@@ -96,8 +96,8 @@ class CatalogueDataset(SequentialSplitDataset):
     """
 
     catalogue: Any = None
-    made: dict[str, tuple[Any, frozenset[str]]] | None = None
-    """Stage -> what it made of files and caches, and the options that it looked at."""
+    made: dict[str, tuple[Any, frozenset[str], tuple[str, ...]]] | None = None
+    """Stage -> what it made of files and caches, the options that it looked at, and the stages that it used."""
 
     def once(self, stage: str, make: Callable[[], Product], uses: Sequence[str] = ()) -> Product:
         """Return what a stage makes of files and caches; what is made already is taken as it is.
@@ -114,7 +114,7 @@ class CatalogueDataset(SequentialSplitDataset):
         if stage not in self.made:
             with self.config.reads() as options:
                 product = make()
-            self.made[stage] = product, frozenset(options).union(*(self.made[earlier][1] for earlier in uses))
+            self.made[stage] = product, frozenset(options), tuple(uses)
         return self.made[stage][0]
 
     def index_items(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> IndexedItems:

@@ -147,15 +147,17 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
     Raises:
         UserError: For missing text, a broken index file, and whatever else the stages refuse.
     """
-    settings_from(QuantizerSettings, config)  # refused before the long stages
-    source = saved or settings_from(IndexSettings, config).index_file
+    settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
+    source = saved or settings.index_file
+    required = not source and _needs_text(config, quantizer)
     known_items = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
     with timer("text"):
-        text = dataset.once("text", lambda: _text(config, dataset, known_items, not source))
+        text = dataset.once("text", lambda: _text(config, dataset, known_items, required))
     if saved:
         return _loaded(config, text, timer, saved)
     if source:
         return dataset.once("index", lambda: _loaded(config, text, timer), uses=["text"])
+    check_capacity(len(text.items), index_level_sizes(quantizer, settings.index_mapping))
     row_of_id = np.array([-1, *(text.rows[item] for item in known_items)], dtype=np.int64)
     sequences = [row_of_id[items] for items in training_sequences(train).values()]
     embedded = dataset.once("embedding", lambda: _embedded(config, text, sequences, timer), uses=["text"])
@@ -163,7 +165,7 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
     return dataset.once("index", lambda: _built(config, text, embedded, sequences, timer), uses=uses)
 
 
-def _text(config: Any, dataset: Any, known_items: Sequence[str], builds: bool) -> ItemText:
+def _text(config: Any, dataset: Any, known_items: Sequence[str], required: bool) -> ItemText:
     return load_item_text(
         Path(config["data_path"]) / f"{dataset.dataset_name}.item",
         known_items,
@@ -171,7 +173,7 @@ def _text(config: Any, dataset: Any, known_items: Sequence[str], builds: bool) -
         item_field=dataset.iid_field,
         separator=config["field_separator"],
         encoding=config["encoding"],
-        text_required=builds and _needs_text(config, settings_from(QuantizerSettings, config)),
+        text_required=required,
         cold_items=config["cold_items"],
     )
 
@@ -263,9 +265,7 @@ def _embedded(
     config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: StageTimer
 ) -> tuple[np.ndarray, ItemEncoder] | None:
     """Return the items' embeddings and what makes those of new items; None for a quantizer that needs none."""
-    settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
-    check_capacity(len(text.items), index_level_sizes(quantizer, settings.index_mapping))
-    if not QUANTIZERS[quantizer.quantizer].needs_embeddings:
+    if not QUANTIZERS[config["quantizer"]].needs_embeddings:
         return None
     chosen, making = settings_from(EmbeddingSettings, config), _making(config, sequences)
     with timer("embedding"):

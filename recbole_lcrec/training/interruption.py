@@ -63,12 +63,20 @@ def terminations() -> Iterator[None]:
         yield
         return
 
+    told = False
+
     def end(number: int, frame: Any) -> None:
+        nonlocal told
+        told = True
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except KeyboardInterrupt as stop:
+        if told and not isinstance(stop, Terminated):  # Ray's calls raise it whatever a handler raised
+            raise Terminated from stop
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -67,10 +67,14 @@ def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTime
     with quiet(), _threads(threads):
         prepare_data(split, timer)
     made = getattr(split[0], "made", None) or {}
-    alone = {stage: options for stage, (_, options) in made.items() if options & varied}
-    reads, pickled = set().union(*alone.values()), None
+    alone: dict[str, frozenset[str]] = {}
+    for stage, (_, options, uses) in made.items():  # in the order in which they were made
+        if options & varied or alone.keys() & set(uses):
+            alone[stage] = options
+    reads: set[str] = set().union(*alone.values())
+    pickled = None
     if looked_at & varied:
-        reads |= looked_at.union(*(options for _, options in made.values()))
+        reads |= looked_at.union(*(options for _, options, _ in made.values()))
     else:
         pickled = _pickled(split, {stage: product for stage, product in made.items() if stage not in alone})
     if config["eval_task"] == SEARCH or "eval_task" in varied:

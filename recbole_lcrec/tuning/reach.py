@@ -83,7 +83,7 @@ def _complaints(option: str, where: str, sign: str, wanted: list[Wanted]) -> lis
     lines = []
     complaint = _storage_complaint(where, sign)
     if complaint:
-        lines.append(f"{option} {where} ({complaint})")
+        lines.append(f"{option}: {where} ({complaint})")
     missing = [one for one in wanted if not _is_there(one)]
     for name in dict.fromkeys(one.option for one in missing):
         paths = [one.path for one in missing if one.option == name]

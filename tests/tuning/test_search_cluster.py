@@ -50,7 +50,7 @@ def test_trials_run_on_every_node_and_outlive_one(tmp_path: Path, cluster: Any) 
     losing = threading.Thread(target=lose_a_node, daemon=True)
     losing.start()
     space = "learning_rate: {choice: [0.003, 0.001]}\n"
-    given = arguments(tmp_path, space, search_alg="grid", epochs=200, stopping_step=200, eval_step=20)
+    given = arguments(tmp_path, space, search_alg="grid", epochs=800, stopping_step=800, eval_step=20)
     assert cli.main([*given, f"--address={cluster.address}"]) == 0
     assert lost
     crashed = [event["trial"] for event in events(out) if event["event"] == "crashed"]
@@ -101,8 +101,8 @@ def test_data_and_index_travel_and_results_are_stored(
 
     said = refused()
     assert "machines of the cluster cannot reach what trials need:\n" in said
-    assert f": output_dir {out} (another folder of that name, or none)" in said and "Give a storage_path" in said
-    assert f": storage_path {head}/store/out-" in refused(f"--storage_path={head}/store")
+    assert f": output_dir: {out} (another folder of that name, or none)" in said and "Give a storage_path" in said
+    assert f": storage_path: {head}/store/out-" in refused(f"--storage_path={head}/store")
     base_model = save_checkpoint(head / "lm", "llama")
     said = refused(f"--storage_path={store}", f"--base_model={base_model}")
     assert f": base_model: {base_model}/" in said and "storage_path" not in said
