@@ -8,6 +8,7 @@ them.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from recbole_lcrec import registry
@@ -40,7 +41,22 @@ def check_settings(config: Any) -> None:
     if hasattr(model, "check_options"):
         with mistakes.caught():
             model.check_options(config)
+    _check_numbers(config, mistakes)
     mistakes.finish()
+
+
+def _check_numbers(config: Any, mistakes: Mistakes) -> None:
+    """Note what is wrong with options of RecBole's own that no settings object of ours holds."""
+    rate, longest = config["learning_rate"], config["MAX_ITEM_LIST_LENGTH"]
+    if isinstance(rate, (int, float)):
+        mistakes.expect(0 < rate < math.inf, f"learning_rate: expected a number above 0, found {rate}.")
+    if isinstance(longest, int):
+        mistakes.expect(longest >= 1, f"MAX_ITEM_LIST_LENGTH: expected 1 or more items, found {longest}.")
+    if str(config["learner"]).lower() == "sparse_adam" and config["model"] in registry.MODELS:
+        mistakes.add(
+            f"learner: sparse_adam takes sparse gradients only, and {config['model']} has dense ones. Use adam or "
+            "adamw."
+        )
 
 
 def check_models(config: Any) -> None:

@@ -34,6 +34,9 @@ WRONG: dict[str, Any] = {
     "user_text": "gpt",
     "eval_task": "sleep",
     "keep_last": -1,
+    "learning_rate": -1.0,
+    "MAX_ITEM_LIST_LENGTH": 0,
+    "learner": "sparse_adam",
 }
 
 

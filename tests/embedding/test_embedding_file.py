@@ -94,7 +94,7 @@ def test_broken_files(path: Path) -> None:
         ("a\nb\na\n", "'a' occurs more than once"),
         ("a\nb\nd\n", r"1 of the data set's 3 items have no row \('c'\)"),
         ('["a", "b"', "cannot be read"),
-        ('["a", "b", null]', "no item tokens"),
+        ('["a", "b", null]', "not item tokens"),
         (None, "no such file"),
     ],
 )

@@ -200,7 +200,7 @@ def test_stage_index_and_a_ready_index(tmp_path: Path) -> None:
         ({"eval_prompts": "all"}, "without words"),
         ({"eval_prompts": [1]}, "without words"),
         ({"base_model": "t5-small"}, "trained from scratch"),
-        ({"user_buckets": 0}, "user_buckets: expected 1 or more"),
+        ({"user_buckets": 0}, "user_buckets: expected 1 to 10,000,000"),
         ({"t5_layers": 0}, "t5_layers: expected 1 or more"),
         ({"t5_dropout": 1.0}, "t5_dropout: expected a probability"),
         ({"train_samples": 0}, "train_samples: expected 1 or more"),
