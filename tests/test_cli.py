@@ -9,6 +9,9 @@ import pytest
 
 import recbole_lcrec
 from recbole_lcrec import cli
+from recbole_lcrec.config.loader import dump_values, load_values
+from recbole_lcrec.config.paths import recbole_dir
+from recbole_lcrec.config.recbole_options import INSTEAD
 from recbole_lcrec.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,3 +161,84 @@ def test_the_script_runs_from_any_folder(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert str(tmp_path / "dataset" / "none" / "none.inter") in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def shell(command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    script = f"'{sys.executable}' '{ROOT / 'run_recbole_lcrec.py'}'"
+    return subprocess.run(
+        ["bash", "-c", command.format(run=script)], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "message"),
+    [
+        ("{run} --help 2>&1 >&-", 0, ""),
+        ("{run} --help 2>&1 >/dev/full", 2, "error: standard output cannot be written: No space left on device."),
+        ("set -o pipefail; {run} --help | head -1 >/dev/null", 0, ""),
+        ("mkdir gone; cd gone; rmdir ../gone; {run} --model=Pop --dataset=x 2>&1", 2, "does not exist any more"),
+        ("{run} --model=Pop --dataset=$'d\\xe9' 2>&1", 2, "which is not text in UTF-8"),
+        ("LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {run} --model=é --dataset=x 2>&1", 2, "error: "),
+        ("{run} --model=Pop --dataset=$'a\\x1b[31m' 2>&1", 2, r"unknown data set a\x1b[31m"),
+    ],
+)
+def test_no_terminal_ends_in_a_traceback(command: str, status: int, message: str, tmp_path: Path) -> None:
+    done = shell(command, tmp_path)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--epochs=-5"], "option epochs is -5; expected a whole number from 0 to 1,000,000"),
+        (["--epochs=1:30"], "option epochs is 1:30 (str); expected a whole number"),
+        (["--topk=[1000000]"], "entry 1 is 1000000; expected a list of whole numbers from 1 to 10,000"),
+        (["--codebook_size=1e9"], "option codebook_size is 1e9"),
+        (["--use_gpu=on"], "option use_gpu is on (str); expected True or False"),
+        (["--config_file=a.yaml"], "option config_file cannot be set: use config_files"),
+        (["--save_dataset=True"], "option save_dataset cannot be set"),
+        (["--neg_sampling={uniform: 1}"], "option neg_sampling cannot be set: use train_neg_sample_args"),
+        (["--min_user_inter_num=5"], "cannot be set: use user_inter_num_interval"),
+        (["--n_heads=3"], "option n_heads is 3, which does not divide hidden_size=64"),
+        (["--loss_type=BCE"], "option loss_type is BCE; SASRec takes CE or BPR"),
+        (["--USER_ID_FIELD=item_id"], "options USER_ID_FIELD, ITEM_ID_FIELD are all item_id"),
+        (["--encoding=klingon"], "option encoding is klingon"),
+        (["--learning_rate=.nan"], "which is not a finite number"),
+        (["--eval_args={mode: uni}"], "mode is uni; expected full, uniN"),
+        (["--train_neg_sample_args={sample_num: 0}"], "sample_num is 0; expected a whole number from 1"),
+        (["--dataset=" + "x" * 300], "a name of 300 bytes; file systems allow 255"),
+        (["--evaluate=" + "x" * 300], "a name of 300 bytes"),
+        (["--model=SASRec(n_heads=3),Pop"], "option n_heads is 3"),
+    ],
+)
+def test_values_are_refused_without_torch(
+    calls: list[Any], capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    given = {"--model": "SASRec", "--dataset": "ml-100k"} if not argv[0].startswith("--evaluate") else {}
+    given |= dict(argument.split("=", 1) for argument in argv)
+    assert cli.main([f"{name}={value}" for name, value in given.items()]) == 2
+    assert message in capsys.readouterr().err
+    assert calls == []
+
+
+def test_all_mistakes_of_a_command_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--model=SASRec", "--dataset=ml-100k", "--epochs=-5", "--n_heads=3", "--encoding=x", "--checkpoint_dir=x"]
+    assert cli.main(argv) == 2
+    error = capsys.readouterr().err
+    assert "4 mistakes" in error
+    for part in ("epochs is -5", "n_heads is 3", "encoding is x", "checkpoint_dir cannot be set"):
+        assert part in error
+
+
+def test_options_that_a_saved_run_has_grown_up_with_are_refused(
+    calls: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recbole = load_values(recbole_dir() / "properties" / "overall.yaml")
+    saved = {name: value for name, value in recbole.items() if name not in INSTEAD}
+    saved |= {"model": "LCRec", "dataset": "toy", "codebook_size": 8}
+    (tmp_path / "config.yaml").write_text(dump_values(saved))
+    assert cli.main([f"--evaluate={tmp_path}", "--codebook_size=9"]) == 2
+    assert "--codebook_size cannot go with a saved run: it was trained with codebook_size=8" in capsys.readouterr().err
+    assert cli.main([f"--evaluate={tmp_path}", "--codebook_size=8", "--topk=[5]"]) == 0

@@ -385,6 +385,7 @@ def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
                 f"the command line: cannot read '{_short(argument)}'; expected --name=value, without blanks around '='"
             )
         elif (problem := bounds_problem(argument)) is not None:
+            reading.refused.add(name)
             reading.add(f"the command line: cannot read '{_short(argument)}', {problem}")
         elif name in given:
             reading.add(f"the command line: option {_short(name)} is given twice")

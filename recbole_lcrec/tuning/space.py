@@ -202,6 +202,9 @@ def _dimension(name: str, given: Given) -> Dimension:
     if not isinstance(values, list) or not values:
         raise UserError(f"{kind} is {values!r}; expected a list, {KINDS[kind]}")
     checked = _choices(name, values) if kind == "choice" else _range(name, kind, values, option.types)
+    if kind != "choice":
+        for end in (checked[0], checked[1] - 1 if kind == "randint" else checked[1]):
+            check(name, Given(end, None, ""))  # what lies between is in its range, too
     return Dimension(name, kind, checked, _when(when))
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_lcrec.config.loader import load_options, load_values, parse_value
+from recbole_lcrec.config.loader import dump_values, load_options, load_values, parse_value
 from recbole_lcrec.errors import UserError
 
 
@@ -16,6 +16,32 @@ def write(folder: Path, text: str) -> Path:
 def test_numbers_dates_and_none_are_read_as_recbole_users_write_them(tmp_path: Path) -> None:
     values = load_values(write(tmp_path, "a: 1e-3\nb: 5E2\nc: 2020-01-01\nd: None\ne: ~\nf: [1e-5, None]\n"))
     assert values == {"a": 1e-3, "b": 500.0, "c": "2020-01-01", "d": None, "e": None, "f": [1e-5, None]}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1:30", "1:30"), ("on", "on"), ("no", "no"), ("010", 10), ("0o17", 15), ("0x1F", 31), ("1_000", "1_000"),
+     ("1e3", 1000.0), ("+1", 1), (".5", 0.5), ("true", True), ("<<", "<<"), ("2020-01-01", "2020-01-01")],
+)  # fmt: skip
+def test_values_are_those_of_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
+    assert parse_value(text, "here").value == value
+    assert load_values(write(tmp_path, f"a: {text}\n"))["a"] == value
+    assert load_values(write(tmp_path, dump_values({"a": text}))) == {"a": text}
+
+
+def test_what_a_document_may_grow_to_is_bounded(tmp_path: Path) -> None:
+    laughs = "[&a0 [1,1]" + "".join(f", &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 25)) + "]"
+    for text, problem in (
+        (laughs, "more than 100,000 values"),
+        ("[" * 5000, "deep in each other"),
+        ("&a [*a]", "an alias inside of what it stands for"),
+        ("9" * 5000, "a number of 5,000 digits"),
+    ):
+        assert problem in str(parse_value(text, "here").problem)
+        with pytest.raises(UserError, match=problem):
+            load_options(write(tmp_path, f"a: {text}\n"))
+    with pytest.raises(UserError, match="has more than 2,000,000 bytes"):
+        load_options("/dev/zero")
 
 
 def test_other_yaml_loaders_stay_as_they_are() -> None:
