@@ -327,6 +327,8 @@ def build(
         logger.warning("%s has no use for these options, which are other models': %s.", config["model"], names)
     with quiet():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
+        if config["dataset_url"]:  # it has served; RecBole gives all options to tensorboard and wandb
+            config["dataset_url"] = without_credentials(config["dataset_url"])
         init_seed(config["seed"], config["reproducibility"])
         with timer("model"):
             network = registry.make_model(config, train_data._dataset)
