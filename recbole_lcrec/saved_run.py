@@ -45,6 +45,7 @@ EVALUATION_ONLY = (
     *CHANGEABLE,
     *("output_dir", "nproc", "world_size", "ip", "port", "group_offset", "parallel", "worker"),
     *("topk", "metrics", "valid_metric", "metric_decimal_place", "eval_args", "valid_users", "exclude_history"),
+    "repeatable",
     *("eval_batch_size", "num_beams", "score_normalization", "eval_task", "eval_prompts", "item_score_weight"),
     *("length_exponent", "index_missing", "cold_items", "precision", "attention", "share_prefix", "hf_batch_size"),
     *("user_text_batch_size", "log_wandb", "wandb_project", "loss_decimal_place"),

@@ -95,11 +95,12 @@ def test_a_catalogue_larger_than_its_paths_is_told_from_numbers_alone() -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--codebook_size=1000000000", "codebook_size: expected whole numbers from 1 to 65,536"),
+        ("--codebook_size=1000000000", "codebook_size is 1000000000; expected a whole number from 1 to 65,536"),
         ("--codebook_size=65536", "196,608 codes together"),
-        ("--lm_hidden_size=1000000", "takes"),
+        ("--lm_hidden_size=1000000", "lm_hidden_size is 1000000; expected a whole number from 1 to 65,536"),
+        ("--lm_hidden_size=65536", "takes"),
         ("--rqvae_layers=[1000000000]", "rqvae_layers"),
-        ("--lm_layers=100000000", "lm_layers: expected at most 10,000"),
+        ("--lm_layers=100000000", "lm_layers is 100000000; expected a whole number from 1 to 1,024"),
         ("--task_samples=100000000000000", "task_samples"),
     ],
 )

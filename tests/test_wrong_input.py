@@ -87,7 +87,7 @@ CASES: dict[str, tuple[Change, list[str]]] = {
     "option": (plain("--num_beems=20"), ["num_beems", "num_beams"]),
     "model": (plain("--model=LCRek"), ["LCRek", "LCRec"]),
     "data set": (plain("--dataset=toi"), ["toi", "toy"]),
-    "type": (plain("--epochs=many"), ["epochs", "many", "int"]),
+    "type": (plain("--epochs=many"), ["epochs", "many", "whole number"]),
     "yaml": (malformed_yaml, ["bad.yaml", "line"]),
     "config file": (plain("--config_files=none.yaml"), ["none.yaml"]),
     "inter file": (no_inter_file, ["toy.inter"]),

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from recbole_lcrec.config import intervals
+
 HUGE = 10**9
 """No option has a use for more of anything; larger numbers are typing errors that would fill memory or never end."""
 LONGEST_TEXT = 65_536
@@ -37,7 +39,6 @@ _OR = re.compile(r"\s+or\s+(?![^{]*\})")
 _LITERAL = re.compile(_NUMBER)
 _DECLARATION = re.compile(r"^\((?P<declaration>(?:[^()\[\]]|[\[(][^()\[\]]*[\])])*)\)\s*(?P<text>.*)$")
 _TYPES = {"string": "str", "word": "str", "name": "str", "path": "str", "interval": "str", "none": "None"}
-_INTERVAL = re.compile(r"\s*[\[(]\s*(?P<low>[^,]+),(?P<high>[^,]+)[\])]\s*")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Kind:
         if known and (value.lower() if self.kind == "word" else value) not in known:
             return ""
         if self.kind == "interval":
-            return interval_problem(value)
+            return intervals.problem(value)
         if self.kind == "name" and not value:
             return ""
         return path_problem(value) if self.kind == "path" else None
@@ -241,21 +242,6 @@ def _unreadable(text: str) -> str | None:
     if any("\ud800" <= char <= "\udfff" for char in text):
         return "which is not text in UTF-8"
     return "which has a NUL character" if "\0" in text else None
-
-
-def interval_problem(text: str) -> str | None:
-    """Return what is wrong with RecBole's intervals ``[1,5];(8,inf)``; None if nothing is."""
-    for part in text.split(";"):
-        found = _INTERVAL.fullmatch(part)
-        try:
-            low, high = (float(found["low"]), float(found["high"])) if found else (math.nan, math.nan)
-        except ValueError:
-            return ""
-        if math.isnan(low) or math.isnan(high):
-            return ""
-        if low > high:
-            return f"which is empty: {low:g} is more than {high:g}"
-    return None
 
 
 def path_problem(text: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
-from recbole_lcrec.data.intervals import check_filters
+from recbole_lcrec.config.intervals import check_filters
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.registry import is_generative, ranks_candidates
 

@@ -250,7 +250,7 @@ def _check_value(option: Option, value: Any, given: Given) -> None:
     hint = nearest(value, option.domain.choices) if isinstance(value, str) else ""
     raise UserError(
         f"option {option.name} is {_given_text(given)}{f', {problem}' if problem else ''}; expected "
-        f"{option.domain.words()}{hint}{_about(option)}"
+        f"{option.domain.words()}{f'.{hint}' if hint else ''}{_about(option)}"
     )
 
 

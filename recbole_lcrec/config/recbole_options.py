@@ -26,7 +26,7 @@ _BY_DECLARATION = {
     "normalize_field benchmark_filename",
     "list of name or name or None": "additional_feat_suffix selected_features",
     "list of name": "numerical_features",
-    "dict of interval or None": "val_interval",
+    "dict of {interval or list} or None": "val_interval",
     "interval or None": "entity_kg_num_interval relation_kg_num_interval",
     "bool or None": "filter_inter_by_user_or_item normalize_all kg_reverse_r xgb_silent",
     "dict of name or None": "preload_weight",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import importlib.util
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -41,7 +42,7 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
         yield from _negatives(options["train_neg_sample_args"])
     if options.get("discretization") is not None:
         yield from _discretization(options["discretization"], options.get("numerical_features") or [])
-    if options.get("log_wandb") and importlib.util.find_spec("wandb") is None:
+    if options.get("log_wandb") and not _is_installed("wandb"):
         yield "option log_wandb is True, but the package wandb is not installed: pip install wandb, or leave it out"
     encoding = options.get("encoding")
     if encoding is not None and not _is_text_encoding(encoding):
@@ -72,9 +73,18 @@ def problems_of_given(model: str, given: Mapping[str, Any]) -> list[str]:
     return list(problems(model, {**options, **given}))
 
 
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # a module that was made by hand
+        return package in sys.modules
+
+
 def _columns(options: Mapping[str, Any]) -> Iterator[str]:
     for group in (_COLUMNS, _GRAPH_COLUMNS):
         counts = Counter(options[name] for name in group if options.get(name))
+        if options.get("LABEL_FIELD") and options["LABEL_FIELD"] == options.get("RATING_FIELD"):
+            counts[options["LABEL_FIELD"]] -= 1  # a rating of 0 or 1 may be the label
         for column, count in counts.items():
             if count > 1:
                 names = ", ".join(name for name in group if options.get(name) == column)

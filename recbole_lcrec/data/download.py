@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
+from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, ProtocolError
 from urllib3.util import Retry, parse_url
 
 from recbole_lcrec.errors import UserError
@@ -191,7 +191,10 @@ def _receive(response: requests.Response, target: Path, start: int, total: int |
 
 def without_credentials(url: str) -> str:
     """Return an address without the user's name and password, for logs and files."""
-    return str(parse_url(url)._replace(auth=None))
+    try:
+        return str(parse_url(url)._replace(auth=None))
+    except LocationParseError:  # nor can anything be asked for there
+        return url.rpartition("@")[2]
 
 
 def _changed(target: Path) -> _Interrupted:

@@ -22,9 +22,9 @@ import recbole.data.dataset.sequential_dataset
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_lcrec.config.intervals import filter_columns, parse_intervals
 from recbole_lcrec.config.needs import needs_labels
 from recbole_lcrec.data.ids import check_histories, check_same_ids
-from recbole_lcrec.data.intervals import filter_columns, parse_intervals
 from recbole_lcrec.data.presplit import recent_histories
 from recbole_lcrec.data.table import MISSING_WORDS, Header, Table, is_number, read_header, read_table
 from recbole_lcrec.errors import UserError
@@ -281,7 +281,7 @@ class StrictTables(Dataset):
                 )
 
     def _parse_intervals_str(self, intervals_str: str | None) -> Any:
-        return parse_intervals("of a filter", intervals_str)
+        return None if intervals_str is None else parse_intervals(intervals_str)
 
     def _filter_by_field_value(self) -> None:
         """Filter as RecBole does, after a look at whether each filter fits its column's type."""
@@ -289,8 +289,7 @@ class StrictTables(Dataset):
         as_text: dict[str, Any] = {}
         for name, value in (given or {}).items():
             kind = self.field2type[name]
-            if kind == FeatureType.FLOAT:
-                parse_intervals(f"val_interval of {name}", value)
+            if kind == FeatureType.FLOAT and isinstance(value, str):
                 as_text[name] = value
             elif kind == FeatureType.TOKEN and isinstance(value, list):
                 as_text[name] = [str(one) for one in value]

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from recbole_lcrec.io import fingerprint, remove, storing
+from recbole_lcrec.config.loader import dump_values, load_values
+from recbole_lcrec.io import fingerprint, remove, storing, write_text
+from recbole_lcrec.run_folder import seal
 from recbole_lcrec.saved_run import CHECKPOINT, CONFIG, EMBEDDINGS
 
 TRIALS, TENSORBOARD, ENGINE = "trials", "tensorboard", ".ray"
@@ -100,8 +100,8 @@ class Storage:
             return
         path = self.output_dir / TRIALS / trial / CONFIG
         if path.is_file():  # it names the folder on the machine where the trial ran
-            options = {**yaml.safe_load(path.read_text(encoding="utf-8")), "output_dir": str(path.parent)}
-            path.write_text(yaml.safe_dump(options, sort_keys=True, allow_unicode=True), encoding="utf-8")
+            write_text(path, dump_values({**load_values(path), "output_dir": str(path.parent)}))
+            seal(path.parent)
 
     def drop_weights(self, trial: str) -> None:
         """Remove what is large of a trial that is over and not the best."""

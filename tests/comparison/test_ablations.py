@@ -62,7 +62,10 @@ def test_variants_of_the_tasks_grow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "messages"),
     [
-        (["--ablation=indices"], ["option ablation is indices; expected index or tasks. Did you mean 'index'?"]),
+        (
+            ["--ablation=indices"],
+            ["option ablation is indices; expected index or tasks or None. Did you mean 'index'?"],
+        ),
         (["--ablation=index", "--model=SASRec"], ["model is SASRec, but the ablations are those of LCRec"]),
         (["--ablation=index", "--model=LCRec,SASRec"], ["model is LCRec,SASRec", "Use --model=LCRec"]),
         (

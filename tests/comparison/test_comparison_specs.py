@@ -67,11 +67,11 @@ def test_a_label_makes_a_folder() -> None:
         (
             ["--model=Pop,BPR", "--jobs=0", "--cpus_per_run=0", "--gpus_per_run=1.5"],
             [
-                "5 mistakes",
+                "4 mistakes",
                 "jobs is 0",
-                "cpus_per_run is 0.0; expected more than 0",
+                "option cpus_per_run is 0; expected a number above 0",
                 "gpus_per_run is 1.5; expected a",
-                "option cpus_per_run is 0.0, but there is no cluster: it goes with --address",
+                "option gpus_per_run is 1.5, but there is no cluster: it goes with --address",
             ],
         ),
         (["--model=Pop,BPR", "--address=auto", "--gpu_id=1"], ["option gpu_id is 1, but with address Ray gives"]),
@@ -130,9 +130,9 @@ def test_the_plan_checks_values_of_every_model_first(tmp_path: Path) -> None:
         make_plan("toy", entries, (1,), options, 1)
     for message in (
         "4 of 5 models",
-        "a: learner",
+        "option learner is adamm",
         "b: option num_beams",
-        "c: eval_task",
+        "option eval_task is nothing",
         "d: model FDSA needs a feature",
     ):
         assert message in str(caught.value)

@@ -47,7 +47,7 @@ def test_every_item_has_its_own_path(built: BuiltIndex) -> None:
 
 def test_the_folder_holds_all_of_it(built: BuiltIndex) -> None:
     names = {path.name for path in built.folder.iterdir()}
-    assert names == {"index.json", "report.json", "quantizer.safetensors", "quantizer.json"}
+    assert names == {"index.json", "report.json", "quantizer.safetensors", "quantizer.json", "manifest.json"}
     assert load_index(built.folder / "index.json", collisions="error", codebook_size=16) == built.index
     index, _ = map_items(tokens(300), clustered(), RQVAE.load(built.folder))
     assert index == built.index

@@ -90,7 +90,7 @@ def test_users_without_a_query_are_asked_as_in_seqrec(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"eval_task": "item2index"}, "eval_task: expected one of seqrec"),
+        ({"eval_task": "item2index"}, "eval_task is item2index; expected seqrec"),
         ({"eval_prompts": [17]}, "from 0 to 16"),
         ({"eval_prompts": [0, 0]}, "given once"),
         ({"eval_prompts": []}, "eval_prompts"),

@@ -167,7 +167,7 @@ def test_a_run_trains_saves_and_comes_back(tmp_path: Path, base_model: str | Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"history_input": "codes"}, "history_input: expected tokens or item, found 'codes'"),
+        ({"history_input": "codes"}, "history_input is codes; expected tokens or item"),
         ({"tasks": ["item2index"], "eval_task": "fusionseqrec"}, "'seqrec' or 'nextitem' must be among them"),
         ({"tasks": ["nextitem"], "task_samples": 8}, "eval_task=seqrec: it is not among tasks"),
         ({"eval_task": "nextitem", "eval_prompts": [1]}, "each from 0 to 0"),

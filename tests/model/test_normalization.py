@@ -116,11 +116,11 @@ def test_a_run_ranks_by_what_it_learned(tmp_path: Path, name: str) -> None:
     [
         (
             {"loss_normalization": "words"},
-            "loss_normalization: expected one of vocabulary, level, children, found 'words'",
+            "loss_normalization is words; expected vocabulary, level or children",
         ),
         (
             {"score_normalization": "words"},
-            "score_normalization: expected vocabulary, level, children or ~, found 'words'",
+            "score_normalization is words; expected vocabulary, level or children or None",
         ),
         ({"loss_normalization": "children", "score_normalization": "level"}, "never learns how likely"),
     ],

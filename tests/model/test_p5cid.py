@@ -149,7 +149,7 @@ def test_other_models_are_no_t5(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"p5_tasks": ["sequentail"]}, "Did you mean 'sequential'"),
+        ({"p5_tasks": ["sequentail"]}, "expected a list of sequential or direct"),
         ({"p5_tasks": ["direct"]}, "expected 'sequential' among them"),
         ({"eval_task": "itemsearch"}, "eval_task: expected one of seqrec"),
         ({"eval_prompts": [10]}, "from 0 to 9"),

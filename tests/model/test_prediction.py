@@ -89,7 +89,11 @@ def test_recommend(made: Experiment) -> None:
     items, scores = made.recommend([["i1", "i2"], ["i5"]], k=5)
     assert [len(line) for line in items] == [5, 5] and all(item.startswith("i") for line in items for item in line)
     assert all(line == sorted(line, reverse=True) for line in scores)
-    for histories, expected in (([["nobody"]], "nobody"), ([[]], "non-empty"), (["i1"], "lists of item tokens")):
+    for histories, expected in (
+        ([["nobody"]], "nobody"),
+        ([[]], "of them empty"),
+        (["i1"], "lists of item tokens"),
+    ):
         with pytest.raises(UserError, match=expected):
             made.recommend(histories)
 

@@ -154,8 +154,8 @@ def test_candidates_and_search_agree(tmp_path: Path) -> None:
             "item_features is about the vectors of items",
         ),
         ({"item_loss_weight": 0.0}, "item_score_weight=0.25: with item_loss_weight=0 the model never learns"),
-        ({"item_score_weight": 1.5}, "item_score_weight: expected a share from 0 to 1, found 1.5"),
-        ({"item_loss_weight": -1.0}, "item_loss_weight: expected a number of 0 or more, found -1.0"),
+        ({"item_score_weight": 1.5}, "item_score_weight is 1.5; expected a number from 0 to 1"),
+        ({"item_loss_weight": -1.0}, "item_loss_weight is -1.0; expected a number of 0 or more"),
         ({"item_features": True, "quantizer": "random"}, "with quantizer=random there are none"),
         ({"item_features": True, "index_file": "an.index.json"}, "with index_file=.*an.index.json there are none"),
     ],
@@ -189,5 +189,8 @@ def test_broken_embeddings_of_a_run(tmp_path: Path, damage: str) -> None:
         "other": r"one row per item of the run's index, 30, found \[7, 4\]",
         "gone": "the run has no embeddings.safetensors. Bring the file back",
     }
+    with pytest.raises(UserError, match="embeddings.safetensors: the saved run has changed"):
+        load_experiment(tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()  # as in runs of earlier versions
     with pytest.raises(UserError, match=expected[damage]):
         load_experiment(tmp_path / "out")

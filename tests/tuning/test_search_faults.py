@@ -43,7 +43,7 @@ def unfinished(folder: Path) -> Path:
 
     prepare(folder)
 
-    def stop(*_: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:

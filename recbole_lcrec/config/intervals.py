@@ -7,33 +7,20 @@ from typing import Any
 
 from recbole_lcrec.errors import UserError
 
-COUNT_FILTERS = (
-    "user_inter_num_interval",
-    "item_inter_num_interval",
-    "entity_kg_num_interval",
-    "relation_kg_num_interval",
-)
-
 Interval = tuple[str, float, float, str]
 """RecBole's form of an interval: ``("[", 3.0, inf, ")")``."""
 
 
-def parse_intervals(option: str, text: Any) -> list[Interval] | None:
-    """Return the intervals that an option's value describes; None for no filter.
-
-    Args:
-        option: Name of the option, for the message.
-        text: The value, such as ``[3,inf)``; several intervals are separated by semicolons.
+def parse_intervals(text: str) -> list[Interval]:
+    """Return the intervals that a text describes, separated by semicolons.
 
     Raises:
-        UserError: For anything that is not an interval, and one without any number inside.
+        ValueError: In a few words, for anything that is not an interval, and for one without any number inside.
     """
-    if text is None:
-        return None
-    return [_interval(option, text, part.strip()) for part in str(text).split(";")]
+    return [_interval(part.strip()) for part in text.split(";")]
 
 
-def _interval(option: str, text: Any, part: str) -> Interval:
+def _interval(part: str) -> Interval:
     ends = part[1:-1].split(",")
     if len(part) > 2 and part[0] in "([" and part[-1] in ")]" and len(ends) == 2:
         try:
@@ -42,10 +29,18 @@ def _interval(option: str, text: Any, part: str) -> Interval:
             low, high = float("nan"), float("nan")
         if low < high or (low == high and part[0] == "[" and part[-1] == "]"):
             return part[0], low, high, part[-1]
-    raise UserError(
-        f"option {option} is {text}; {part!r} is not an interval. Expected two numbers, the smaller one first, in "
-        "brackets: [3,inf) is 3 and more, (0,5] more than 0 and up to 5; several are separated by semicolons."
-    )
+        if low >= high:
+            raise ValueError(f"{part!r} has no number inside")
+    raise ValueError(f"{part!r} is not an interval")
+
+
+def problem(text: str) -> str | None:
+    """Return what is wrong with a text of intervals, in a few words; None if nothing is."""
+    try:
+        parse_intervals(text)
+    except ValueError as error:
+        return f"and {error}"
+    return None
 
 
 def check_filters(options: Mapping[str, Any]) -> None:
@@ -54,8 +49,6 @@ def check_filters(options: Mapping[str, Any]) -> None:
     Raises:
         UserError: Naming the option.
     """
-    for name in COUNT_FILTERS:
-        parse_intervals(name, options.get(name))
     values = options.get("val_interval")
     if values is not None and not (isinstance(values, dict) and all(isinstance(name, str) for name in values)):
         raise UserError(
