@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.loader import dump_values, load_values
+from recbole_lcrec.integrity import MANIFEST
 from recbole_lcrec.io import fingerprint, remove, storing, write_text
 from recbole_lcrec.run_folder import seal
 from recbole_lcrec.saved_run import CHECKPOINT, CONFIG, EMBEDDINGS
@@ -101,7 +102,8 @@ class Storage:
         path = self.output_dir / TRIALS / trial / CONFIG
         if path.is_file():  # it names the folder on the machine where the trial ran
             write_text(path, dump_values({**load_values(path), "output_dir": str(path.parent)}))
-            seal(path.parent)
+            if (path.parent / MANIFEST).is_file():
+                seal(path.parent)
 
     def drop_weights(self, trial: str) -> None:
         """Remove what is large of a trial that is over and not the best."""

@@ -17,7 +17,7 @@ from typing import Any
 from fakes import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-GRID = "learning_rate: {choice: [0.003, 0.001, 1.0e+18]}\n"
+GRID = "learning_rate: {choice: [0.003, 0.001, 1.0e+9]}\n"
 """Three trials, the last of which diverges in its second epoch."""
 
 
