@@ -66,7 +66,8 @@ _BY_DECLARATION = {
     "float >= 0 or list of float >= 0": "reg_weight",
     "list of float >= 0": "reg_weights",
     "float > 0": "layer_norm_eps ssl_tau ssl_temp temperature tau tau_ratio rho resolution",
-    "float": "alpha beta gamma margin q",
+    "float": "alpha beta gamma margin",
+    "int": "q",
     "bool or float >= 0": "std",
     # choices of models; letter case counts for RecBole
     "word: CE | BPR | BCE | MSE | NLL": "loss_type",
