@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, shortened
 
 Interval = tuple[str, float, float, str]
 """RecBole's form of an interval: ``("[", 3.0, inf, ")")``."""
@@ -30,8 +30,8 @@ def _interval(part: str) -> Interval:
         if low < high or (low == high and part[0] == "[" and part[-1] == "]"):
             return part[0], low, high, part[-1]
         if low >= high:
-            raise ValueError(f"{part!r} has no number inside")
-    raise ValueError(f"{part!r} is not an interval")
+            raise ValueError(f"{shortened(part)} has no number inside")
+    raise ValueError(f"{shortened(part)} is not an interval")
 
 
 def problem(text: str) -> str | None:
@@ -52,8 +52,8 @@ def check_filters(options: Mapping[str, Any]) -> None:
     values = options.get("val_interval")
     if values is not None and not (isinstance(values, dict) and all(isinstance(name, str) for name in values)):
         raise UserError(
-            f"option val_interval is {values}; expected a column with its interval, or with a list of its values: "
-            "--val_interval=\"{rating: '[3,inf)', class: [Action, Comedy]}\"."
+            f"option val_interval is {shortened(values)}; expected a column with its interval, or with a list of its "
+            "values: --val_interval=\"{rating: '[3,inf)', class: [Action, Comedy]}\"."
         )
     threshold = options.get("threshold")
     is_number = isinstance(threshold, dict) and all(
@@ -61,8 +61,8 @@ def check_filters(options: Mapping[str, Any]) -> None:
     )
     if threshold is not None and not (is_number and len(threshold) == 1):
         raise UserError(
-            f"option threshold is {threshold}; expected one column of the interactions with a number, from which on "
-            'a row counts as liked: --threshold="{rating: 4}".'
+            f"option threshold is {shortened(threshold)}; expected one column of the interactions with a number, from "
+            'which on a row counts as liked: --threshold="{rating: 4}".'
         )
 
 
