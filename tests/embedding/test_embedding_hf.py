@@ -131,6 +131,7 @@ def test_offline_the_revision_is_that_of_the_local_cache(tmp_path: Path, monkeyp
 
 def test_what_cannot_be_loaded_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_revision_on_hub", lambda name: None)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # no waiting for a network
     (tmp_path / "empty").mkdir()
     broken = save_model(tmp_path / "broken", "bert")
     (broken / "model.safetensors").write_bytes(b"junk")

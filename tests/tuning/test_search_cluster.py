@@ -28,6 +28,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield made
 
 
+@pytest.mark.slow
 def test_trials_run_on_every_node_and_outlive_one(tmp_path: Path, cluster: Any) -> None:
     import ray
 
@@ -86,6 +87,7 @@ def lcrec(folder: Path, **changes: Any) -> list[str]:
     return [*(a for a in given if not a.startswith(own)), "--model=LCRec", f"--config_files={options}"]
 
 
+@pytest.mark.slow
 def test_data_and_index_travel_and_results_are_stored(
     tmp_path: Path, apart: tuple[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
