@@ -119,7 +119,8 @@ def name(what: str, value: Any) -> str | None:
         UserError: If it is not text.
     """
     if value is not None and not isinstance(value, str):
-        raise UserError(f"{what} must be a name, found {_brief(value)}.")
+        expected = "a name or a class" if what == "model" else "a name"
+        raise UserError(f"{what} must be {expected}, found {_brief(value)}.")
     return value
 
 

@@ -52,7 +52,7 @@ def _check_numbers(config: Any, mistakes: Mistakes) -> None:
         mistakes.expect(0 < rate < math.inf, f"learning_rate: expected a number above 0, found {rate}.")
     if isinstance(longest, int):
         mistakes.expect(longest >= 1, f"MAX_ITEM_LIST_LENGTH: expected 1 or more items, found {longest}.")
-    if str(config["learner"]).lower() == "sparse_adam" and config["model"] in registry.MODELS:
+    if str(config["learner"]).lower() == "sparse_adam" and registry.is_ours(config["model"]):
         mistakes.add(
             f"learner: sparse_adam takes sparse gradients only, and {config['model']} has dense ones. Use adam or "
             "adamw."

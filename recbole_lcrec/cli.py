@@ -29,13 +29,14 @@ from recbole_lcrec.comparison.specs import (
 from recbole_lcrec.config.domain import path_problem
 from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.names import check_dataset, check_model, known_models
-from recbole_lcrec.config.options import Reading, read_arguments, read_files
 from recbole_lcrec.config.overview import USAGE, help_text
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.config.reading import Reading, read_arguments, read_files
 from recbole_lcrec.config.relations import problems_of_given
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.parallel import group
 from recbole_lcrec.parallel.request import OPTIONS, Processes, processes_of
+from recbole_lcrec.plugins import load_installed
 from recbole_lcrec.saved_run import (
     CONFIG,
     EVALUATION_ONLY,
@@ -94,6 +95,7 @@ def parse(argv: Sequence[str]) -> Command:
     given = read_arguments(argv, reading)
     files = given.pop("config_files", None)
     config_files = _split_files(files, reading)
+    load_installed()
     if "tune" in given or "resume_tune" in given:
         from recbole_lcrec.tuning.command import parse_search
 
@@ -105,6 +107,8 @@ def parse(argv: Sequence[str]) -> Command:
     if saved:
         return _on_saved_run(saved, {**options, **({} if files is None else {"config_files": files})}, reading)
     from_files = read_files(config_files, reading)
+    if reading.plugins:
+        options["plugins"] = list(reading.plugins)
     merged = {**load_values(properties_dir() / "overall.yaml"), **from_files, **options}
     _check_no_search(options, reading)
     if is_comparison(merged):
@@ -320,6 +324,7 @@ def _run(argv: Sequence[str]) -> int:
     try:
         recbole_dir()  # missing or too old: everything else would say so in its own way
         if "--help" in argv or "-h" in argv:
+            load_installed()
             return _print_help()
         mine = group.place_of(os.environ)
         if mine is not None:  # before torch is loaded: its remarks about unused parameters are of no use

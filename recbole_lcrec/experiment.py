@@ -19,7 +19,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType, init_seed
 
-from recbole_lcrec import arguments, registry
+from recbole_lcrec import arguments, factory, registry
 from recbole_lcrec.checks import check_models, check_settings
 from recbole_lcrec.compat import quiet
 from recbole_lcrec.config import LCRecConfig
@@ -331,14 +331,14 @@ def build(
             config["dataset_url"] = without_credentials(config["dataset_url"])
         init_seed(config["seed"], config["reproducibility"])
         with timer("model"):
-            network = registry.make_model(config, train_data._dataset)
+            network = factory.make_model(config, train_data._dataset)
             if not is_wanted(config):  # FSDP brings it to the device in parts
                 network = network.to(config["device"])
             if registry.is_generative(config["model"]) and network.evaluation.eval_task == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
                 network.queries = load_queries(config, data, [loader._dataset for loader in loaders])
             with refusals_of_recbole(f"model {config['model']}"), wandb_in(output_dir):
-                trainer = registry.trainer_class(config)(config, network)
+                trainer = factory.trainer_class(config)(config, network)
         share_randomness(config["seed"])
     test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)

@@ -1,95 +1,238 @@
-"""The one table of our components: model name -> model, dataset, train loader and trainer.
+"""The one registry: models, quantizers, text encoders and converters, ours and everybody's.
 
-Everything that is not in the table falls through to RecBole, with our split and trainer features around it. Classes
-are named as ``module:Class`` so that reading the table imports nothing.
+Our components are registered at the end of this module by the calls that anybody uses: :func:`register_model`,
+:func:`register_quantizer`, :func:`register_encoder` and :func:`register_converter`. What is registered is an object or
+``"module:name"``, which is imported on first use; so reading the registry imports nothing heavy. Somebody else's
+components come
+
+- from an installed package with an entry point of the group ``recbole_lcrec.plugins``: a module that registers them
+  when it is imported, or a function without arguments that does;
+- from option ``plugins``, and from ``--model=path/to/file.py:Class`` or ``--model=package.module:Class``: see
+  :mod:`recbole_lcrec.plugins`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import importlib.util
-import pickle
-from dataclasses import dataclass
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, nearest
+
+Defaults = str | Path | Mapping[str, Any] | type | None
+"""Options of a component with their defaults: a YAML file whose comments declare them as those of properties/ do, a
+mapping, or a dataclass whose fields all have defaults."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Where the four parts of a model are found, each as ``module:Class``; None falls through to RecBole's.
+class Component:
+    """Something that a user can name.
 
     Attributes:
-        model: The model's class.
-        dataset: Its data module.
-        train_loader: Its loader of training batches.
-        trainer: Its trainer.
-        generative: Whether it recommends by generating paths of the item index with beams.
-        ranks_candidates: Whether it only ranks candidates that it is given, and cannot search the whole catalogue.
+        name: Its name on the command line and in YAML files.
+        target: The object, or ``"module:name"``.
+        defaults: Its options with their defaults; None if it has none of its own.
+        text: One line for ``--help``.
     """
 
-    model: str
-    dataset: str | None = None
-    train_loader: str | None = None
-    trainer: str | None = None
-    generative: bool = True
-    ranks_candidates: bool = False
+    name: str
+    target: Any
+    defaults: Defaults = None
+    text: str = ""
+
+    @property
+    def where(self) -> str:
+        """Where it is defined, for messages."""
+        if isinstance(self.target, str):
+            return self.target
+        return f"{getattr(self.target, '__module__', '')}:{getattr(self.target, '__qualname__', self.name)}"
+
+    def load(self) -> Any:
+        """Return the object; ``"module:name"`` is imported."""
+        return load(self.target) if isinstance(self.target, str) else self.target
+
+    @property
+    def version(self) -> str:
+        """What the keys of caches need to know of its code: a hash of the file of a plugin, nothing of our own."""
+        found = self.load()
+        module = inspect.getmodule(found if hasattr(found, "__module__") and callable(found) else found.compute)
+        if module is None or module.__name__.startswith("recbole_lcrec.") or not module.__file__:
+            return ""
+        return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()
 
 
-MODELS: dict[str, Entry] = {
-    "LCRec": Entry(
-        model="recbole_lcrec.model.lcrec:LCRec",
-        dataset="recbole_lcrec.instruction.dataset:GenerativeDataset",
-        train_loader="recbole_lcrec.instruction.loader:InstructionDataLoader",
-        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
-    ),
-    "TALLRec": Entry(
-        model="recbole_lcrec.model.tallrec:TALLRec",
-        dataset="recbole_lcrec.instruction.text_dataset:TALLRecDataset",
-        train_loader="recbole_lcrec.instruction.loader:InstructionDataLoader",
-        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
-        generative=False,
-        ranks_candidates=True,
-    ),
-    "InstructRec": Entry(
-        model="recbole_lcrec.model.instructrec:InstructRec",
-        dataset="recbole_lcrec.instruction.text_dataset:InstructRecDataset",
-        train_loader="recbole_lcrec.instruction.loader:InstructionDataLoader",
-        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
-        generative=False,
-        ranks_candidates=True,
-    ),
-    "ExactPop": Entry(model="recbole_lcrec.model.exact_pop:ExactPop", generative=False),
-    "TIGER": Entry(
-        model="recbole_lcrec.model.tiger:TIGER",
-        dataset="recbole_lcrec.index.catalogue:CatalogueDataset",
-        train_loader="recbole_lcrec.data.batches:SequenceDataLoader",
-        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
-    ),
-    "P5CID": Entry(
-        model="recbole_lcrec.model.p5cid:P5CID",
-        dataset="recbole_lcrec.instruction.p5:P5Dataset",
-        train_loader="recbole_lcrec.data.batches:SequenceDataLoader",
-        trainer="recbole_lcrec.training.trainer:FeatureTrainer",
-    ),
-}
+@dataclass(frozen=True)
+class RegisteredModel(Component):
+    """A model with what belongs to it; parts that are None are those of the model that its class is derived from.
+
+    Attributes:
+        dataset: Its data module, a class or ``"module:Class"``; likewise ``train_loader`` and ``trainer``.
+        generative: Whether it recommends by generating paths of the item index with beams; None as the model that its
+            class is derived from.
+        ranks_candidates: Whether it only ranks candidates that it is given; None likewise.
+    """
+
+    dataset: Any = None
+    train_loader: Any = None
+    trainer: Any = None
+    generative: bool | None = None
+    ranks_candidates: bool | None = None
 
 
-def load(path: str) -> Any:
-    """Import ``module:Class`` and return the class."""
-    module, name = path.split(":")
+_Any = TypeVar("_Any", bound=Component)
+
+
+@dataclass
+class Table(Generic[_Any]):
+    """Components of one kind by their names, in the order in which they were registered.
+
+    Attributes:
+        kind: What they are, for messages.
+    """
+
+    kind: str
+    components: dict[str, _Any] = field(default_factory=dict)
+
+    def add(self, component: _Any) -> None:
+        """Register a component; the same one may come again, as when a module is imported twice.
+
+        Raises:
+            UserError: If another one has its name already.
+        """
+        if not component.name.isidentifier():
+            raise UserError(
+                f"{self.kind} {component.name!r} ({component.where}): expected a name of letters, digits and "
+                "underscores that does not begin with a digit."
+            )
+        known = self.components.get(component.name)
+        if known is not None and known != component:
+            raise UserError(
+                f"{self.kind} {component.name} is registered by {known.where} already, so {component.where} needs "
+                "another name."
+            )
+        self.components[component.name] = component
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.components
+
+    def __getitem__(self, name: str) -> _Any:
+        """Return a component.
+
+        Raises:
+            UserError: For a name that nobody registered.
+        """
+        if name not in self.components:
+            raise UserError(
+                f"unknown {self.kind} {name}.{nearest(name, self.components)} Known: {', '.join(self.components)}."
+            )
+        return self.components[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return tuple(self.components)
+
+
+MODELS: Table[RegisteredModel] = Table("model")
+QUANTIZERS: Table[Component] = Table("quantizer")
+ENCODERS: Table[Component] = Table("text encoder")
+CONVERTERS: Table[Component] = Table("converter")
+
+
+def load(reference: str) -> Any:
+    """Import ``module:name`` and return the object."""
+    module, name = reference.split(":")
     return getattr(importlib.import_module(module), name)
 
 
-def is_generative(model: str) -> bool:
-    """Return True for models that generate paths of an item index (they have an index, a trie and beams)."""
-    return model in MODELS and MODELS[model].generative
+def register_model(
+    name: str,
+    model: type | str,
+    *,
+    dataset: type | str | None = None,
+    train_loader: type | str | None = None,
+    trainer: type | str | None = None,
+    generative: bool | None = None,
+    ranks_candidates: bool | None = None,
+    defaults: Defaults = None,
+    text: str = "",
+) -> None:
+    """Make a model known under a name: ``--model=NAME``, in comparisons, searches and Python.
+
+    A RecBole recommender needs nothing but its class. Parts that are left out are those of the model of this package
+    or of RecBole that its class is derived from, its defaults included; RecBole's ordinary ones otherwise.
+
+    Args:
+        name: Its name.
+        model: Its class, or ``"module:Class"``.
+        dataset: Its data module; likewise ``train_loader`` and ``trainer``.
+        generative: Whether it generates paths of the item index.
+        ranks_candidates: Whether it ranks given candidates only.
+        defaults: Its own options: a YAML file, a mapping or a dataclass.
+        text: One line for ``--help``.
+
+    Raises:
+        UserError: If the name is taken.
+    """
+    MODELS.add(
+        RegisteredModel(name, model, defaults, text, dataset, train_loader, trainer, generative, ranks_candidates)
+    )
 
 
-def ranks_candidates(model: str) -> bool:
-    """Return True for models that rank given candidates only (evaluation modes uniN and popN)."""
-    return model in MODELS and MODELS[model].ranks_candidates
+def register_quantizer(name: str, quantizer: type | str, *, defaults: Defaults = None, text: str = "") -> None:
+    """Make a quantizer known: ``quantizer: NAME``.
+
+    Args:
+        name: Its name.
+        quantizer: A :class:`recbole_lcrec.quantizer.Quantizer`, or ``"module:Class"``. Its ``fit`` finds the options
+            of ``defaults`` in ``settings.own``.
+        defaults: Its own options: a YAML file, a mapping or a dataclass.
+        text: One line for ``--help``.
+
+    Raises:
+        UserError: If the name is taken.
+    """
+    QUANTIZERS.add(Component(name, quantizer, defaults, text))
+
+
+def register_encoder(name: str, encoder: Any, *, defaults: Defaults = None, text: str = "") -> None:
+    """Make an encoder of item texts known: ``text_encoder: NAME`` or ``text_encoder: NAME:source``.
+
+    Args:
+        name: Its name.
+        encoder: A :class:`recbole_lcrec.embedding.Encoder`, or ``"module:name"`` of one. It finds the options of
+            ``defaults`` in ``task.settings.own``.
+        defaults: Its own options: a YAML file, a mapping or a dataclass.
+        text: One line for ``--help``.
+
+    Raises:
+        UserError: If the name is taken.
+    """
+    ENCODERS.add(Component(name, encoder, defaults, text))
+
+
+def register_converter(name: str, converter: Any, *, text: str = "") -> None:
+    """Make a converter known: ``python -m recbole_lcrec.convert NAME``.
+
+    Args:
+        name: Its name.
+        converter: A :class:`recbole_lcrec.convert.Converter`, or ``"module:name"`` of one.
+        text: One line for ``--help``.
+
+    Raises:
+        UserError: If the name is taken.
+    """
+    CONVERTERS.add(Component(name, converter, None, text))
+
+
+def components_with_options() -> list[Component]:
+    """Return all components whose options are not among ours in properties/."""
+    tables: tuple[Table[Any], ...] = (MODELS, QUANTIZERS, ENCODERS)
+    return [one for table in tables for one in table.components.values() if one.defaults is not None]
 
 
 def model_class(model: str) -> Any:
@@ -100,7 +243,7 @@ def model_class(model: str) -> Any:
         ValueError: If neither we nor RecBole know the name.
     """
     if model in MODELS:
-        return load(MODELS[model].model)
+        return MODELS[model].load()
     import torch
     from recbole.utils import get_model
 
@@ -114,87 +257,98 @@ def model_class(model: str) -> Any:
         torch.autograd.set_detect_anomaly(anomaly_detection)
 
 
-def make_model(config: Any, dataset: Any) -> Any:
-    """Return ``config['model']`` for a training dataset, not yet on its device.
-
-    Raises:
-        UserError: If a package that the model needs is missing, a file that it starts from cannot be loaded, or
-            RecBole refuses the options.
-    """
-    from recbole_lcrec.refusals import refusals_of_recbole
-
-    cls = model_class(config["model"])
-    try:
-        with refusals_of_recbole(f"model {config['model']}"):
-            return cls(config, dataset)
-    except ImportError as error:
-        raise missing_package(config["model"], error) from error
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
-        if not _is_about_weights(config, error):
-            raise
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"model {config['model']}: the file of weights that it starts from cannot be loaded ({first_line}). Set "
-            f"{' or '.join(_weight_files(config))} to a file that a run of this package wrote."
-        ) from error
-
-
-def _weight_files(config: Any) -> dict[str, Path]:
-    """Return the options of ``config['model']`` that name files of weights to start from: option -> file."""
-    if config["model"] in MODELS:
-        return {}
-    options = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path")
-    return {name: Path(config[name] or "") for name in options if name in config}
-
-
-def _is_about_weights(config: Any, error: Exception) -> bool:
-    """Return whether a constructor failed because of the file of weights that it starts from."""
-    files = _weight_files(config)
-    if isinstance(error, OSError):
-        return error.filename is not None and Path(error.filename) in files.values()
-    if isinstance(error, RuntimeError):  # what torch says of files that are cut short or of another model
-        return bool(files) and any(words in str(error) for words in ("PytorchStreamReader", "loading state_dict"))
-    return bool(files)
-
-
 def missing_package(model: str, error: ImportError) -> UserError:
-    """Return the error that says which package a model of RecBole needs."""
+    """Return the error that says which package a model needs."""
     return UserError(
-        f"model {model} of RecBole needs the package '{error.name}', which is not installed. "
+        f"model {model} needs the package '{error.name}', which is not installed. "
         f"Install it (pip install {error.name}) and run again."
     )
 
 
-def _part(config: Any, name: str) -> str | None:
-    """Return where a part of ``config['model']`` is found; None if RecBole's is to be used."""
-    entry = MODELS.get(config["model"])
-    return None if entry is None else getattr(entry, name)
+def is_ours(model: str) -> bool:
+    """Return whether a model is of this package."""
+    return model in MODELS and MODELS[model].where.startswith("recbole_lcrec.")
 
 
-def dataset_class(config: Any) -> type:
-    """Return the dataset class of ``config['model']``: ours, or RecBole's with our split mixed in."""
-    if (path := _part(config, "dataset")) is not None:
-        return load(path)
-    from recbole_lcrec.data.split import shared_split_class
+def base_of(model: str) -> str:
+    """Return the model of this package or of RecBole that a plugin's is derived from; any other model itself.
 
-    return shared_split_class(config)
-
-
-def train_loader_class(config: Any) -> type:
-    """Return the train data loader class of ``config['model']``."""
-    if (path := _part(config, "train_loader")) is not None:
-        return load(path)
-    from recbole.data.utils import get_dataloader
-
-    return get_dataloader(config, "train")
+    Its class decides: the first of the classes that it inherits from that has a name in the registry or in RecBole.
+    """
+    if model not in MODELS or is_ours(model):
+        return model
+    ours = {component.where: name for name, component in MODELS.components.items() if name != model}
+    for cls in model_class(model).__mro__[1:]:
+        if (name := ours.get(f"{cls.__module__}:{cls.__qualname__}")) is not None:
+            return base_of(name)
+        if cls.__module__.startswith("recbole.model.") and cls.__module__.endswith(f".{cls.__name__.lower()}"):
+            return str(cls.__name__)
+    return model
 
 
-def trainer_class(config: Any) -> type:
-    """Return the trainer class of ``config['model']``: RecBole's choice with our features mixed in."""
-    from recbole_lcrec.training.trainer import with_features
+def part(model: str, name: str) -> Any:
+    """Return a part of a model: its own, or that of the registered model that it is derived from; None for RecBole's.
 
-    if (path := _part(config, "trainer")) is not None:
-        return load(path)
-    from recbole.utils import get_trainer
+    Args:
+        model: The model's name.
+        name: An attribute of :class:`RegisteredModel` beyond those of every component.
+    """
+    for one in (model, base_of(model)):
+        found = getattr(MODELS[one], name) if one in MODELS else None
+        if found is not None:
+            return load(found) if isinstance(found, str) else found
+    return None
 
-    return with_features(get_trainer(config["MODEL_TYPE"], config["model"]))
+
+def is_generative(model: str) -> bool:
+    """Return True for models that generate paths of an item index (they have an index, a trie and beams)."""
+    return bool(part(model, "generative"))
+
+
+def ranks_candidates(model: str) -> bool:
+    """Return True for models that rank given candidates only (evaluation modes uniN and popN)."""
+    return bool(part(model, "ranks_candidates"))
+
+
+def _register_ours() -> None:
+    loader: dict[str, Any] = {
+        "train_loader": "recbole_lcrec.instruction.loader:InstructionDataLoader",
+        "trainer": "recbole_lcrec.training.trainer:FeatureTrainer",
+    }
+    sequences = {**loader, "train_loader": "recbole_lcrec.data.batches:SequenceDataLoader"}
+    register_model(
+        "LCRec", "recbole_lcrec.model.lcrec:LCRec", generative=True,
+        dataset="recbole_lcrec.instruction.dataset:GenerativeDataset", **loader,
+    )  # fmt: skip
+    for name, module in (("TALLRec", "tallrec"), ("InstructRec", "instructrec")):
+        register_model(
+            name, f"recbole_lcrec.model.{module}:{name}", ranks_candidates=True,
+            dataset=f"recbole_lcrec.instruction.text_dataset:{name}Dataset", **loader,
+        )  # fmt: skip
+    register_model("ExactPop", "recbole_lcrec.model.exact_pop:ExactPop")
+    register_model(
+        "TIGER", "recbole_lcrec.model.tiger:TIGER", generative=True,
+        dataset="recbole_lcrec.index.catalogue:CatalogueDataset", **sequences,
+    )  # fmt: skip
+    register_model(
+        "P5CID", "recbole_lcrec.model.p5cid:P5CID", generative=True,
+        dataset="recbole_lcrec.instruction.p5:P5Dataset", **sequences,
+    )  # fmt: skip
+    quantizers = "recbole_lcrec.quantizer"
+    register_quantizer("rqvae", f"{quantizers}.rqvae:RQVAE", text="residual-quantized autoencoder")
+    register_quantizer("rkmeans", f"{quantizers}.rkmeans:ResidualKMeans", text="residual k-means")
+    register_quantizer("opq", f"{quantizers}.opq:OPQ", text="optimised product quantization")
+    register_quantizer("cid", f"{quantizers}.cid:CollaborativeIndexing", text="clusters of training co-occurrence")
+    register_quantizer("random", f"{quantizers}.random_paths:RandomPaths", text="no meaning, for ablations")
+    encoders = "recbole_lcrec.embedding.encoders"
+    register_encoder("lsa", f"{encoders}:LSA", text="TF-IDF and truncated SVD, offline")
+    register_encoder("hf", f"{encoders}:HUGGING_FACE", text="any encoder or language model of transformers")
+    register_encoder("file", f"{encoders}:READY_FILE", text="a file of vectors")
+    converters = "recbole_lcrec.convert.kinds"
+    for year in (2014, 2018, 2023):
+        register_converter(f"amazon{year}", f"{converters}:AMAZON", text=f"Amazon reviews of {year} with metadata")
+    register_converter("lcrec", f"{converters}:LCREC", text="a folder with <name>.inter.json and <name>.item.json")
+    register_converter("table", f"{converters}:TABLE", text="CSV, TSV or Parquet tables of your own")
+
+
+_register_ours()

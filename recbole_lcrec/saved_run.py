@@ -12,6 +12,7 @@ from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import recbole_dir
 from recbole_lcrec.config.recbole_options import INSTEAD
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.plugins import without_unasked
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ OF_A_RUN = (
 
 CHANGEABLE = (
     *("use_gpu", "gpu_id", "show_progress", "state", "checkpoint_every_n_steps", "keep_last", "keep_states"),
-    *("data_path", "download", "dataset_url", "cache_dir"),
+    *("data_path", "download", "dataset_url", "cache_dir", "plugins"),
 )
 """Options that a resumed run may be given: none changes the result, but for a GPU's last digits."""
 
@@ -102,7 +103,7 @@ def read_options(path: Path) -> dict[str, Any]:
             f"{path} is cut short: {len(missing)} options are missing, e.g. {missing[-1]}. Bring back the whole file, "
             "or train the run again."
         )
-    return values
+    return without_unasked(path, values)
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:

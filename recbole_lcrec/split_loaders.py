@@ -11,7 +11,7 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, init_seed
 
-from recbole_lcrec import registry
+from recbole_lcrec import factory
 from recbole_lcrec.compat import restore_numpy_names, restore_scipy_names
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.data.fetch import fetch_dataset
@@ -78,7 +78,7 @@ def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
     with group.main_first():
         fetch_dataset(config)
     with timer("data"), refusals_of_recbole(f"data set {config['dataset']}"):
-        data = registry.dataset_class(config)(config)
+        data = factory.dataset_class(config)(config)
         logger.info(data)
         train, valid, test = data.build()
     for phase, part, least in (("training", train, 2), ("test", test, 3)):
@@ -112,7 +112,7 @@ def make_loaders(config: LCRecConfig, split: Split) -> tuple[Any, Any, Any, str]
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         negatives = config["train_neg_sample_args"]
         samplers.append(KGSampler(data, negatives["distribution"], negatives["alpha"]))
-    train_data = registry.train_loader_class(config)(config, train, *samplers, shuffle=config["shuffle"])
+    train_data = factory.train_loader_class(config)(config, train, *samplers, shuffle=config["shuffle"])
     valid_data = None
     if len(valid.inter_feat):
         valid = sample_users(valid, config["valid_users"], config["seed"])

@@ -26,8 +26,8 @@ from typing import Any
 
 from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.config.loader import load_values
-from recbole_lcrec.config.options import Reading
 from recbole_lcrec.config.paths import properties_dir
+from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.errors import nearest
 
 MODEL = "LCRec"

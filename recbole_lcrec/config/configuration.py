@@ -21,18 +21,27 @@ from recbole.utils import ModelType
 from recbole_lcrec import arguments
 from recbole_lcrec.compat import restore_numpy_names
 from recbole_lcrec.config import protocol, relations
+from recbole_lcrec.config.declared import defaults_of
 from recbole_lcrec.config.features import item_features
-from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
 from recbole_lcrec.config.needs import check_needs
-from recbole_lcrec.config.options import Reading
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.processes import check_parallel, take_place
+from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.recbole_options import INSTEAD
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.novelty import add_to_recbole
 from recbole_lcrec.parallel import group
-from recbole_lcrec.registry import is_generative, model_class, ranks_candidates
+from recbole_lcrec.plugins import load_installed
+from recbole_lcrec.registry import (
+    MODELS,
+    base_of,
+    components_with_options,
+    is_generative,
+    model_class,
+    ranks_candidates,
+)
 
 add_to_recbole()
 
@@ -94,15 +103,14 @@ class LCRecConfig(Config):
         *,
         has_data: bool = False,
     ) -> None:
+        load_installed()
         self._reading = Reading()
-        self._cli = arguments.options("cli", cli)
+        self._cli, given = arguments.options("cli", cli), arguments.options("config_dict", config_dict)
         self._has_data = has_data
-        super().__init__(
-            arguments.name("model", model),
-            arguments.name("dataset", dataset),
-            arguments.paths(config_files),
-            arguments.options("config_dict", config_dict),
-        )
+        model = self._reading.model(model)
+        for options in (given, self._cli):  # what a file sets may be an option of what these name
+            self._reading.load_plugins({name: Given(value, None, "") for name, value in options.items()})
+        super().__init__(model, arguments.name("dataset", dataset), arguments.paths(config_files), given)
         del self._reading, self._cli
         _refuse(protocol.problems(self))
         self._check_stage()
@@ -160,6 +168,8 @@ class LCRecConfig(Config):
     def _merge_external_config_dict(self) -> None:
         self._reading.finish()
         super()._merge_external_config_dict()
+        if self._reading.plugins:
+            self.external_config_dict["plugins"] = list(self._reading.plugins)
 
     def _get_model_and_dataset(self, model: str | None, dataset: str | None) -> tuple[str, Any, str]:
         model = model or self.external_config_dict.get("model")
@@ -179,24 +189,27 @@ class LCRecConfig(Config):
         labels and cannot rank a catalogue, so their quick-start settings are laid over our overall.yaml.
         """
         recbole = recbole_dir() / "properties"
+        base = base_of(model)
         quick_start = [
             load_values(recbole / "quick_start_config" / name)
-            for name in _quick_start(model, model_class.type, dataset)
+            for name in _quick_start(base, model_class.type, dataset)
         ]
         ours = properties_dir()
+        own = [defaults_of(one)[0] for one in components_with_options() if one.name not in MODELS]
         layers = [
             _recbole_overall(),
-            _load_if_there(recbole / "model" / f"{model}.yaml")
-            or _load_if_there(recbole / "model" / f"{model.lower()}.yaml"),
+            _load_if_there(recbole / "model" / f"{base}.yaml")
+            or _load_if_there(recbole / "model" / f"{base.lower()}.yaml"),
             load_values(recbole / "dataset" / "sample.yaml"),
             {} if dataset in ("url", "kg_url") else _load_if_there(recbole / "dataset" / f"{dataset}.yaml"),
             *(layer for layer in quick_start if "metrics" not in layer and model_class.type not in _VALUE_MODELS),
             load_values(ours / "overall.yaml"),
             *(layer for layer in quick_start if "metrics" in layer or model_class.type in _VALUE_MODELS),
-            load_values(ours / "generative.yaml") if is_generative(model) else {},
+            *([load_values(ours / "generative.yaml"), *own] if is_generative(model) else []),
             load_values(ours / "candidates.yaml") if ranks_candidates(model) else {},
-            _load_if_there(ours / "model" / f"{model}.yaml"),
-            self._base_model_layer(model),
+            _load_if_there(ours / "model" / f"{base}.yaml"),
+            self._base_model_layer(base),
+            defaults_of(MODELS[model])[0] if model in MODELS else {},
             _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
         ]
         self.internal_config_dict = {}
@@ -222,11 +235,11 @@ class LCRecConfig(Config):
             options["train_neg_sample_args"] = None
         elif isinstance(negatives := options["train_neg_sample_args"], dict):
             options["train_neg_sample_args"] = {**_recbole_overall()["train_neg_sample_args"], **negatives}
-        _refuse(relations.problems(self.model, options))
+        _refuse(relations.problems(base_of(self.model), options))
         if "load_col" not in given:
             options["load_col"] = _columns_to_load(options)
         item_file = dataset_folder(self.dataset, options["data_path"]) / f"{self.dataset}.item"
-        options.update(item_features(self.model, options, given, item_file))
+        options.update(item_features(base_of(self.model), options, given, item_file))
         if options["benchmark_filename"] is not None:
             _take_ready_split(options)
         return options
@@ -281,6 +294,7 @@ class LCRecConfig(Config):
             *sorted((folder / "model").rglob("*.yaml")),
         ]
         names = {name for path in of_models for name in load_values(path)}
+        names |= {name for component in components_with_options() for name in defaults_of(component)[0]}
         return sorted((names & self.external_config_dict.keys()) - self.internal_config_dict.keys())
 
     def resolved(self) -> dict[str, Any]:

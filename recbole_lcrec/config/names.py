@@ -26,7 +26,7 @@ def recbole_models() -> list[str]:
 
 def known_models() -> list[str]:
     """Return the names of all models: ours, then RecBole's."""
-    return [*MODELS, *(name for name in recbole_models() if name not in MODELS)]
+    return [*MODELS.names, *(name for name in recbole_models() if name not in MODELS)]
 
 
 def known_datasets(data_path: str | Path) -> list[str]:

@@ -11,19 +11,19 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.config.domain import Domain, bounds_problem, parse_declaration, split_comment
-from recbole_lcrec.config.loader import MOST_DEPTH, Given, load_options, load_values, parse_value
+from recbole_lcrec.config.declared import defaults_of, read_comments
+from recbole_lcrec.config.domain import Domain, bounds_problem, parse_declaration
+from recbole_lcrec.config.loader import MOST_DEPTH, Given, load_values, parse_value
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
 from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.registry import QUANTIZERS, components_with_options
 
-_LINE = re.compile(r"^(?P<name>[A-Za-z_][\w-]*)\s*:(?P<value>.*?)(?:\s#\s*(?P<comment>.*))?$")
 _TYPE_WORDS = {
     "bool": "bool",
     "int": "int",
@@ -110,6 +110,37 @@ def yaml_files() -> list[Path]:
     return [path for path in listed if not path.name.endswith("url.yaml")]  # those list downloads, not options
 
 
+def known_options() -> dict[str, Option]:
+    """Return the options that RecBole, this package and the registered components have, by their names.
+
+    Raises:
+        UserError: If a component declares an option otherwise than it is declared already.
+    """
+    return _with_components(len(components_with_options()), QUANTIZERS.names)
+
+
+@lru_cache(maxsize=1)
+def _with_components(components: int, quantizers: tuple[str, ...]) -> dict[str, Option]:
+    """Return the table as it is with a number of components, which are only ever added."""
+    assert components == len(components_with_options())
+    table = dict(yaml_options())
+    table["quantizer"] = replace(table["quantizer"], declaration=f"str: {' | '.join(quantizers)}")
+    for component in components_with_options():
+        defaults, comments = defaults_of(component)
+        for name, value in defaults.items():
+            declaration, text = comments.get(name, (None, ""))
+            known = table.get(name)
+            if known is None:
+                types, is_declared = {type_name(value), *_type_words(declaration or "")}, declaration is not None
+                table[name] = _option(name, types, is_declared, declaration, {name: text}, {name: value})
+            elif declaration and known.declaration and declaration != known.declaration:
+                raise UserError(
+                    f"{component.name} ({component.where}) declares option {name} as ({declaration}), but it is known "
+                    f"as ({known.declaration}). Use another name for it, or leave the declaration out."
+                )
+    return table
+
+
 @lru_cache(maxsize=1)
 def yaml_options() -> dict[str, Option]:
     """Return the options that a YAML of RecBole or of ours names, in the order of the files.
@@ -159,16 +190,6 @@ def _option(
     return Option(name, found, texts.get(name, ""), defaults.get(name), declaration or "")
 
 
-def read_comments(path: Path) -> dict[str, tuple[str | None, str]]:
-    """Return option name -> (declaration or None, text) from the comments beside the top-level keys of a YAML."""
-    comments: dict[str, tuple[str | None, str]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        found = _LINE.match(line)
-        if found and found["comment"]:
-            comments[found["name"]] = split_comment(found["comment"])
-    return comments
-
-
 def _type_words(text: str) -> set[str]:
     """Return the types of "int or None", "list of float" or "str, optional"; {"any"} for words that name no type."""
     if (domain := parse_declaration(text)) is not None:
@@ -195,7 +216,7 @@ def find_option(name: str) -> Option:
     """
     if name in INSTEAD:
         raise UserError(f"option {name} cannot be set: {INSTEAD[name]}")
-    table = yaml_options()
+    table = known_options()
     if name in table:
         return table[name]
     if name in source_names():
@@ -304,91 +325,3 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
     return value
-
-
-class Reading:
-    """Checks options as they are read and reports every mistake of one reading together.
-
-    Attributes:
-        refused: Options that were given and whose value is not known, as it was refused.
-    """
-
-    def __init__(self) -> None:
-        self._errors: list[str] = []
-        self.refused: set[str] = set()
-
-    def checked(self, given: Mapping[str, Given]) -> dict[str, Any]:
-        """Return name -> checked value; mistakes are kept for :meth:`finish`."""
-        values = {}
-        for name, one in given.items():
-            try:
-                values[name] = check(name, one)
-            except UserError as error:
-                self.refused.add(name)
-                self.add(f"{one.source}: {error}")
-        return values
-
-    @property
-    def failed(self) -> bool:
-        """Whether a mistake was found so far."""
-        return bool(self._errors)
-
-    def add(self, message: str) -> None:
-        """Keep a mistake for :meth:`finish`."""
-        if message not in self._errors:
-            self._errors.append(message)
-
-    def file(self, path: str | Path) -> dict[str, Any]:
-        """Return the checked options of a YAML file."""
-        try:
-            return self.checked(load_options(path))
-        except UserError as error:
-            self.add(str(error))
-            return {}
-
-    def mapping(self, values: Mapping[str, Any], source: str) -> dict[str, Any]:
-        """Return the checked options of a Python mapping."""
-        return self.checked({str(name): Given(value, None, source) for name, value in values.items()})
-
-    def finish(self) -> None:
-        """Raise everything that was wrong.
-
-        Raises:
-            UserError: One message for all mistakes, if there was any.
-        """
-        if len(self._errors) == 1:
-            raise UserError(self._errors[0])
-        if self._errors:
-            listed = "\n".join(f"  - {error}" for error in self._errors)
-            raise UserError(f"{len(self._errors)} mistakes in the options:\n{listed}")
-
-
-def read_files(files: Iterable[str | Path], reading: Reading) -> dict[str, Any]:
-    """Return the options of several YAML files; later files win."""
-    values: dict[str, Any] = {}
-    for path in files:
-        values |= reading.file(path)
-    return values
-
-
-def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
-    """Split arguments of the form ``--name=value``; the values are YAML and not checked yet. ``--tune`` needs none.
-
-    Mistakes (another form, an option given twice) are added to ``reading``.
-    """
-    given: dict[str, Given] = {}
-    for argument in argv:
-        name, equals, text = argument.removeprefix("--").partition("=")
-        equals = "=" if argument == "--tune" else equals
-        if not argument.startswith("--") or not equals or not name:
-            reading.add(
-                f"the command line: cannot read '{_short(argument)}'; expected --name=value, without blanks around '='"
-            )
-        elif (problem := bounds_problem(argument)) is not None:
-            reading.refused.add(name)
-            reading.add(f"the command line: cannot read '{_short(argument)}', {problem}")
-        elif name in given:
-            reading.add(f"the command line: option {_short(name)} is given twice")
-        else:
-            given[name] = parse_value(text, "the command line")
-    return given

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.config.declared import defaults_of, read_comments
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.names import described_datasets, known_datasets, recbole_models
-from recbole_lcrec.config.options import read_comments, yaml_options
+from recbole_lcrec.config.options import known_options
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.sources import downloadable_datasets
-from recbole_lcrec.registry import MODELS
+from recbole_lcrec.registry import MODELS, Component, components_with_options, is_ours
 
 USAGE = """\
 usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--option=value ...]
@@ -62,7 +63,8 @@ def help_text() -> str:
         "Trains a model, then reports validation and test metrics; several models are compared side by side.\n"
         "`python -m recbole_lcrec` is the same command.\n"
         "Values are YAML. Later wins: RecBole's YAMLs, properties/ (overall, model, data set), files, command line.",
-        _wrapped("Models of this package", MODELS),
+        _wrapped("Models of this package", (name for name in MODELS.names if is_ours(name))),
+        _wrapped("Models of plugins", plugins) if (plugins := [n for n in MODELS.names if not is_ours(n)]) else "",
         _wrapped("Models of RecBole", (name for name in recbole_models() if name not in MODELS)),
         _wrapped("Data sets with settings here (ml-100k comes with RecBole)", described_datasets()),
         _wrapped(f"Data sets found in data_path={overall['data_path']}", found or ["none"]),
@@ -76,7 +78,8 @@ def help_text() -> str:
         _section("Options of models with an item index", [ours / "generative.yaml"]),
         _section("Options of models that rank candidates", [ours / "candidates.yaml"]),
         _section("Options of a search for hyper-parameters (--tune)", [ours / "tune.yaml"]),
-        *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS),
+        *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS.names),
+        *(_own_section(component) for component in components_with_options()),
         _EXAMPLES,
     ]
     return "\n\n".join(section for section in sections if section)
@@ -91,10 +94,24 @@ def _section(title: str, files: Sequence[Path], names: Iterable[str] | None = No
     files = [path for path in files if path.is_file()]
     defaults = {name: value for path in files for name, value in load_values(path).items()}
     comments = {name: comment for path in files for name, comment in read_comments(path).items()}
+    return _listed(title, defaults, comments, names)
+
+
+def _own_section(component: Component) -> str:
+    """Return the options of a component of a plugin."""
+    return _listed(f"Options of {component.name} ({component.where})", *defaults_of(component))
+
+
+def _listed(
+    title: str,
+    defaults: Mapping[str, Any],
+    comments: Mapping[str, tuple[str | None, str]],
+    names: Iterable[str] | None = None,
+) -> str:
     lines = []
     for name in defaults if names is None else names:
         text = comments.get(name, (None, ""))[1]
-        about = f"({yaml_options()[name].type_text}) {text}"
+        about = f"({known_options()[name].type_text}) {text}"
         lines.append(f"  --{name}={_shown(defaults[name])}")
         lines.append(
             textwrap.fill(about, 119, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)

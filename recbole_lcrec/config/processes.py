@@ -9,6 +9,7 @@ from recbole.utils import ModelType, get_trainer
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.parallel import group
+from recbole_lcrec.registry import base_of
 
 KINDS = ("ddp", "fsdp")
 
@@ -64,7 +65,7 @@ def check_parallel(config: Any, model_class: Any) -> None:
     if config["stage"] == "index":
         raise UserError("option stage is index, which one process builds. Leave nproc out.")
     model = config["model"]
-    trainer = get_trainer(config["MODEL_TYPE"], model)
+    trainer = get_trainer(config["MODEL_TYPE"], base_of(model))
     for kind_of_trainer, why in _ALONE.items():
         if issubclass(trainer, kind_of_trainer) or (
             kind_of_trainer is TraditionalTrainer and config["MODEL_TYPE"] == ModelType.TRADITIONAL

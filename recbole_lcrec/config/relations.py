@@ -14,6 +14,7 @@ from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.recbole_options import HEADS, losses_of
 from recbole_lcrec.errors import nearest
+from recbole_lcrec.registry import base_of
 
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
 _LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
@@ -59,6 +60,7 @@ def problems_of_given(model: str, given: Mapping[str, Any]) -> list[str]:
         model: A known model.
         given: Checked options of files and command line.
     """
+    model = base_of(model)
     folders = properties_dir(), recbole_dir() / "properties"
     layers = [
         folders[1] / "overall.yaml",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypeVar
 
+from recbole_lcrec.config.declared import defaults_of
 from recbole_lcrec.errors import UserError
 
 Settings = TypeVar("Settings")
@@ -14,7 +15,8 @@ def settings_from(cls: type[Settings], config: Any) -> Settings:
     """Build a frozen dataclass from the options that have the names of its fields.
 
     Args:
-        cls: A dataclass; a list is handed to a field annotated ``tuple`` as a tuple.
+        cls: A dataclass; a list is handed to a field annotated ``tuple`` as a tuple. A field ``own`` gets the options
+            that the registered component has declared which ``cls.component(config)`` names.
         config: An :class:`LCRecConfig`, or any mapping of option names to values.
 
     Raises:
@@ -25,8 +27,10 @@ def settings_from(cls: type[Settings], config: Any) -> Settings:
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if not field.init:
             continue
-        assert field.name in config, f"no YAML of properties/ sets option {field.name}, which {cls.__name__} needs"
-        value = config[field.name]
+        assert field.name == "own" or field.name in config, (
+            f"no YAML of properties/ sets option {field.name}, which {cls.__name__} needs"
+        )
+        value = _own(cls, config) if field.name == "own" else config[field.name]
         if isinstance(value, list) and "tuple" in str(field.type):
             value = tuple(value)
         values[field.name] = value
@@ -34,3 +38,7 @@ def settings_from(cls: type[Settings], config: Any) -> Settings:
         return cls(**values)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def _own(cls: Any, config: Any) -> dict[str, Any]:
+    return {name: config[name] for name in defaults_of(cls.component(config))[0]}

@@ -8,7 +8,8 @@ few bytes each), every line is either written or counted under the reason it was
 appears whole or not at all (``writing``).
 """
 
+from recbole_lcrec.convert.kinds import Converter
 from recbole_lcrec.convert.pipeline import Settings, convert
 from recbole_lcrec.convert.records import Interaction, Source
 
-__all__ = ["Interaction", "Settings", "Source", "convert"]
+__all__ = ["Converter", "Interaction", "Settings", "Source", "convert"]

@@ -7,13 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_lcrec.convert.amazon import RELEASES, AmazonSource
-from recbole_lcrec.convert.lcrec import LCRecSource
 from recbole_lcrec.convert.pipeline import DUPLICATES, Settings, convert
-from recbole_lcrec.convert.records import Source
 from recbole_lcrec.convert.report import report
-from recbole_lcrec.convert.table import TableSource
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.plugins import load_installed
+from recbole_lcrec.registry import CONVERTERS
 
 _EPILOG = """Filters work in this order: --min-rating, --duplicates, --k-core. Ids that RecBole's reader would lose
 (NA, null, nan, None, ..., empty, with tabs or line breaks, starting with a quote) are rejected with their line.
@@ -29,22 +27,9 @@ def arguments() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    for kind in RELEASES:
-        sub = _add_kind(kinds, kind, f"Amazon reviews of {kind[-4:]} with metadata", "first")
-        sub.add_argument(
-            "--meta", metavar="FILE", help="metadata file; none for no item text (default: in the folder)"
-        )
-        sub.add_argument("--reviews", action="store_true", help="write the review texts too; reads the source twice")
-        _add_min_rating(sub)
-    _add_kind(kinds, "lcrec", "a folder with <name>.inter.json and <name>.item.json", "keep")
-    sub = _add_kind(kinds, "table", "CSV, TSV or Parquet tables of your own", "keep")
-    sub.add_argument("--items", metavar="FILE", help="table with the items' text; none for no item text")
-    sub.add_argument("--columns", metavar="MAP", help="user=COLUMN,item=COLUMN,time=COLUMN[,rating=...][,review=...]")
-    sub.add_argument("--item-columns", metavar="MAP", help="item=COLUMN,title=COLUMN[,description=...][,ANY=...]")
-    sub.add_argument("--separator", metavar="CHARACTER", help="between cells, or tab (default: from the first line)")
-    sub.add_argument("--no-quotes", action="store_true", help="a double quote is text, not CSV's quoting")
-    sub.add_argument("--reviews", action="store_true", help="write the column named by review= too")
-    _add_min_rating(sub)
+    for kind, registered in CONVERTERS.components.items():
+        converter = registered.load()
+        converter.add_arguments(_add_kind(kinds, kind, registered.text, converter.duplicates))
     return parser
 
 
@@ -66,29 +51,6 @@ def _add_kind(kinds: argparse._SubParsersAction, kind: str, text: str, duplicate
     return sub
 
 
-def _add_min_rating(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--min-rating", type=float, metavar="R", help="leave out interactions rated lower")
-
-
-def open_source(given: argparse.Namespace) -> Source:
-    """Return the source that a parsed command line names.
-
-    Raises:
-        UserError: When its files are missing or of another kind.
-    """
-    show = not given.no_progress
-    if not given.input.exists():
-        raise UserError(f"{given.input} does not exist.")
-    if given.kind in RELEASES:
-        return AmazonSource(given.kind, given.input, given.meta, show)
-    if given.kind == "lcrec":
-        return LCRecSource(given.input)
-    return TableSource(
-        given.input, given.items, given.columns, given.item_columns,
-        separator=given.separator, quotes=not given.no_quotes, show=show,
-    )  # fmt: skip
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert as the command line says.
 
@@ -98,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, 2 after a mistake the user can fix, 130 when interrupted. argparse exits with 2 for unknown options.
     """
-    given = arguments().parse_args(argv)
     try:
+        load_installed()
+        given = arguments().parse_args(argv)
         settings = Settings(
             name=given.name,
             output=given.output,
@@ -111,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             overwrite=given.overwrite,
             show_progress=not given.no_progress,
         )
-        source = open_source(given)
+        if not given.input.exists():
+            raise UserError(f"{given.input} does not exist.")
+        source = CONVERTERS[given.kind].load().open(given)
         for role, path in [*source.files.items(), *source.carried.items()]:
             print(f"{role.lstrip('.')}: {path}", flush=True)  # before minutes of reading
         print(report(convert(source, settings)))

@@ -24,6 +24,7 @@ from recbole.utils import ModelType
 
 from recbole_lcrec.data.loading import StrictTables
 from recbole_lcrec.data.presplit import training_pairs
+from recbole_lcrec.registry import base_of
 
 
 class StableOrder(StrictTables):
@@ -128,7 +129,7 @@ def shared_split_class(config: Any) -> type:
     RecBole's own factory also unpickles whatever lies at ``checkpoint_dir/<dataset>-*.pth``; ours never does.
     """
     module = importlib.import_module("recbole.data.dataset")
-    base = getattr(module, config["model"] + "Dataset", None)
+    base = getattr(module, base_of(config["model"]) + "Dataset", None)
     model_type = config["MODEL_TYPE"]
     if base is None:
         base = {

@@ -1,6 +1,6 @@
 """Items -> embeddings, float32 [n_items, d]: of their text, of who interacted with them, or of both.
 
-The paper uses LLaMA's mean-pooled states of the text (Sec. III-B.1). The text encoders are in one table below; option
+The paper uses LLaMA's mean-pooled states of the text (Sec. III-B.1). The text encoders are in the registry; option
 ``text_encoder`` names one by its prefix. Option ``embedding`` may add a collaborative part, or use nothing else.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from recbole_lcrec.cache import cached
 from recbole_lcrec.embedding import collaborative, huggingface, lsa, ready_file
 from recbole_lcrec.errors import Mistakes, UserError
 from recbole_lcrec.io import fingerprint
+from recbole_lcrec.registry import ENCODERS, Component
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ _VECTORS = "embeddings.npy"
 @dataclass(frozen=True)
 class EmbeddingSettings:
     """Options of the embeddings; each is explained in properties/generative.yaml.
+
+    Attributes:
+        own: The options that a plugin's encoder has declared.
 
     Raises:
         UserError: For an unknown source or encoder or a number out of its range.
@@ -42,18 +46,25 @@ class EmbeddingSettings:
     embedding: str = "text"
     cf_dim: int = 64
     cf_window: int = 5
+    own: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         mistakes = Mistakes()
         mistakes.expect(
             self.embedding in SOURCES, f"embedding: expected text, cf or text+cf, found {self.embedding!r}."
         )
-        encoder = ENCODERS.get(self.kind)
+        encoder = ENCODERS[self.kind].load() if self.kind in ENCODERS else None
         if encoder is None or encoder.takes_source != bool(self.source):
-            forms = ", or ".join(encoder.form for encoder in ENCODERS.values())
+            forms = ", or ".join(one.load().form for one in ENCODERS.components.values())
             mistakes.add(f"text_encoder={self.text_encoder}: no such encoder. Expected {forms}.")
         mistakes.expect_range(self, dict.fromkeys(_MOST, 1), _MOST)
         mistakes.finish()
+
+    @staticmethod
+    def component(config: Any) -> Component:
+        """Return the text encoder that a configuration names; lsa, which has no own options, for one nobody knows."""
+        kind = str(config["text_encoder"]).partition(":")[0]
+        return ENCODERS[kind if kind in ENCODERS else "lsa"]
 
     @property
     def uses_text(self) -> bool:
@@ -106,35 +117,33 @@ class Encoder:
     key: Callable[[Task], list[Any]] | None
 
 
-ENCODERS: dict[str, Encoder] = {
-    "lsa": Encoder(
-        form="lsa (TF-IDF and truncated SVD, offline)",
-        takes_source=False,
-        compute=lambda task: fitted_lsa(task.texts, task.settings, task.cache_dir, task.seed).embed(task.texts),
-        key=None,  # what is kept is the fitted encoder, which new items need too
+LSA = Encoder(
+    form="lsa (TF-IDF and truncated SVD, offline)",
+    takes_source=False,
+    compute=lambda task: fitted_lsa(task.texts, task.settings, task.cache_dir, task.seed).embed(task.texts),
+    key=None,  # what is kept is the fitted encoder, which new items need too
+)
+HUGGING_FACE = Encoder(
+    form="hf:<name or local folder of a transformers model>",
+    takes_source=True,
+    compute=lambda task: huggingface.embed(
+        task.texts,
+        task.settings.source,
+        max_length=task.settings.hf_max_length,
+        batch_size=task.settings.hf_batch_size,
+        device=task.device,
+        show_progress=task.show_progress,
     ),
-    "hf": Encoder(
-        form="hf:<name or local folder of a transformers model>",
-        takes_source=True,
-        compute=lambda task: huggingface.embed(
-            task.texts,
-            task.settings.source,
-            max_length=task.settings.hf_max_length,
-            batch_size=task.settings.hf_batch_size,
-            device=task.device,
-            show_progress=task.show_progress,
-        ),
-        key=lambda task: huggingface.cache_key(task.settings.source, task.settings.hf_max_length, task.device),
+    key=lambda task: huggingface.cache_key(task.settings.source, task.settings.hf_max_length, task.device),
+)
+READY_FILE = Encoder(
+    form="file:<path of an .npy file>",
+    takes_source=True,
+    compute=lambda task: ready_file.load(
+        Path(task.settings.source), task.items, ids_file=task.settings.embedding_ids_file
     ),
-    "file": Encoder(
-        form="file:<path of an .npy file>",
-        takes_source=True,
-        compute=lambda task: ready_file.load(
-            Path(task.settings.source), task.items, ids_file=task.settings.embedding_ids_file
-        ),
-        key=None,
-    ),
-}
+    key=None,
+)
 
 
 def embed_items(
@@ -204,10 +213,12 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _of_text(task: Task) -> np.ndarray:
-    encoder = ENCODERS[task.settings.kind]
+    registered = ENCODERS[task.settings.kind]
+    encoder: Encoder = registered.load()
     if encoder.key is None:
         return encoder.compute(task)
-    key = fingerprint(task.settings.kind, list(task.texts), encoder.key(task))
+    parts = [task.settings.kind, list(task.texts), encoder.key(task)]
+    key = fingerprint(*parts, *([registered.version] if registered.version else []))
     return _cached(task.cache_dir, key, len(task.texts), lambda: encoder.compute(task), task.settings.text_encoder)
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_lcrec.embedding import huggingface
-from recbole_lcrec.embedding.encoders import EmbeddingSettings, fitted_lsa
+from recbole_lcrec.embedding.encoders import EmbeddingSettings, Encoder, Task, fitted_lsa
 from recbole_lcrec.embedding.lsa import LSA
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import write_json
+from recbole_lcrec.registry import ENCODERS
 
 _SETTINGS = "encoder.json"
 
@@ -81,10 +81,9 @@ class ItemEncoder:
     def _text_vectors(self, texts: Sequence[str], device: str, show_progress: bool) -> np.ndarray:
         if self.lsa is not None:
             return self.lsa.embed(texts)
-        return huggingface.embed(
-            texts, self.settings.source, max_length=self.settings.hf_max_length,
-            batch_size=self.settings.hf_batch_size, device=device, show_progress=show_progress,
-        )  # fmt: skip
+        encoder: Encoder = ENCODERS[self.settings.kind].load()
+        items = [""] * len(texts)  # an encoder of texts has no use for their tokens
+        return encoder.compute(Task(items, texts, self.settings, 0, device, show_progress, Path()))
 
     def save(self, folder: Path) -> None:
         """Write the encoder into an existing folder: JSON, and the LSA beside it; a model of ``hf:`` by its name."""

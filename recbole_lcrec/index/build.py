@@ -26,16 +26,17 @@ from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import Mapping, unique_paths
 from recbole_lcrec.io import fingerprint, write_json
 from recbole_lcrec.quantizer import (
-    QUANTIZERS,
     Inputs,
     Quantizer,
     QuantizerSettings,
     fit_quantizer,
     load_quantizer,
+    quantizer_class,
 )
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
 from recbole_lcrec.quantizer.rqvae import uses_bfloat16
 from recbole_lcrec.quantizer.settings import MAX_LEVELS, check_tokens
+from recbole_lcrec.registry import QUANTIZERS
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ def build_index(
     """
     level_sizes = index_level_sizes(quantizer_settings, mapping)
     check_capacity(len(item_tokens), level_sizes)
-    kind = QUANTIZERS[quantizer_settings.quantizer]
+    kind = quantizer_class(quantizer_settings.quantizer)
     # what a quantizer does not look at is no part of the key
     embeddings = embeddings if kind.needs_embeddings else None
     inputs = Inputs(
@@ -158,7 +159,7 @@ def index_level_sizes(settings: QuantizerSettings, mapping: str) -> tuple[int, .
     """
     if mapping != "digit":
         return settings.level_sizes
-    if not QUANTIZERS[settings.quantizer].has_geometry:
+    if not quantizer_class(settings.quantizer).has_geometry:
         raise UserError(
             f"index_mapping=digit: the paths of quantizer={settings.quantizer} are distinct already, so that a level "
             "that separates them would be the same code for all. Use index_mapping=optimal."
@@ -222,13 +223,14 @@ def _key(
     """
     versions = [metadata.version(package) for package in ("torch", "numpy", "scipy", "scikit-learn")]
     machine: list[Any] = []
-    if settings.quantizer == "rqvae":
+    if quantizer_class(settings.quantizer).on_device:
         import torch
 
         place = torch.device(device)
         machine = [place.type, torch.get_num_threads() if place.type == "cpu" else 0, uses_bfloat16(settings, place)]
     sequences = None if inputs.sequences is None else flat_sequences(inputs.sequences)
-    made_of = [list(item_tokens), inputs.embeddings, sequences, settings, mapping, seed, machine, versions]
+    code = QUANTIZERS[settings.quantizer].version
+    made_of = [list(item_tokens), inputs.embeddings, sequences, settings, mapping, seed, machine, versions, code]
     return fingerprint("index", _ALGORITHM, made_of)
 
 

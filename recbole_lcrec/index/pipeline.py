@@ -25,7 +25,7 @@ from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import last_code_ranks
 from recbole_lcrec.io import atomic_path
-from recbole_lcrec.quantizer import QUANTIZERS, QuantizerSettings
+from recbole_lcrec.quantizer import QuantizerSettings, quantizer_class
 from recbole_lcrec.saved_run import EMBEDDINGS
 from recbole_lcrec.stages import StageTimer
 
@@ -247,7 +247,7 @@ def _with_missing(indexed: IndexedItems, config: Any) -> IndexedItems:
 def _needs_text(config: Any, quantizer: QuantizerSettings) -> bool:
     """Return whether the index cannot be built without the items' text."""
     settings = settings_from(EmbeddingSettings, config)
-    return QUANTIZERS[quantizer.quantizer].needs_embeddings and settings.uses_text and settings.kind != "file"
+    return quantizer_class(quantizer.quantizer).needs_embeddings and settings.uses_text and settings.kind != "file"
 
 
 def _making(config: Any, sequences: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -265,7 +265,7 @@ def _embedded(
     config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: StageTimer
 ) -> tuple[np.ndarray, ItemEncoder] | None:
     """Return the items' embeddings and what makes those of new items; None for a quantizer that needs none."""
-    if not QUANTIZERS[config["quantizer"]].needs_embeddings:
+    if not quantizer_class(config["quantizer"]).needs_embeddings:
         return None
     chosen, making = settings_from(EmbeddingSettings, config), _making(config, sequences)
     with timer("embedding"):

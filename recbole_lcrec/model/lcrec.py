@@ -40,7 +40,8 @@ from recbole_lcrec.model.item_inputs import ItemInputs, feed_items
 from recbole_lcrec.model.lm import LMSettings, build_lm, trial_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.parallel.sharded import is_wanted
-from recbole_lcrec.quantizer import QUANTIZERS
+from recbole_lcrec.quantizer import quantizer_class
+from recbole_lcrec.registry import QUANTIZERS
 from recbole_lcrec.saved_run import EMBEDDINGS
 from recbole_lcrec.usertext import SAVED_TEXTS, UserTextSettings, write_published
 
@@ -119,7 +120,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
                 )
         if config["item_features"] and not config["saved_run"]:
             without = f"index_file={config['index_file']}" if config["index_file"] else ""
-            if config["quantizer"] in QUANTIZERS and not QUANTIZERS[config["quantizer"]].needs_embeddings:
+            if config["quantizer"] in QUANTIZERS and not quantizer_class(config["quantizer"]).needs_embeddings:
                 without = without or f"quantizer={config['quantizer']}"
             mistakes.expect(
                 not without,

@@ -2,13 +2,12 @@
 
 from recbole_lcrec.quantizer.base import Inputs, Quantizer
 from recbole_lcrec.quantizer.costs import Costs
-from recbole_lcrec.quantizer.fitting import QUANTIZERS, fit_quantizer, load_quantizer
+from recbole_lcrec.quantizer.fitting import fit_quantizer, load_quantizer, quantizer_class
 from recbole_lcrec.quantizer.rqvae import RQVAE
 from recbole_lcrec.quantizer.settings import QuantizerSettings
 from recbole_lcrec.quantizer.training import train_rqvae
 
 __all__ = [
-    "QUANTIZERS",
     "RQVAE",
     "Costs",
     "Inputs",
@@ -16,5 +15,6 @@ __all__ = [
     "QuantizerSettings",
     "fit_quantizer",
     "load_quantizer",
+    "quantizer_class",
     "train_rqvae",
 ]

@@ -1,8 +1,7 @@
 """What every quantizer can do, whatever it is made of: the one interface between embeddings and the item index.
 
 A quantizer gives each item of a catalogue a code per level, says what every other code would cost the item (so that
-the mapping can separate items that share a path), and can be saved and loaded. The kinds are in one table,
-:data:`recbole_lcrec.quantizer.fitting.QUANTIZERS`.
+the mapping can separate items that share a path), and can be saved and loaded. The kinds are in the registry.
 """
 
 from __future__ import annotations
@@ -76,12 +75,14 @@ class Quantizer(ABC):
             quantizer was fitted to, and are distinct already.
         needs_embeddings: Whether it is fitted to embeddings.
         needs_sequences: Whether it is fitted to training sequences.
+        on_device: Whether it computes on the run's device with all threads, so that the result depends on them.
     """
 
     settings: QuantizerSettings
     has_geometry: ClassVar[bool] = True
     needs_embeddings: ClassVar[bool] = True
     needs_sequences: ClassVar[bool] = False
+    on_device: ClassVar[bool] = True
 
     @property
     def level_sizes(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The one table of quantizers, and how one is fitted or loaded."""
+"""How a registered quantizer is fitted or loaded."""
 
 from __future__ import annotations
 
@@ -10,24 +10,20 @@ from typing import Any
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.quantizer.base import SETTINGS, Inputs, Quantizer
-from recbole_lcrec.quantizer.cid import CollaborativeIndexing
 from recbole_lcrec.quantizer.measures import quality
-from recbole_lcrec.quantizer.opq import OPQ
-from recbole_lcrec.quantizer.random_paths import RandomPaths
-from recbole_lcrec.quantizer.rkmeans import ResidualKMeans
-from recbole_lcrec.quantizer.rqvae import RQVAE
-from recbole_lcrec.quantizer.settings import QUANTIZER_NAMES, QuantizerSettings
+from recbole_lcrec.quantizer.settings import QuantizerSettings
+from recbole_lcrec.registry import QUANTIZERS
 
 logger = logging.getLogger(__name__)
 
-QUANTIZERS: dict[str, type[Quantizer]] = {
-    "rqvae": RQVAE,
-    "rkmeans": ResidualKMeans,
-    "opq": OPQ,
-    "cid": CollaborativeIndexing,
-    "random": RandomPaths,
-}
-assert tuple(QUANTIZERS) == QUANTIZER_NAMES
+
+def quantizer_class(name: str) -> type[Quantizer]:
+    """Return the class of a registered quantizer.
+
+    Raises:
+        UserError: For a name that nobody registered.
+    """
+    return QUANTIZERS[name].load()  # type: ignore[no-any-return]
 
 
 def fit_quantizer(
@@ -49,7 +45,7 @@ def fit_quantizer(
     Raises:
         UserError: If the quantizer needs embeddings or sequences and has none, or cannot be fitted.
     """
-    kind = QUANTIZERS[settings.quantizer]
+    kind = quantizer_class(settings.quantizer)
     if kind.needs_embeddings and inputs.embeddings is None:
         raise UserError(f"quantizer={settings.quantizer}: it needs embeddings of the items, and there are none.")
     if kind.needs_sequences and inputs.sequences is None:
@@ -69,4 +65,4 @@ def fit_quantizer(
 def load_quantizer(folder: Path) -> Quantizer:
     """Load a quantizer of any kind; the settings beside its weights name it."""
     name = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["quantizer"]
-    return QUANTIZERS[name].load(folder)
+    return quantizer_class(name).load(folder)

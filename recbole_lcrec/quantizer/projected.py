@@ -21,6 +21,7 @@ class ProjectedQuantizer(Quantizer):
         codebooks: float32 [K_l, k_l] per level.
     """
 
+    on_device = False
     projection: Projection
     codebooks: list[np.ndarray]
 

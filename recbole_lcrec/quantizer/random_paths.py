@@ -26,6 +26,7 @@ class FixedPaths(Quantizer):
 
     has_geometry = False
     needs_embeddings = False
+    on_device = False
 
     def __init__(self, settings: QuantizerSettings, codes: np.ndarray) -> None:
         self.settings, self.codes = settings, codes

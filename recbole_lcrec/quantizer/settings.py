@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from recbole_lcrec.errors import Mistakes, UserError, nearest, shortened
+from recbole_lcrec.registry import QUANTIZERS, Component
 
 MIN_LEVELS, MAX_LEVELS = 2, 8
-QUANTIZER_NAMES = ("rqvae", "rkmeans", "opq", "cid", "random")
 _CHOICES = {
-    "quantizer": QUANTIZER_NAMES,
     "rqvae_codebook": ("gradient", "ema"),
     "rqvae_precision": ("auto", "float32", "bfloat16"),
 }
@@ -52,6 +52,9 @@ def check_tokens(level_sizes: Sequence[int], what: str) -> None:
 class QuantizerSettings:
     """Options of the quantizer; each is explained in properties/generative.yaml.
 
+    Attributes:
+        own: The options that a plugin's quantizer has declared.
+
     Raises:
         UserError: For a value out of its range, naming the option.
     """
@@ -73,9 +76,12 @@ class QuantizerSettings:
     rqvae_codebook: str = "gradient"
     rqvae_precision: str = "auto"
     cid_clusters: int = 20
+    own: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         mistakes = Mistakes()
+        with mistakes.caught():
+            QUANTIZERS[self.quantizer]
         for name, known in _CHOICES.items():
             found = getattr(self, name)
             mistakes.expect(
@@ -115,6 +121,11 @@ class QuantizerSettings:
             f"rqvae_layers: expected a list of at most 64 layer widths, each from 1 to {MAX_WIDTH:,}, found "
             f"{shortened(layers)}.",
         )
+
+    @staticmethod
+    def component(config: Any) -> Component:
+        """Return the quantizer that a configuration names."""
+        return QUANTIZERS[config["quantizer"]]
 
     @property
     def level_sizes(self) -> tuple[int, ...]:

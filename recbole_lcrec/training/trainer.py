@@ -515,6 +515,8 @@ def with_features(trainer_class: type) -> type:
     """Return ``trainer_class`` (RecBole's choice for a model) with our features under it."""
     if trainer_class is Trainer:
         return FeatureTrainer
+    if issubclass(trainer_class, FeatureTrainer):
+        return trainer_class
     if not issubclass(trainer_class, Trainer):
         # RecBole's tree models (xgboost, lightgbm) have no optimizer, no epochs and no tensors: their trainer stays
         return trainer_class

@@ -8,8 +8,8 @@ from typing import Any
 
 from recbole_lcrec.cli import check_names
 from recbole_lcrec.config.loader import Given, load_values
-from recbole_lcrec.config.options import Reading, read_files
 from recbole_lcrec.config.paths import properties_dir
+from recbole_lcrec.config.reading import Reading, read_files
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.tuning.schedulers import changeable_mistakes
 from recbole_lcrec.tuning.settings import SearchSettings, read_settings, space_file, tune_options
@@ -36,6 +36,8 @@ def parse_search(given: dict[str, Given], config_files: Sequence[str], reading: 
         return _resumed(folder, {**read_files(config_files, reading), **options}, space is not None, reading)
     assert space is not None
     options = {**read_files(config_files, reading), **options}
+    if reading.plugins:
+        options["plugins"] = list(reading.plugins)
     merged = {**load_values(properties_dir() / "overall.yaml"), **options}
     check_names(merged, reading)
     if options.get("stage", "all") != "all":

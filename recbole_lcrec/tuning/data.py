@@ -86,7 +86,7 @@ def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTime
             f"{config['dataset']}: no user has the four interactions that validation needs, and a search compares "
             "trials by their validation. Use other data, or another split (eval_args)."
         )
-    feature = FEATURE_OPTIONS.get(config["model"])
+    feature = FEATURE_OPTIONS.get(registry.base_of(config["model"]))
     chosen = [] if feature is None else [feature, "load_col"]
     options = {name: config[name] for name in chosen if name not in varied}
     return SharedData(pickled, options, sha, frozenset(reads) | MODEL_PATHS, tuple(sorted(varied & reads)))

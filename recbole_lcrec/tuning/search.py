@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec import __version__, registry
+from recbole_lcrec import __version__, factory
 from recbole_lcrec.checks import check_settings
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
@@ -173,7 +173,7 @@ def _check(plan: SearchPlan, config: LCRecConfig) -> None:
     """Refuse what can be seen before the data are loaded."""
     check_options_of_model(plan.space, config)
     check_settings(config)
-    check_population(plan.settings, registry.trainer_class(config))
+    check_population(plan.settings, factory.trainer_class(config))
     if plan.settings.search_alg == "hyperopt":
         check_hyperopt(plan.space)
     if config["eval_step"] < 1 or config["epochs"] < config["eval_step"]:

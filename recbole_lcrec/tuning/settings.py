@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.loader import load_values
-from recbole_lcrec.config.options import Reading
 from recbole_lcrec.config.paths import properties_dir
+from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.settings import settings_from
 from recbole_lcrec.errors import UserError, nearest
 

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.config.loader import Given, load_options
-from recbole_lcrec.config.options import Reading, check, find_option
+from recbole_lcrec.config.options import check, find_option
+from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.tuning.distributions import KINDS, Dimension
 from recbole_lcrec.tuning.settings import tune_options
@@ -209,9 +210,9 @@ def _dimension(name: str, given: Given) -> Dimension:
 
 
 def _known() -> list[str]:
-    from recbole_lcrec.config.options import source_names, yaml_options
+    from recbole_lcrec.config.options import known_options, source_names
 
-    return [option for option in [*yaml_options(), *source_names()] if option not in tune_options()]
+    return [option for option in [*known_options(), *source_names()] if option not in tune_options()]
 
 
 def _kinds_text() -> str:

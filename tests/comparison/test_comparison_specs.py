@@ -15,7 +15,7 @@ from fakes import TINY, write_dataset
 from recbole_lcrec import cli
 from recbole_lcrec.comparison.plan import make_plan
 from recbole_lcrec.comparison.specs import Cluster, Entry, parse_entries
-from recbole_lcrec.config.options import Reading
+from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.errors import UserError
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from recbole_lcrec.config.domain import HUGE, Domain, Kind, bounds_problem, parse_declaration
 from recbole_lcrec.config.loader import Given, dump_values, parse_value
-from recbole_lcrec.config.options import Reading, check, find_option, read_arguments, source_names, yaml_options
+from recbole_lcrec.config.options import check, find_option, source_names, yaml_options
+from recbole_lcrec.config.reading import Reading, read_arguments
 from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
 from recbole_lcrec.errors import UserError
 
@@ -67,7 +68,7 @@ def test_what_is_read_can_be_written_and_read_again(tmp_path: Path) -> None:
     for number, given in enumerate(PARSED):
         path = tmp_path / f"{number}.yaml"
         accepted = {}
-        for name in NAMES:
+        for name in sorted({*NAMES} - {"plugins"}):  # what it names is loaded
             reading = Reading()
             accepted |= reading.checked({name: given})
         path.write_text(dump_values(accepted), encoding="utf-8")

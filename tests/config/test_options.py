@@ -6,18 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recbole_lcrec.config.declared import read_comments
 from recbole_lcrec.config.domain import parse_declaration
 from recbole_lcrec.config.loader import Given, load_values
-from recbole_lcrec.config.options import (
-    Reading,
-    check,
-    find_option,
-    read_arguments,
-    read_comments,
-    read_files,
-    yaml_options,
-)
+from recbole_lcrec.config.options import check, find_option, yaml_options
 from recbole_lcrec.config.paths import properties_dir
+from recbole_lcrec.config.reading import Reading, read_arguments, read_files
 from recbole_lcrec.config.recbole_options import INSTEAD
 from recbole_lcrec.errors import UserError
 

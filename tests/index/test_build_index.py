@@ -10,7 +10,8 @@ import pytest
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.index import BuiltIndex, IndexSettings, build, build_index, load_index, map_items
-from recbole_lcrec.quantizer import QUANTIZERS, RQVAE, Inputs, QuantizerSettings, load_quantizer
+from recbole_lcrec.quantizer import RQVAE, Inputs, QuantizerSettings, load_quantizer, quantizer_class
+from recbole_lcrec.registry import QUANTIZERS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "quantizer"))
 from quantizer_helpers import clustered, communities, small_settings  # noqa: E402
@@ -151,7 +152,7 @@ def test_nan_and_too_many_items_leave_nothing_behind(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*"))
 
 
-@pytest.mark.parametrize("kind", sorted(QUANTIZERS))
+@pytest.mark.parametrize("kind", sorted(QUANTIZERS.names))
 @pytest.mark.parametrize("case", ["clusters", "equal", "one", "full"])
 def test_every_quantizer_gives_a_valid_index(kind: str, case: str, tmp_path: Path) -> None:
     embeddings, sizes = {
@@ -165,7 +166,7 @@ def test_every_quantizer_gives_a_valid_index(kind: str, case: str, tmp_path: Pat
     result = build_index(tokens(n), embeddings, settings, cache_dir=tmp_path, seed=1, sequences=communities(n))
     assert len(np.unique(result.index.codes, axis=0)) == n and result.index.level_sizes == tuple(sizes)
     assert result.report["quantizer"] == kind and result.report["mapping"] == "optimal"
-    if not QUANTIZERS[kind].has_geometry:
+    if not quantizer_class(kind).has_geometry:
         assert result.report["moved"] == 0 == result.report["collision_rate_before"]
     loaded, _ = map_items(tokens(n), embeddings, load_quantizer(result.folder))
     assert loaded == result.index

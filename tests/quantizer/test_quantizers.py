@@ -11,10 +11,11 @@ import pytest
 from quantizer_helpers import clustered, communities, small_settings
 
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.quantizer import QUANTIZERS, Inputs, Quantizer, fit_quantizer, load_quantizer
+from recbole_lcrec.quantizer import Inputs, Quantizer, fit_quantizer, load_quantizer, quantizer_class
+from recbole_lcrec.registry import QUANTIZERS
 
-KINDS = sorted(QUANTIZERS)
-WITH_GEOMETRY = [kind for kind in KINDS if QUANTIZERS[kind].has_geometry]
+KINDS = sorted(QUANTIZERS.names)
+WITH_GEOMETRY = [kind for kind in KINDS if quantizer_class(kind).has_geometry]
 
 
 def fit(kind: str, embeddings: np.ndarray, seed: int = 1, **changes: Any) -> tuple[Quantizer, dict]:

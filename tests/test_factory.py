@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recbole_lcrec import registry
+from recbole_lcrec import factory
 from recbole_lcrec.errors import UserError
 
 
@@ -22,8 +22,8 @@ def raising(error: Exception) -> type:
 
 
 def made(error: Exception, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
-    monkeypatch.setattr(registry, "model_class", lambda name: raising(error))
-    registry.make_model({"model": "S3Rec", **options}, None)
+    monkeypatch.setattr(factory, "model_class", lambda name: raising(error))
+    factory.make_model({"model": "S3Rec", **options}, None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,18 @@
+"""What the package adds. The classes are named, not imported: they are needed only when somebody uses them."""
+
+from pathlib import Path
+
+from recbole_lcrec import register_model, register_quantizer
+
+register_model(
+    "MeanRec",
+    "recbole_lcrec_example.mean_rec:MeanRec",
+    defaults=Path(__file__).with_name("MeanRec.yaml"),
+    text="the mean of the history's item vectors",
+)
+register_quantizer(
+    "halves",
+    "recbole_lcrec_example.halves:Halves",
+    defaults={"halves_axis": 0},
+    text="codes by rank along a principal axis",
+)

@@ -1,0 +1,150 @@
+"""Options as they are read, from files, mappings and the command line: all mistakes in one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec import arguments
+from recbole_lcrec.config.domain import bounds_problem
+from recbole_lcrec.config.loader import Given, load_options, parse_value
+from recbole_lcrec.config.options import check
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.plugins import adopt, load_references, named_in
+
+_MOST_SHOWN = 100
+"""Characters of an argument that a message repeats."""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
+
+
+class Reading:
+    """Checks options as they are read and reports every mistake of one reading together.
+
+    Attributes:
+        refused: Options that were given and whose value is not known, as it was refused.
+        plugins: What was loaded for these options, as other processes find it.
+    """
+
+    def __init__(self) -> None:
+        self._errors: list[str] = []
+        self.refused: set[str] = set()
+        self.plugins: list[str] = []
+
+    def load_plugins(self, given: Mapping[str, Given]) -> dict[str, Given]:
+        """Return options whose ``model`` has names alone, after loading what it and ``plugins`` refer to."""
+        options = dict(given)
+        try:
+            plugins = options.get("plugins")
+            if plugins is not None and isinstance(plugins.value, list):
+                self.plugins += load_references(plugins.value)
+            model = options.get("model")
+            if model is not None and isinstance(model.value, str) and ":" in model.value:
+                text, references = named_in(model.value)
+                self.plugins += references
+                options["model"] = replace(model, value=text, text=text)
+        except UserError as error:
+            self.refused |= {"model", "plugins"}
+            self.add(str(error))
+        self.plugins = list(dict.fromkeys(self.plugins))
+        return options
+
+    def model(self, value: Any) -> str | None:
+        """Return the name of the model that a Python caller gives: its name, a reference to it, or its class.
+
+        Raises:
+            UserError: For anything else.
+        """
+        if isinstance(value, type):
+            name, reference = adopt(value)
+            self.plugins += [reference] if reference is not None and reference not in self.plugins else []
+            return name
+        given = arguments.name("model", value)
+        if given is None or ":" not in given:
+            return given
+        name, references = named_in(given)
+        self.plugins += [one for one in references if one not in self.plugins]
+        return name
+
+    def checked(self, given: Mapping[str, Given]) -> dict[str, Any]:
+        """Return name -> checked value; mistakes are kept for :meth:`finish`.
+
+        What option ``plugins`` and references in ``model`` name is loaded first, so that its options are known.
+        """
+        values: dict[str, Any] = {}
+        for name, one in self.load_plugins(given).items():
+            try:
+                values[name] = check(name, one)
+            except UserError as error:
+                self.refused.add(name)
+                self.add(f"{one.source}: {error}")
+        return values
+
+    @property
+    def failed(self) -> bool:
+        """Whether a mistake was found so far."""
+        return bool(self._errors)
+
+    def add(self, message: str) -> None:
+        """Keep a mistake for :meth:`finish`."""
+        if message not in self._errors:
+            self._errors.append(message)
+
+    def file(self, path: str | Path) -> dict[str, Any]:
+        """Return the checked options of a YAML file."""
+        try:
+            return self.checked(load_options(path))
+        except UserError as error:
+            self.add(str(error))
+            return {}
+
+    def mapping(self, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+        """Return the checked options of a Python mapping."""
+        return self.checked({str(name): Given(value, None, source) for name, value in values.items()})
+
+    def finish(self) -> None:
+        """Raise everything that was wrong.
+
+        Raises:
+            UserError: One message for all mistakes, if there was any.
+        """
+        if len(self._errors) == 1:
+            raise UserError(self._errors[0])
+        if self._errors:
+            listed = "\n".join(f"  - {error}" for error in self._errors)
+            raise UserError(f"{len(self._errors)} mistakes in the options:\n{listed}")
+
+
+def read_files(files: Iterable[str | Path], reading: Reading) -> dict[str, Any]:
+    """Return the options of several YAML files; later files win."""
+    values: dict[str, Any] = {}
+    for path in files:
+        values |= reading.file(path)
+    return values
+
+
+def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
+    """Split arguments of the form ``--name=value``; the values are YAML and not checked yet. ``--tune`` needs none.
+
+    Mistakes (another form, an option given twice) are added to ``reading``.
+    """
+    given: dict[str, Given] = {}
+    for argument in argv:
+        name, equals, text = argument.removeprefix("--").partition("=")
+        equals = "=" if argument == "--tune" else equals
+        if not argument.startswith("--") or not equals or not name:
+            reading.add(
+                f"the command line: cannot read '{_short(argument)}'; expected --name=value, without blanks around '='"
+            )
+        elif (problem := bounds_problem(argument)) is not None:
+            reading.refused.add(name)
+            reading.add(f"the command line: cannot read '{_short(argument)}', {problem}")
+        elif name in given:
+            reading.add(f"the command line: option {_short(name)} is given twice")
+        else:
+            given[name] = parse_value(text, "the command line")
+    return given
