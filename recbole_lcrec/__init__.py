@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from recbole_lcrec.version import __version__
+
 if TYPE_CHECKING:
     from recbole_lcrec.experiment import Experiment, build, load_experiment, run
     from recbole_lcrec.registry import register_converter, register_encoder, register_model, register_quantizer
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
 if sys.version_info < (3, 11):  # pip refuses, too; this is for whoever starts a checkout
     raise ImportError("recbole_lcrec needs Python 3.11 or newer; this is Python {}.{}".format(*sys.version_info))
 
-__version__ = "0.1.0"
 __all__ = [
     "Experiment",
+    "__version__",
     "build",
     "load_experiment",
     "register_converter",

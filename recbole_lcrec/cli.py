@@ -28,10 +28,10 @@ from recbole_lcrec.comparison.specs import (
 )
 from recbole_lcrec.config.domain import path_problem
 from recbole_lcrec.config.loader import Given, load_values
-from recbole_lcrec.config.names import check_dataset, check_model, known_models
-from recbole_lcrec.config.overview import USAGE, help_text
+from recbole_lcrec.config.names import known_models
+from recbole_lcrec.config.overview import help_text
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
-from recbole_lcrec.config.reading import Reading, read_arguments, read_files
+from recbole_lcrec.config.reading import Reading, check_names, read_arguments, read_files
 from recbole_lcrec.config.relations import problems_of_given
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.parallel import group
@@ -242,24 +242,6 @@ def _check_together(model: Any, given: Mapping[str, Any], reading: Reading) -> N
     if model in known_models():
         for problem in problems_of_given(model, given):
             reading.add(problem)
-
-
-def check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")) -> None:
-    """Add what is wrong with the model and the data set of ``options`` to ``reading``."""
-    missing = [name for name in names if not options.get(name)]
-    if missing and not reading.failed:  # an unreadable argument or file may be the one that names them
-        reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{USAGE}\n--help tells more.")
-    checks: dict[str, Callable[[str], None]] = {
-        "model": check_model,
-        "dataset": lambda name: check_dataset(name, options),
-    }
-    for name in names:
-        unsure = name == "dataset" and reading.refused & {"data_path", "dataset_url", "download", "benchmark_filename"}
-        if name not in missing and not unsure:
-            try:
-                checks[name](options[name])
-            except UserError as error:
-                reading.add(str(error))
 
 
 def start(command: Command) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tabulate import tabulate
 
-from recbole_lcrec import __version__, registry
+from recbole_lcrec import registry
 from recbole_lcrec.compat import logging_to, silenced
 from recbole_lcrec.data.seen import excluded_targets
 from recbole_lcrec.errors import UserError
@@ -29,6 +29,7 @@ from recbole_lcrec.run_folder import claim, clear, unclaim
 from recbole_lcrec.saved_run import LOG, OF_A_RUN, RANKS, STARTING
 from recbole_lcrec.training.interruption import Interrupted
 from recbole_lcrec.training.ranks import beyond_accuracy, item_counts
+from recbole_lcrec.version import __version__
 
 if TYPE_CHECKING:
     from recbole_lcrec.experiment import Experiment

@@ -140,7 +140,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _write(folder: Path, files: Mapping[str, Any], written: Iterable[str]) -> None:
-    from recbole_lcrec import __version__
+    from recbole_lcrec.version import __version__
 
     write_json(folder / MANIFEST, {_WRITER: __version__, "files": dict(files), "written": sorted(written)})
 

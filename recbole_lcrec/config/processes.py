@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from recbole.trainer.trainer import DecisionTreeTrainer, NCLTrainer, PretrainTrainer, TraditionalTrainer
@@ -59,9 +60,7 @@ def check_parallel(config: Any, model_class: Any) -> None:
     if not group.several():
         return
     if kind == "fsdp":
-        from recbole_lcrec.parallel.sharded import check_sharded
-
-        check_sharded(config, model_class)
+        _check_sharded(config, model_class)
     if config["stage"] == "index":
         raise UserError("option stage is index, which one process builds. Leave nproc out.")
     model = config["model"]
@@ -71,3 +70,24 @@ def check_parallel(config: Any, model_class: Any) -> None:
             kind_of_trainer is TraditionalTrainer and config["MODEL_TYPE"] == ModelType.TRADITIONAL
         ):
             raise UserError(f"model {model} {why}, so it runs in one process. Leave nproc out.")
+
+
+def _check_sharded(config: Any, model_class: Any) -> None:
+    """Refuse what FSDP does not work with here.
+
+    Raises:
+        UserError: Naming the model or the option.
+    """
+    if not getattr(model_class, "shares_weights", False):
+        raise UserError(
+            f"parallel=fsdp: {config['model']} has no causal language model to share out (LCRec, TALLRec and "
+            "InstructRec have). Use parallel=ddp."
+        )
+    refused: list[tuple[str, Callable[[Any], bool], str]] = [
+        ("tuning", lambda value: value == "lora", "the frozen weights need no gradients or state: use parallel=ddp"),
+        ("torch_compile", bool, "leave it out"),
+        ("precision", lambda value: value == "fp16", "use bf16"),
+    ]
+    for name, is_wrong, advice in refused:
+        if is_wrong(config[name]):
+            raise UserError(f"parallel=fsdp does not go with {name}={config[name]}: {advice}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 from recbole_lcrec import arguments
 from recbole_lcrec.config.domain import bounds_problem
 from recbole_lcrec.config.loader import Given, load_options, parse_value
+from recbole_lcrec.config.names import check_dataset, check_model
 from recbole_lcrec.config.options import check
+from recbole_lcrec.config.overview import USAGE
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.plugins import adopt, load_references, named_in
 
@@ -148,3 +150,21 @@ def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
         else:
             given[name] = parse_value(text, "the command line")
     return given
+
+
+def check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[str] = ("model", "dataset")) -> None:
+    """Add what is wrong with the model and the data set of ``options`` to ``reading``."""
+    missing = [name for name in names if not options.get(name)]
+    if missing and not reading.failed:  # an unreadable argument or file may be the one that names them
+        reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{USAGE}\n--help tells more.")
+    checks: dict[str, Callable[[str], None]] = {
+        "model": check_model,
+        "dataset": lambda name: check_dataset(name, options),
+    }
+    for name in names:
+        unsure = name == "dataset" and reading.refused & {"data_path", "dataset_url", "download", "benchmark_filename"}
+        if name not in missing and not unsure:
+            try:
+                checks[name](options[name])
+            except UserError as error:
+                reading.add(str(error))

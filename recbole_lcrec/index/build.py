@@ -33,8 +33,8 @@ from recbole_lcrec.quantizer import (
     load_quantizer,
     quantizer_class,
 )
+from recbole_lcrec.quantizer.autoencoder import uses_bfloat16
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
-from recbole_lcrec.quantizer.rqvae import uses_bfloat16
 from recbole_lcrec.quantizer.settings import MAX_LEVELS, check_tokens
 from recbole_lcrec.registry import QUANTIZERS
 

@@ -30,6 +30,7 @@ def check_author(config: Any) -> None:
 class InstructionTuned:
     """A part of models with a language model ``lm`` that is trained on instruction samples; named before RecBole's."""
 
+    shares_weights = True  # option parallel=fsdp
     catalogue: Any
     lm: Any
     _logits_at: SampleLogits

@@ -11,7 +11,7 @@ Checkpoints are whole: those of one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from recbole_lcrec.decoding.architecture import base_model, n_layers
 from recbole_lcrec.decoding.cache import without_shortcut
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.parallel import group
-from recbole_lcrec.parallel.team import Several
+from recbole_lcrec.parallel.team import Alone, Replicated, Several
 
 
 def is_sharded(model: Any) -> bool:
@@ -135,29 +135,15 @@ def blocks_of(lm: nn.Module) -> list[nn.Module]:
     raise UserError(f"parallel=fsdp: the blocks of {type(inner).__name__} are not found. Use parallel=ddp.")
 
 
-def check_sharded(config: Any, model_class: Any) -> None:
-    """Refuse what FSDP does not work with here.
-
-    Raises:
-        UserError: Naming the model or the option.
-    """
-    from recbole_lcrec.model.instruction_tuned import InstructionTuned
-
-    if not issubclass(model_class, InstructionTuned):
-        raise UserError(
-            f"parallel=fsdp: {config['model']} has no causal language model to share out (LCRec, TALLRec and "
-            "InstructRec have). Use parallel=ddp."
-        )
-    refused: list[tuple[str, Callable[[Any], bool], str]] = [
-        ("tuning", lambda value: value == "lora", "the frozen weights need no gradients or state: use parallel=ddp"),
-        ("torch_compile", bool, "leave it out"),
-        ("precision", lambda value: value == "fp16", "use bf16"),
-    ]
-    for name, is_wrong, advice in refused:
-        if is_wrong(config[name]):
-            raise UserError(f"parallel=fsdp does not go with {name}={config[name]}: {advice}.")
-
-
 def is_wanted(config: Any) -> bool:
     """Return whether the run's model is to be shared out; one process alone holds it whole."""
     return group.several() and config["parallel"] == "fsdp"
+
+
+def team_for(model: nn.Module, config: Any) -> Alone:
+    """Return how ``model`` is trained by the processes there are (option ``parallel``)."""
+    if not group.several():
+        return Alone()
+    if config["parallel"] == "ddp":
+        return Replicated(model)
+    return Sharded(model, config["device"])

@@ -157,17 +157,6 @@ class Replicated(Several):
         return self._engine.no_sync() if more else nullcontext()
 
 
-def team_for(model: nn.Module, config: Any) -> Alone:
-    """Return how ``model`` is trained by the processes there are (option ``parallel``)."""
-    if not group.several():
-        return Alone()
-    if config["parallel"] == "ddp":
-        return Replicated(model)
-    from recbole_lcrec.parallel.sharded import Sharded
-
-    return Sharded(model, config["device"])
-
-
 class MainEvaluator:
     """RecBole's evaluator in rank 0, where all was gathered; the others get its metrics.
 

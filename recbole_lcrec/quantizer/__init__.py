@@ -3,9 +3,8 @@
 from recbole_lcrec.quantizer.base import Inputs, Quantizer
 from recbole_lcrec.quantizer.costs import Costs
 from recbole_lcrec.quantizer.fitting import fit_quantizer, load_quantizer, quantizer_class
-from recbole_lcrec.quantizer.rqvae import RQVAE
+from recbole_lcrec.quantizer.rqvae import RQVAE, train_rqvae
 from recbole_lcrec.quantizer.settings import QuantizerSettings
-from recbole_lcrec.quantizer.training import train_rqvae
 
 __all__ = [
     "RQVAE",

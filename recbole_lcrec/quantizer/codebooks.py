@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_lcrec.quantizer.autoencoder import ResidualAutoencoder, squared_distances
 from recbole_lcrec.quantizer.kmeans import code_limit, fit_codebook
-from recbole_lcrec.quantizer.rqvae import RQVAE, squared_distances
 
 
 @torch.no_grad()
-def initialise(model: RQVAE, latents: Tensor, rng: np.random.Generator) -> None:
+def initialise(model: ResidualAutoencoder, latents: Tensor, rng: np.random.Generator) -> None:
     """Set each codebook to the k-means centres of the residuals that the levels before it leave.
 
     Args:
@@ -28,7 +28,9 @@ def initialise(model: RQVAE, latents: Tensor, rng: np.random.Generator) -> None:
 
 
 @torch.no_grad()
-def revive(model: RQVAE, codes: np.ndarray, residuals: Tensor, rng: np.random.Generator) -> list[np.ndarray]:
+def revive(
+    model: ResidualAutoencoder, codes: np.ndarray, residuals: Tensor, rng: np.random.Generator
+) -> list[np.ndarray]:
     """Move codes that no item uses onto residuals that are badly served; return which moved, per level.
 
     Residuals are drawn with a probability in proportion to their squared distance to their code, as k-means++ does.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recbole_lcrec.quantizer.rqvae import Quantized
+from recbole_lcrec.quantizer.autoencoder import Quantized
 
 DECAY = 0.95  # of a step: an epoch has some ten steps, so a code remembers about two epochs
 _LEAST_COUNT = 1e-3  # codes that have been given less stay where they are

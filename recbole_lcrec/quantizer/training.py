@@ -15,12 +15,10 @@ from torch.nn import functional
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.progress import progress
-from recbole_lcrec.quantizer.base import check_embeddings
+from recbole_lcrec.quantizer.autoencoder import ResidualAutoencoder
 from recbole_lcrec.quantizer.codebooks import initialise, revive
 from recbole_lcrec.quantizer.ema import MovingCodebooks
 from recbole_lcrec.quantizer.measures import collision_rate, quality
-from recbole_lcrec.quantizer.rqvae import RQVAE
-from recbole_lcrec.quantizer.settings import QuantizerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -32,38 +30,20 @@ CHECK_EVERY = 5  # epochs between looks at the whole catalogue
 LEAST_STEPS, LEAST_BATCH = 8, 32
 
 
-def train_rqvae(
-    embeddings: np.ndarray, settings: QuantizerSettings, *, seed: int, device: str, show_progress: bool
-) -> tuple[RQVAE, dict[str, Any]]:
-    """Fit an RQ-VAE to a catalogue.
-
-    A departure from the paper: the autoencoder first trains a little without codes, so that k-means sees latents that
-    mean something, a small catalogue uses only some of the codes, and training stops when the sum of collision rate
-    and relative reconstruction error gets no better.
-
-    Args:
-        embeddings: float32 [n, d], finite.
-        settings: Options of the quantizer.
-        seed: Seed of weights, batches, k-means and revival; global random generators are left alone.
-        device: Where to train.
-        show_progress: Whether to show a bar.
+def train(
+    model: ResidualAutoencoder, embeddings: np.ndarray, *, seed: int, device: str, show_progress: bool
+) -> dict[str, Any]:
+    """Fit a new network to a catalogue; see :func:`recbole_lcrec.quantizer.rqvae.train_rqvae`.
 
     Returns:
-        The quantizer on the CPU in its best state, and the report of
-        :func:`recbole_lcrec.quantizer.measures.quality` with ``epochs`` and ``seconds``.
-
-    Raises:
-        UserError: If the embeddings are not finite or the loss diverges.
+        The report; the network is on the CPU in its best state then.
     """
-    check_embeddings(embeddings)
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators too
-        model = RQVAE(embeddings.shape[1], settings)
     data = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32)).to(device)
     model.to(device).fit_scale(data)
     training = _Training(model, model.normalise(data), seed)
-    with progress(total=settings.rqvae_epochs, description="Train RQ-VAE", show=show_progress, unit="epoch") as bar:
+    epochs_at_most = model.settings.rqvae_epochs
+    with progress(total=epochs_at_most, description="Train RQ-VAE", show=show_progress, unit="epoch") as bar:
         epochs = training.run(bar)
     model.eval().requires_grad_(False).cpu()
     report = quality(model, embeddings)
@@ -72,13 +52,13 @@ def train_rqvae(
         "RQ-VAE: %d epochs, %.1f s, reconstruction error %.3f of the mean predictor's, collision rate %.2f%%.",
         epochs, report["seconds"], report["relative_error"], 100 * report["collision_rate"],
     )  # fmt: skip
-    return model, report
+    return report
 
 
 class _Training:
     """One run over one catalogue: model, optimizer and random generators."""
 
-    def __init__(self, model: RQVAE, inputs: Tensor, seed: int) -> None:
+    def __init__(self, model: ResidualAutoencoder, inputs: Tensor, seed: int) -> None:
         self.model, self.inputs, self.options = model, inputs, model.settings
         self.rng = np.random.default_rng(seed)
         networks = [*model.encoder.parameters(), *model.decoder.parameters()]

@@ -31,7 +31,8 @@ from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.errors import Mistakes, UserError, nearest
 from recbole_lcrec.io import atomic_path
 from recbole_lcrec.parallel import group as processes
-from recbole_lcrec.parallel.team import MainEvaluator, team_for
+from recbole_lcrec.parallel.sharded import team_for
+from recbole_lcrec.parallel.team import MainEvaluator
 from recbole_lcrec.progress import progress
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
 from recbole_lcrec.training.collecting import ItemCollector, best_items

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.cli import check_names
 from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.paths import properties_dir
-from recbole_lcrec.config.reading import Reading, read_files
+from recbole_lcrec.config.reading import Reading, check_names, read_files
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.tuning.schedulers import changeable_mistakes
 from recbole_lcrec.tuning.settings import SearchSettings, read_settings, space_file, tune_options

@@ -7,6 +7,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from recbole_lcrec.tuning.journal import FAILED, OVER, Journal
+from recbole_lcrec.tuning.space import Space
 from recbole_lcrec.tuning.tpe import NativeSpace
 
 
@@ -80,3 +81,25 @@ class NamedSearch(Searcher):
         record = self._journal.trials.get(self._names[trial_id])
         best = record.best(self._bigger) if record else None
         self._tell(self._names[trial_id], None if failed or best is None else best["score"])
+
+
+def make_searcher(space: Space, journal: Journal, *, number: int, bigger: bool, seed: int) -> Any:
+    """Return Ray's searcher.
+
+    Args:
+        space: What is varied.
+        journal: What happened so far; trials that are not over are suggested first, again.
+        number: Trials of the whole search.
+        bigger: Whether a greater score is better.
+        seed: Of hyperopt.
+    """
+    from ray.tune.search.hyperopt import HyperOptSearch
+
+    native = NativeSpace(space)
+    mode = "max" if bigger else "min"
+    # hyperopt's 20 random configurations at the start would be a whole small search
+    initial = max(3, min(20, number // 4))
+    inner = HyperOptSearch(
+        native.tree, metric="best_score", mode=mode, random_state_seed=seed, n_initial_points=initial
+    )
+    return NamedSearch(native, inner, journal, number=number, bigger=bigger)

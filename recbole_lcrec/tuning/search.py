@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec import __version__, factory
+from recbole_lcrec import factory
 from recbole_lcrec.checks import check_settings
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
@@ -37,6 +37,7 @@ from recbole_lcrec.tuning.space import Space, read_space
 from recbole_lcrec.tuning.storage import ENGINE, TRIALS, Storage, is_uri
 from recbole_lcrec.tuning.tpe import check_hyperopt
 from recbole_lcrec.tuning.trial import TrialInputs
+from recbole_lcrec.version import __version__
 
 logger = logging.getLogger(__name__)
 

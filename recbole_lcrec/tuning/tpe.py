@@ -13,7 +13,6 @@ from typing import Any
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.tuning.distributions import Dimension
-from recbole_lcrec.tuning.journal import Journal
 from recbole_lcrec.tuning.space import Space
 
 
@@ -84,27 +83,3 @@ class NativeSpace:
                 else:
                     found[name] = points[int(value)]
         return self._space.active(found)
-
-
-def make_searcher(space: Space, journal: Journal, *, number: int, bigger: bool, seed: int) -> Any:
-    """Return Ray's searcher.
-
-    Args:
-        space: What is varied.
-        journal: What happened so far; trials that are not over are suggested first, again.
-        number: Trials of the whole search.
-        bigger: Whether a greater score is better.
-        seed: Of hyperopt.
-    """
-    from ray.tune.search.hyperopt import HyperOptSearch
-
-    from recbole_lcrec.tuning.named_search import NamedSearch
-
-    native = NativeSpace(space)
-    mode = "max" if bigger else "min"
-    # hyperopt's 20 random configurations at the start would be a whole small search
-    initial = max(3, min(20, number // 4))
-    inner = HyperOptSearch(
-        native.tree, metric="best_score", mode=mode, random_state_seed=seed, n_initial_points=initial
-    )
-    return NamedSearch(native, inner, journal, number=number, bigger=bigger)

@@ -49,7 +49,7 @@ def test_level_sizes() -> None:
 
 
 def test_a_near_miss_is_named() -> None:
-    with pytest.raises(UserError, match="quantizer: expected rqvae or .*Did you mean 'rkmeans'"):
+    with pytest.raises(UserError, match="unknown quantizer rkmean. Did you mean 'rkmeans'"):
         small_settings(quantizer="rkmean")
 
 
@@ -57,6 +57,8 @@ def test_a_near_miss_is_named() -> None:
 def test_defaults_in_python_are_those_of_the_yaml(cls: type) -> None:
     options = yaml.safe_load((properties_dir() / "generative.yaml").read_text(encoding="utf-8"))
     for field in dataclasses.fields(cls):
+        if field.name == "own":  # of plugins
+            continue
         assert field.name in options
         if field.default is not dataclasses.MISSING:
             assert options[field.name] == field.default, field.name

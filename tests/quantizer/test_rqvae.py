@@ -9,11 +9,11 @@ from quantizer_helpers import clustered, small_settings
 
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.quantizer import RQVAE, train_rqvae
+from recbole_lcrec.quantizer.autoencoder import Quantized
 from recbole_lcrec.quantizer.codebooks import revive
 from recbole_lcrec.quantizer.ema import MovingCodebooks
 from recbole_lcrec.quantizer.kmeans import code_limit, kmeans_centres
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
-from recbole_lcrec.quantizer.rqvae import Quantized
 
 
 def train(embeddings: np.ndarray, seed: int = 1, **changes: object) -> tuple[RQVAE, dict]:
@@ -203,9 +203,9 @@ def test_bfloat16_trains_as_well_and_is_not_used_afterwards() -> None:
     ("layers", "native", "expected"), [([1024], True, True), ([1024], False, False), ([512], True, False)]
 )
 def test_auto_precision(layers: list[int], native: bool, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_lcrec.quantizer import rqvae
+    from recbole_lcrec.quantizer import autoencoder
 
-    monkeypatch.setattr(rqvae, "native_bfloat16", lambda device: native)
+    monkeypatch.setattr(autoencoder, "native_bfloat16", lambda device: native)
     model = RQVAE(4, small_settings(rqvae_layers=layers))
     assert isinstance(model._precision(torch.device("cpu")), torch.autocast) == expected
 
