@@ -256,7 +256,7 @@ def start(command: Command) -> int:
     from recbole_lcrec import experiment
 
     if command.resume is not None:
-        from recbole_lcrec import resuming
+        from recbole_lcrec.experiment import resuming
 
         resuming.resume(command.resume, cli=dict(command.options))
         return 0

@@ -107,9 +107,9 @@ def test_a_catalogue_larger_than_its_paths_is_told_from_numbers_alone() -> None:
 def test_numbers_that_nobody_means_end_before_the_data_are_read(
     option: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recbole_lcrec import experiment
+    from recbole_lcrec.experiment import building
 
-    monkeypatch.setattr(experiment, "build_data", lambda *_: pytest.fail("data are read"))
+    monkeypatch.setattr(building, "build_data", lambda *_: pytest.fail("data are read"))
     write_dataset(tmp_path)
     given = {**TINY, "data_path": tmp_path, "output_dir": tmp_path / "out", "cache_dir": tmp_path / "cache"}
     arguments = [f"--{name}={value}" for name, value in given.items() if f"--{name}=" not in option]

@@ -19,6 +19,7 @@ from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import Given
 from recbole_lcrec.config.options import check
 from recbole_lcrec.errors import Mistakes, UserError
+from recbole_lcrec.experiment import building, factory, running
 from recbole_lcrec.training.states import StateSettings
 from recbole_lcrec.training.trainer import TrainingSettings
 
@@ -67,10 +68,8 @@ WAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_all_mistakes_are_told_at_once_before_data_are_read(
     way: str, wrong: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (experiment, registry):
-        for name in ("build_data", "split_of", "dataset_class"):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, lambda *_: pytest.fail("data are read"))
+    for module, name in ((building, "build_data"), (running, "split_of"), (factory, "dataset_class")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("data are read"))
     with pytest.raises(UserError) as raised:
         WAYS[way](options(tmp_path, **wrong))
     message = str(raised.value)
@@ -83,7 +82,7 @@ def test_all_mistakes_are_told_at_once_before_data_are_read(
 def test_a_saved_run_is_checked_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = options(tmp_path, epochs=1, tasks=["seqrec"])
     experiment.run("LCRec", "toy", given)
-    monkeypatch.setattr(experiment, "build_data", lambda *_: pytest.fail("data are read"))
+    monkeypatch.setattr(building, "build_data", lambda *_: pytest.fail("data are read"))
     with pytest.raises(UserError, match=r"(?s)--lm_heads cannot go with a saved run.*lm_heads=2"):
         experiment.load_experiment(tmp_path / "out", {"lm_heads": 3})
     with pytest.raises(UserError, match="precision is fp61"):
@@ -93,7 +92,7 @@ def test_a_saved_run_is_checked_the_same_way(tmp_path: Path, monkeypatch: pytest
 def test_instructrec_is_checked_before_its_language_model_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "build_data", lambda *_: pytest.fail("data are read"))
+    monkeypatch.setattr(building, "build_data", lambda *_: pytest.fail("data are read"))
     with pytest.raises(UserError, match="length_exponent is 2.0; expected"):
         experiment.build("InstructRec", "toy", options(tmp_path, task_samples=8, length_exponent=2.0))
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from recbole_lcrec import factory
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.experiment import factory
 
 
 def raising(error: Exception) -> type:

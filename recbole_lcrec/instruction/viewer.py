@@ -62,7 +62,7 @@ def print_samples(command: Any, task: str, count: int, epoch: int) -> None:
     """Build the data of ``command`` (as parsed by the command line) and print the first samples of a task."""
     from recbole_lcrec.compat import quiet
     from recbole_lcrec.config import LCRecConfig
-    from recbole_lcrec.split_loaders import build_data
+    from recbole_lcrec.experiment.split_loaders import build_data
     from recbole_lcrec.stages import StageTimer
 
     logging.basicConfig(level=logging.WARNING)

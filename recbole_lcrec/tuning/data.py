@@ -19,8 +19,8 @@ from recbole_lcrec.config.configuration import MODEL_PATHS
 from recbole_lcrec.config.features import OPTIONS as FEATURE_OPTIONS
 from recbole_lcrec.errors import UserError, nearest
 from recbole_lcrec.evaluation import SEARCH
+from recbole_lcrec.experiment.split_loaders import Split, make_loaders, prepare_data, split_of
 from recbole_lcrec.parallel.cluster import import_ray
-from recbole_lcrec.split_loaders import Split, make_loaders, prepare_data, split_of
 from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.tuning.space import Space
 

@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec import factory
 from recbole_lcrec.checks import check_settings
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.config.loader import Given
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.experiment import factory
+from recbole_lcrec.experiment.outputs import log_result, output_folder
 from recbole_lcrec.io import write_json
 from recbole_lcrec.locking import run_lock
-from recbole_lcrec.outputs import log_result, output_folder
 from recbole_lcrec.parallel.cluster import check_resources, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.saved_run import RESULT
 from recbole_lcrec.stages import StageTimer

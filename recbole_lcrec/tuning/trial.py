@@ -146,7 +146,7 @@ def _train_at(
 ) -> None:
     from recbole_lcrec.config import LCRecConfig
     from recbole_lcrec.experiment import build
-    from recbole_lcrec.outputs import output_folder
+    from recbole_lcrec.experiment.outputs import output_folder
 
     split = inputs.data.unpickled()
     options = inputs.options_of(folder.path, values)
@@ -290,7 +290,7 @@ def test_trial(name: str, values: Mapping[str, Any], inputs: TrialInputs) -> tup
         The result, and the file of ranks that it names.
     """
     from recbole_lcrec.experiment import load_experiment
-    from recbole_lcrec.outputs import result_of
+    from recbole_lcrec.experiment.outputs import result_of
     from recbole_lcrec.training.ranks import write_ranks
 
     _settle(inputs.threads)

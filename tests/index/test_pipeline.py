@@ -9,7 +9,7 @@ import pytest
 
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.data.split import training_sequences
-from recbole_lcrec.factory import dataset_class
+from recbole_lcrec.experiment.factory import dataset_class
 from recbole_lcrec.index import ItemIndex
 from recbole_lcrec.stages import StageTimer
 

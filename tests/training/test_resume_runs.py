@@ -18,7 +18,7 @@ from recbole.trainer import Trainer
 from recbole_lcrec import saved_run
 from recbole_lcrec.cli import main
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.resuming import keep_states, resume
+from recbole_lcrec.experiment.resuming import keep_states, resume
 from recbole_lcrec.training import course as course_module
 from recbole_lcrec.training import states
 from recbole_lcrec.training.course import Course

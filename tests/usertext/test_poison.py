@@ -12,7 +12,7 @@ from fakes import TINY
 
 from recbole_lcrec.compat import quiet
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.split_loaders import build_data
+from recbole_lcrec.experiment.split_loaders import build_data
 from recbole_lcrec.stages import StageTimer
 
 N_ITEMS, N_POISON = 24, 6

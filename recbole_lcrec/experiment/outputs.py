@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tabulate import tabulate
@@ -21,6 +21,7 @@ from recbole_lcrec.compat import logging_to, silenced
 from recbole_lcrec.data.seen import excluded_targets
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH
+from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.integrity import MANIFEST
 from recbole_lcrec.io import hidden_beside, is_temporary, mend, remove
 from recbole_lcrec.locking import run_lock
@@ -30,9 +31,6 @@ from recbole_lcrec.saved_run import LOG, OF_A_RUN, RANKS, STARTING
 from recbole_lcrec.training.interruption import Interrupted
 from recbole_lcrec.training.ranks import beyond_accuracy, item_counts
 from recbole_lcrec.version import __version__
-
-if TYPE_CHECKING:
-    from recbole_lcrec.experiment import Experiment
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,147 @@
+"""From a configuration to an experiment, new or of a saved run: here data, model and trainer are made."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole.utils import init_seed
+
+from recbole_lcrec import arguments, registry
+from recbole_lcrec.checks import check_models, check_settings
+from recbole_lcrec.compat import quiet
+from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.data.download import without_credentials
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.evaluation import SEARCH, load_queries
+from recbole_lcrec.experiment import factory
+from recbole_lcrec.experiment.experiment import Experiment
+from recbole_lcrec.experiment.outputs import (
+    wandb_in,
+)
+from recbole_lcrec.experiment.split_loaders import Split, build_data
+from recbole_lcrec.parallel import group
+from recbole_lcrec.parallel.data import share_randomness
+from recbole_lcrec.parallel.sharded import is_wanted
+from recbole_lcrec.refusals import refusals_of_recbole
+from recbole_lcrec.run_folder import check_assets
+from recbole_lcrec.saved_run import CHECKPOINT, CONFIG, check_evaluation, read_options
+from recbole_lcrec.stages import StageTimer
+
+logger = logging.getLogger(__name__)
+
+
+def build(
+    model: str | None = None,
+    dataset: str | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    config_files: str | Path | Sequence[str | Path] = (),
+    cli: Mapping[str, Any] | None = None,
+    *,
+    config: LCRecConfig | None = None,
+    saved: Path | None = None,
+    split: Split | None = None,
+    with_test: bool = True,
+) -> Experiment:
+    """Make an experiment from options.
+
+    Args:
+        model: Name of a model of this package or of RecBole.
+        dataset: Name of a data set.
+        config_dict: Options; they win over files.
+        config_files: YAML files of options; later ones win over earlier ones.
+        cli: Options that win over all others.
+        config: A ready configuration instead of all the above.
+        saved: Folder of a finished run whose index, tokenizer and weights are loaded.
+        split: What ``split_of`` returned for equal options of the data, instead of loading them again.
+        with_test: Whether the experiment gets the loader of the test phase.
+
+    Raises:
+        UserError: For anything in the options or the data that the user has to change.
+    """
+    config = config or LCRecConfig(model, dataset, config_files, config_dict, cli)
+    output_dir = saved or output_dir_of(config)
+    config["saved_run"] = str(saved) if saved else None
+    check_settings(config)
+    if saved is None:
+        check_models(config)
+    config["output_dir"] = str(output_dir)
+    config["checkpoint_dir"] = str(output_dir)
+    config["cache_dir"] = str(Path(config["cache_dir"]).absolute())
+    timer = StageTimer()
+    if config.without_use():
+        names = ", ".join(config.without_use())
+        logger.warning("%s has no use for these options, which are other models': %s.", config["model"], names)
+    with quiet():
+        data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
+        if config["dataset_url"]:  # it has served; RecBole gives all options to tensorboard and wandb
+            config["dataset_url"] = without_credentials(config["dataset_url"])
+        init_seed(config["seed"], config["reproducibility"])
+        with timer("model"):
+            network = factory.make_model(config, train_data._dataset)
+            if not is_wanted(config):  # FSDP brings it to the device in parts
+                network = network.to(config["device"])
+            if registry.is_generative(config["model"]) and network.evaluation.eval_task == SEARCH:
+                loaders = [loader for loader in (valid_data, test_data) if loader is not None]
+                network.queries = load_queries(config, data, [loader._dataset for loader in loaders])
+            with refusals_of_recbole(f"model {config['model']}"), wandb_in(output_dir):
+                trainer = factory.trainer_class(config)(config, network)
+        share_randomness(config["seed"])
+    test_data = test_data if with_test else None
+    return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
+
+
+def output_dir_of(config: LCRecConfig) -> Path:
+    """Return the folder of a run: the given one, or a new one that no other process has."""
+    if config["output_dir"]:
+        return group.from_main(Path(config["output_dir"]).absolute())
+    name = f"{config['model']}-{config['dataset']}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return group.from_main(_new_folder(Path("saved", name).absolute()) if group.is_main() else None)
+
+
+def _new_folder(folder: Path) -> Path:
+    """Make a folder of this name, or of one with a number behind it: two runs may start in the same second."""
+    for number in itertools.count(1):
+        made = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            made.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"output_dir={made}: cannot be made ({error.strerror}). Choose another.") from error
+        return made
+    raise AssertionError("there is always a next number")
+
+
+def load_experiment(
+    run_dir: str | Path, cli: Mapping[str, Any] | None = None, *, split: Split | None = None
+) -> Experiment:
+    """Load a finished run: its data, index, tokenizer and best weights.
+
+    Args:
+        run_dir: The run's output folder.
+        cli: Options to change, such as ``data_path`` after the data were moved, or ``eval_batch_size``.
+        split: What ``split_of`` returned for the run's options, instead of loading the data again.
+
+    Raises:
+        UserError: If the folder holds no finished run or its data are not there any more.
+    """
+    from recbole_lcrec.training.checkpoint import load_checkpoint
+
+    run_dir, changes = Path(run_dir).absolute(), arguments.options("cli", cli)
+    for name in (CONFIG, CHECKPOINT):
+        if not (run_dir / name).exists():
+            raise UserError(f"{run_dir} is not the folder of a finished run: it has no {name}. Give its output_dir.")
+    check_assets(run_dir)
+    # by how many processes it was trained is no matter now
+    options = {**read_options(run_dir / CONFIG), "nproc": 1, "world_size": None}
+    check_evaluation(changes, options)
+    config = LCRecConfig(config_dict=options, cli=changes, has_data=split is not None)
+    experiment = build(config=config, saved=run_dir, split=split)
+    load_checkpoint(run_dir / CHECKPOINT, experiment.model, experiment.config["device"])
+    experiment.model.eval()
+    return experiment

@@ -1,0 +1,204 @@
+"""A whole run: train, validate, test and write; or the item index alone; or a finished run evaluated again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec import arguments
+from recbole_lcrec.checks import check_settings
+from recbole_lcrec.compat import quiet
+from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.errors import UserError
+from recbole_lcrec.experiment.building import build, load_experiment, output_dir_of
+from recbole_lcrec.experiment.experiment import Experiment
+from recbole_lcrec.experiment.outputs import (
+    about_evaluation,
+    log_result,
+    output_folder,
+    result_of,
+    versions,
+)
+from recbole_lcrec.experiment.saving import options_text, write_config
+from recbole_lcrec.experiment.split_loaders import split_of
+from recbole_lcrec.experiment.states import forget_states, keep_states, write_facts
+from recbole_lcrec.io import write_json, write_text
+from recbole_lcrec.parallel import group
+from recbole_lcrec.run_folder import check_free, holds_training, note, note_all, seal
+from recbole_lcrec.saved_run import (
+    EVALUATION,
+    LOG,
+    OF_EVALUATION,
+    RANKS,
+    RESULT,
+    STARTING,
+    recorded_split,
+)
+from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.training.ranks import write_ranks
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    model: str | None = None,
+    dataset: str | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    config_files: str | Path | Sequence[str | Path] = (),
+    cli: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train, validate and test a model; write everything to the output folder and return the result.
+
+    Args:
+        model: Name of a model of this package or of RecBole.
+        dataset: Name of a data set.
+        config_dict: Options; they win over files.
+        config_files: YAML files of options; later ones win over earlier ones.
+        cli: Options that win over all others.
+
+    Returns:
+        What result.json holds, and ``output_dir``.
+
+    Raises:
+        UserError: For anything that the user has to change; nothing half-written stays behind.
+    """
+    config = LCRecConfig(model, dataset, config_files, config_dict, cli)
+    check_settings(config)
+    own_folder, output_dir = not config["output_dir"], output_dir_of(config)
+    config["output_dir"] = str(output_dir)
+    try:
+        with output_folder(output_dir, LOG, config["state"]) as keep:
+            return run_in_folder(config, keep)
+    finally:
+        if own_folder and group.is_main():
+            with suppress(OSError):  # not empty, as a rule
+                output_dir.rmdir()
+
+
+def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, Any]:
+    """Do a whole run in its output folder; see ``run``.
+
+    Args:
+        config: The experiment's configuration, with ``output_dir``.
+        keep: What ``output_folder`` yielded.
+    """
+    output_dir = Path(config["output_dir"])
+    if group.is_main():
+        # all that is needed if the run is killed before it has begun
+        write_text(output_dir / STARTING, options_text(config))
+    if config["stage"] == "index":
+        return _run_index(config, output_dir, keep)
+    experiment = build(config=config)
+    logger.info(experiment.model)
+    keep_states(experiment)
+
+    def begin() -> None:
+        keep()
+        if group.is_main():
+            experiment.describe()
+            write_facts(experiment)
+
+    if hasattr(experiment.trainer, "before_writing") and holds_training(output_dir):
+        logger.warning("%s holds an earlier run, which this one replaces when it has something to save.", output_dir)
+        experiment.trainer.before_writing = begin
+    else:
+        begin()
+    return finish(experiment)
+
+
+def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Train, test and write the result; the training states are not needed any more then.
+
+    Args:
+        experiment: A new experiment, or one that goes on from a training state.
+        index: What was known of the item index when it was built, if that was in an earlier process.
+    """
+    output_dir = experiment.output_dir
+    best_valid = experiment.fit()
+    if hasattr(experiment.trainer, "announce"):
+        experiment.trainer.announce()
+    test = experiment.evaluate("test", load_best=True)
+    if experiment.ranks is not None:
+        write_ranks(output_dir / RANKS, experiment.ranks, experiment)
+    result = result_of(experiment, best_valid, test)
+    result["index"] = dict(index) if index else result["index"]
+    if not group.is_main():
+        return {**result, "output_dir": str(output_dir)}
+    write_json(output_dir / RESULT, result)
+    forget_states(experiment)
+    note_all(output_dir)
+    log_result(result, output_dir)
+    return {**result, "output_dir": str(output_dir)}
+
+
+def _run_index(config: LCRecConfig, output_dir: Path, keep: Callable[[], None]) -> dict[str, Any]:
+    """Build the item index alone: index.json, the quantizer and the quality report."""
+    timer = StageTimer()
+    with quiet():
+        data, parts = split_of(config, timer)
+        indexed = data.index_items(timer, parts)
+        keep()
+        write_config(config, output_dir)
+        with timer("report"):
+            indexed.save(output_dir)
+            quality = indexed.write_report(output_dir)
+        for warning in quality["warnings"]:
+            logger.warning("Item index: %s", warning["text"])
+        result = {
+            "model": config["model"],
+            "dataset": config["dataset"],
+            "seed": config["seed"],
+            "index": indexed.report,
+            "seconds": timer.seconds,
+            "versions": versions(),
+        }
+        write_json(output_dir / RESULT, result)
+        seal(output_dir)
+        note_all(output_dir)
+        logger.info("Index, quantizer and report (report.html) are in %s", output_dir)
+        logger.info("Use it with --index_file=%s", output_dir / "index.json")
+    return {**result, "output_dir": str(output_dir)}
+
+
+def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Evaluate a saved run without training; write ``evaluation.json`` into its folder (or into ``output_dir``).
+
+    Returns:
+        Validation and test metrics: the same numbers as when the run ended.
+
+    Raises:
+        UserError: If the folder holds no finished run, or the data are not those that it was trained on.
+    """
+    run_dir = Path(run_dir).absolute()
+    options = arguments.options("cli", cli)
+    target = Path(options.pop("output_dir", None) or run_dir).absolute()
+    if target != run_dir and target.is_dir():
+        check_free(target)
+    with output_folder(target, OF_EVALUATION[1], "INFO") as keep:
+        experiment = load_experiment(run_dir, options)
+        before = recorded_split(run_dir)
+        if before and before != experiment.split_sha256:
+            raise UserError(
+                f"{run_dir}: the data set is not the one that the run was trained on (split {before[:12]}, now "
+                f"{experiment.split_sha256[:12]}). Bring back the old files, or set data_path to them."
+            )
+        keep()
+        valid, test = experiment.evaluate("valid"), experiment.evaluate("test")
+        result = {
+            "model": experiment.config["model"],
+            "dataset": experiment.config["dataset"],
+            "run": str(run_dir),
+            "best_valid_result": valid,
+            "test_result": test,
+            **about_evaluation(experiment),
+            "split_sha256": experiment.split_sha256,
+            "evaluated_users_per_second": experiment.trainer.users_per_second,
+        }
+        if group.is_main():
+            write_json(target / EVALUATION, result)
+            note(target, OF_EVALUATION, new=target != run_dir)
+        log_result(result, target)
+    return result
