@@ -22,6 +22,7 @@ from recbole_lcrec.io import write_json
 from recbole_lcrec.locking import run_lock
 from recbole_lcrec.outputs import log_result, output_folder
 from recbole_lcrec.parallel.cluster import check_resources, ray_session, remove_temporary, temporary_folder
+from recbole_lcrec.run_folder import check_empty
 from recbole_lcrec.saved_run import RESULT
 from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.training.interruption import terminations
@@ -40,7 +41,7 @@ from recbole_lcrec.tuning.trial import TrialInputs
 
 logger = logging.getLogger(__name__)
 
-SEARCH = "search.json"
+SEARCH, LOG = "search.json", "search.log"
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ def search(
     if (folder / SEARCH).exists():
         raise UserError(f"output_dir={folder} holds a search. Go on with it by --resume_tune={folder}, or choose "
                         "another folder.")  # fmt: skip
+    check_empty(folder, "search", own=(LOG,))  # the log alone: of a search that was killed as it began
     given = {**options, "output_dir": str(folder)}
     return _run(SearchPlan(model, dataset, given, space, _settled(settings), folder), {})
 
@@ -199,7 +201,7 @@ def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
     if plan.settings.scheduler == "pbt" and len(found) < 2:
         raise UserError(f"{plan.space.source}: scheduler pbt needs two or more configurations, found {len(found)}.")
     number = len(list(plan.folder.glob("search*.log"))) + 1
-    log = "search.log" if number == 1 else f"search-{number}.log"
+    log = LOG if number == 1 else f"search-{number}.log"
     with output_folder(plan.folder, log, config["state"]) as keep, run_lock(plan.folder), terminations():
         timer = StageTimer()
         data = share_data(config, plan.space, plan.settings.threads, timer)

@@ -21,6 +21,7 @@ from recbole_lcrec.comparison import command, runner
 from recbole_lcrec.comparison.plan import Plan, make_plan
 from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.locking import run_lock
 
 ENTRIES = (Entry("Pop", "Pop"), Entry("Exact", "ExactPop"), Entry("BPR", "BPR"))
 
@@ -96,6 +97,23 @@ def test_runs_side_by_side_give_the_same_leaderboard(tmp_path: Path, monkeypatch
         assert command.compare("toy", ENTRIES, (1, 2), given, jobs) == 0
         boards.append((board(plan), (plan.output_dir / "significance.csv").read_text()))
     assert boards[0] == boards[1] and len(boards[0][0]) == 3
+
+
+def test_a_folder_of_my_own_or_of_a_comparison_at_work_is_refused_untouched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(tmp_path)
+    plan = prepare(tmp_path, monkeypatch, given)
+    (plan.output_dir / "runs" / "Pop-1").mkdir(parents=True)
+    (plan.output_dir / "runs" / "Pop-1" / "result.json").write_text("of the one at work")
+    with run_lock(plan.output_dir), pytest.raises(UserError, match="another run is writing there"):
+        command.compare("toy", ENTRIES, (1, 2), given)
+    (plan.output_dir / "comparison.log").unlink()
+    (plan.output_dir / "report.html").write_text("mine")
+    with pytest.raises(UserError, match="holds files that no comparison of this version wrote .*report.html"):
+        command.compare("toy", ENTRIES, (1, 2), given)
+    assert (plan.output_dir / "report.html").read_text() == "mine" and started(plan) == []
+    assert (plan.output_dir / "runs" / "Pop-1" / "result.json").read_text() == "of the one at work"
 
 
 def test_different_splits_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
