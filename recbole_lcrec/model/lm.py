@@ -13,7 +13,7 @@ import torch
 
 from recbole_lcrec.causal_lm import causal_config, load_causal_lm
 from recbole_lcrec.decoding.architecture import base_model
-from recbole_lcrec.errors import Mistakes, UserError, shortened
+from recbole_lcrec.errors import Mistakes, UserError, reason_of, shortened
 from recbole_lcrec.hub import check_memory, saved_architecture
 from recbole_lcrec.instruction.tokenizer import load_tokenizer
 from recbole_lcrec.io import fingerprint, write_json
@@ -109,6 +109,8 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
         from transformers import AutoModelForCausalLM
 
         lm = saved_architecture(AutoModelForCausalLM, saved)
+        if lm.get_input_embeddings().num_embeddings < len(tokenizer):
+            raise UserError(f"{saved}: lm has fewer tokens than tokenizer: these are of two runs. Train it again.")
     else:
         lm = _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
     _use_attention(lm, settings.attention)
@@ -167,8 +169,7 @@ def _use_attention(lm: Any, attention: str) -> None:
         if attention == "sdpa":
             logger.info("%s has no sdpa attention: eager is used.", type(lm).__name__)
             return
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"attention={attention}: {first_line} Use sdpa.") from error
+        raise UserError(f"attention={attention}: {reason_of(error)}. Use sdpa.") from error
 
 
 def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
@@ -278,10 +279,9 @@ def extend_vocabulary(lm: Any, size: int, option: str) -> None:
     try:
         lm.resize_token_embeddings(size, mean_resizing=False)
     except Exception as error:  # each architecture has a way of its own to fail at this
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{option}: the vocabulary of {type(lm).__name__} cannot be extended ({reason}), but the item index needs "
-            "tokens of its own. Use another model."
+            f"{option}: the vocabulary of {type(lm).__name__} cannot be extended ({reason_of(error)}), but the item "
+            "index needs tokens of its own. Use another model."
         ) from error
 
 
