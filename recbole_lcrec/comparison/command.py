@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 import sys
@@ -15,14 +16,17 @@ from recbole_lcrec.comparison.results import collect, load_run
 from recbole_lcrec.comparison.runner import Runner
 from recbole_lcrec.comparison.specs import Cluster, Entry
 from recbole_lcrec.compat import logging_to, quiet
+from recbole_lcrec.config.names import dataset_folder
+from recbole_lcrec.data.contents import check_same_contents, contents
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import write_json
 from recbole_lcrec.locking import run_lock
 from recbole_lcrec.run_folder import check_empty
 from recbole_lcrec.training.interruption import terminations
 
 logger = logging.getLogger(__name__)
 
-LOG = "comparison.log"
+LOG, DATA = "comparison.log", "data.json"
 
 
 def compare(
@@ -64,8 +68,28 @@ def compare(
             if not (plan.output_dir / LOG).exists():  # the first file of a comparison: nothing else here is one's
                 check_empty(plan.output_dir, "comparison")
                 (plan.output_dir / LOG).touch()
+            _check_data(plan)
             with logging_to(plan.output_dir / LOG, str(options.get("state") or "INFO")):
                 return _compare(plan, workers)
+
+
+def _check_data(plan: Plan) -> None:
+    """Refuse to go on with other data than the comparison began with; what a run is to download is not known yet.
+
+    Raises:
+        UserError: Naming the files that differ.
+    """
+    path = plan.output_dir / DATA
+    now = contents(dataset_folder(plan.dataset, plan.runs[0].stages[0].resolved["data_path"]), plan.dataset)
+    if not now:
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        check_same_contents(before, now, plan.output_dir, "comparison")
+    except FileNotFoundError:
+        write_json(path, now)
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Remove it if the data are still the same.") from error
 
 
 def _workers(cluster: Cluster | None, plan: Plan) -> AbstractContextManager[Workers]:

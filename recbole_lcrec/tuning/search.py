@@ -17,6 +17,7 @@ from recbole_lcrec.checks import check_settings
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.config.loader import Given
+from recbole_lcrec.data.contents import check_same_contents, contents
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import write_json
 from recbole_lcrec.locking import run_lock
@@ -209,9 +210,16 @@ def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
         if saved and saved["split_sha256"] != sha:
             raise UserError(f"{plan.folder}: the data are not those that the search began with (split "
                             f"{saved['split_sha256'][:12]}, now {sha[:12]}). Bring back the old files.")  # fmt: skip
+        files = contents(Path(config["data_path"]), config["dataset"])
+        check_same_contents(saved.get("files", files), files, plan.folder, "search")
         keep()
         remove_temporary(saved.get("temporary"))
-        facts = {"split_sha256": sha, "data_seconds": timer.seconds, "session": saved.get("session", 0) + 1}
+        facts = {
+            "split_sha256": sha,
+            "files": files,
+            "data_seconds": timer.seconds,
+            "session": saved.get("session", 0) + 1,
+        }
         return _search(plan, config, found, data, facts)
 
 

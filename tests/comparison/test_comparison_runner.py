@@ -89,6 +89,11 @@ def test_changed_options_run_again_and_are_named(tmp_path: Path, monkeypatch: py
         "BPR, seed 2: run again, as these options have changed: learning_rate"
         in (plan.output_dir / "comparison.log").read_text()
     )
+    with (tmp_path / "toy" / "toy.item").open("a") as file:
+        file.write("i99\tnew\tnew\n")
+    with pytest.raises(UserError, match="toy.item of the data set changed since the comparison began"):
+        command.compare("toy", changed, (1, 2), given)
+    assert started(plan) == []
 
 
 def test_runs_side_by_side_give_the_same_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

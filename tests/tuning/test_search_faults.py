@@ -82,6 +82,10 @@ def test_a_search_has_its_folder_to_itself(tmp_path: Path, capsys: pytest.Captur
     with run_lock(out):
         assert cli.main([f"--resume_tune={out}"]) == 2
     assert "another run is writing there (process " in capsys.readouterr().err
+    with (tmp_path / "toy" / "toy.item").open("a") as file:
+        file.write("i99\tnew\tnew\n")
+    assert cli.main([f"--resume_tune={out}"]) == 2
+    assert "toy.item of the data set changed since the search began" in capsys.readouterr().err
     assert {path.name for path in out.iterdir()} == before
 
 
