@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from recbole_lcrec.integrity import damage, write_manifest
-from recbole_lcrec.io import folder_beside, remove, settle, storage_problem, sync
+from recbole_lcrec.integrity import damage, files_below, write_manifest
+from recbole_lcrec.io import StorageError, folder_beside, remove, settle, storage_problem, sync
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,14 @@ def cached(
     found = _found(entry, load, what)
     if found is not None:
         return found[0], True
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # the cache is being deleted
+        pass
+    except OSError as error:  # told before the work: a file in the folder's place, no permission
+        raise StorageError(
+            f"{entry.parent}: cannot be made ({error.strerror}). Set cache_dir to a folder that can be written to."
+        ) from error
     result = build()
     try:
         with folder_beside(entry) as temporary:
@@ -73,15 +81,15 @@ def cached(
 
 def _found(entry: Path, load: Callable[[Path], T], what: str) -> tuple[T] | None:
     """Return the result of an entry; None after removing one that is not what was written, and where there is none."""
-    if not entry.is_dir():
+    if not entry.exists():
         return None
-    problem = damage(entry)
+    problem = damage(entry, required=files_below(entry)) if entry.is_dir() else "a file"
     if problem is None:
         try:
             return (load(entry),)
         except Exception as error:  # whatever is wrong with an entry, the remedy is the same
             problem = str(error) or type(error).__name__
-    if entry.is_dir():  # it may just have been deleted
+    if entry.exists():  # it may just have been deleted
         logger.warning("%s is damaged (%s); the %s are made anew.", entry, problem, what)
         remove(entry)
     return None

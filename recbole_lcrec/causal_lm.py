@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, reason_of
 from recbole_lcrec.hub import adapter_base, load_pretrained, load_weights, merging_advice, place_of
 
 PROBE_LENGTH, PROBE_KEPT = 12, 6
@@ -159,7 +159,6 @@ def _merged(lm: Any, adapter: str, base: str, option: str) -> Any:
                 raise ValueError(f"{kind.peft_type} for {kind.task_type} is not added to weights")
             return wrapped.merge_and_unload().requires_grad_(True)  # peft freezes the base
     except Exception as error:  # peft raises as many kinds as transformers
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(
-            f"{option}: this adapter of {base} cannot be merged into it ({reason}). {merging_advice(base)}"
+            f"{option}: this adapter of {base} cannot be merged into it ({reason_of(error)}). {merging_advice(base)}"
         ) from error

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 _LONGEST = 100
 """Characters of a name that is compared with others."""
+_REASON = 300
+"""Characters of a library's error that are shown."""
 
 
 class UserError(Exception):
@@ -103,6 +105,13 @@ def shortened(value: object, length: int = 80) -> str:
     """Return a value as it is written, or its beginning: messages must not be as long as what a user can give."""
     text = repr(value)
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what a library's error says, in one line without a full stop, to be put into a message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said[:_REASON].rstrip(".")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, reason_of
 
 ADAPTER = "adapter_config.json"
 """What makes a folder one of peft's adapters."""
@@ -97,7 +97,7 @@ def saved_architecture(auto_class: Any, run: Path) -> Any:
     except UserError:
         raise
     except Exception as error:  # as many kinds as there are architectures
-        raise UserError(f"{option}: no model can be made of it ({_reason(error)}). Train the run again.") from error
+        raise UserError(f"{option}: no model can be made of it ({reason_of(error)}). Train the run again.") from error
 
 
 def check_memory(parameters: int, what: str) -> None:
@@ -154,7 +154,7 @@ def adapter_base(source: str | Path, option: str) -> str | None:
         if not isinstance(base, str) or not base:
             raise ValueError("it names no base model")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{option}: {path} cannot be read ({_reason(error)}).") from error
+        raise UserError(f"{option}: {path} cannot be read ({reason_of(error)}).") from error
     beside = Path(name).parent / base
     if not Path(base).expanduser().is_dir() and Path(name).is_dir() and beside.is_dir():
         return str(beside)
@@ -179,11 +179,7 @@ def _explained(kind: str, option: str, error: Exception) -> str:
             f"{option}: its weights are pickled (.bin), and not all that they hold is tensors, so they are not "
             "loaded. Save the model as safetensors where it is trusted: model.save_pretrained(FOLDER)."
         )
-    return f"{option}: no model can be loaded from it by {kind} ({_reason(error)}). {_EXPECTED}."
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return f"{option}: no model can be loaded from it by {kind} ({reason_of(error)}). {_EXPECTED}."
 
 
 def revision_of(name: str) -> str | None:

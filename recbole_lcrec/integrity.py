@@ -48,7 +48,9 @@ def damage(folder: Path, required: Iterable[str] = ()) -> str | None:
                 return problem
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        return f"{MANIFEST} does not name {error}"
+    except (OSError, ValueError, TypeError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__})"
     return None
 

@@ -25,6 +25,8 @@ import numpy as np
 from recbole_lcrec.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
+"""What file systems say that cannot be asked for this, for folders or at all."""
 _DENIED = (errno.EACCES, errno.EPERM)
 _TORCH_WRITES = ("PytorchStreamWriter failed", "unexpected pos", "file write failed")
 
@@ -102,7 +104,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP, errno.EBADF)):
+        if error.errno not in _NO_SYNC:
             raise
     finally:
         os.close(handle)
@@ -128,7 +130,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         mode = stat.S_IMODE(temporary.stat().st_mode)
         try:
             yield temporary
-            temporary.chmod(mode)  # the user's umask; safetensors puts a private file in its place
+            _permit(temporary, mode)  # the user's umask; safetensors puts a private file in its place
             sync(temporary)
             os.replace(temporary, path)
             sync(path.parent)
@@ -196,8 +198,15 @@ def settle(folder: Path, *, keep_modes: bool = False) -> None:
     mode = stat.S_IMODE(folder.stat().st_mode)
     for part in (*sorted(folder.rglob("*")), folder):
         if not (keep_modes or part.is_symlink()):
-            part.chmod(mode if part.is_dir() else mode & 0o666)  # safetensors makes its files private
+            _permit(part, mode if part.is_dir() else mode & 0o666)  # safetensors makes its files private
         sync(part)
+
+
+def _permit(path: Path, mode: int) -> None:
+    """Give a file its permissions, where the file system has any (those of Windows and of cameras have none)."""
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        with suppress(PermissionError):
+            path.chmod(mode)
 
 
 def hidden_beside(path: Path, suffix: str = "") -> Path:

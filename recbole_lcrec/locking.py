@@ -1,4 +1,4 @@
-"""Locks between processes: one run per output folder, one process that fetches a data set.
+"""Locks between processes: one run per output folder, one process that fetches or converts a data set.
 
 They are the operating system's (flock, by the package filelock), so that a killed process leaves none behind. On
 network file systems they hold between machines where the server supports locks (NFS 4 does). Where it does not, a
@@ -32,16 +32,31 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         UserError: If another run is writing there, or this user may not.
     """
-    path = folder / LOCK
+    with sole_lock(folder / LOCK, f"output_dir={folder}", "run", "another output_dir"):
+        yield
+
+
+@contextmanager
+def sole_lock(path: Path, what: str, work: str, instead: str) -> Iterator[None]:
+    """Hold the lock ``path``; where somebody has it, refuse at once.
+
+    Args:
+        path: The lock's file, which is removed with the lock.
+        what: The option or the place that is held, for messages.
+        work: What its holder does there: "run".
+        instead: What else to choose: "another output_dir".
+
+    Raises:
+        UserError: If somebody else holds it, or this user may not.
+    """
     try:
         lock = _acquired(path, wait=False)
     except Timeout:
         raise UserError(
-            f"output_dir={folder}: another run is writing there ({_holder(path)}). Wait for it, end it, or choose "
-            "another output_dir."
+            f"{what}: another {work} is writing there ({_holder(path)}). Wait for it, end it, or choose {instead}."
         ) from None
     except OSError as error:
-        raise UserError(f"output_dir={folder}: cannot be locked ({error.strerror}). Choose another.") from error
+        raise UserError(f"{what}: cannot be locked ({error.strerror}). Choose {instead}.") from error
     with _released(path, lock):
         yield
 

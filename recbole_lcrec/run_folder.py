@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,13 +46,7 @@ def check_free(folder: Path) -> bool:
     """
     record = _read(folder)
     if record is None:
-        others = [name for name in sorted(os.listdir(folder)) if name != LOCK and not is_temporary(name)]
-        if others:
-            shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-            raise UserError(
-                f"output_dir={folder}: it holds files that no run of this version wrote ({shown}). Choose an empty "
-                "folder or a new one."
-            )
+        check_empty(folder, "run")
         return True
     written = record["written"]
     strangers = [name for name in _present(folder) if not _covered(name, written) or (folder / name).is_symlink()]
@@ -62,6 +56,27 @@ def check_free(folder: Path) -> bool:
             "another output_dir."
         )
     return False
+
+
+def check_empty(folder: Path, work: str, own: Collection[str] = ()) -> None:
+    """Refuse a folder with files in it, but for locks and what is being written.
+
+    Args:
+        folder: An output folder, which may not be there yet.
+        work: Who else may have written into it, for the message: "run".
+        own: Names of files that are no hindrance.
+
+    Raises:
+        UserError: Naming some of the files.
+    """
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    others = [name for name in names if name not in (LOCK, *own) and not is_temporary(name)]
+    if others:
+        shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        raise UserError(
+            f"output_dir={folder}: it holds files that no {work} of this version wrote ({shown}). Choose an empty "
+            "folder or a new one."
+        )
 
 
 def unclaim(folder: Path) -> None:
@@ -108,6 +123,8 @@ def check_assets(folder: Path) -> None:
     if record is None:
         logger.warning("%s has no %s: whether its files are as the run wrote them is not known.", folder, MANIFEST)
         return
+    if CONFIG not in record["files"]:
+        raise UserError(f"{folder / MANIFEST}: it does not name {CONFIG}, as every run's does. Train the run again.")
     for name, expected in record["files"].items():
         try:
             whole = _is_ours(folder, name) and (folder / name).is_file()

@@ -78,12 +78,12 @@ def make_builder(kind: str = "ours", **changes: Any) -> PromptBuilder:
     return PromptBuilder(tokenizer, item_token_ids(tokenizer, index), catalogue_text(), settings(**changes))
 
 
-def save_checkpoint(folder: Path, kind: str) -> Path:
+def save_checkpoint(folder: Path, kind: str, seed: int = 0) -> Path:
     """Save a small randomly initialised model with a tokenizer of its own, as one would find it on a hub."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     tokenizer = make_tokenizer(kind)
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     common = {"vocab_size": len(tokenizer), "max_position_embeddings": 512}

@@ -72,6 +72,28 @@ def test_an_entry_that_does_not_load_is_made_anew(tmp_path: Path, caplog: pytest
     assert keep(tmp_path / "key", never) == ("four", True)
 
 
+@pytest.mark.parametrize("what", ["a file", "words.json"])
+def test_what_another_version_left_in_an_entrys_place_goes(
+    tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = tmp_path / "key"
+    if what == "a file":
+        entry.write_text("old")
+    else:
+        keep(entry)
+        (entry / "manifest.json").write_text("{}")
+    assert keep(entry, lambda: "anew") == ("anew", False)
+    assert f"{entry} is damaged ({what if what == 'a file' else 'manifest.json does not name'}" in caplog.text
+    assert keep(entry, never) == ("anew", True)
+
+
+def test_a_file_in_the_caches_place_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("mine")
+    with pytest.raises(StorageError, match=r"cannot be made \(.*\)\. Set cache_dir"):
+        keep(tmp_path / "cache" / "key", never)
+    assert (tmp_path / "cache").read_text() == "mine"
+
+
 def test_of_many_that_make_an_entry_at_once_all_get_the_first_one(tmp_path: Path) -> None:
     entry, results = tmp_path / "key", []
     together = threading.Barrier(8)

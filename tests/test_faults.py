@@ -187,6 +187,20 @@ def test_a_failed_write_keeps_what_was_there(tmp_path: Path, kind: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
 
+@pytest.mark.parametrize(("name", "number"), [("fsync", errno.EINVAL), ("chmod", errno.EPERM)])
+def test_file_systems_without_syncing_or_permissions_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, name, refused)
+    with atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "private").touch(0o600)
+    write_text(tmp_path / "file", "x")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "private"]
+
+
 def test_mend_brings_a_folder_back_that_was_being_replaced(tmp_path: Path) -> None:
     old = tmp_path / ".checkpoint.0123abcd.old" / "checkpoint"
     old.mkdir(parents=True)

@@ -210,6 +210,26 @@ def test_odd_checkpoints_get_one_message(copied: Path, odd: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        ("index.json", "<a_0>", "<a_9>", "the tokenizer has no token <a_"),
+        ("lm/config.json", '"vocab_size": ', '"vocab_size": 10, "was": ', "lm has fewer tokens than tokenizer"),
+        ("lm/config.json", '"hidden_size": 16', '"hidden_size": 32', "the checkpoint does not fit the model"),
+        ("lm/config.json", '"num_attention_heads": 2', '"num_attention_heads": 3', "no model can be loaded from it"),
+    ],
+)
+def test_parts_of_two_runs_get_one_message(copied: Path, name: str, old: str, new: str, words: str) -> None:
+    """Without a manifest, what does not fit together is found when it is put together."""
+    (copied / "out" / "manifest.json").unlink()
+    path = copied / "out" / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError, match=words) as caught:
+        load_experiment(copied / "out", {"data_path": str(copied)})
+    assert "\n" not in str(caught.value)
+
+
 def test_an_odd_name_of_the_split_is_told(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
     (copied / "out" / "result.json").write_text('{"split_sha256": 5}')
     evaluate(copied / "out", {"data_path": str(copied)})

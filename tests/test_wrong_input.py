@@ -161,3 +161,4 @@ def test_wrong_input(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     for words in CASES[case][1]:
         assert words.lower() in error.lower(), error
     assert not (tmp_path / "out").exists()
+    assert not (case.startswith("user text") and (tmp_path / "cache").exists()), "told after the index was built"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 import sys
@@ -15,12 +16,17 @@ from recbole_lcrec.comparison.results import collect, load_run
 from recbole_lcrec.comparison.runner import Runner
 from recbole_lcrec.comparison.specs import Cluster, Entry
 from recbole_lcrec.compat import logging_to, quiet
+from recbole_lcrec.config.names import dataset_folder
+from recbole_lcrec.data.contents import check_same_contents, contents
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.io import write_json
+from recbole_lcrec.locking import run_lock
+from recbole_lcrec.run_folder import check_empty
 from recbole_lcrec.training.interruption import terminations
 
 logger = logging.getLogger(__name__)
 
-LOG = "comparison.log"
+LOG, DATA = "comparison.log", "data.json"
 
 
 def compare(
@@ -45,21 +51,45 @@ def compare(
         The exit status: 0, or 1 when a run failed (the others are compared all the same).
 
     Raises:
-        UserError: For a wrong option or an unfit cluster, before anything is started; or when runs turn out to have
-            different splits.
+        UserError: For a wrong option, an unfit cluster, a folder of somebody's own files or of another comparison that
+            is at work, before anything is started; or when runs turn out to have different splits.
     """
     with quiet():
         plan = make_plan(dataset, entries, seeds, options, jobs)
     with _workers(cluster, plan) as workers:
         try:
             plan.output_dir.mkdir(parents=True, exist_ok=True)
-            (plan.output_dir / LOG).touch()
         except OSError as error:
             raise UserError(
                 f"output_dir={plan.output_dir}: cannot be written to ({error.strerror}). Choose another."
             ) from error
-        with logging_to(plan.output_dir / LOG, str(options.get("state") or "INFO")):
-            return _compare(plan, workers)
+        # a second one would take the results away that the first is working on
+        with run_lock(plan.output_dir):
+            if not (plan.output_dir / LOG).exists():  # the first file of a comparison: nothing else here is one's
+                check_empty(plan.output_dir, "comparison")
+                (plan.output_dir / LOG).touch()
+            _check_data(plan)
+            with logging_to(plan.output_dir / LOG, str(options.get("state") or "INFO")):
+                return _compare(plan, workers)
+
+
+def _check_data(plan: Plan) -> None:
+    """Refuse to go on with other data than the comparison began with; what a run is to download is not known yet.
+
+    Raises:
+        UserError: Naming the files that differ.
+    """
+    path = plan.output_dir / DATA
+    now = contents(dataset_folder(plan.dataset, plan.runs[0].stages[0].resolved["data_path"]), plan.dataset)
+    if not now:
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        check_same_contents(before, now, plan.output_dir, "comparison")
+    except FileNotFoundError:
+        write_json(path, now)
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Remove it if the data are still the same.") from error
 
 
 def _workers(cluster: Cluster | None, plan: Plan) -> AbstractContextManager[Workers]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from recbole_lcrec.saved_run import RANKS, RESULT
 REACH = 20
 """Length of the list at which recall is reported beside RecBole's metrics."""
 
+_COMPARED = {"test_result": dict, "split_sha256": str, "seconds": dict, "parameters": dict, "memory": dict}
 _RANKED = re.compile(r"(hit|ndcg|mrr|recall)@(\d+)")
 
 
@@ -101,12 +103,20 @@ def load_run(folder: Path) -> dict[str, Any]:
     """Return what result.json of a run holds.
 
     Raises:
-        UserError: If it cannot be read.
+        UserError: If it cannot be read, or lacks what is compared.
     """
     try:
-        return json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / RESULT} cannot be read ({error}). Delete {folder} and start again.") from error
+        result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        missing = [name for name in _COMPARED if not isinstance(result.get(name), _COMPARED[name])]
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise _unreadable(folder / RESULT, error) from error
+    return result
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} cannot be read ({error}). Delete {path.parent} and start again.")
 
 
 def collect(plan: Plan, outcomes: Sequence[Outcome]) -> list[ModelResult]:
@@ -130,10 +140,17 @@ def _run_result(run: Run) -> RunResult:
 
 
 def read_ranks(path: Path) -> pd.DataFrame:
-    """Read ranks.csv.gz; tokens stay text, also those that look like numbers or like missing values."""
-    header = pd.read_csv(path, nrows=0).columns
-    text = {name: str for name in header if name in ("user", "item", "wording") or name.startswith("top_")}
-    return pd.read_csv(path, dtype=text, keep_default_na=False)
+    """Read ranks.csv.gz; tokens stay text, also those that look like numbers or like missing values.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        text = {name: str for name in header if name in ("user", "item", "wording") or name.startswith("top_")}
+        return pd.read_csv(path, dtype=text, keep_default_na=False)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise _unreadable(path, error) from error
 
 
 def is_ranked(metric: str) -> bool:

@@ -82,7 +82,7 @@ def convert(source: Source, settings: Settings) -> dict[str, Any]:
         raise UserError(f"--min-rating={settings.min_rating}: the source has no ratings.")
     if settings.reviews and not source.has_reviews:
         raise UserError(f"--reviews: there are no review texts in {source.files['interactions'].name}.")
-    with writing.dataset_folder(settings.folder, settings.name) as folder:
+    with writing.dataset_folder(settings.folder, settings.name, settings.overwrite) as folder:
         stem = folder / settings.name
         rejected = stem.with_name(f"{settings.name}.rejected")
         with rejected.open("wb") as sink:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from recbole_lcrec.convert.columns import Interactions
 from recbole_lcrec.convert.records import csv_cell
 from recbole_lcrec.convert.selection import rows_in_order
 from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import atomic_folder
+from recbole_lcrec.io import atomic_folder, mend, storing
+from recbole_lcrec.locking import sole_lock
 from recbole_lcrec.progress import progress
 
 SUFFIXES = (".inter", ".item", ".review", ".rejected", ".statistics.json", ".index.json", ".user.json")
@@ -40,13 +41,24 @@ def check_target(folder: Path, name: str, overwrite: bool) -> None:
 
 
 @contextmanager
-def dataset_folder(folder: Path, name: str) -> Iterator[Path]:
+def dataset_folder(folder: Path, name: str, overwrite: bool) -> Iterator[Path]:
     """Yield a folder to write into; it takes the place of ``folder`` when the block succeeds.
 
-    What else lies in ``folder`` stays there; all files of an earlier conversion go, also those not written again.
+    What else lies in ``folder`` stays there; all files of an earlier conversion go, also those not written again. What
+    a killed conversion had moved aside is brought back first.
+
+    Raises:
+        UserError: If another conversion is writing there, or as :func:`check_target` does.
     """
     folder = folder.resolve()  # a link to a folder stays a link
-    with atomic_folder(folder, keep_modes=True) as temporary:  # files of the user's keep theirs
+    with ExitStack() as held:
+        with storing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f".{folder.name}.lock")
+        held.enter_context(sole_lock(lock, str(folder), "conversion", "another --name or --output"))
+        mend(folder)
+        check_target(folder, name, overwrite)
+        temporary = held.enter_context(atomic_folder(folder, keep_modes=True))  # files of the user's keep theirs
         yield temporary
         ours = {name + suffix for suffix in SUFFIXES}
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:

@@ -94,7 +94,11 @@ class LSA:
 
         arrays = load_file(str(folder / _WEIGHTS))
         terms = json.loads((folder / _TERMS).read_text(encoding="utf-8"))
-        return cls(tuple(terms), arrays["idf"], arrays["components"], arrays["mean"])
+        encoder = cls(tuple(terms), arrays["idf"], arrays["components"], arrays["mean"])
+        shapes = [array.shape for array in (encoder.idf, encoder.components, encoder.mean)]
+        if shapes != [(len(terms),), (len(encoder.mean), len(terms)), (len(encoder.mean),)]:
+            raise ValueError(f"{len(terms)} terms do not fit arrays of shapes {shapes}")
+        return encoder
 
 
 def _vectorizer(**options: Any) -> Any:

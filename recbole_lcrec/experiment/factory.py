@@ -9,7 +9,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, reason_of
 from recbole_lcrec.registry import base_of, is_ours, missing_package, model_class, part
 
 
@@ -31,10 +31,9 @@ def make_model(config: Any, dataset: Any) -> Any:
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
         if not _is_about_weights(config, error):
             raise
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"model {config['model']}: the file of weights that it starts from cannot be loaded ({first_line}). Set "
-            f"{' or '.join(_weight_files(config))} to a file that a run of this package wrote."
+            f"model {config['model']}: the file of weights that it starts from cannot be loaded ({reason_of(error)}). "
+            f"Set {' or '.join(_weight_files(config))} to a file that a run of this package wrote."
         ) from error
 
 

@@ -137,7 +137,7 @@ def build_index(
         return BuiltIndex(index, report, quantizer, folder)
 
     built, known = cached(
-        folder, load=lambda entry: _load(entry, item_tokens, level_sizes), build=build, save=_save, what="index"
+        folder, load=lambda entry: _load(entry, item_tokens, level_sizes), build=build, save=_save, what="paths"
     )
     if known:
         logger.info("Item index: %d items, from the cache (%s).", len(item_tokens), folder)

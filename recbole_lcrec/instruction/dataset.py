@@ -21,7 +21,7 @@ from recbole_lcrec.instruction.samples import Sequences
 from recbole_lcrec.instruction.templates import USER_TASKS
 from recbole_lcrec.instruction.tokenizer import add_index_tokens, index_token_ids, load_tokenizer, train_tokenizer
 from recbole_lcrec.stages import StageTimer
-from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings, load_user_texts
+from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings, check_file, load_user_texts
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,12 @@ class GenerativeDataset(WordsDataset):
             parts: As for ``index_items``.
             saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
         """
-        settings_from(UserTextSettings, self.config)  # refused before the long stages
+        settings = settings_from(UserTextSettings, self.config)  # refused before the long stages
+        wanted = USER_TASKS & set(self.config["tasks"])
+        if wanted and saved is None:
+            check_file(settings, Path(self.config["data_path"]), self.dataset_name)
         catalogue = self.make_catalogue(self.index_items(timer, parts, saved), timer, saved)
-        if USER_TASKS & set(self.config["tasks"]):
+        if wanted:
             with timer("user_texts"):
                 texts = self._user_texts(catalogue, parts[0], saved)
             catalogue = replace(catalogue, user_texts=texts)

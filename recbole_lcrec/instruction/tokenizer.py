@@ -87,8 +87,20 @@ def add_index_tokens(tokenizer: Any, index_tokens: Sequence[str]) -> None:
 
 
 def index_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
-    """Return the vocabulary ids of all index tokens, level by level, int64 [sum of the level sizes]."""
-    return np.asarray(tokenizer.convert_tokens_to_ids(index.index_tokens()), dtype=np.int64)
+    """Return the vocabulary ids of all index tokens, level by level, int64 [sum of the level sizes].
+
+    Raises:
+        UserError: If the tokenizer lacks one: a saved run's that is not of the same run as the index.
+    """
+    tokens = index.index_tokens()
+    ids = tokenizer.convert_tokens_to_ids(tokens)
+    lacking = [token for token, number in zip(tokens, ids, strict=True) if number in (None, tokenizer.unk_token_id)]
+    if lacking:
+        raise UserError(
+            f"the tokenizer has no token {lacking[0]}, which is in the item index: these are of two runs. Bring back "
+            "the files as the run wrote them, or train it again."
+        )
+    return np.asarray(ids, dtype=np.int64)
 
 
 def item_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:

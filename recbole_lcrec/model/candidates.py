@@ -19,12 +19,11 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.decoding.continuations import Continuations
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.text_dataset import TextCatalogue
 from recbole_lcrec.model.instruction_tuned import InstructionTuned
-from recbole_lcrec.model.lm import LMSettings, build_lm, trial_lm
+from recbole_lcrec.model.lm import LMSettings, build_lm, save_architecture, trial_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
@@ -158,6 +157,6 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
     def save_assets(self, folder: Path) -> None:
         """Write what a saved run needs beside the weights: tokenizer, user texts, the LM's architecture."""
         self.catalogue.tokenizer.save_pretrained(folder / "tokenizer")
-        base_model(self.lm).config.save_pretrained(folder / "lm")
+        save_architecture(self.lm, folder / "lm")
         if self.catalogue.user_texts:
             write_published(folder / SAVED_TEXTS, self.catalogue.user_texts, self.catalogue.text.items)

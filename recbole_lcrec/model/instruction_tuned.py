@@ -8,23 +8,22 @@ import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional
 
-from recbole_lcrec.causal_lm import causal_config
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.instruction.loader import ASIDE, INPUT_IDS, LOSS_WEIGHTS
 from recbole_lcrec.instruction.templates import USER_TASKS
 from recbole_lcrec.model.sample_logits import SampleLogits
-from recbole_lcrec.usertext import UserTextSettings
+from recbole_lcrec.usertext import UserTextSettings, huggingface
 
 
 def check_author(config: Any) -> None:
-    """Refuse a model that is to write the users' texts and cannot, by its configuration alone.
+    """Refuse a model that is to write the users' texts and cannot, by its configuration and tokenizer.
 
     Raises:
         UserError: Naming ``user_text``.
     """
     settings = settings_from(UserTextSettings, config)
     if settings.kind == "hf" and USER_TASKS & set(config["tasks"]):
-        causal_config(settings.source, f"user_text={settings.user_text}")
+        huggingface.check_author(settings.source, f"user_text={settings.user_text}")
 
 
 class InstructionTuned:

@@ -37,7 +37,7 @@ from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
 from recbole_lcrec.model.instruction_tuned import InstructionTuned, check_author
 from recbole_lcrec.model.item_inputs import ItemInputs, feed_items
-from recbole_lcrec.model.lm import LMSettings, build_lm, trial_lm
+from recbole_lcrec.model.lm import LMSettings, build_lm, save_architecture, trial_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.quantizer import quantizer_class
@@ -248,7 +248,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         """Write what a saved run needs beside the weights: index, tokenizer, user texts, the LM's architecture."""
         self.catalogue.indexed.save(folder, embeddings=self._reads_embeddings)
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        base_model(self.lm).config.save_pretrained(folder / "lm")
+        save_architecture(self.lm, folder / "lm")
         if self.catalogue.user_texts:
             write_published(folder / SAVED_TEXTS, self.catalogue.user_texts, self.catalogue.text.items)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,15 +12,20 @@ from typing import Any
 import torch
 
 from recbole_lcrec.causal_lm import causal_config, load_causal_lm
-from recbole_lcrec.errors import Mistakes, UserError, shortened
+from recbole_lcrec.decoding.architecture import base_model
+from recbole_lcrec.errors import Mistakes, UserError, reason_of, shortened
 from recbole_lcrec.hub import check_memory, saved_architecture
 from recbole_lcrec.instruction.tokenizer import load_tokenizer
+from recbole_lcrec.io import fingerprint, write_json
 
 logger = logging.getLogger(__name__)
 
 MAX_PATH = 8
 """Most levels of an index, so most tokens that decoding puts behind a prompt."""
 
+_BASE = "base_model.json"
+"""File beside a run's architecture that says which weights an adapter belongs to."""
+_SAMPLED = 4096  # values of a tensor: training moves all of them
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 _LEAST = {
@@ -96,13 +102,15 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
         A transformers causal LM (wrapped by peft under LoRA) in float32.
     """
     if settings.tuning == "lora":
-        lm = _pretrained(settings, tokenizer)
+        lm = _pretrained(settings, tokenizer, saved)
         _use_attention(lm, settings.attention)
         return _with_lora(lm, settings, tokenizer.convert_tokens_to_ids(list(index_tokens)))
     if saved:
         from transformers import AutoModelForCausalLM
 
         lm = saved_architecture(AutoModelForCausalLM, saved)
+        if lm.get_input_embeddings().num_embeddings < len(tokenizer):
+            raise UserError(f"{saved}: lm has fewer tokens than tokenizer: these are of two runs. Train it again.")
     else:
         lm = _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
     _use_attention(lm, settings.attention)
@@ -161,8 +169,7 @@ def _use_attention(lm: Any, attention: str) -> None:
         if attention == "sdpa":
             logger.info("%s has no sdpa attention: eager is used.", type(lm).__name__)
             return
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"attention={attention}: {first_line} Use sdpa.") from error
+        raise UserError(f"attention={attention}: {reason_of(error)}. Use sdpa.") from error
 
 
 def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
@@ -192,13 +199,52 @@ def _llama(settings: LMSettings, vocab_size: int, **token_ids: Any) -> Any:
     return LlamaForCausalLM(config)
 
 
-def _pretrained(settings: LMSettings, tokenizer: Any) -> Any:
+def _pretrained(settings: LMSettings, tokenizer: Any, saved: Path | None = None) -> Any:
     assert settings.base_model
     option = f"base_model={settings.base_model}"
     lm = load_causal_lm(settings.base_model, option)
+    lm.base_weights = _name_of_weights(lm) if settings.tuning == "lora" else None
+    if saved:
+        _check_same_base(lm.base_weights, saved, option)
     check_length(lm.config, settings)
     extend_vocabulary(lm, len(tokenizer), option)
     return lm.train()
+
+
+def _name_of_weights(lm: Any) -> str:
+    """Return what tells the weights of one model from those of another: a key of some values of each tensor."""
+    tensors = [tensor.detach().reshape(-1) for tensor in lm.state_dict().values()]
+    some = [tensor[:: max(1, len(tensor) // _SAMPLED)].float().cpu().numpy() for tensor in tensors]
+    # sorted, as the names and the order of the tensors are those of a version of transformers
+    return fingerprint(sorted(fingerprint(len(whole), values) for whole, values in zip(tensors, some, strict=True)))
+
+
+def _check_same_base(found: str, saved: Path, option: str) -> None:
+    """Refuse another base model than the one that a saved run adapts; runs of earlier versions name none.
+
+    Raises:
+        UserError: Naming ``option``.
+    """
+    path = saved / "lm" / _BASE
+    try:
+        expected = json.loads(path.read_text(encoding="utf-8"))["weights"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}). Train the run again.") from error
+    if found != expected:
+        raise UserError(
+            f"{option}: its weights are not those that the adapter in {saved} was trained on. Bring back the model as "
+            "it was, or set base_model to where it lies."
+        )
+
+
+def save_architecture(lm: Any, folder: Path) -> None:
+    """Write what ``build_lm`` needs of a trained model beside its checkpoint: architecture, and an adapter's base."""
+    inner = base_model(lm)
+    inner.config.save_pretrained(folder)
+    if getattr(inner, "base_weights", None):
+        write_json(folder / _BASE, {"weights": inner.base_weights})
 
 
 def check_length(config: Any, settings: LMSettings) -> None:
@@ -233,10 +279,9 @@ def extend_vocabulary(lm: Any, size: int, option: str) -> None:
     try:
         lm.resize_token_embeddings(size, mean_resizing=False)
     except Exception as error:  # each architecture has a way of its own to fail at this
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{option}: the vocabulary of {type(lm).__name__} cannot be extended ({reason}), but the item index needs "
-            "tokens of its own. Use another model."
+            f"{option}: the vocabulary of {type(lm).__name__} cannot be extended ({reason_of(error)}), but the item "
+            "index needs tokens of its own. Use another model."
         ) from error
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, reason_of
 
 _PREFIX = "lcrec-ray-"
 _LONGEST = 40  # of the temporary folder; Ray appends session_<date>_<pid>/sockets/plasma_store
@@ -205,11 +205,10 @@ def _join(ray: Any, address: str) -> None:
             socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"option address is {address}: no Ray cluster answers there ({first_line}). Start one with ray start "
-            "--head on one machine and ray start --address=HEAD:6379 on the others, with the same versions of Python "
-            "and Ray."
+            f"option address is {address}: no Ray cluster answers there ({reason_of(error)}). Start one with ray "
+            "start --head on one machine and ray start --address=HEAD:6379 on the others, with the same versions of "
+            "Python and Ray."
         ) from error
 
 

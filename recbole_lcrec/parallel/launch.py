@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, reason_of
 from recbole_lcrec.parallel.group import status_in
 from recbole_lcrec.parallel.request import Processes
 
@@ -64,9 +64,8 @@ def _store(wanted: Processes) -> Any:
     try:
         return distributed.TCPStore(host, wanted.port or 0, is_master=True, wait_for_workers=False)
     except (RuntimeError, ValueError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"ip={host}, port={wanted.port}: cannot be listened on ({first_line}). Choose another port."
+            f"ip={host}, port={wanted.port}: cannot be listened on ({reason_of(error)}). Choose another port."
         ) from error
 
 

@@ -16,7 +16,7 @@ import scipy.sparse
 import torch
 
 from recbole_lcrec import integrity
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, reason_of
 from recbole_lcrec.io import atomic_folder
 from recbole_lcrec.parallel import group
 
@@ -112,7 +112,9 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
         else:
             model.load_state_dict(weights)
     except (RuntimeError, KeyError) as error:
-        raise UserError(f"{folder}: the checkpoint does not fit the model ({error}).") from error
+        raise UserError(
+            f"{folder}: the checkpoint does not fit the model ({reason_of(error)}). Train the run again."
+        ) from error
     model.load_other_parameter(other)
     return state
 
@@ -134,7 +136,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def _unreadable(folder: Path, error: Exception) -> UserError:
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    reason = f"{type(error).__name__}: {reason_of(error)}"
     return UserError(f"{folder}: no readable checkpoint ({reason}). Train the run again.")
 
 

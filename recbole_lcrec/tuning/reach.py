@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.configuration import named_file
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, reason_of
 from recbole_lcrec.parallel.machines import machines_for, name_of, on_machines
 from recbole_lcrec.tuning.storage import Storage
 
@@ -113,7 +113,7 @@ def _storage_complaint(where: str, sign: str | None = None) -> str | None:
         filesystem.open_output_stream(own).close()
         filesystem.delete_file(own)
     except Exception as error:  # noqa: BLE001 (every file system has errors of its own)
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return reason_of(error)
     return None
 
 

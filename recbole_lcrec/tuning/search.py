@@ -16,12 +16,14 @@ from recbole_lcrec.checks import check_settings
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.config.loader import Given
+from recbole_lcrec.data.contents import check_same_contents, contents
 from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import factory
 from recbole_lcrec.experiment.outputs import log_result, output_folder
 from recbole_lcrec.io import write_json
 from recbole_lcrec.locking import run_lock
 from recbole_lcrec.parallel.cluster import check_resources, ray_session, remove_temporary, temporary_folder
+from recbole_lcrec.run_folder import check_empty
 from recbole_lcrec.saved_run import RESULT
 from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.training.interruption import terminations
@@ -41,7 +43,7 @@ from recbole_lcrec.version import __version__
 
 logger = logging.getLogger(__name__)
 
-SEARCH = "search.json"
+SEARCH, LOG = "search.json", "search.log"
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def search(
     if (folder / SEARCH).exists():
         raise UserError(f"output_dir={folder} holds a search. Go on with it by --resume_tune={folder}, or choose "
                         "another folder.")  # fmt: skip
+    check_empty(folder, "search", own=(LOG,))  # the log alone: of a search that was killed as it began
     given = {**options, "output_dir": str(folder)}
     return _run(SearchPlan(model, dataset, given, space, _settled(settings), folder), {})
 
@@ -200,7 +203,7 @@ def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
     if plan.settings.scheduler == "pbt" and len(found) < 2:
         raise UserError(f"{plan.space.source}: scheduler pbt needs two or more configurations, found {len(found)}.")
     number = len(list(plan.folder.glob("search*.log"))) + 1
-    log = "search.log" if number == 1 else f"search-{number}.log"
+    log = LOG if number == 1 else f"search-{number}.log"
     with output_folder(plan.folder, log, config["state"]) as keep, run_lock(plan.folder), terminations():
         timer = StageTimer()
         data = share_data(config, plan.space, plan.settings.threads, timer)
@@ -208,9 +211,16 @@ def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
         if saved and saved["split_sha256"] != sha:
             raise UserError(f"{plan.folder}: the data are not those that the search began with (split "
                             f"{saved['split_sha256'][:12]}, now {sha[:12]}). Bring back the old files.")  # fmt: skip
+        files = contents(Path(config["data_path"]), config["dataset"])
+        check_same_contents(saved.get("files", files), files, plan.folder, "search")
         keep()
         remove_temporary(saved.get("temporary"))
-        facts = {"split_sha256": sha, "data_seconds": timer.seconds, "session": saved.get("session", 0) + 1}
+        facts = {
+            "split_sha256": sha,
+            "files": files,
+            "data_seconds": timer.seconds,
+            "session": saved.get("session", 0) + 1,
+        }
         return _search(plan, config, found, data, facts)
 
 

@@ -1,6 +1,6 @@
 """What users say: their intentions and preferences in words, published, or made from training interactions."""
 
-from recbole_lcrec.usertext.loading import SAVED_TEXTS, load_user_texts
+from recbole_lcrec.usertext.loading import SAVED_TEXTS, check_file, load_user_texts
 from recbole_lcrec.usertext.published import write_published
 from recbole_lcrec.usertext.settings import UserTextSettings
 from recbole_lcrec.usertext.texts import NO_USER_TEXTS, Intention, Preferences, UserTexts
@@ -12,6 +12,7 @@ __all__ = [
     "Preferences",
     "UserTextSettings",
     "UserTexts",
+    "check_file",
     "load_user_texts",
     "write_published",
 ]

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.causal_lm import causal_tokenizer, load_causal_lm
+from recbole_lcrec.causal_lm import causal_config, causal_tokenizer, load_causal_lm
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.embedding.huggingface import cache_key, precision
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, reason_of
 from recbole_lcrec.io import fingerprint, storing
 from recbole_lcrec.progress import progress
 from recbole_lcrec.special_tokens import broken_up, reserved_tokens
@@ -199,7 +199,38 @@ class Author:
     def _prompt(self, kind: str, lines: Sequence[str]) -> str:
         request, start = prompt(kind, lines)
         if self._tokenizer.chat_template:
-            messages: list[dict[str, Any]] = [{"role": "user", "content": request}]
-            return str(self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+            return _in_chat(self._tokenizer, request, self._option)
         begin = self._tokenizer.bos_token or ""
         return f"{begin}{request}\n\n{start}\n"
+
+
+def check_author(source: str, option: str) -> None:
+    """Refuse a model that cannot write the users' texts, by its configuration and its tokenizer alone.
+
+    Raises:
+        UserError: Naming ``option``.
+    """
+    causal_config(source, option)
+    tokenizer = causal_tokenizer(source, option)
+    if tokenizer.chat_template:
+        _in_chat(tokenizer, "What does this user look for?", option)
+
+
+def _in_chat(tokenizer: Any, request: str, option: str) -> str:
+    """Return a request as the model's chat template has it.
+
+    Raises:
+        UserError: If the template, a program of whoever made the model, fails or leaves the request out.
+    """
+    messages: list[dict[str, Any]] = [{"role": "user", "content": request}]
+    try:
+        text = str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        problem = "" if request.strip() in text else "what it makes of a request does not hold the request"
+    except Exception as error:  # jinja2's, and whatever the template's own expressions raise
+        problem = reason_of(error)
+    if problem:
+        raise UserError(
+            f"{option}: the chat template of its tokenizer cannot be used ({problem}). Mend chat_template, or remove "
+            "it to have the model asked in plain text."
+        )
+    return text

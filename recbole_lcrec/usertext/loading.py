@@ -113,6 +113,19 @@ def reads_file(settings: UserTextSettings, path: Path) -> bool:
     return settings.user_text == FILE or (settings.user_text == AUTO and path.is_file())
 
 
+def check_file(settings: UserTextSettings, data_folder: Path, dataset_name: str) -> None:
+    """Refuse a published file that is missing or malformed, before the stages that come before its turn.
+
+    Raises:
+        UserError: Naming the file and the key.
+    """
+    path = published_path(data_folder, dataset_name)
+    if reads_file(settings, path):
+        value = read_published(path)
+        preferences_of(value, path)
+        intentions_of(value, path, "train")
+
+
 def generate(
     settings: UserTextSettings,
     jobs: Sequence[Job],

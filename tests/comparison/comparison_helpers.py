@@ -72,6 +72,7 @@ def fake_child(plan: Plan) -> tuple[str, ...]:
             path = here / "resolved" / str(stage.folder.relative_to(here)).replace("/", "|")
             path.write_text(yaml.safe_dump(dict(stage.resolved)))
     (here / "fake.py").write_text(FAKE_CHILD)
+    (here / "comparison.log").touch()  # or the folder would be taken for somebody's own
     return ("-S", str(here / "fake.py"))
 
 

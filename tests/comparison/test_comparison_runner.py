@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import signal
@@ -19,8 +20,10 @@ from fakes import TINY, write_dataset
 
 from recbole_lcrec.comparison import command, runner
 from recbole_lcrec.comparison.plan import Plan, make_plan
+from recbole_lcrec.comparison.results import load_run, read_ranks
 from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.errors import UserError
+from recbole_lcrec.locking import run_lock
 
 ENTRIES = (Entry("Pop", "Pop"), Entry("Exact", "ExactPop"), Entry("BPR", "BPR"))
 
@@ -86,6 +89,11 @@ def test_changed_options_run_again_and_are_named(tmp_path: Path, monkeypatch: py
         "BPR, seed 2: run again, as these options have changed: learning_rate"
         in (plan.output_dir / "comparison.log").read_text()
     )
+    with (tmp_path / "toy" / "toy.item").open("a") as file:
+        file.write("i99\tnew\tnew\n")
+    with pytest.raises(UserError, match="toy.item of the data set changed since the comparison began"):
+        command.compare("toy", changed, (1, 2), given)
+    assert started(plan) == []
 
 
 def test_runs_side_by_side_give_the_same_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +104,38 @@ def test_runs_side_by_side_give_the_same_leaderboard(tmp_path: Path, monkeypatch
         assert command.compare("toy", ENTRIES, (1, 2), given, jobs) == 0
         boards.append((board(plan), (plan.output_dir / "significance.csv").read_text()))
     assert boards[0] == boards[1] and len(boards[0][0]) == 3
+
+
+def test_a_folder_of_my_own_or_of_a_comparison_at_work_is_refused_untouched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(tmp_path)
+    plan = prepare(tmp_path, monkeypatch, given)
+    (plan.output_dir / "runs" / "Pop-1").mkdir(parents=True)
+    (plan.output_dir / "runs" / "Pop-1" / "result.json").write_text("of the one at work")
+    with run_lock(plan.output_dir), pytest.raises(UserError, match="another run is writing there"):
+        command.compare("toy", ENTRIES, (1, 2), given)
+    (plan.output_dir / "comparison.log").unlink()
+    (plan.output_dir / "report.html").write_text("mine")
+    with pytest.raises(UserError, match="holds files that no comparison of this version wrote .*report.html"):
+        command.compare("toy", ENTRIES, (1, 2), given)
+    assert (plan.output_dir / "report.html").read_text() == "mine" and started(plan) == []
+    assert (plan.output_dir / "runs" / "Pop-1" / "result.json").read_text() == "of the one at work"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"test_result": {}, "split_sha256": 5}', "[" * 100_000])
+def test_a_result_that_is_none_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(UserError, match=rf"result.json cannot be read .*\. Delete {tmp_path} and start again"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 30, 60])
+def test_ranks_that_were_cut_short_are_told(tmp_path: Path, kept: int) -> None:
+    whole = gzip.compress(b"user,item,rank\n" + b"".join(b"u%d,i%d,1\n" % (n, n * 7) for n in range(99)))
+    (tmp_path / "ranks.csv.gz").write_bytes(whole[:kept])
+    with pytest.raises(UserError, match=r"ranks.csv.gz cannot be read"):
+        read_ranks(tmp_path / "ranks.csv.gz")
 
 
 def test_different_splits_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

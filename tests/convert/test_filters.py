@@ -14,6 +14,7 @@ from raw_files import lines, old_review, random_rows, run, statistics, write_csv
 from recbole_lcrec.convert import columns, pipeline, records, selection
 from recbole_lcrec.convert.records import clean, csv_cell
 from recbole_lcrec.data.text import load_item_text
+from recbole_lcrec.locking import sole_lock
 
 COLUMNS = "--columns=user=user,item=item,time=time,rating=rating"
 
@@ -201,3 +202,23 @@ def test_existing_files_are_kept_or_replaced_together(tmp_path: Path, capsys: py
     assert (folder / "notes" / "a.txt").read_text() == "mine" and (folder / "x.npy").read_text() == "mine"
     assert json.loads((folder / "x.statistics.json").read_text())["users"] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "x"], "no temporary folder is left"
+
+
+def test_what_a_killed_conversion_moved_aside_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_csv(tmp_path / "r.csv", [["user", "item", "time", "rating"], ["u", "i", 1, 1]])
+    options = [COLUMNS, "--items=none"]
+    assert run("table", source, tmp_path, *options)[0] == 0
+    (tmp_path / "x" / "notes.txt").write_text("mine")
+    moved = tmp_path / ".x.0123abcd.old"
+    moved.mkdir()
+    (tmp_path / "x").rename(moved / "x")  # killed between the two renames, with a folder that was being written
+    (tmp_path / ".x.4567cdef").mkdir()
+    with sole_lock(tmp_path / ".x.lock", "x", "conversion", "another name"):
+        assert run("table", source, tmp_path, *options)[0] == 2
+        assert "x: another conversion is writing there (process " in capsys.readouterr().err
+        assert moved.exists()
+    assert run("table", source, tmp_path, *options)[0] == 2
+    assert "holds x.inter, x.statistics.json already" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "x"]
+    assert run("table", source, tmp_path, *options, "--overwrite")[0] == 0
+    assert (tmp_path / "x" / "notes.txt").read_text() == "mine"

@@ -39,6 +39,12 @@ def test_base_models_are_extended_trained_and_saved(tmp_path: Path, kind: str, t
     assert not torch.equal(before, after), "the new rows must have been trained and saved"
     weights = (tmp_path / "out" / "checkpoint" / "model.safetensors").stat().st_size
     assert tuning == "full" or weights < 0.7 * sum(p.numel() * 4 for p in loaded.model.parameters())
+    save_checkpoint(base, kind, seed=1)
+    if tuning == "lora":
+        with pytest.raises(UserError, match=f"base_model={base}: its weights are not those that the adapter in"):
+            load_experiment(tmp_path / "out")
+    else:
+        assert load_experiment(tmp_path / "out").evaluate("test") == result["test_result"]
 
 
 def test_loss_is_the_weighted_mean_of_the_plain_forward(tmp_path: Path) -> None:

@@ -66,12 +66,26 @@ def test_a_second_search_or_run_in_the_same_folder_is_refused(
             assert [path.name for path in out.iterdir()] == [".lock"]
 
 
+def test_a_search_begins_in_no_folder_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(tmp_path)
+    given, out = arguments(tmp_path, ONE, search_alg="grid"), tmp_path / "out"
+    out.mkdir()
+    (out / "result.json").write_text("of a run")
+    assert cli.main(given) == 2
+    assert "holds files that no search of this version wrote (result.json)" in capsys.readouterr().err
+    assert (out / "result.json").read_text() == "of a run" and len(list(out.iterdir())) == 1
+
+
 def test_a_search_has_its_folder_to_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = unfinished(tmp_path)
     before = {path.name for path in out.iterdir()}
     with run_lock(out):
         assert cli.main([f"--resume_tune={out}"]) == 2
     assert "another run is writing there (process " in capsys.readouterr().err
+    with (tmp_path / "toy" / "toy.item").open("a") as file:
+        file.write("i99\tnew\tnew\n")
+    assert cli.main([f"--resume_tune={out}"]) == 2
+    assert "toy.item of the data set changed since the search began" in capsys.readouterr().err
     assert {path.name for path in out.iterdir()} == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,20 @@ def test_a_chat_template_is_used(checkpoint: Path) -> None:
     assert author._fitted("intention", ["- x"]).endswith("\n\nQueries:\n")
     author._tokenizer.chat_template = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
     assert author._fitted("intention", ["- x"]).endswith("nothing else.]")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [("{% if %}", "Expected an expression"), ("{{ raise_exception('no') }}", "no"), ("{{ ''.__class__.x }}", "unsafe"),
+     ("{% for m in messages if m.role == 'system' %}{{ m.content }}{% endfor %}", "does not hold the request")],
+)  # fmt: skip
+def test_a_chat_template_that_does_not_work_is_told_before_the_work(
+    checkpoint: Path, tmp_path: Path, template: str, words: str
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "odd")
+    (tmp_path / "odd" / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserError, match=rf"user_text=odd: the chat template .*{words}"):
+        huggingface.check_author(str(tmp_path / "odd"), "user_text=odd")
 
 
 def test_lines_that_cannot_be_read_cost_their_answers_only(tmp_path: Path) -> None:
