@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.allocator import keep_freed_memory
-from recbole_lcrec.errors import UserError, reason_of
+from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import StorageError, storing, write_json
 from recbole_lcrec.saved_run import RANKS
 from recbole_lcrec.tuning.data import SharedData
@@ -127,7 +127,7 @@ def _free() -> None:
 
 def explain(error: BaseException) -> str:
     """Return an error in one line."""
-    text = reason_of(error)
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return text if isinstance(error, (UserError, FloatingPointError)) else f"{type(error).__name__}: {text}"
 
 

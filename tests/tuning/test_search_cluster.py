@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -98,7 +99,7 @@ def test_data_and_index_travel_and_results_are_stored(
     def refused(*more: str) -> str:
         assert cli.main([*lcrec(head), f"--address={address}", *more]) == 2
         assert not (out / "trials").exists()
-        (out / "search.json").unlink()
+        shutil.rmtree(out)
         return capsys.readouterr().err
 
     said = refused()
