@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,7 +61,13 @@ def cached(
         raise StorageError(
             f"{entry.parent}: cannot be made ({error.strerror}). Set cache_dir to a folder that can be written to."
         ) from error
-    result = build()
+    try:
+        result = build()
+    except BaseException:
+        for folder in (entry.parent, entry.parent.parent):
+            with suppress(OSError):  # others' entries are in it, or it is not there
+                folder.rmdir()
+        raise
     try:
         with folder_beside(entry) as temporary:
             save(result, temporary)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from fakes import TINY, write_dataset
 from recbole.model.sequential_recommender import GRU4Rec, SASRec
@@ -44,12 +45,16 @@ OPTIONS = "my_scale: 1.0  # (float > 0) Factor of all scores.\n"
 SMALL = {"hidden_size": 8, "inner_size": 8, "n_layers": 1, "n_heads": 1, "epochs": 1, "show_progress": False}
 
 
+torch.autograd.set_detect_anomaly(False)  # importing RecBole's SINE, as the line above does, switches it on
+
+
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
     """Forget what a test registers."""
     tables: tuple[Any, ...] = (registry.MODELS, registry.QUANTIZERS, registry.ENCODERS, registry.CONVERTERS)
     before = [dict(table.components) for table in tables]
     yield
+    torch.autograd.set_detect_anomaly(False)
     for table, components in zip(tables, before, strict=True):
         table.components.clear()
         table.components.update(components)
