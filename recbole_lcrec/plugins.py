@@ -173,7 +173,9 @@ def _reference_of(model: type) -> str | None:
 
 def _module(source: str, reference: str) -> tuple[ModuleType, str]:
     """Return the module that a reference means, and its source, which is absolute for a file."""
-    is_file = source.endswith(".py")
+    import torch  # with whatever the reference needs of RecBole
+
+    is_file, anomaly_detection = source.endswith(".py"), torch.is_anomaly_enabled()
     try:
         if is_file:
             path = Path(source).expanduser().absolute()
@@ -193,6 +195,9 @@ def _module(source: str, reference: str) -> tuple[ModuleType, str]:
         ) from error
     except Exception as error:  # whatever a user's file does
         raise UserError(f"{reference}: cannot be imported: {_brief(error)}.") from error
+    finally:
+        # importing RecBole's SINE switches autograd's anomaly detection on for the whole process
+        torch.autograd.set_detect_anomaly(anomaly_detection)
 
 
 def _file_module(path: Path) -> ModuleType:
