@@ -9,7 +9,7 @@ from typing import Any
 
 from recbole_lcrec.comparison import figures
 from recbole_lcrec.comparison.leaderboard import Board, cell, cost_cells, describes
-from recbole_lcrec.comparison.plan import RUNS, Plan
+from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.results import ModelResult, is_ranked, per_user, targets
 from recbole_lcrec.comparison.slices import Slice, overlap, slices
 from recbole_lcrec.comparison.statistics import LEVEL, RESAMPLES, PairTest
@@ -17,16 +17,6 @@ from recbole_lcrec.io import write_text
 from recbole_lcrec.pages import display, render
 
 REPORT = "report.html"
-_SECTIONS = (
-    ("leaderboard", "Leaderboard"),
-    ("significance", "Which differences are significant"),
-    ("slices", "By history length and popularity"),
-    ("overlap", "Who finds the same"),
-    ("beyond", "What the lists are like"),
-    ("curves", "Learning curves"),
-    ("costs", "Costs"),
-    ("made", "How this was made"),
-)
 _COLD = "0, cold"
 Names = Mapping[str, str]
 """Label -> name on the page."""
@@ -53,11 +43,12 @@ def report_page(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]
     by_group, cold = _slices(board, tint, names)
     return render(
         "comparison.html",
-        title=f"Comparison on {plan.dataset}",
-        sections=_SECTIONS,
+        plan=plan,
+        results=board.results,
+        done=done,
+        names=names,
         main=board.main,
-        summary=_summary(plan, board, names),
-        failed=[(names[result.label], _reasons(result)) for result in board.results if result.failures],
+        users=len(per_user(done, board.main)) if done and is_ranked(board.main) else 0,
         spread=any(std is not None for row in board.cells.values() for _, std in row.values()),
         several=max((len(result.runs) for result in board.results), default=0) > 1,
         metrics=metrics,
@@ -68,9 +59,9 @@ def report_page(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]
         overlap=_overlap(board, names),
         beyond=_beyond(board, names),
         costs=_cost_rows(done, names),
-        facts=_facts(plan, done, threads),
-        entries=[[r.label, r.entry.model, _options(r) or "–"] for r in board.results],
-        runs=RUNS,
+        command=shlex.join(sys.argv) if sys.argv[1:] else "",
+        runs=[run.result for result in done for run in result.runs],
+        threads=threads,
         plots=done
         and {
             "scores": figures.scores(board, tint, names),
@@ -92,21 +83,6 @@ def page_names(results: Sequence[ModelResult]) -> dict[str, str]:
         if "(" in result.label and models.count(model) == 1 and model not in names:
             names[result.label] = model
     return names
-
-
-def _reasons(result: ModelResult) -> str:
-    return "; ".join(f"seed {seed}: {reason}" for seed, reason in result.failures.items())
-
-
-def _summary(plan: Plan, board: Board, names: Names) -> list[tuple[str, str]]:
-    done = [result for result in board.results if result.runs]
-    users = len(per_user(done, board.main)) if done and is_ranked(board.main) else 0
-    return [
-        (f"{len(done)} of {len(board.results)}", "models with results"),
-        (f"{len(plan.seeds)}", "seed(s) each"),
-        (f"{users:,}" if users else "unknown", "test users"),
-        (names[done[0].label] if done else "none", f"highest {display(board.main)}"),
-    ]
 
 
 def _board_rows(board: Board, metrics: Sequence[str], tint: Names, names: Names) -> list[dict[str, Any]]:
@@ -161,7 +137,7 @@ def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ..
         return [], 0
     by_popularity = slices(values, known["popularity"], zero=_COLD)
     groups = (
-        ("history", "Users by length of their history", slices(values, known["history"]), "interactions",
+        ("history length", "Users by length of their history", slices(values, known["history"]), "interactions",
          "the user's interactions before the test (users in brackets)"),
         ("popularity", "Targets by popularity", by_popularity, "training interactions",
          "training interactions of the target (users in brackets)"),
@@ -217,33 +193,3 @@ def _cost_rows(done: Sequence[ModelResult], names: Names) -> list[list[str]]:
         gpu, epochs = result.costs()["gpu_memory_mib"], ", ".join(str(run.result["epochs"]) for run in result.runs)
         rows.append([names[result.label], minutes, epochs, *others, f"{gpu:,.0f}" if gpu else "–"])
     return rows
-
-
-def _facts(plan: Plan, done: Sequence[ModelResult], threads: int) -> list[list[str]]:
-    facts = [["data set", plan.dataset]]
-    if sys.argv[1:]:
-        facts.append(["command", f"python {shlex.join(sys.argv)}"])
-    facts.append(["seeds", ", ".join(map(str, plan.seeds))])
-    facts.append(["runs at once", str(plan.jobs or "as many as the cluster had room for")])
-    results = [run.result for result in done for run in result.runs]
-    if results:
-        first = results[0]
-        split = f"{first['split_sha256']} (SHA-256 of validation and test in raw tokens; equal for all runs)"
-        facts.append(["split", split])
-        facts.append(["machine", f"{first['machine']['cores']} cores, {threads} torch thread(s) per run"])
-        facts.append(["versions", ", ".join(f"{name} {version}" for name, version in first["versions"].items())])
-        ranks = next((result["ranks"] for result in results if "ranks" in result), None)
-        if ranks:
-            left_out = ", without the items of each user's history" if "exclude_history" in first else ""
-            facts.append(["candidates", _candidates(ranks["among"]) + left_out])
-    return facts
-
-
-def _candidates(among: str) -> str:
-    if among == "full":
-        return "the whole catalogue"
-    return f"{among}: targets were ranked among sampled items, which is easier than the whole catalogue"
-
-
-def _options(result: ModelResult) -> str:
-    return ", ".join(f"{name}={value}" for name, value in result.entry.options.items())

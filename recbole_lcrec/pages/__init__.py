@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from recbole_lcrec.pages.plots import pieces
+from recbole_lcrec.pages.plots import LABEL, lines, pieces
 
 METRICS = {
     **{"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC", "gauc": "GAUC", "rmse": "RMSE", "mae": "MAE"},
@@ -53,7 +53,8 @@ def _environment() -> Environment:
     environment.filters.update(
         display=display,
         share=share,
-        breaks=lambda text: Markup("<wbr>").join(pieces(text)),
-        number=lambda value, kind=",": "–" if value is None else f"{value:{kind}}",
+        lines=lambda text: lines(text, LABEL),
+        breaks=lambda text: Markup("<wbr>").join(pieces(str(text))),
+        number=lambda value, kind=",", unknown="–": unknown if value is None else f"{value:{kind}}",
     )
     return environment

@@ -99,13 +99,13 @@ def curves(outcome: Outcome, trials: Sequence[TrialRecord]) -> Plot:
     for trial in reversed(trials):
         is_best = best is not None and trial.name == best.name
         report = trial.best(outcome.bigger) or {}
-        hover, look = [_hover(trial, report)], {"opacity": 1 if is_best else 0.4}
-        dash, weight = "2 4" if trial.status == FAILED else "", 3 if is_best else 1.5
-        series.append(Series("line", _with_gaps(trial), trial.name, hover=hover, dash=dash, weight=weight, **look))
+        dash, weight, opacity = "2 4" if trial.status == FAILED else "", 3 if is_best else 1.5, 1 if is_best else 0.4
+        hover, drawn = [_hover(trial, one) for one in trial.reports], _with_gaps(trial)
+        of_best = [_hover(trial, report)]
+        series.append(Series("line", drawn, trial.name, hover=of_best, dash=dash, weight=weight, opacity=opacity))
         if is_best or len(trial.reports) == 1:  # a line of one point cannot be seen
-            points = [(one["epoch"], one["score"]) for one in trial.reports]
-            hover = [_hover(trial, one) for one in trial.reports]
-            series.append(Series("points", points, hover=hover, weight=4, **look))
+            points = [point for point in drawn if point]
+            series.append(Series("points", points, hover=hover, weight=4, opacity=opacity))
         if is_best:
             notes.append((report["epoch"], report["score"], trial.name))
     reports = [report for trial in trials for report in trial.reports]
@@ -134,8 +134,7 @@ def importance(shares: Mapping[str, float]) -> Plot:
     """Return a bar per option, the most important one on top."""
     names = list(shares)[::-1]
     points = [(shares[name], float(place)) for place, name in enumerate(names)]
-    bars = Series("bars", points, "share", hover=[f"{name}: {shares[name]:.1%}" for name in names],
-                  texts=[f"{shares[name]:.0%}" for name in names])  # fmt: skip
+    bars = Series("bars", points, "share", texts=[f"{shares[name]:.0%}" for name in names])
     x = linear("share of the importance", [0.0, 1.0], percent=True)
     y = categories("", names)
     return Plot("importance", "Importance of the options", x, y, [bars], height=64 + 36 * len(names), sideways=True)

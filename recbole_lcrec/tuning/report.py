@@ -12,13 +12,6 @@ from recbole_lcrec.tuning.journal import FAILED, TrialRecord
 from recbole_lcrec.tuning.results import Outcome
 
 _MOST_ROWS = 200
-_SECTIONS = (
-    ("best", "The best trial"),
-    ("parallel", "All trials at once"),
-    ("curves", "Learning curves"),
-    ("importance", "What mattered"),
-    ("trials", "Trials"),
-)
 
 
 def report_page(outcome: Outcome, result: Mapping[str, Any] | None = None) -> str:
@@ -28,18 +21,19 @@ def report_page(outcome: Outcome, result: Mapping[str, Any] | None = None) -> st
         outcome: The search as far as it came.
         result: What result.json holds, after the best trial was tested.
     """
-    ranked, metric = outcome.ranked(), display(outcome.metric)
+    ranked, best, metric = outcome.ranked(), outcome.best(), display(outcome.metric)
     validated = [trial for trial in ranked if trial.reports]
     scored = [trial for trial in validated if trial.status != FAILED]
     reports = [trial.best(outcome.bigger) or {} for trial in scored]
     found = importance_of(outcome.space, [r["values"] for r in reports], [r["score"] for r in reports], outcome.seed)
     return render(
         "search.html",
-        title=f"Search: {outcome.model} on {outcome.dataset}",
-        sections=_SECTIONS,
+        outcome=outcome,
         metric=metric,
-        summary=_summary(outcome),
-        best=_best(outcome, (result or {}).get("test_result") or {}),
+        best=best,
+        report=best and best.best(outcome.bigger),
+        test=(result or {}).get("test_result"),
+        seconds=sum(trial.seconds for trial in ranked),
         importance=found,
         needed=least_trials(outcome.space),
         scored=len(scored),
@@ -52,36 +46,6 @@ def report_page(outcome: Outcome, result: Mapping[str, Any] | None = None) -> st
             "importance": figures.importance(found.shares) if found else None,
         },
     )
-
-
-def _summary(outcome: Outcome) -> list[tuple[str, str]]:
-    best = outcome.best()
-    report = best.best(outcome.bigger) if best else None
-    seconds = sum(trial.seconds for trial in outcome.journal.trials.values())
-    return [
-        (f"{report['score']:.4f}" if report else "none", f"best {display(outcome.metric)} on validation"),
-        (best.name if best else "none", "best trial"),
-        (f"{len(outcome.journal.trials):,}", "trials"),
-        *((f"{count:,}", status) for status, count in outcome.counts().items()),
-        (f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min", "spent in trials"),
-    ]
-
-
-def _best(outcome: Outcome, test: Mapping[str, float]) -> dict[str, Any] | None:
-    best = outcome.best()
-    report = best.best(outcome.bigger) if best else None
-    if best is None or report is None:
-        return None
-    return {
-        "name": best.name,
-        "epoch": report["epoch"],
-        "tested": bool(test),
-        "options": [[name, str(value)] for name, value in report["values"].items()],
-        "metrics": [
-            [display(name), f"{value:.4f}", *([f"{test[name]:.4f}"] if test else [])]
-            for name, value in report["metrics"].items()
-        ],
-    }
 
 
 def _row(outcome: Outcome, trial: TrialRecord) -> dict[str, Any]:

@@ -11,7 +11,7 @@ AFTER, BEFORE, CHANCE = PALETTE[0], PALETTE[1], PALETTE[-1]
 
 def plots(quality: dict[str, Any]) -> dict[str, Any]:
     """Return all plots by name; those that nothing is known for are None."""
-    groups = quality["collisions"]["group_sizes"] if quality["collisions"]["groups"] else None
+    groups = quality["collisions"].get("group_sizes")
     ranks = ((quality["mapping"] or {}).get("ranks") or {}).get("histogram")
     near = quality["neighbours"]
     return {
@@ -38,8 +38,8 @@ def _code_use(level: dict[str, Any], n_items: int) -> Plot:
             steps.append((len(counts) + 0.5, 0))
             if name == "after":
                 series.append(Series("area", steps, tint=tint, opacity=0.25))
-            dash, legend = "" if name == "after" else "4 3", f"{name} the mapping"
-            series.append(Series("line", steps, legend, tint, dash=dash, weight=1.5, legend=legend))
+            dash = "" if name == "after" else "4 3"
+            series.append(Series("line", steps, f"{name} the mapping", tint, dash=dash, weight=1.5, legend=True))
     even = n_items / level["expected"]
     series.append(Series("line", [(0.5, even), (level["size"] + 0.5, even)], "even use", "", dash="2 4", weight=1))
     title = f"Level {level['level']}: items per code, of {level['size']:,} codes"
@@ -60,9 +60,8 @@ def _prefixes(prefixes: list[dict[str, Any]], n_items: int) -> Plot:
     for name, tint in (("before", BEFORE), ("after", AFTER)):
         points = [(prefix["length"] - 1, prefix[name]["distinct"]) for prefix in prefixes if prefix[name]]
         if points:
-            hover = [f"{count:,} distinct prefixes {name} the mapping" for _, count in points]
-            slot, legend = (int(name == "after" and len(series)), 2), f"{name} the mapping"
-            series.append(Series("bars", points, legend, tint, hover, slot=slot, legend=legend))
+            slot = (int(name == "after"), 2)
+            series.append(Series("bars", points, f"{name} the mapping", tint, slot=slot, legend=True))
     ends = [(-0.5, n_items), (len(prefixes) - 0.5, n_items)]
     series.append(Series("line", ends, "items", "", dash="2 4", weight=1))
     x = categories("length of the prefix (codes)", [str(prefix["length"]) for prefix in prefixes])
@@ -85,8 +84,7 @@ def _counts(name: str, title: str, counts: list[list[int]], x_title: str, y_titl
     spread = max(heights) > 100 * min(heights)
     y = decades(f"{y_title} (logarithmic)", heights, 0.5) if spread else linear(y_title, heights)
     x = linear(x_title, [number for number, _ in points], zero=False, whole=True)
-    hover = [f"{number:,}: {count:,} {y_title}" for number, count in counts]
-    return Plot(name, title, x, y, [Series("bars", points, y_title, tint, hover)], height=280)
+    return Plot(name, title, x, y, [Series("bars", points, y_title, tint)], height=280)
 
 
 def _neighbours(prefixes: list[dict[str, Any]]) -> Plot:
@@ -96,8 +94,7 @@ def _neighbours(prefixes: list[dict[str, Any]]) -> Plot:
     ):
         points = [(float(place), prefix[key]) for place, prefix in enumerate(prefixes)]
         texts = [f"{100 * prefix[key]:.2g}%" for prefix in prefixes]
-        hover = [f"{prefix[key]:.3%} of {name}" for prefix in prefixes]
-        series.append(Series("bars", points, name, tint, hover, texts, slot=(number, 2), legend=name))
+        series.append(Series("bars", points, name, tint, texts=texts, slot=(number, 2), legend=True))
     names = [f"first {prefix['length']} codes" if prefix["length"] > 1 else "first code" for prefix in prefixes]
     y = linear("share of pairs", [prefix[key] for prefix in prefixes for key in ("share", "chance")], percent=True)
     title = "Near neighbours and random pairs that share their first codes"
