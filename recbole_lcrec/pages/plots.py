@@ -174,7 +174,7 @@ class Plot:
         """(x, row, series) of what has its name above the plot."""
         placed, x, row = [], 12.0, 0
         for series in self.series:
-            needs = 40 + _LETTER * len(series.name)
+            needs = 44 + _LETTER * len(series.name)
             if series.legend:
                 x, row = (12.0, row + 1) if 12 < x > self.width - needs else (x, row)
                 placed.append((x, row, series))
@@ -188,7 +188,8 @@ class Plot:
         rows = max(len(self.below(label)) for _, label in self.x.ticks)
         top = 14 + (22 * (self.legend[-1][1] + 1) if self.legend else 0)
         bottom = top + self.height - 22 - rows * _LINE - (22 if self.x.title else 0)
-        return 12 + letters * _LETTER + (28 if self.y.title else 0), self.width - 24, top, bottom
+        half = 0 if self.x.names else max(len(label) for _, label in self.x.ticks) / 2  # of a number at the very end
+        return 12 + letters * _LETTER + (28 if self.y.title else 0), self.width - 24 - half * _LETTER, top, bottom
 
     def below(self, label: str) -> list[str]:
         """Return the lines of a label of the lower axis, which has the width of its share of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from dataclasses import replace
 from urllib.parse import unquote
@@ -11,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from recbole_lcrec.pages import display, render
+from recbole_lcrec.pages import _environment, display, render
 from recbole_lcrec.pages.plots import Axis, Plot, Series, categories, decades, linear, lines
 
 NASTY = "</script><b>\"a\" & 'b'"
@@ -89,13 +90,11 @@ def page(*plots: Plot, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return a page that holds nothing but figures."""
     from jinja2 import ChoiceLoader, DictLoader
 
-    from recbole_lcrec import pages
-
     source = (
         '{% extends "page.html" %}{% from "parts.html" import figure %}{% set sections = [("one", "One")] %}'
         "{% block one %}{% for plot in plots %}{{ figure(plot) }}{% endfor %}{% endblock %}"
     )
-    environment = pages._environment()
+    environment = _environment()
     assert environment.loader is not None
     monkeypatch.setattr(environment, "loader", ChoiceLoader([DictLoader({"test.html": source}), environment.loader]))
     return render("test.html", title=NASTY, plots=plots)
@@ -131,6 +130,12 @@ def test_a_page_is_whole_and_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
     assert re.search(r'<div class="scroll" tabindex="0" role="region" aria-label="Scores', text)
 
 
+def test_data_for_a_script_keep_every_string_and_no_markup() -> None:
+    strings = [NASTY, "<!--", "\u2028", "\ud800 lone"]
+    text = _environment().from_string("{{ strings | tojson }}").render(strings=strings)
+    assert not set("<>&\u2028") & set(text) and text.isascii() and json.loads(text) == strings
+
+
 def test_drawing() -> None:
     one = plot()
     left, right, top, bottom = one.frame
@@ -141,6 +146,8 @@ def test_drawing() -> None:
     (x, _), (_, y) = one.at(0, 0), one.at(0, 0.25)
     assert one.bar(bars, (0, 0.25))[1] == y and one.bar(bars, (0, 0.25))[0] < x
     assert one.bar(replace(bars, slot=(1, 2)), (0, 0.25))[0] == pytest.approx(x, abs=0.2)
+    wide = Plot("costs", "Costs", decades("minutes", [1, 50_000]), one.y, [])
+    assert wide.frame[1] + 7 * len("100,000") / 2 < wide.width, "the last label lies inside"
     many = replace(one, series=[Series("line", [], f"a rather long name {n}", legend=True) for n in range(9)])
     rows = [row for _, row, _ in many.legend]
     assert rows == sorted(rows) and rows[-1] > 0

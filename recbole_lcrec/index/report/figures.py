@@ -66,15 +66,8 @@ def _prefixes(prefixes: list[dict[str, Any]], n_items: int) -> Plot:
     series.append(Series("line", ends, "items", "", dash="2 4", weight=1))
     x = categories("length of the prefix (codes)", [str(prefix["length"]) for prefix in prefixes])
     y = linear("distinct prefixes", [n_items])
-    return Plot(
-        "prefixes",
-        "Distinct prefixes by length",
-        x,
-        y,
-        series,
-        height=300,
-        notes=[(-0.5, n_items, f"{n_items:,} items")],
-    )
+    notes = [(-0.5, n_items, f"{n_items:,} items")]
+    return Plot("prefixes", "Distinct prefixes by length", x, y, series, height=300, notes=notes)
 
 
 def _counts(name: str, title: str, counts: list[list[int]], x_title: str, y_title: str, tint: str) -> Plot:
@@ -89,9 +82,8 @@ def _counts(name: str, title: str, counts: list[list[int]], x_title: str, y_titl
 
 def _neighbours(prefixes: list[dict[str, Any]]) -> Plot:
     series = []
-    for number, (key, name, tint) in enumerate(
-        (("share", "near neighbours", AFTER), ("chance", "random pairs", CHANCE))
-    ):
+    kinds = (("share", "near neighbours", AFTER), ("chance", "random pairs", CHANCE))
+    for number, (key, name, tint) in enumerate(kinds):
         points = [(float(place), prefix[key]) for place, prefix in enumerate(prefixes)]
         texts = [f"{100 * prefix[key]:.2g}%" for prefix in prefixes]
         series.append(Series("bars", points, name, tint, texts=texts, slot=(number, 2), legend=True))
