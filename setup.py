@@ -12,5 +12,8 @@ setup(
     # the YAMLs lie at the top of the repository and inside the package once installed
     packages=[*find_packages(include=["recbole_lcrec", "recbole_lcrec.*"]), "recbole_lcrec.properties"],
     package_dir={"recbole_lcrec.properties": "properties"},
-    package_data={"recbole_lcrec.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml"]},
+    package_data={
+        "recbole_lcrec.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml"],
+        "recbole_lcrec.pages": ["templates/*"],
+    },
 )

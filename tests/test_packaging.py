@@ -65,6 +65,10 @@ def test_the_wheel_holds_the_package_and_its_yamls_only(wheel: Path) -> None:
     assert yamls == {path.relative_to(ROOT).as_posix() for path in (ROOT / "properties").rglob("*.yaml")}
     modules = {name for name in names if name.endswith(".py")}
     assert modules == {path.relative_to(ROOT).as_posix() for path in (ROOT / "recbole_lcrec").rglob("*.py")}
+    pages = "recbole_lcrec/pages/templates/"
+    assert {name for name in names if name.startswith(pages)} == {
+        f"{pages}{path.name}" for path in (ROOT / pages).iterdir()
+    }
     assert any(name.endswith("LICENSE") for name in names)
 
 

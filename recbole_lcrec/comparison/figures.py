@@ -1,27 +1,18 @@
-"""The figures of a comparison's report: one colour per model on the whole page."""
+"""The plots of a comparison's report: one colour per model on the whole page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from statistics import fmean
 
-from recbole_lcrec.comparison.leaderboard import Board, display
-from recbole_lcrec.comparison.results import ModelResult
+from recbole_lcrec.comparison.leaderboard import Board
+from recbole_lcrec.comparison.results import ModelResult, RunResult
 from recbole_lcrec.comparison.slices import Slice
-from recbole_lcrec.webpage import figure_html
+from recbole_lcrec.pages import display
+from recbole_lcrec.pages.plots import HALF, PALETTE, Place, Plot, Series, categories, decades, linear
 
-PALETTE = (
-    "#3f7cac",
-    "#c4813d",
-    "#5a9a68",
-    "#9a5a8f",
-    "#7a7f36",
-    "#b5545a",
-    "#4aa3a2",
-    "#8b6b4a",
-    "#5c6bb0",
-    "#6b7783",
-)
+Texts = Mapping[str, str]
+"""Label -> colour, or label -> name on the page."""
 
 
 def colours(labels: Sequence[str]) -> dict[str, str]:
@@ -29,123 +20,96 @@ def colours(labels: Sequence[str]) -> dict[str, str]:
     return {label: PALETTE[place % len(PALETTE)] for place, label in enumerate(labels)}
 
 
-def score_figure(board: Board, tint: Mapping[str, str]) -> str:
-    """Return the main metric as bars, with the value of every seed as a point on them."""
-    import plotly.graph_objects as go
-
-    done = [result for result in board.results if result.runs][::-1]  # plotly draws from the bottom
-    figure = go.Figure(
-        go.Bar(
-            y=[result.label for result in done],
-            x=[board.cells[result.label][board.main][0] for result in done],
-            marker_color=[tint[result.label] for result in done],
-            orientation="h",
-            opacity=0.75,
-            showlegend=False,
-            hovertemplate="%{y}: %{x:.4f}<extra></extra>",
-        )
+def scores(board: Board, tint: Texts, names: Texts) -> Plot:
+    """Return the main metric as bars, with the value of every seed as a mark on them."""
+    done = [result for result in board.results if result.runs][::-1]  # axes go upwards, and the best is on top
+    bars, marks = [], []
+    for place, label in enumerate(result.label for result in done):
+        bars.append(Series("bars", [(board.cells[label][board.main][0], place)], "mean", tint[label], opacity=0.75))
+        marks += [
+            Series("marks", [(run.metrics()[board.main], place)], f"seed {run.seed}") for run in done[place].runs
+        ]
+    metric = display(board.main)
+    x = linear(
+        f"{metric} on the test users; a mark per seed", [x for one in marks for x, _ in filter(None, one.points)]
     )
-    points = [(r.label, run.seed, run.metrics()[board.main]) for r in done for run in r.runs]
-    figure.add_scatter(
-        y=[label for label, _, _ in points],
-        x=[value for _, _, value in points],
-        text=[f"seed {seed}" for _, seed, _ in points],
-        mode="markers",
-        marker={"color": "#26323d", "size": 7, "symbol": "line-ns-open"},
-        showlegend=False,
-        hovertemplate="%{text}: %{x:.4f}<extra></extra>",
-    )
-    figure.update_xaxes(title_text=f"{display(board.main)} on the test users; a mark per seed", rangemode="tozero")
-    figure.update_yaxes(automargin=True)
-    return figure_html(figure, "scores", 90 + 34 * len(done), top=16)
+    y = categories("", [names[result.label] for result in done])
+    return Plot("scores", f"{metric} by model", x, y, [*bars, *marks], height=64 + 40 * len(done), sideways=True)
 
 
-def slice_figure(name: str, found: Sequence[Slice], tint: Mapping[str, str], x_title: str, metric: str) -> str:
+def slices(key: str, found: Sequence[Slice], tint: Texts, names: Texts, x_title: str, metric: str) -> Plot:
     """Return the metric per bucket and model, with one standard error over users."""
-    import plotly.graph_objects as go
-
-    names = [f"{one.name}<br>({one.users:,})" for one in found]
-    figure = go.Figure()
-    for label, colour in tint.items():
-        if label in found[0].mean:
-            figure.add_bar(
-                x=names,
-                y=[one.mean[label] for one in found],
-                error_y={"type": "data", "array": [one.error[label] for one in found], "thickness": 1, "width": 2},
-                marker_color=colour,
-                name=label,
-                hovertemplate=f"{label}: %{{y:.4f}}<extra></extra>",
-            )
-    figure.update_xaxes(title_text=x_title, type="category")
-    figure.update_yaxes(title_text=display(metric), rangemode="tozero")
-    return _with_legend(figure, name, 360, len(tint))
+    labels = [label for label in tint if label in found[0].mean]
+    series = []
+    for number, label in enumerate(labels):
+        points = [(float(place), one.mean[label]) for place, one in enumerate(found)]
+        errors, slot = [one.error[label] for one in found], (number, len(labels))
+        series.append(Series("bars", points, names[label], tint[label], errors=errors, slot=slot, legend=True))
+    x = categories(x_title, [f"{one.name}\n({one.users:,})" for one in found])
+    y = linear(display(metric), [one.mean[label] + one.error[label] for one in found for label in labels])
+    return Plot(key.split()[0], f"{display(metric)} by {key}", x, y, series, height=360)
 
 
-def curve_figure(results: Sequence[ModelResult], tint: Mapping[str, str], metric: str) -> str:
-    """Return the validation metric against epochs and against minutes, a line per run; "" where there is none."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04)
-    drawn = 0
-    for result in results:
-        for number, run in enumerate(result.runs):
-            points = [point for point in run.result["learning_curve"] if metric in _lower(point.get("valid"))]
-            for column, values in (
-                (1, [point["epoch"] + 1 for point in points]),
-                (2, [point["seconds"] / 60 for point in points]),
-            ):
-                if not points:
-                    continue
-                trace = go.Scatter(
-                    x=values,
-                    y=[_lower(point["valid"])[metric] for point in points],
-                    mode="lines+markers",
-                    line={"color": tint[result.label], "width": 1.5},
-                    marker={"size": 4 if len(points) > 1 else 8},
-                    name=result.label,
-                    legendgroup=result.label,
-                    showlegend=number == 0 and column == 1,
-                    hovertemplate=f"{result.label}, seed {run.seed}: %{{y:.4f}}<extra></extra>",
-                )
-                figure.add_trace(trace, row=1, col=column)
-                drawn += 1
-    if not drawn:
-        return ""
-    longest = max(len(run.result["learning_curve"]) for result in results for run in result.runs)
-    figure.update_xaxes(title_text="epochs", row=1, col=1, **({"dtick": 1} if longest <= 10 else {}))
-    figure.update_xaxes(title_text="minutes of training", row=1, col=2)
-    figure.update_yaxes(title_text=f"validation {display(metric)}", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(rangemode="tozero", row=1, col=2)
-    return _with_legend(figure, "curves", 380, len(tint))
+def curves(results: Sequence[ModelResult], tint: Texts, names: Texts, metric: str) -> list[Plot]:
+    """Return the validation metric against epochs and against minutes; [] where there is none."""
+    found = {
+        result.label: {run.seed: points for run in result.runs if (points := _validations(run, metric))}
+        for result in results
+    }
+    every = [point for runs in found.values() for points in runs.values() for point in points]
+    if not every:
+        return []
+    y = linear(f"validation {display(metric)}", [point[2] for point in every])
+    plots = []
+    for number, key in enumerate(("epochs", "minutes")):
+        series: list[Series] = []
+        for label, runs in found.items():
+            lines = {seed: [(point[number], point[2]) for point in points] for seed, points in runs.items()}
+            series += _mean_and_band(lines, names[label], tint[label]) if lines else []
+        whole = key == "epochs"
+        title = key if whole else "minutes of training"
+        x = linear(title, [point[number] for point in every], zero=not whole, whole=whole)
+        title = f"Validation {display(metric)} by {key}"
+        plots.append(Plot(f"curves-{key}", title, x, y, series, width=HALF, height=320))
+    return plots
 
 
-def cost_figure(board: Board, tint: Mapping[str, str]) -> str:
+def _validations(run: RunResult, metric: str) -> list[tuple[float, float, float]]:
+    """Return (epoch, minutes, value) of the validations that have the metric."""
+    points = []
+    for point in run.result["learning_curve"]:
+        values = {name.lower(): value for name, value in (point.get("valid") or {}).items()}
+        if metric in values:
+            points.append((point["epoch"] + 1, point["seconds"] / 60, values[metric]))
+    return points
+
+
+def _mean_and_band(lines: Mapping[int, Sequence[Place]], name: str, tint: str) -> list[Series]:
+    """Return a line per seed, and over several of them their mean with a band from the lowest to the highest.
+
+    Seeds that stopped early have no part in a mean: it ends with the first of them, and the lines of others go on.
+    """
+    at_once = list(zip(*lines.values(), strict=False))
+    low, mean, high = (
+        [(fmean(x for x, _ in points), of(y for _, y in points)) for points in at_once] for of in (min, fmean, max)
+    )
+    series: list[Series] = []
+    if len(lines) > 1:
+        series.append(Series("area", [*low, *high[::-1]], tint=tint, opacity=0.18))
+        for seed, line in lines.items():
+            series.append(Series("line", line, f"{name}, seed {seed}", tint, weight=1, opacity=0.5))
+    dots = Series("points", mean, tint=tint, hover=[f"{name}: {y:.4f}" for _, y in mean], weight=4)
+    return [*series, Series("line", mean, name, tint, weight=2.5, legend=True), dots]
+
+
+def costs(board: Board, tint: Texts, names: Texts) -> Plot:
     """Return the main metric against the minutes of training, a point per run."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    for result in board.results:
-        if result.runs:
-            figure.add_scatter(
-                x=[run.seconds / 60 for run in result.runs],
-                y=[run.metrics().get(board.main) for run in result.runs],
-                mode="markers",
-                marker={"color": tint[result.label], "size": 10},
-                name=result.label,
-                hovertemplate=f"{result.label}: %{{y:.4f}} after %{{x:.2f}} min<extra></extra>",
-            )
-    figure.update_xaxes(title_text="minutes of training (logarithmic)", type="log")
-    figure.update_yaxes(title_text=display(board.main), rangemode="tozero")
-    return _with_legend(figure, "costs", 340, len(tint))
-
-
-def _with_legend(figure: Any, name: str, height: int, labels: int) -> str:
-    """Return the figure with room for a legend of several lines above it."""
-    rows = 1 + (labels - 1) // 5
-    html_height = height + 22 * (rows - 1)
-    return figure_html(figure, name, html_height, top=44 + 22 * (rows - 1))
-
-
-def _lower(metrics: Mapping[str, float] | None) -> dict[str, float]:
-    return {name.lower(): value for name, value in (metrics or {}).items()}
+    series = []
+    for label, runs in ((result.label, result.runs) for result in board.results):
+        points = [(run.seconds / 60, value) for run in runs if (value := run.metrics().get(board.main)) is not None]
+        series.append(
+            Series("points", points, names[label], tint.get(label, ""), weight=6, opacity=0.85, legend=bool(points))
+        )
+    metric, places = display(board.main), [point for one in series for point in one.points if point]
+    x = decades("minutes of training (logarithmic)", [x for x, _ in places])
+    return Plot("costs", f"{metric} by minutes of training", x, linear(metric, [y for _, y in places]), series)

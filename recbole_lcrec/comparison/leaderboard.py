@@ -12,12 +12,8 @@ from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.results import ModelResult, is_ranked, mean_and_std, per_user
 from recbole_lcrec.comparison.statistics import PairTest, compare_pairs
 from recbole_lcrec.io import write_text
+from recbole_lcrec.pages import display
 
-NAMES = {
-    **{"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC", "gauc": "GAUC", "itemcoverage": "ItemCoverage"},
-    **{"giniindex": "GiniIndex", "averagepopularity": "AveragePopularity", "shannonentropy": "ShannonEntropy"},
-    "tailpercentage": "TailPercentage",
-}
 COSTS = ("minutes", "users_per_second", "parameters", "memory_mib", "gpu_memory_mib")
 _SMALLER = ("logloss", "mae", "rmse")
 """Metrics of which less is better."""
@@ -175,12 +171,6 @@ def significance_csv(tests: Sequence[PairTest]) -> str:
         for t in tests
     ]
     return _csv([head, *rows])
-
-
-def display(metric: str) -> str:
-    """Return a metric's name as people write it: ndcg@10 is NDCG@10."""
-    name, at, k = metric.partition("@")
-    return NAMES.get(name, name.capitalize()) + at + k
 
 
 def cell(board: Board, label: str, metric: str) -> str:

@@ -1,24 +1,25 @@
-"""report.html: a comparison on one page, every figure with a sentence on how to read it, nothing from elsewhere."""
+"""report.html: a comparison on one page; the rows that templates/comparison.html shows."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from html import escape
-
-import numpy as np
+from typing import Any
 
 from recbole_lcrec.comparison import figures
-from recbole_lcrec.comparison.leaderboard import Board, cell, cost_cells, describes, display
-from recbole_lcrec.comparison.plan import RUNS, Plan
+from recbole_lcrec.comparison.leaderboard import Board, cell, cost_cells, describes
+from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.results import ModelResult, is_ranked, per_user, targets
 from recbole_lcrec.comparison.slices import Slice, overlap, slices
 from recbole_lcrec.comparison.statistics import LEVEL, RESAMPLES, PairTest
 from recbole_lcrec.io import write_text
-from recbole_lcrec.webpage import page_head, table
+from recbole_lcrec.pages import display, render
 
 REPORT = "report.html"
+_COLD = "0, cold"
+Names = Mapping[str, str]
+"""Label -> name on the page."""
 
 
 def write_report(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int) -> None:
@@ -35,312 +36,160 @@ def write_report(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest
 
 def report_page(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int) -> str:
     """Return the page; arguments as for :func:`write_report`."""
-    tint = figures.colours([result.label for result in board.results if result.runs])
-    sections = [
-        ("leaderboard", "Leaderboard", _leaderboard(board, tint)),
-        ("significance", "Which differences are significant", _significance(board, tests)),
-        ("slices", "By history length and popularity", _slices(board, tint)),
-        ("overlap", "Who finds the same", _overlap(board)),
-        ("beyond", "What the lists are like", _beyond(board)),
-        ("curves", "Learning curves", _curves(board, tint)),
-        ("costs", "Costs", _costs(board, tint)),
-        ("made", "How this was made", _made(plan, board, threads)),
-    ]
-    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in sections)
-    body = "\n".join(f'<section id="{anchor}"><h2>{title}</h2>{text}</section>' for anchor, title, text in sections)
-    title = f"Comparison on {plan.dataset}"
-    return (
-        f"{page_head(title, _CSS)}<body>\n<main>\n<h1>{escape(title)}</h1>\n{_summary(plan, board)}\n"
-        f"<nav>{links}</nav>\n{body}\n</main>\n</body>\n</html>\n"
-    )
-
-
-def _summary(plan: Plan, board: Board) -> str:
+    names = page_names(board.results)
     done = [result for result in board.results if result.runs]
-    failed = [result for result in board.results if result.failures]
-    users = len(per_user(done, board.main)) if done and is_ranked(board.main) else 0
-    tiles = [
-        (f"{len(done)} of {len(board.results)}", "models with results"),
-        (f"{len(plan.seeds)}", "seed(s) each"),
-        (f"{users:,}" if users else "unknown", "test users"),
-        (escape(done[0].label) if done else "none", f"highest {display(board.main)}"),
+    tint = figures.colours([result.label for result in done])
+    metrics = [name for name in board.metrics if not describes(name)]
+    by_group, cold = _slices(board, tint, names)
+    return render(
+        "comparison.html",
+        plan=plan,
+        results=board.results,
+        done=done,
+        names=names,
+        main=board.main,
+        users=len(per_user(done, board.main)) if done and is_ranked(board.main) else 0,
+        spread=any(std is not None for row in board.cells.values() for _, std in row.values()),
+        several=max((len(result.runs) for result in board.results), default=0) > 1,
+        metrics=metrics,
+        board=_board_rows(board, metrics, tint, names),
+        tests=_tests(board, tests, names),
+        slices=by_group,
+        cold=cold,
+        overlap=_overlap(board, names),
+        beyond=_beyond(board, names),
+        costs=_cost_rows(done, names),
+        command=shlex.join(sys.argv) if sys.argv[1:] else "",
+        runs=[run.result for result in done for run in result.runs],
+        threads=threads,
+        plots=done
+        and {
+            "scores": figures.scores(board, tint, names),
+            "curves": figures.curves(done, tint, names, board.main),
+            "costs": figures.costs(board, tint, names),
+        },
+    )
+
+
+def page_names(results: Sequence[ModelResult]) -> dict[str, str]:
+    """Return label -> name on the page: what was written of an entry gives way to its model where that is unique.
+
+    Labels that a user chose stay; they have no brackets.
+    """
+    names = {result.label: result.label for result in results}
+    models = [result.entry.model for result in results]
+    for result in results:
+        model = result.entry.model
+        if "(" in result.label and models.count(model) == 1 and model not in names:
+            names[result.label] = model
+    return names
+
+
+def _board_rows(board: Board, metrics: Sequence[str], tint: Names, names: Names) -> list[dict[str, Any]]:
+    places = {name: board.places(name) for name in metrics}
+    return [
+        {
+            "tint": tint.get(result.label),
+            "name": names[result.label],
+            "cells": [
+                (*cell(board, result.label, name).partition(" ± ")[::2], places[name].get(result.label))
+                for name in metrics
+            ],
+            "seeds": len(result.runs),
+            "status": result.status,
+        }
+        for result in board.results
     ]
-    cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in tiles)
-    notes = "".join(
-        f'<p class="warning">{escape(result.label)} failed: '
-        + escape("; ".join(f"seed {seed}: {reason}" for seed, reason in result.failures.items()))
-        + "</p>"
-        for result in failed
-    )
-    return f'<div class="tiles">{cells}</div>{notes}'
 
 
-def _leaderboard(board: Board, tint: Mapping[str, str]) -> str:
-    if not tint:
-        return '<p class="warning">No run succeeded.</p>'
-    names = [name for name in board.metrics if not describes(name)]
-    places = {name: board.places(name) for name in names}
-    rows = []
-    for result in board.results:
-        row = [f'<span class="dot" style="background:{tint.get(result.label, "#fff")}"></span>{escape(result.label)}']
-        for name in names:
-            text = _two_lines(cell(board, result.label, name))
-            place = places[name].get(result.label)
-            row.append(f"<b>{text}</b>" if place == 0 else f"<u>{text}</u>" if place == 1 else text)
-        rows.append([*row, f"{len(result.runs)}", escape(result.status)])
-    spread = any(std is not None for row in board.cells.values() for _, std in row.values())
-    return (
-        f'<p class="read">How to read it: means over the seeds{" ± their standard deviation" if spread else ""}, test '
-        f"users only, ordered by {display(board.main)}, the metric that chose each model's best epoch on the "
-        "validation users. Bold is the highest, underlined the second; whether they differ is the next section's "
-        "matter. Metrics of RecBole are its own numbers; the others come from the ranks.</p>"
-        + figures.score_figure(board, tint)
-        + table(["model", *map(display, names), "seeds", "status"], rows)
-    )
-
-
-def _two_lines(text: str) -> str:
-    """Return mean and deviation below each other: eight metrics side by side leave no room."""
-    mean, sign, std = text.partition(" ± ")
-    return (mean or "–") + (f'<br><small class="quiet">± {std}</small>' if sign else "")
-
-
-def _significance(board: Board, tests: Mapping[str, Sequence[PairTest]]) -> str:
-    main = tests.get(board.main, [])
+def _tests(board: Board, tests: Mapping[str, Sequence[PairTest]], names: Names) -> dict[str, Any] | None:
+    main = tests.get(board.main)
     if not main:
-        return "<p>Left out: it takes two models with ranks.</p>"
-    several = max(len(result.runs) for result in board.results) > 1
-    seeds = (
-        "Each user's value is the mean over the seeds first; the spread over seeds stands in the leaderboard."
-        if several
-        else "<b>There is one seed: how far a second training would land elsewhere is not known here at all.</b> "
-        "Run the comparison with --seeds=1,2,3 before claiming that one method is better than another."
-    )
-    labels = [result.label for result in board.results if any(result.label in (t.first, t.second) for t in main)]
-    others = "".join(
-        f"<details><summary>{display(name)}</summary>{_matrix(labels, found)}</details>"
-        for name, found in tests.items()
-        if name != board.main and found
-    )
-    return (
-        f'<p class="read">How to read it: row minus column, {display(board.main)}, mean over {main[0].users:,} users. '
-        f"Blue: the row's model is better, orange: worse, p below {LEVEL} in a paired t-test per user after Holm's "
-        "correction for all pairs of the metric; grey: not told apart. In brackets the 95% interval of the paired "
-        f"bootstrap ({RESAMPLES:,} draws of users), which is not corrected.</p>"
-        f"<p>What it shows: whether <i>these trained models</i> differ on users such as the tested ones. "
-        f"What it does not show: that the method is better on other data, with other settings, or with more tuning. "
-        f"{seeds} Grey is no proof of being equal.</p>"
-        + _matrix(labels, main)
-        + f"<h3>Other metrics</h3>{others}<p>All numbers are in significance.csv.</p>"
-    )
+        return None
+    tested = {label for test in main for label in (test.first, test.second)}
+    labels = [result.label for result in board.results if result.label in tested]
+    others = [(metric, _matrix(labels, found)) for metric, found in tests.items() if metric != board.main and found]
+    shown = {"users": main[0].users, "level": LEVEL, "resamples": RESAMPLES, "others": others}
+    return {**shown, "names": [names[label] for label in labels], "rows": _matrix(labels, main)}
 
 
-def _matrix(labels: Sequence[str], tests: Sequence[PairTest]) -> str:
-    found: dict[tuple[str, str], tuple[PairTest, int]] = {}
+def _matrix(labels: Sequence[str], tests: Sequence[PairTest]) -> list[list[dict[str, Any] | None]]:
+    """Return row minus column for every pair, None where there is no test."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for test in tests:
-        found[test.first, test.second], found[test.second, test.first] = (test, 1), (test, -1)
-    rows = []
-    for row in labels:
-        cells = [f"<b>{escape(row)}</b>"]
-        for column in labels:
-            if (row, column) not in found:
-                cells.append("")
-                continue
-            test, sign = found[row, column]
-            ends = sorted((sign * test.low, sign * test.high))
-            kind = "same" if not test.significant else "better" if sign * test.difference > 0 else "worse"
-            cells.append(
-                f'<div class="{kind}"><b>{sign * test.difference:+.4f}</b><br>[{ends[0]:+.4f}, {ends[1]:+.4f}]<br>'
-                f"p {_p(test.p_holm)}</div>"
-            )
-        rows.append(cells)
-    return f'<div class="matrix">{table(["", *map(escape, labels)], rows)}</div>'
+        for pair, sign in (((test.first, test.second), 1), ((test.second, test.first), -1)):
+            low, high = sorted((sign * test.low, sign * test.high))
+            difference = sign * test.difference
+            kind = "same" if not test.significant else "better" if difference > 0 else "worse"
+            found[pair] = {"kind": kind, "difference": difference, "low": low, "high": high, "p": _p(test.p_holm)}
+    return [[found.get((row, column)) for column in labels] for row in labels]
 
 
 def _p(value: float) -> str:
-    return "&lt; .0001" if value < 1e-4 else f"= {value:.4f}".replace("0.", ".", 1) if value < 1 else "= 1"
+    return "< .0001" if value < 1e-4 else f"= {value:.4f}".replace("0.", ".", 1) if value < 1 else "= 1"
 
 
-def _slices(board: Board, tint: Mapping[str, str]) -> str:
+def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ...]], int]:
+    """Return (heading, plot, head and rows of the table) of each way to group, and the users with a cold target."""
     known = targets(board.results)
     values = per_user(board.results, board.main).dropna()
     if known is None or values.empty:
-        return "<p>Left out: no ranks.</p>"
-    by_history = slices(values, known["history"])
-    by_popularity = slices(values, known["popularity"], zero="0, cold")
-    cold = next((one for one in by_popularity if one.name == "0, cold"), None)
-    about_cold = (
-        f"{cold.users:,} users have a cold target: nobody interacted with it in training, so only models that know "
-        "items by their text can find it."
-        if cold
-        else "No target is cold: all of them have training interactions."
-    )
-    title = "the user's interactions before the test (users in brackets)"
-    popular = "training interactions of the target (users in brackets)"
-    return (
-        f'<p class="read">How to read it: {display(board.main)} by group, in groups of about equal size; lines are '
-        f"one standard error over users. {about_cold}</p><h3>Users by length of their history</h3>"
-        + figures.slice_figure("history", by_history, tint, title, board.main)
-        + _slice_table(by_history, "interactions")
-        + "<h3>Targets by popularity</h3>"
-        + figures.slice_figure("popularity", by_popularity, tint, popular, board.main)
-        + _slice_table(by_popularity, "training interactions")
-    )
+        return [], 0
+    by_popularity = slices(values, known["popularity"], zero=_COLD)
+    groups = (
+        ("history length", "Users by length of their history", slices(values, known["history"]), "interactions",
+         "the user's interactions before the test (users in brackets)"),
+        ("popularity", "Targets by popularity", by_popularity, "training interactions",
+         "training interactions of the target (users in brackets)"),
+    )  # fmt: skip
+    shown = [
+        (title, figures.slices(key, found, tint, names, axis, board.main), *_slice_table(found, column, names))
+        for key, title, found, column, axis in groups
+    ]
+    return shown, next((one.users for one in by_popularity if one.name == _COLD), 0)
 
 
-def _slice_table(found: Sequence[Slice], name: str) -> str:
+def _slice_table(found: Sequence[Slice], column: str, names: Names) -> tuple[list[str], list[list[str]]]:
     labels = list(found[0].mean)
     rows = [
         [one.name, f"{one.users:,}", *(f"{one.mean[label]:.4f} ± {one.error[label]:.4f}" for label in labels)]
         for one in found
     ]
-    head = [name, "users", *map(escape, labels)]
-    return f"<details><summary>As a table</summary>{table(head, rows)}</details>"
+    return [column, "users", *(names[label] for label in labels)], rows
 
 
-def _overlap(board: Board) -> str:
+def _overlap(board: Board, names: Names) -> dict[str, Any] | None:
     found = overlap(board.results)
     if found is None:
-        return "<p>Left out: it takes two models with ranks of the same seed.</p>"
-    head = ["", *map(escape, found.labels)]
+        return None
 
-    def rows(matrix: np.ndarray) -> list[list[str]]:
-        lines = []
-        for i, label in enumerate(found.labels):
-            cells = [_shade(value) if i != j else "" for j, value in enumerate(matrix[i])]
-            lines.append([f"<b>{escape(label)}</b>", *cells])
-        return lines
+    def others(matrix: Any) -> list[list[float | None]]:
+        return [[None if i == j else value for j, value in enumerate(row)] for i, row in enumerate(matrix.tolist())]
 
-    alone = [[escape(label), f"{share:.1%}"] for label, share in zip(found.labels, found.alone, strict=True)]
-    return (
-        f'<p class="read">How to read it: a target is found when it stands in the list of {found.length}. Of the '
-        "targets that the row's model finds, the share that the column's model finds too; low values mean that the "
-        "two know different things, and that an ensemble could gain. Means over the seeds.</p>"
-        f'<h3>Targets found by both</h3><div class="matrix">{table(head, rows(found.found_too))}</div>'
-        f'<h3>Places of the lists with the same items</h3><div class="matrix">{table(head, rows(found.lists))}</div>'
-        f"<h3>Targets found by one model only</h3>{table(['model', 'share of all users'], alone)}"
-        f"<p>Some model finds the target of {found.any:.1%} of the users.</p>"
-    )
+    return {
+        "names": [names[label] for label in found.labels],
+        "found": others(found.found_too),
+        "lists": others(found.lists),
+        "alone": [[names[label], f"{part:.1%}"] for label, part in zip(found.labels, found.alone, strict=True)],
+        "length": found.length,
+        "any": found.any,
+    }
 
 
-def _shade(value: float) -> str:
-    if np.isnan(value):
-        return "–"
-    return f'<div class="shade" style="background:rgba(63,124,172,{0.06 + 0.5 * value:.2f})">{value:.0%}</div>'
-
-
-def _beyond(board: Board) -> str:
-    names = [name for name in board.metrics if describes(name)]
-    if not names:
-        return "<p>Left out: no ranks.</p>"
+def _beyond(board: Board, names: Names) -> tuple[list[str], list[list[str]]] | None:
+    metrics = [name for name in board.metrics if describes(name)]
     rows = [
-        [escape(result.label), *(cell(board, result.label, name) or "–" for name in names)]
+        [names[result.label], *(cell(board, result.label, name) or "–" for name in metrics)]
         for result in board.results
         if result.runs
     ]
-    return (
-        '<p class="read">How to read it: coverage is the share of the catalogue that stands in any list; Gini is 0 '
-        "when all items are recommended equally often and 1 when one item takes everything; popularity is the mean "
-        "number of training interactions of the recommended items; novelty the mean of -log2 of an item's share of "
-        "all training interactions, in bits (more is less expected). None of them asks whether a list is right: "
-        "random lists have the best values. RecBole's ItemCoverage and GiniIndex count the padding as an item.</p>"
-        + table(["model", *map(display, names)], rows)
-    )
+    return (["model", *map(display, metrics)], rows) if metrics else None
 
 
-def _curves(board: Board, tint: Mapping[str, str]) -> str:
-    drawn = figures.curve_figure([result for result in board.results if result.runs], tint, board.main)
-    if not drawn:
-        return "<p>Left out: no run was validated while it trained.</p>"
-    return (
-        '<p class="read">How to read it: a line per run; a point per validation. A line that still rises at its end '
-        "was stopped by the number of epochs: that model is under-trained here. Validations may look at a sample of "
-        "the users (option valid_users).</p>" + drawn
-    )
-
-
-def _costs(board: Board, tint: Mapping[str, str]) -> str:
-    if not tint:
-        return "<p>No run succeeded.</p>"
+def _cost_rows(done: Sequence[ModelResult], names: Names) -> list[list[str]]:
     rows = []
-    for result in board.results:
-        if result.runs:
-            gpu = result.costs()["gpu_memory_mib"]
-            epochs = [str(run.result["epochs"]) for run in result.runs]
-            found = [part or "–" for part in cost_cells(result)]
-            rows.append(
-                [escape(result.label), found[0], ", ".join(epochs), *found[1:], "–" if not gpu else f"{gpu:,.0f}"]
-            )
-    head = [
-        "model",
-        "minutes of training",
-        "epochs",
-        "users/s at the test",
-        "parameters",
-        "MiB of memory",
-        "MiB on the GPU",
-    ]
-    return (
-        '<p class="read">How to read it: minutes are wall time of everything before the test (data, index, training, '
-        "validations, pre-training); users per second that of the test. Runs side by side share the machine: "
-        "with --jobs above 1, or on a busy machine, times are no measurement. Memory is the most that the process "
-        "held.</p>" + figures.cost_figure(board, tint) + table(head, rows)
-    )
-
-
-def _made(plan: Plan, board: Board, threads: int) -> str:
-    done = [run for result in board.results for run in result.runs]
-    facts: list[tuple[str, str]] = [("data set", escape(plan.dataset))]
-    if sys.argv[1:]:
-        facts.append(("command", f"<code>{escape('python ' + shlex.join(sys.argv))}</code>"))
-    at_once = str(plan.jobs or "as many as the cluster had room for")
-    facts += [("seeds", ", ".join(map(str, plan.seeds))), ("runs at once", at_once)]
-    if done:
-        first = done[0].result
-        machine = first["machine"]
-        facts += [
-            ("split", f"{first['split_sha256']} (SHA-256 of validation and test in raw tokens; equal for all runs)"),
-            ("machine", f"{machine['cores']} cores, {threads} torch thread(s) per run"),
-            ("versions", ", ".join(f"{name} {version}" for name, version in first["versions"].items())),
-        ]
-        ranks = next((run.result["ranks"] for run in done if "ranks" in run.result), None)
-        if ranks:
-            left_out = ", without the items of each user's history" if "exclude_history" in first else ""
-            facts.append(("candidates", _candidates(ranks["among"]) + left_out))
-    lines = [[escape(result.label), escape(result.entry.model), _options(result)] for result in board.results]
-    return (
-        table([], facts)
-        + "<h3>Models</h3>"
-        + table(["label", "model", "options of its own"], lines)
-        + f"<p>Every run is in {RUNS}/&lt;label&gt;-&lt;seed&gt;/: config.yaml has all its options, ranks.csv.gz the "
-        "rank of every target and the recommended list, for statistics of your own. Ranks beyond a generative model's "
-        "beams are marked as censored: the true rank is the one given or a greater one.</p>"
-    )
-
-
-def _candidates(among: str) -> str:
-    if among == "full":
-        return "the whole catalogue"
-    return f"{escape(among)}: targets were ranked among sampled items, which is easier than the whole catalogue"
-
-
-def _options(result: ModelResult) -> str:
-    own = ", ".join(f"{name}={value}" for name, value in result.entry.options.items())
-    return f"<code>{escape(own)}</code>" if own else "–"
-
-
-_CSS = """
-main { max-width: 76rem; }
-.tiles b { overflow-wrap: anywhere; }
-td, th { white-space: nowrap; }
-#leaderboard td, #leaderboard th { padding-right: .9rem; }
-#made td, #made th { white-space: normal; overflow-wrap: anywhere; }
-.dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }
-.matrix td, .matrix th { padding: .12rem .18rem; font-size: .74rem; text-align: center; border-bottom: none; }
-.matrix th, .matrix td > b { white-space: normal; overflow-wrap: anywhere; max-width: 7rem; }
-.matrix td > b { display: block; text-align: left; min-width: 5rem; }
-.matrix td div { border-radius: 5px; padding: .22rem .2rem; line-height: 1.3; font-size: .7rem; }
-.better { background: #d5e5f2; } .worse { background: #f6e3cf; } .same { background: #eff1f3; color: #6b7783; }
-.shade { border-radius: 5px; padding: .2rem .6rem; text-align: center; }
-code { font-size: .85rem; overflow-wrap: anywhere; }
-"""
+    for result in done:
+        minutes, *others = [part or "–" for part in cost_cells(result)]
+        gpu, epochs = result.costs()["gpu_memory_mib"], ", ".join(str(run.result["epochs"]) for run in result.runs)
+        rows.append([names[result.label], minutes, epochs, *others, f"{gpu:,.0f}" if gpu else "–"])
+    return rows

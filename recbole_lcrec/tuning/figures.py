@@ -1,103 +1,78 @@
-"""The figures of a search's page, drawn by plotly."""
+"""The plots of a search's page."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
+from recbole_lcrec.pages import display
+from recbole_lcrec.pages.plots import WIDTH, Axis, Plot, Series, categories, linear
 from recbole_lcrec.tuning.distributions import Dimension
 from recbole_lcrec.tuning.journal import FAILED, TrialRecord
 from recbole_lcrec.tuning.results import Outcome
-from recbole_lcrec.webpage import INK, figure_html
 
-BEST, OTHERS = "#1f5a8a", "#9db4c6"
-_SCALE = [[0.0, "#d5dde3"], [0.5, "#7fa8c9"], [1.0, "#123f66"]]
+_PER_AXIS = 160  # width of the parallel coordinates
+Ruler = tuple[list[float], dict[float, str]]
+"""An axis of the parallel coordinates: a place per trial, and place -> label."""
 
 
-def parallel_figure(outcome: Outcome, trials: Sequence[TrialRecord]) -> str:
+def parallel(outcome: Outcome, trials: Sequence[TrialRecord]) -> Plot:
     """Return parallel coordinates: one axis per option and one for the score.
-
-    Drawn as plain lines: plotly's own kind needs WebGL, which remote desktops and printers do not have.
 
     Args:
         outcome: The search.
         trials: Those with a score, best first.
     """
-    import plotly.graph_objects as go
-    from plotly.colors import sample_colorscale
-
     reports = [trial.best(outcome.bigger) or {} for trial in trials]
     scores = [report["score"] for report in reports]
-    axes = [_axis(dimension, [report["values"] for report in reports]) for dimension in outcome.space.dimensions]
-    ticks = _ticks(min(scores), max(scores))
-    axes.append(Axis(outcome.metric, scores, {tick: f"{tick:.4f}" for tick in ticks}))
-    figure = go.Figure()
-    spread = max(scores) - min(scores) or 1.0
+    low, high = min(scores), max(scores)
+    rulers = [_ruler(dimension, [report["values"] for report in reports]) for dimension in outcome.space.dimensions]
+    rulers.append((scores, {tick: f"{tick:.4f}" for tick in _ticks(low, high)}))
+    series = []
     for place, trial in reversed(list(enumerate(trials))):  # the best on top
-        good = abs(scores[place] - (min(scores) if outcome.bigger else max(scores))) / spread
-        figure.add_scatter(
-            x=list(range(len(axes))),
-            y=[axis.height(axis.values[place]) for axis in axes],
-            mode="lines",
-            line={"color": sample_colorscale(_SCALE, [good])[0], "width": 1.3 if place else 3.5},
-            text=[_hover(trial, reports[place])] * len(axes),
-            hovertemplate="%{text}<extra></extra>",
-            showlegend=False,
+        good = abs(scores[place] - (low if outcome.bigger else high)) / (high - low or 1.0)
+        points = [(float(x), _height(ruler, ruler[0][place])) for x, ruler in enumerate(rulers)]
+        hover, weight = [_hover(trial, reports[place])], 1.3 if place else 3.5
+        series.append(
+            Series("line", points, trial.name, hover=hover, weight=weight, opacity=round(0.12 + 0.88 * good, 2))
         )
-    for number, axis in enumerate(axes):
-        figure.add_shape(type="line", x0=number, x1=number, y0=0, y1=1, line={"color": INK, "width": 1})
-        figure.add_annotation(x=number, y=1.06, text=f"<b>{axis.name}</b>", showarrow=False, yanchor="bottom")
-        for tick, label in axis.marks.items():
-            figure.add_annotation(
-                x=number, y=axis.height(tick), text=label, showarrow=False, xanchor="left", xshift=4,
-                bgcolor="rgba(255, 255, 255, 0.75)", borderpad=0,
-            )  # fmt: skip
-    figure.update_xaxes(visible=False, range=[-0.05, len(axes) - 0.55])
-    figure.update_yaxes(visible=False, range=[-0.05, 1.16])
-    html = figure_html(figure, "parallel", 420, top=10)
-    return f'<div class="scroll"><div style="min-width: {150 * len(axes)}px">{html}</div></div>'
+    series += [Series("line", [(x, 0), (x, 1)], tint="", weight=1) for x in range(len(rulers))]
+    notes = [(float(x), _height(ruler, at), text) for x, ruler in enumerate(rulers) for at, text in ruler[1].items()]
+    names, metric = outcome.space.names, display(outcome.metric)
+    rows = [[trial.name, *(report["values"].get(name, "") for name in names), report["score"]]
+            for trial, report in zip(trials, reports, strict=True)]  # fmt: skip
+    x = replace(categories("", [*names, metric]), high=len(names) + 0.5)
+    return Plot(
+        "parallel", f"Options and {metric} of {len(trials)} trials", x, Axis("", -0.03, 1.05, ()), series,
+        width=max(WIDTH, _PER_AXIS * len(rulers)), height=420, notes=notes, table=[["trial", *names, metric], *rows],
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Axis:
-    """An axis of the parallel coordinates.
-
-    Attributes:
-        name: What it shows.
-        values: One place per trial.
-        marks: Place -> label.
-    """
-
-    name: str
-    values: Sequence[float]
-    marks: Mapping[float, str]
-
-    def height(self, value: float) -> float:
-        """Return a place as a height from 0 to 1; a half where there is only one."""
-        places = [*self.values, *self.marks]
-        low, high = min(places), max(places)
-        return 0.5 if low == high else (value - low) / (high - low)
+def _height(ruler: Ruler, value: float) -> float:
+    """Return a place as a height from 0 to 1; a half where there is only one."""
+    places = [*ruler[0], *ruler[1]]
+    low, high = min(places), max(places)
+    return 0.5 if low == high else (value - low) / (high - low)
 
 
-def _axis(dimension: Dimension, values: Sequence[Mapping[str, Any]]) -> Axis:
+def _ruler(dimension: Dimension, values: Sequence[Mapping[str, Any]]) -> Ruler:
     """Return the axis of an option; for trials in which it does not count the line passes at the foot."""
     name, points = dimension.name, dimension.points()
     known = [dimension.position(one[name]) for one in values if name in one]
     if not known:
-        return Axis(name, [0.0] * len(values), {0.0: "not used"})
+        return [0.0] * len(values), {0.0: "not used"}
     if points is not None and len(points) <= 12:
         marks = {dimension.position(point): _short(point) for point in points}
     else:
         ticks = _ticks(min(known), max(known))
         marks = {tick: f"{10**tick if dimension.kind == 'loguniform' else tick:.3g}" for tick in ticks}
     if len(known) == len(values):
-        return Axis(name, known, marks)
+        return known, marks
     low, high = min(*marks, *known), max(*marks, *known)
     foot = low - (0.2 * (high - low) or 1.0)
-    placed = [dimension.position(one[name]) if name in one else foot for one in values]
-    return Axis(name, placed, {foot: "not used", **marks})
+    return [dimension.position(one[name]) if name in one else foot for one in values], {foot: "not used", **marks}
 
 
 def _short(value: Any) -> str:
@@ -112,76 +87,54 @@ def _ticks(low: float, high: float) -> list[float]:
     return [low + (high - low) * part / 4 for part in range(5)]
 
 
-def curve_figure(outcome: Outcome, trials: Sequence[TrialRecord]) -> str:
+def curves(outcome: Outcome, trials: Sequence[TrialRecord]) -> Plot:
     """Return the score of every trial after each validation.
 
     Args:
         outcome: The search.
         trials: Those with a score, best first.
     """
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    best = outcome.best()
+    series, notes = [], []
+    best, metric = outcome.best(), display(outcome.metric)
     for trial in reversed(trials):
         is_best = best is not None and trial.name == best.name
-        drawn = _with_gaps(trial)
-        figure.add_scatter(
-            x=[report and report["epoch"] for report in drawn],
-            y=[report and report["score"] for report in drawn],
-            mode="lines+markers",
-            line={
-                "color": BEST if is_best else OTHERS,
-                "width": 3 if is_best else 1.2,
-                "dash": "dot" if trial.status == FAILED else "solid",
-            },
-            marker={"size": 6 if is_best else 4},
-            name=trial.name,
-            text=[report and _hover(trial, report) for report in drawn],
-            hovertemplate="%{text}<extra></extra>",
-            showlegend=False,
-        )
-    if best is not None and best.reports:
-        report = best.best(outcome.bigger) or {}
-        figure.add_annotation(x=report["epoch"], y=report["score"], text=best.name, showarrow=False, yshift=14)
-    figure.update_xaxes(title_text="epoch", rangemode="tozero")
-    figure.update_yaxes(title_text=f"{outcome.metric} on validation")
-    return figure_html(figure, "curves", 400, top=24)
+        report = trial.best(outcome.bigger) or {}
+        dash, weight, opacity = "2 4" if trial.status == FAILED else "", 3 if is_best else 1.5, 1 if is_best else 0.4
+        hover, drawn = [_hover(trial, one) for one in trial.reports], _with_gaps(trial)
+        of_best = [_hover(trial, report)]
+        series.append(Series("line", drawn, trial.name, hover=of_best, dash=dash, weight=weight, opacity=opacity))
+        if is_best or len(trial.reports) == 1:  # a line of one point cannot be seen
+            points = [point for point in drawn if point]
+            series.append(Series("points", points, hover=hover, weight=4, opacity=opacity))
+        if is_best:
+            notes.append((report["epoch"], report["score"], trial.name))
+    reports = [report for trial in trials for report in trial.reports]
+    x = linear("epoch", [report["epoch"] for report in reports], zero=False, whole=True)
+    y = linear(f"{metric} on validation", [report["score"] for report in reports], zero=False)
+    return Plot("curves", f"{metric} on validation by epoch", x, y, series, height=400, notes=notes)
 
 
-def _with_gaps(trial: TrialRecord) -> list[dict[str, Any] | None]:
-    """Return the reports with a gap where pbt put a copy of another trial in place of this one."""
-    drawn: list[dict[str, Any] | None] = []
+def _with_gaps(trial: TrialRecord) -> list[tuple[float, float] | None]:
+    """Return the scores with a gap where pbt put a copy of another trial in place of this one."""
+    drawn: list[tuple[float, float] | None] = []
     for before, report in zip([None, *trial.reports], trial.reports, strict=False):
         if before and (report["values"] != before["values"] or report["epoch"] <= before["epoch"]):
             drawn.append(None)
-        drawn.append(report)
+        drawn.append((report["epoch"], report["score"]))
     return drawn
 
 
 def _hover(trial: TrialRecord, report: Mapping[str, Any]) -> str:
-    values = "<br>".join(f"{name}: {_short(value)}" for name, value in report["values"].items())
     copied = f" (went on from a copy of {report['copied']})" if report.get("copied") else ""
-    return f"<b>{trial.name}</b>{copied}<br>epoch {report['epoch']}: {report['score']:.4f}<br>{values}"
+    values = [f"{name}: {_short(value)}" for name, value in report["values"].items()]
+    return "\n".join([f"{trial.name}{copied}", f"epoch {report['epoch']}: {report['score']:.4f}", *values])
 
 
-def importance_figure(shares: Mapping[str, float]) -> str:
+def importance(shares: Mapping[str, float]) -> Plot:
     """Return a bar per option, the most important one on top."""
-    import plotly.graph_objects as go
-
     names = list(shares)[::-1]
-    figure = go.Figure(
-        go.Bar(
-            x=[shares[name] for name in names],
-            y=names,
-            orientation="h",
-            marker_color="#3f7cac",
-            text=[f"{shares[name]:.0%}" for name in names],
-            textposition="outside",
-            cliponaxis=False,
-            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
-        )
-    )
-    figure.update_xaxes(title_text="share of the importance", range=[0, 1.08], tickformat=".0%")
-    figure.update_yaxes(automargin=True)
-    return figure_html(figure, "importance", 110 + 34 * len(names), top=16)
+    points = [(shares[name], float(place)) for place, name in enumerate(names)]
+    bars = Series("bars", points, "share", texts=[f"{shares[name]:.0%}" for name in names])
+    x = linear("share of the importance", [0.0, 1.0], percent=True)
+    y = categories("", names)
+    return Plot("importance", "Importance of the options", x, y, [bars], height=64 + 36 * len(names), sideways=True)

@@ -42,27 +42,23 @@ def _duplicates(quality: dict[str, Any]) -> Warnings:
     equal, n = quality["duplicates"]["equal_embeddings"], quality["items"]
     if equal is None or equal <= max(1, DUPLICATES * n):
         return []
-    return [
-        (
-            "duplicates",
-            f"{equal:,} of {n:,} items ({equal / n:.1%}) have the same embedding as an earlier item: items without "
-            "text, or with the same text. No quantizer can tell them apart, and their last codes mean nothing. Add a "
-            "text field that differs (item_text_fields), or merge items that are one product.",
-        )
-    ]
+    text = (
+        f"{equal:,} of {n:,} items ({equal / n:.1%}) have the same embedding as an earlier item: items without "
+        "text, or with the same text. No quantizer can tell them apart, and their last codes mean nothing. Add a "
+        "text field that differs (item_text_fields), or merge items that are one product."
+    )
+    return [("duplicates", text)]
 
 
 def _titles(quality: dict[str, Any]) -> Warnings:
     missing, n = quality["duplicates"]["empty_titles"], quality["items"]
     if missing == n or missing <= MISSING_TITLES * n:
         return []
-    return [
-        (
-            "titles",
-            f"{missing:,} of {n:,} items ({missing / n:.1%}) have no title. What an item without text is like cannot "
-            "be known from text. Check the .item file and item_text_fields.",
-        )
-    ]
+    text = (
+        f"{missing:,} of {n:,} items ({missing / n:.1%}) have no title. What an item without text is like cannot "
+        "be known from text. Check the .item file and item_text_fields."
+    )
+    return [("titles", text)]
 
 
 def _code_use(level: dict[str, Any], quality: dict[str, Any]) -> Warnings:
@@ -118,42 +114,36 @@ def _collisions(quality: dict[str, Any]) -> Warnings:
     if rate - equal <= (AVOIDABLE_COLLISIONS_SHORT if short else AVOIDABLE_COLLISIONS):
         return []
     known = f", of which equal embeddings explain {equal:.1%}" if equal else ""
-    return [
-        (
-            "collisions",
-            f"before the mapping {rate:.1%} of the items had the path of another item{known}. The mapping gave each "
-            "its own path, but the codes of so many were not chosen for what the item is. Likely the quantizer is "
-            "too coarse or stopped early: raise rqvae_epochs, codebook_size or num_levels.",
-        )
-    ]
+    text = (
+        f"before the mapping {rate:.1%} of the items had the path of another item{known}. The mapping gave each "
+        "its own path, but the codes of so many were not chosen for what the item is. Likely the quantizer is "
+        "too coarse or stopped early: raise rqvae_epochs, codebook_size or num_levels."
+    )
+    return [("collisions", text)]
 
 
 def _over_full(quality: dict[str, Any]) -> Warnings:
     full = quality["over_full"]
     if full is None or full["surplus_items"] <= SURPLUS * quality["items"]:
         return []
-    return [
-        (
-            "over-full prefixes",
-            f"{full['prefixes']:,} prefixes hold more items than the {full['room']} codes of the last level: "
-            f"{full['surplus_items']:,} items had to leave for another prefix and now share codes with items they are "
-            "not like. Raise num_levels or codebook_size, and look for near-duplicates among the largest groups.",
-        )
-    ]
+    text = (
+        f"{full['prefixes']:,} prefixes hold more items than the {full['room']} codes of the last level: "
+        f"{full['surplus_items']:,} items had to leave for another prefix and now share codes with items they are "
+        "not like. Raise num_levels or codebook_size, and look for near-duplicates among the largest groups."
+    )
+    return [("over-full prefixes", text)]
 
 
 def _reconstruction(quality: dict[str, Any]) -> Warnings:
     relative = (quality["reconstruction"] or {}).get("relative_error")
     if relative is None or relative <= RELATIVE_ERROR:
         return []
-    return [
-        (
-            "reconstruction",
-            f"the reconstruction error is {relative:.2f} of what predicting the mean embedding would give: the codes "
-            "say little about the items. Raise rqvae_epochs, lower rqvae_learning_rate, or raise latent_dim; with a "
-            "collapsed level above, mend that first.",
-        )
-    ]
+    text = (
+        f"the reconstruction error is {relative:.2f} of what predicting the mean embedding would give: the codes "
+        "say little about the items. Raise rqvae_epochs, lower rqvae_learning_rate, or raise latent_dim; with a "
+        "collapsed level above, mend that first."
+    )
+    return [("reconstruction", text)]
 
 
 def _neighbours(quality: dict[str, Any]) -> Warnings:
@@ -163,25 +153,21 @@ def _neighbours(quality: dict[str, Any]) -> Warnings:
     above = (first["share"] - first["chance"]) / (1 - first["chance"])
     if above >= ABOVE_CHANCE or first["share"] >= LEAST_LIFT * first["chance"] > 0:
         return []
-    return [
-        (
-            "neighbours",
-            f"items that are near each other share the first code in {first['share']:.1%} of cases, random pairs in "
-            f"{first['chance']:.1%}: codes hardly follow the embeddings. If the index came from a file, it may belong "
-            "to other items or another order of items; else the quantizer learned nothing.",
-        )
-    ]
+    text = (
+        f"items that are near each other share the first code in {first['share']:.1%} of cases, random pairs in "
+        f"{first['chance']:.1%}: codes hardly follow the embeddings. If the index came from a file, it may belong "
+        "to other items or another order of items; else the quantizer learned nothing."
+    )
+    return [("neighbours", text)]
 
 
 def _ranks(quality: dict[str, Any]) -> Warnings:
     ranks, room = (quality["mapping"] or {}).get("ranks"), quality["level_sizes"][-1]
     if not ranks or not ranks["displaced"] or ranks["median"] <= max(1, RANDOM_RANK * room):
         return []
-    return [
-        (
-            "displacement",
-            f"half of the displaced items got their {ranks['median'] + 1:,}th nearest code or one farther away, of "
-            f"{room}: nearly random codes. Too many items compete under the same prefixes. Raise num_levels or "
-            "codebook_size.",
-        )
-    ]
+    text = (
+        f"half of the displaced items got their {ranks['median'] + 1:,}th nearest code or one farther away, of "
+        f"{room}: nearly random codes. Too many items compete under the same prefixes. Raise num_levels or "
+        "codebook_size."
+    )
+    return [("displacement", text)]

@@ -1,124 +1,93 @@
-"""The report's figures, drawn by plotly: one look for all, axes with units, no network."""
+"""The plots of the quality report."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from recbole_lcrec.webpage import INK, figure_html
+from recbole_lcrec.pages.plots import HALF, PALETTE, Place, Plot, Series, categories, decades, linear
 
-BEFORE, AFTER, CHANCE = "#c4813d", "#3f7cac", "#b9c0c7"
-
-
-def code_use_figure(levels: list[dict[str, Any]]) -> str:
-    """Return items per code, most frequent code first, one panel per level."""
-    from plotly.subplots import make_subplots
-
-    columns = 2
-    rows = (len(levels) + 1) // columns
-    names = [f"Level {level['level']}: {level['size']:,} codes" for level in levels]
-    figure = make_subplots(rows=rows, cols=columns, subplot_titles=names, vertical_spacing=0.5 / (rows + 0.6))
-    for place, level in enumerate(levels):
-        where = {"row": place // columns + 1, "col": place % columns + 1}
-        for name, colour in (("after", AFTER), ("before", BEFORE)):
-            if level[name]:
-                figure.add_trace(_ranked(level, name, colour, legend=place == 0), **where)
-        even = sum(level["after"]["items_per_code"]) / level["expected"]
-        figure.add_hline(y=even, line={"dash": "dot", "color": INK, "width": 1}, **where)
-        figure.update_xaxes(title_text="codes, most frequent first", range=[0, level["size"] + 1], **where)
-        figure.update_yaxes(title_text="items per code", rangemode="tozero", **where)
-    return figure_html(figure, "codes", 290 * rows + 40)
+AFTER, BEFORE, CHANCE = PALETTE[0], PALETTE[1], PALETTE[-1]
 
 
-def _ranked(level: dict[str, Any], name: str, colour: str, *, legend: bool) -> Any:
-    import plotly.graph_objects as go
-
-    counts = level[name]["items_per_code"]
-    ranked = [code for code in sorted(range(len(counts)), key=lambda code: (-counts[code], code)) if counts[code]]
-    return go.Scatter(
-        # steps from edge to edge, so that a single code is drawn as a bar and not as a point
-        x=[rank + 0.5 for rank in range(len(ranked) + 1)],
-        y=[*(counts[code] for code in ranked), 0],
-        text=[*(f"code {level['letter']}_{code}" for code in ranked), "further codes"],
-        hovertemplate="%{text}: %{y} items",
-        mode="lines",
-        line={"shape": "hv", "color": colour, "width": 1.5, "dash": "solid" if name == "after" else "4px,3px"},
-        fill="tozeroy" if name == "after" else None,
-        fillcolor="rgba(63, 124, 172, 0.25)",
-        name=f"{name} the mapping",
-        legendgroup=name,
-        showlegend=legend,
-    )
+def plots(quality: dict[str, Any]) -> dict[str, Any]:
+    """Return all plots by name; those that nothing is known for are None."""
+    groups = quality["collisions"].get("group_sizes")
+    ranks = ((quality["mapping"] or {}).get("ranks") or {}).get("histogram")
+    near = quality["neighbours"]
+    return {
+        "levels": [_code_use(level, quality["items"]) for level in quality["levels"]],
+        "prefixes": _prefixes(quality["prefixes"], quality["items"]),
+        "groups": groups and _counts("groups", "Groups of items that shared a path, by size", groups,
+                                     "items that share one path before the mapping", "groups", BEFORE),
+        "ranks": ranks and _counts("ranks", "How many nearer codes displaced items passed over", ranks,
+                                   "codes nearer to the item than the one it got", "displaced items", AFTER),
+        "neighbours": near and _neighbours(near["prefixes"]),
+    }  # fmt: skip
 
 
-def prefix_figure(prefixes: list[dict[str, Any]], n_items: int) -> str:
-    """Return distinct prefixes by length."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    for name, colour in (("before", BEFORE), ("after", AFTER)):
-        known = [prefix for prefix in prefixes if prefix[name]]
-        if known:
-            figure.add_bar(
-                x=[prefix["length"] for prefix in known],
-                y=[prefix[name]["distinct"] for prefix in known],
-                marker_color=colour,
-                name=f"{name} the mapping",
-                hovertemplate="%{y:,} distinct prefixes",
-            )
-    figure.add_hline(
-        y=n_items, line={"dash": "dot", "color": INK, "width": 1},
-        annotation_text=f"{n_items:,} items", annotation_position="top left",
-    )  # fmt: skip
-    figure.update_xaxes(title_text="length of the prefix (codes)", dtick=1)
-    figure.update_yaxes(title_text="distinct prefixes", rangemode="tozero")
-    return figure_html(figure, "prefixes", 320)
-
-
-def group_figure(group_sizes: list[list[int]]) -> str:
-    """Return how many groups of each size shared a path before the mapping."""
-    sizes, counts = zip(*group_sizes, strict=True)
-    return _bars("groups", sizes, counts, "items that share one path before the mapping", "groups", BEFORE)
+def _code_use(level: dict[str, Any], n_items: int) -> Plot:
+    """Return items per code, most frequent code first."""
+    series, most = [], 0
+    for name, tint in (("after", AFTER), ("before", BEFORE)):
+        if level[name]:
+            counts = sorted((count for count in level[name]["items_per_code"] if count), reverse=True)
+            most = max(most, counts[0])
+            steps: list[Place] = [(0.5, 0)]
+            for rank, count in enumerate(counts, 1):  # from edge to edge, so that a single code is a bar and no dot
+                steps += [(rank - 0.5, count), (rank + 0.5, count)]
+            steps.append((len(counts) + 0.5, 0))
+            if name == "after":
+                series.append(Series("area", steps, tint=tint, opacity=0.25))
+            dash = "" if name == "after" else "4 3"
+            series.append(Series("line", steps, f"{name} the mapping", tint, dash=dash, weight=1.5, legend=True))
+    even = n_items / level["expected"]
+    series.append(Series("line", [(0.5, even), (level["size"] + 0.5, even)], "even use", "", dash="2 4", weight=1))
+    title = f"Level {level['level']}: items per code, of {level['size']:,} codes"
+    x = linear("codes, most frequent first", [1, level["size"]], zero=False, whole=True)
+    y = linear("items per code", [most, even])
+    return Plot(f"codes-{level['level']}", title, x, y, series, width=HALF, height=280, table=_code_rows(level))
 
 
-def rank_figure(histogram: list[list[int]]) -> str:
-    """Return how many nearer codes displaced items had to pass over."""
-    ranks, counts = zip(*histogram, strict=True)
-    title = "codes nearer to the item than the one it got"
-    return _bars("ranks", ranks, counts, title, "displaced items", AFTER)
+def _code_rows(level: dict[str, Any]) -> list[list[object]]:
+    sides = [name for name in ("before", "after") if level[name]]
+    counts = zip(*(level[name]["items_per_code"] for name in sides), strict=True)
+    codes = [[f"<{level['letter']}_{code}>", *found] for code, found in enumerate(counts)]
+    return [["code", *(f"items {name} the mapping" for name in sides)], *codes]
 
 
-def _bars(name: str, x: Any, y: Any, x_title: str, y_title: str, colour: str) -> str:
-    import plotly.graph_objects as go
+def _prefixes(prefixes: list[dict[str, Any]], n_items: int) -> Plot:
+    series = []
+    for name, tint in (("before", BEFORE), ("after", AFTER)):
+        points = [(prefix["length"] - 1, prefix[name]["distinct"]) for prefix in prefixes if prefix[name]]
+        if points:
+            slot = (int(name == "after"), 2)
+            series.append(Series("bars", points, f"{name} the mapping", tint, slot=slot, legend=True))
+    ends = [(-0.5, n_items), (len(prefixes) - 0.5, n_items)]
+    series.append(Series("line", ends, "items", "", dash="2 4", weight=1))
+    x = categories("length of the prefix (codes)", [str(prefix["length"]) for prefix in prefixes])
+    y = linear("distinct prefixes", [n_items])
+    notes = [(-0.5, n_items, f"{n_items:,} items")]
+    return Plot("prefixes", "Distinct prefixes by length", x, y, series, height=300, notes=notes)
 
-    figure = go.Figure(go.Bar(x=list(x), y=list(y), marker_color=colour, hovertemplate=f"%{{x}}: %{{y:,}} {y_title}"))
-    wide = max(x) - min(x) > 12
-    spread = max(y) > 100 * min(y)
-    figure.update_xaxes(title_text=x_title, **({} if wide else {"dtick": 1}))
-    figure.update_yaxes(title_text=y_title + (" (logarithmic)" if spread else ""))
-    if spread:
-        figure.update_yaxes(type="log", dtick=1, range=[-0.3, math.log10(max(y)) + 0.1])  # a bar of 1 shows
-    return figure_html(figure, name, 280, top=24)
+
+def _counts(name: str, title: str, counts: list[list[int]], x_title: str, y_title: str, tint: str) -> Plot:
+    """Return a bar per whole number, on a logarithmic scale where counts differ by more than a hundred times."""
+    points = [(float(number), float(count)) for number, count in counts]
+    heights = [count for _, count in points]
+    spread = max(heights) > 100 * min(heights)
+    y = decades(f"{y_title} (logarithmic)", heights, 0.5) if spread else linear(y_title, heights)
+    x = linear(x_title, [number for number, _ in points], zero=False, whole=True)
+    return Plot(name, title, x, y, [Series("bars", points, y_title, tint)], height=280)
 
 
-def neighbour_figure(neighbours: dict[str, Any]) -> str:
-    """Return the share of near neighbours that share first codes, beside random pairs."""
-    import plotly.graph_objects as go
-
-    prefixes = neighbours["prefixes"]
-    lengths = [f"first {prefix['length']} codes" if prefix["length"] > 1 else "first code" for prefix in prefixes]
-    figure = go.Figure()
-    for key, name, colour in (("share", "near neighbours", AFTER), ("chance", "random pairs", CHANCE)):
-        figure.add_bar(
-            x=lengths,
-            y=[100 * prefix[key] for prefix in prefixes],
-            text=[f"{100 * prefix[key]:.2g}%" for prefix in prefixes],
-            textposition="outside",
-            cliponaxis=False,
-            marker_color=colour,
-            name=name,
-            hovertemplate="%{y:.3f}% of pairs",
-        )
-    figure.update_xaxes(title_text="what the pair shares")
-    figure.update_yaxes(title_text="share of pairs (%)", rangemode="tozero")
-    return figure_html(figure, "neighbours", 320)
+def _neighbours(prefixes: list[dict[str, Any]]) -> Plot:
+    series = []
+    kinds = (("share", "near neighbours", AFTER), ("chance", "random pairs", CHANCE))
+    for number, (key, name, tint) in enumerate(kinds):
+        points = [(float(place), prefix[key]) for place, prefix in enumerate(prefixes)]
+        texts = [f"{100 * prefix[key]:.2g}%" for prefix in prefixes]
+        series.append(Series("bars", points, name, tint, texts=texts, slot=(number, 2), legend=True))
+    names = [f"first {prefix['length']} codes" if prefix["length"] > 1 else "first code" for prefix in prefixes]
+    y = linear("share of pairs", [prefix[key] for prefix in prefixes for key in ("share", "chance")], percent=True)
+    title = "Near neighbours and random pairs that share their first codes"
+    return Plot("neighbours", title, categories("what the pair shares", names), y, series, height=300)
