@@ -169,7 +169,9 @@ def test_scientific_with_a_slice_of_training(tmp_path: Path) -> None:
 @needs_shared
 @pytest.mark.slow
 def test_games_with_a_published_index_and_no_text(tmp_path: Path) -> None:
-    given = {**TINY, "data_path": str(SHARED), "cache_dir": str(tmp_path / "c"), "output_dir": str(tmp_path / "out")}
+    (tmp_path / "Games").mkdir()  # without Games.item
+    (tmp_path / "Games" / "Games.inter").symlink_to(SHARED / "Games" / "Games.inter")
+    given = {**TINY, "data_path": str(tmp_path), "cache_dir": str(tmp_path / "c"), "output_dir": str(tmp_path / "out")}
     index = {"index_file": str(SHARED / "Games" / "Games.index.json"), "index_collisions": "resolve"}
     result = run("LCRec", "Games", {**given, **index, "num_levels": 4, "codebook_size": 256, "epochs": 1})
     assert list(result["tasks"]) == ["seqrec"]
