@@ -53,6 +53,7 @@ def cached(
     found = _found(entry, load, what)
     if found is not None:
         return found[0], True
+    missing = [folder for folder in entry.parents if not folder.exists()]
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError:  # the cache is being deleted
@@ -64,8 +65,8 @@ def cached(
     try:
         result = build()
     except BaseException:
-        for folder in (entry.parent, entry.parent.parent):
-            with suppress(OSError):  # others' entries are in it, or it is not there
+        for folder in missing:
+            with suppress(OSError):  # others' entries are in it, or it is not there any more
                 folder.rmdir()
         raise
     try:

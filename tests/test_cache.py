@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from recbole_lcrec.cache import cached
+from recbole_lcrec.errors import UserError
 from recbole_lcrec.io import StorageError
 
 
@@ -177,3 +178,15 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StorageError, match="cache_dir"):
         keep(tmp_path / "key")
+
+
+def test_a_failed_build_removes_only_folders_that_it_made(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()  # the user's own
+
+    def failing() -> int:
+        raise UserError("no result")
+
+    for folder in ("empty", "new/cache"):
+        with pytest.raises(UserError, match="no result"):
+            cached(tmp_path / folder / "kind" / "key", load=len, build=failing, save=lambda *_: None, what="things")
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
