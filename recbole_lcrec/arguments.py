@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, shortened
 
 
 def whole_number(what: str, value: Any) -> int:
@@ -132,5 +132,4 @@ def _is_id(value: Any) -> bool:
 
 
 def _brief(value: Any) -> str:
-    shown = repr(value)
-    return f"{shown if len(shown) <= 60 else shown[:57] + '...'} ({type(value).__name__})"
+    return f"{shortened(value, 60)} ({type(value).__name__})"

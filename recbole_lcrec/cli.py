@@ -107,8 +107,7 @@ def parse(argv: Sequence[str]) -> Command:
     if saved:
         return _on_saved_run(saved, {**options, **({} if files is None else {"config_files": files})}, reading)
     from_files = read_files(config_files, reading)
-    if reading.plugins:
-        options["plugins"] = list(reading.plugins)
+    reading.name_plugins(options)
     merged = {**load_values(properties_dir() / "overall.yaml"), **from_files, **options}
     _check_no_search(options, reading)
     if is_comparison(merged):

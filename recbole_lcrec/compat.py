@@ -55,6 +55,18 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
+def same_anomaly_detection() -> Iterator[None]:
+    """Leave autograd's anomaly detection as it is: importing RecBole's SINE switches it on for the whole process."""
+    import torch
+
+    before = torch.is_anomaly_enabled()
+    try:
+        yield
+    finally:
+        torch.autograd.set_detect_anomaly(before)
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Silence warnings that no user of a run can do anything about: those raised by RecBole's own lines."""
     with warnings.catch_warnings():

@@ -101,10 +101,14 @@ class Mistakes:
             raise UserError(message)
 
 
-def shortened(value: object, length: int = 80) -> str:
-    """Return a value as it is written, or its beginning: messages must not be as long as what a user can give."""
-    text = repr(value)
+def clipped(text: str, length: int = 100) -> str:
+    """Return a text, or its beginning: messages must not be as long as what a user can give."""
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def shortened(value: object, length: int = 80) -> str:
+    """Return a value as it is written, or its beginning; see :func:`clipped`."""
+    return clipped(repr(value), length)
 
 
 def reason_of(error: BaseException) -> str:

@@ -38,7 +38,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def sole_lock(path: Path, what: str, work: str, instead: str) -> Iterator[None]:
-    """Hold the lock ``path``; where somebody has it, refuse at once.
+    """Hold the lock ``path``; if another process holds it, refuse at once.
 
     Args:
         path: The lock's file, which is removed with the lock.
@@ -47,7 +47,7 @@ def sole_lock(path: Path, what: str, work: str, instead: str) -> Iterator[None]:
         instead: What else to choose: "another output_dir".
 
     Raises:
-        UserError: If somebody else holds it, or this user may not.
+        UserError: If another process holds it, or this user may not.
     """
     try:
         lock = _acquired(path, wait=False)

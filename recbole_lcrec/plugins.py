@@ -1,7 +1,7 @@
 """Other people's components: installed packages, and files or modules that a user names.
 
 Naming one runs its code. So only what stands on the command line, in a file of options or in a Python call is loaded;
-what a saved run was made with is told, not loaded: somebody else may have written its folder.
+what a saved run was made with is reported, not loaded: someone else may have written its folder.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from recbole_lcrec.compat import same_anomaly_detection
 from recbole_lcrec.config.names import recbole_models
 from recbole_lcrec.errors import UserError, shortened
 from recbole_lcrec.registry import ENCODERS, MODELS, QUANTIZERS, register_model
@@ -97,16 +98,16 @@ def named_in(text: str) -> tuple[str, list[str]]:
 
 
 def adopt(model: type) -> tuple[str, str | None]:
-    """Register a class under its own name, unless RecBole or somebody has registered it.
+    """Register a class under its own name, unless RecBole has it or it is registered already.
 
     Args:
         model: A recommender class of RecBole, of this package or of a user.
 
     Returns:
-        Its name, and a reference by which another process finds it: None if there is no need for one, or no way.
+        Its name, and a reference by which another process finds it: None where none is needed or possible.
 
     Raises:
-        UserError: If it is no recommender, or its name is that of another model.
+        UserError: If it is not a recommender, or its name is that of another model.
     """
     from recbole.model.abstract_recommender import AbstractRecommender
 
@@ -115,13 +116,15 @@ def adopt(model: type) -> tuple[str, str | None]:
         raise UserError(f"{where} is not a recommender: expected a class derived from one of RecBole's or of ours.")
     if model.__module__.startswith("recbole.model.") and name in recbole_models():
         return name, None
-    for registered in MODELS.components.values():
-        if registered.where == where:
-            return registered.name, None if where.startswith("recbole_lcrec.") else _reference_of(model)
-    if name in recbole_models():
+    known = next((one.name for one in MODELS.components.values() if one.where == where), None)
+    if known is None and name in recbole_models():
         raise UserError(f"model {name} is one of RecBole's, so {where} needs another name.")
-    register_model(name, model, defaults=own_defaults(model))
-    return name, _reference_of(model)
+    if known is None:
+        register_model(name, model, defaults=own_defaults(model))
+    reference = None if where.startswith("recbole_lcrec.") else _reference_of(model)
+    if reference is not None:
+        LOADED.add(reference)
+    return known or name, reference
 
 
 def own_defaults(model: type) -> Path | None:
@@ -166,21 +169,18 @@ def _reference_of(model: type) -> str | None:
     if module is None or file is None or "." in model.__qualname__:
         return None
     is_file = model.__module__ == "__main__" or model.__module__.startswith("_recbole_lcrec_plugin_")
-    reference = f"{Path(file).absolute() if is_file else model.__module__}:{model.__name__}"
-    LOADED.add(reference)
-    return reference
+    return f"{Path(file).absolute() if is_file else model.__module__}:{model.__name__}"
 
 
 def _module(source: str, reference: str) -> tuple[ModuleType, str]:
     """Return the module that a reference means, and its source, which is absolute for a file."""
-    import torch  # with whatever the reference needs of RecBole
-
-    is_file, anomaly_detection = source.endswith(".py"), torch.is_anomaly_enabled()
+    is_file = source.endswith(".py")
     try:
-        if is_file:
-            path = Path(source).expanduser().absolute()
-            return _file_module(path), str(path)
-        return importlib.import_module(source), source
+        with same_anomaly_detection():
+            if is_file:
+                path = Path(source).expanduser().absolute()
+                return _file_module(path), str(path)
+            return importlib.import_module(source), source
     except UserError:
         raise
     except ModuleNotFoundError as error:
@@ -193,11 +193,8 @@ def _module(source: str, reference: str) -> tuple[ModuleType, str]:
             f"{reference}: it needs the module {error.name}, which is not found. Install it, or set PYTHONPATH to the "
             "folder that has it."
         ) from error
-    except Exception as error:  # whatever a user's file does
+    except Exception as error:  # a user's file may raise anything
         raise UserError(f"{reference}: cannot be imported: {_brief(error)}.") from error
-    finally:
-        # importing RecBole's SINE switches autograd's anomaly detection on for the whole process
-        torch.autograd.set_detect_anomaly(anomaly_detection)
 
 
 def _file_module(path: Path) -> ModuleType:

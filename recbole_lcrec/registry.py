@@ -1,8 +1,8 @@
-"""The one registry: models, quantizers, text encoders and converters, ours and everybody's.
+"""The one registry: models, quantizers, text encoders and converters, ours and those of plugins.
 
-Our components are registered at the end of this module by the calls that anybody uses: :func:`register_model`,
+Our components are registered at the end of this module by the same calls that plugins use: :func:`register_model`,
 :func:`register_quantizer`, :func:`register_encoder` and :func:`register_converter`. What is registered is an object or
-``"module:name"``, which is imported on first use; so reading the registry imports nothing heavy. Somebody else's
+``"module:name"``, which is imported on first use; so reading the registry imports nothing heavy. Plugins'
 components come
 
 - from an installed package with an entry point of the group ``recbole_lcrec.plugins``: a module that registers them
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from recbole_lcrec.compat import same_anomaly_detection
 from recbole_lcrec.errors import UserError, nearest
 
 Defaults = str | Path | Mapping[str, Any] | type | None
@@ -83,11 +84,11 @@ class RegisteredModel(Component):
     ranks_candidates: bool | None = None
 
 
-_Any = TypeVar("_Any", bound=Component)
+_Component = TypeVar("_Component", bound=Component)
 
 
 @dataclass
-class Table(Generic[_Any]):
+class Table(Generic[_Component]):
     """Components of one kind by their names, in the order in which they were registered.
 
     Attributes:
@@ -95,9 +96,9 @@ class Table(Generic[_Any]):
     """
 
     kind: str
-    components: dict[str, _Any] = field(default_factory=dict)
+    components: dict[str, _Component] = field(default_factory=dict)
 
-    def add(self, component: _Any) -> None:
+    def add(self, component: _Component) -> None:
         """Register a component; the same one may come again, as when a module is imported twice.
 
         Raises:
@@ -119,11 +120,11 @@ class Table(Generic[_Any]):
     def __contains__(self, name: object) -> bool:
         return name in self.components
 
-    def __getitem__(self, name: str) -> _Any:
+    def __getitem__(self, name: str) -> _Component:
         """Return a component.
 
         Raises:
-            UserError: For a name that nobody registered.
+            UserError: For a name that is not registered.
         """
         if name not in self.components:
             raise UserError(
@@ -244,17 +245,13 @@ def model_class(model: str) -> Any:
     """
     if model in MODELS:
         return MODELS[model].load()
-    import torch
     from recbole.utils import get_model
 
-    anomaly_detection = torch.is_anomaly_enabled()
     try:
-        return get_model(model)
+        with same_anomaly_detection():
+            return get_model(model)
     except ImportError as error:
         raise missing_package(model, error) from error
-    finally:
-        # importing RecBole's SINE switches autograd's anomaly detection on for the whole process
-        torch.autograd.set_detect_anomaly(anomaly_detection)
 
 
 def missing_package(model: str, error: ImportError) -> UserError:

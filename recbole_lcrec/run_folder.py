@@ -19,6 +19,7 @@ from recbole_lcrec.integrity import MANIFEST, difference, facts_of_all
 from recbole_lcrec.io import is_temporary, remove, write_json
 from recbole_lcrec.locking import LOCK
 from recbole_lcrec.saved_run import ASSETS, CHECKPOINT, CONFIG, LOG, OF_A_RUN, RESUME, STARTING
+from recbole_lcrec.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -157,8 +158,6 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _write(folder: Path, files: Mapping[str, Any], written: Iterable[str]) -> None:
-    from recbole_lcrec.version import __version__
-
     write_json(folder / MANIFEST, {_WRITER: __version__, "files": dict(files), "written": sorted(written)})
 
 

@@ -51,7 +51,7 @@ def compare(
         The exit status: 0, or 1 when a run failed (the others are compared all the same).
 
     Raises:
-        UserError: For a wrong option, an unfit cluster, a folder of somebody's own files or of another comparison that
+        UserError: For a wrong option, an unfit cluster, a folder of the user's own files or of another comparison that
             is at work, before anything is started; or when runs turn out to have different splits.
     """
     with quiet():

@@ -168,8 +168,7 @@ class LCRecConfig(Config):
     def _merge_external_config_dict(self) -> None:
         self._reading.finish()
         super()._merge_external_config_dict()
-        if self._reading.plugins:
-            self.external_config_dict["plugins"] = list(self._reading.plugins)
+        self._reading.name_plugins(self.external_config_dict)
 
     def _get_model_and_dataset(self, model: str | None, dataset: str | None) -> tuple[str, Any, str]:
         model = model or self.external_config_dict.get("model")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, clipped
 
 MOST_DEPTH = 32
 """Lists and mappings inside each other."""
@@ -99,20 +99,20 @@ def _refusal(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError
 
 def _construct_null(loader: _Loader, node: yaml.ScalarNode) -> None:
     if not _NULL.match(loader.construct_scalar(node)):
-        raise _refusal(node, f"'{_short(node.value)}' is not null")
+        raise _refusal(node, f"'{clipped(node.value, 60)}' is not null")
 
 
 def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
     text = loader.construct_scalar(node)
     if not _BOOL.match(text):
-        raise _refusal(node, f"'{_short(text)}' is neither true nor false")
+        raise _refusal(node, f"'{clipped(text, 60)}' is neither true nor false")
     return text.lower() == "true"
 
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node)
     if not _INT.match(text):
-        raise _refusal(node, f"'{_short(text)}' is not a whole number")
+        raise _refusal(node, f"'{clipped(text, 60)}' is not a whole number")
     if len(text) > MOST_DIGITS:
         raise _refusal(node, f"a number of {len(text):,} digits")
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
@@ -122,7 +122,7 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
 def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
     text = loader.construct_scalar(node)
     if not _FLOAT.match(text):
-        raise _refusal(node, f"'{_short(text)}' is not a number")
+        raise _refusal(node, f"'{clipped(text, 60)}' is not a number")
     if len(text) > MOST_DIGITS:
         raise _refusal(node, f"a number of {len(text):,} digits")
     lower = text.lower()
@@ -131,10 +131,6 @@ def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
 
 def _construct_str(loader: _Loader, node: yaml.ScalarNode) -> str:
     return str(loader.construct_scalar(node))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class _Dumper(yaml.SafeDumper):

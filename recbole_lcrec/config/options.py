@@ -21,7 +21,7 @@ from recbole_lcrec.config.domain import Domain, bounds_problem, parse_declaratio
 from recbole_lcrec.config.loader import MOST_DEPTH, Given, load_values, parse_value
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
-from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.errors import UserError, clipped, nearest
 from recbole_lcrec.registry import QUANTIZERS, components_with_options
 
 _TYPE_WORDS = {
@@ -38,8 +38,6 @@ _NULL_TEXTS = {"None", "null", "Null", "NULL", "~"}
 ANY = frozenset({"any"})
 COMMANDS = ("config_files", "evaluate", "resume", "tune", "resume_tune")
 """What the command line takes beside options."""
-_MOST_SHOWN = 100
-"""Characters of a value that a message repeats."""
 
 # What RecBole's comments and defaults do not say, but its documentation and code allow; and the options of its command
 # line that no YAML of it carries.
@@ -222,7 +220,7 @@ def find_option(name: str) -> Option:
     if name in source_names():
         return Option(name, ANY)
     known = [option for option in [*table, *source_names(), *COMMANDS] if option not in INSTEAD]
-    raise UserError(f"unknown option {_short(name)}.{nearest(name, known)}")
+    raise UserError(f"unknown option {clipped(name)}.{nearest(name, known)}")
 
 
 def check(name: str, given: Given) -> Any:
@@ -284,15 +282,11 @@ def _as_float(value: int) -> float:
 
 def _given_text(given: Given) -> str:
     if given.text is not None or isinstance(given.value, str):
-        return _short(given.text if given.text is not None else given.value)
+        return clipped(given.text if given.text is not None else given.value)
     try:
-        return _short(repr(given.value))
+        return clipped(repr(given.value))
     except ValueError:  # Python does not write out numbers of thousands of digits
         return f"of type {type(given.value).__name__}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
 
 
 def _about(option: Option) -> str:

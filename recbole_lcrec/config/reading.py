@@ -13,15 +13,8 @@ from recbole_lcrec.config.loader import Given, load_options, parse_value
 from recbole_lcrec.config.names import check_dataset, check_model
 from recbole_lcrec.config.options import check
 from recbole_lcrec.config.overview import USAGE
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, clipped
 from recbole_lcrec.plugins import adopt, load_references, named_in
-
-_MOST_SHOWN = 100
-"""Characters of an argument that a message repeats."""
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
 
 
 class Reading:
@@ -43,17 +36,24 @@ class Reading:
         try:
             plugins = options.get("plugins")
             if plugins is not None and isinstance(plugins.value, list):
-                self.plugins += load_references(plugins.value)
+                self._keep(load_references(plugins.value))
             model = options.get("model")
             if model is not None and isinstance(model.value, str) and ":" in model.value:
                 text, references = named_in(model.value)
-                self.plugins += references
+                self._keep(references)
                 options["model"] = replace(model, value=text, text=text)
         except UserError as error:
             self.refused |= {"model", "plugins"}
             self.add(str(error))
-        self.plugins = list(dict.fromkeys(self.plugins))
         return options
+
+    def _keep(self, references: Iterable[str]) -> None:
+        self.plugins = list(dict.fromkeys([*self.plugins, *references]))
+
+    def name_plugins(self, options: dict[str, Any]) -> None:
+        """Have ``options`` name all that was loaded for them, also what several sources or ``model`` named."""
+        if self.plugins:
+            options["plugins"] = list(self.plugins)
 
     def model(self, value: Any) -> str | None:
         """Return the name of the model that a Python caller gives: its name, a reference to it, or its class.
@@ -63,13 +63,13 @@ class Reading:
         """
         if isinstance(value, type):
             name, reference = adopt(value)
-            self.plugins += [reference] if reference is not None and reference not in self.plugins else []
+            self._keep([] if reference is None else [reference])
             return name
         given = arguments.name("model", value)
         if given is None or ":" not in given:
             return given
         name, references = named_in(given)
-        self.plugins += [one for one in references if one not in self.plugins]
+        self._keep(references)
         return name
 
     def checked(self, given: Mapping[str, Given]) -> dict[str, Any]:
@@ -140,13 +140,14 @@ def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
         equals = "=" if argument == "--tune" else equals
         if not argument.startswith("--") or not equals or not name:
             reading.add(
-                f"the command line: cannot read '{_short(argument)}'; expected --name=value, without blanks around '='"
+                f"the command line: cannot read '{clipped(argument)}'; expected --name=value, without blanks around "
+                "'='"
             )
         elif (problem := bounds_problem(argument)) is not None:
             reading.refused.add(name)
-            reading.add(f"the command line: cannot read '{_short(argument)}', {problem}")
+            reading.add(f"the command line: cannot read '{clipped(argument)}', {problem}")
         elif name in given:
-            reading.add(f"the command line: option {_short(name)} is given twice")
+            reading.add(f"the command line: option {clipped(name)} is given twice")
         else:
             given[name] = parse_value(text, "the command line")
     return given

@@ -62,7 +62,7 @@ class EmbeddingSettings:
 
     @staticmethod
     def component(config: Any) -> Component:
-        """Return the text encoder that a configuration names; lsa, which has no own options, for one nobody knows."""
+        """Return the text encoder that a configuration names; lsa, which has no own options, for an unknown one."""
         kind = str(config["text_encoder"]).partition(":")[0]
         return ENCODERS[kind if kind in ENCODERS else "lsa"]
 

@@ -20,9 +20,7 @@ from recbole_lcrec.errors import UserError
 from recbole_lcrec.evaluation import SEARCH, load_queries
 from recbole_lcrec.experiment import factory
 from recbole_lcrec.experiment.experiment import Experiment
-from recbole_lcrec.experiment.outputs import (
-    wandb_in,
-)
+from recbole_lcrec.experiment.outputs import wandb_in
 from recbole_lcrec.experiment.split_loaders import Split, build_data
 from recbole_lcrec.parallel import group
 from recbole_lcrec.parallel.data import share_randomness
@@ -31,6 +29,7 @@ from recbole_lcrec.refusals import refusals_of_recbole
 from recbole_lcrec.run_folder import check_assets
 from recbole_lcrec.saved_run import CHECKPOINT, CONFIG, check_evaluation, read_options
 from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.training.checkpoint import load_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +129,6 @@ def load_experiment(
     Raises:
         UserError: If the folder holds no finished run or its data are not there any more.
     """
-    from recbole_lcrec.training.checkpoint import load_checkpoint
-
     run_dir, changes = Path(run_dir).absolute(), arguments.options("cli", cli)
     for name in (CONFIG, CHECKPOINT):
         if not (run_dir / name).exists():

@@ -23,16 +23,7 @@ from recbole_lcrec.experiment.saving import write_config
 from recbole_lcrec.experiment.states import data_fingerprint, keep_states
 from recbole_lcrec.parallel import group
 from recbole_lcrec.run_folder import check_assets, seal
-from recbole_lcrec.saved_run import (
-    CHECKPOINT,
-    FACTS,
-    LOG,
-    RESUME,
-    STARTING,
-    check_changes,
-    read_result,
-    saved_options,
-)
+from recbole_lcrec.saved_run import CHECKPOINT, FACTS, LOG, RESUME, STARTING, check_changes, read_result, saved_options
 from recbole_lcrec.training.checkpoint import damage, read_state
 from recbole_lcrec.training.states import StateFolder, StateSettings
 

@@ -9,10 +9,7 @@ from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.data.download import without_credentials
 from recbole_lcrec.io import write_text
 from recbole_lcrec.parallel import group
-from recbole_lcrec.saved_run import (
-    CONFIG,
-    STARTING,
-)
+from recbole_lcrec.saved_run import CONFIG, STARTING
 
 
 def options_text(config: LCRecConfig) -> str:

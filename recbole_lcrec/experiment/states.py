@@ -12,10 +12,7 @@ from recbole_lcrec.config import settings_from
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.io import fingerprint, remove, write_json
 from recbole_lcrec.parallel import group
-from recbole_lcrec.saved_run import (
-    FACTS,
-    RESUME,
-)
+from recbole_lcrec.saved_run import FACTS, RESUME
 from recbole_lcrec.training.states import StateFolder, StateSettings
 from recbole_lcrec.training.trainer import FeatureTrainer
 from recbole_lcrec.usertext import NO_USER_TEXTS

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.errors import UserError, clipped
 from recbole_lcrec.index.item_index import LEVEL_LETTERS, ItemIndex
 from recbole_lcrec.index.mapping import unique_paths
 from recbole_lcrec.quantizer.costs import own_code_costs
@@ -173,8 +173,7 @@ def _in_range(code: int, found: str, where: str) -> int:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return clipped(json.dumps(value, ensure_ascii=False), 60)
 
 
 def _check_items(items: list[str], required: Sequence[str], path: Path) -> None:

@@ -21,7 +21,7 @@ def quantizer_class(name: str) -> type[Quantizer]:
     """Return the class of a registered quantizer.
 
     Raises:
-        UserError: For a name that nobody registered.
+        UserError: For a name that is not registered.
     """
     return QUANTIZERS[name].load()  # type: ignore[no-any-return]
 

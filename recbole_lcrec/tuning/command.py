@@ -35,8 +35,7 @@ def parse_search(given: dict[str, Given], config_files: Sequence[str], reading: 
         return _resumed(folder, {**read_files(config_files, reading), **options}, space is not None, reading)
     assert space is not None
     options = {**read_files(config_files, reading), **options}
-    if reading.plugins:
-        options["plugins"] = list(reading.plugins)
+    reading.name_plugins(options)
     merged = {**load_values(properties_dir() / "overall.yaml"), **options}
     check_names(merged, reading)
     if options.get("stage", "all") != "all":

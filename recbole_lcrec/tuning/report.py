@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.io import write_text
 from recbole_lcrec.pages import display, render
 from recbole_lcrec.tuning import figures
 from recbole_lcrec.tuning.importance import importance_of, least_trials
 from recbole_lcrec.tuning.journal import FAILED, TrialRecord
-from recbole_lcrec.tuning.results import Outcome
+from recbole_lcrec.tuning.results import BEST, REPORT, TRIALS_CSV, Outcome, best_yaml, trials_csv
 
 _MOST_ROWS = 200
 
@@ -59,3 +61,17 @@ def _row(outcome: Outcome, trial: TrialRecord) -> dict[str, Any]:
     ]
     return {"name": trial.name, "status": trial.status, "error": trial.error if trial.status == FAILED else "",
             "cells": cells}  # fmt: skip
+
+
+def write_outputs(folder: Path, outcome: Outcome, result: Mapping[str, Any] | None = None) -> None:
+    """Write trials.csv, report.html and, once there is a best trial, best.yaml, each whole or not at all.
+
+    Args:
+        folder: The search's output folder.
+        outcome: What to write.
+        result: What result.json holds, after the best trial was tested.
+    """
+    write_text(folder / TRIALS_CSV, trials_csv(outcome))
+    if (best := outcome.best()) is not None:
+        write_text(folder / BEST, best_yaml(outcome, best))
+    write_text(folder / REPORT, report_page(outcome, result))

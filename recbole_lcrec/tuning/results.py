@@ -7,11 +7,9 @@ import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.loader import dump_values
-from recbole_lcrec.io import write_text
 from recbole_lcrec.tuning.journal import Journal, TrialRecord
 from recbole_lcrec.tuning.space import Space
 
@@ -54,22 +52,6 @@ class Outcome:
     def counts(self) -> dict[str, int]:
         """Return how many trials there are of each status."""
         return dict(sorted(Counter(trial.status for trial in self.journal.trials.values()).items()))
-
-
-def write_outputs(folder: Path, outcome: Outcome, result: Mapping[str, Any] | None = None) -> None:
-    """Write trials.csv, report.html and, once there is a best trial, best.yaml, each whole or not at all.
-
-    Args:
-        folder: The search's output folder.
-        outcome: What to write.
-        result: What result.json holds, after the best trial was tested.
-    """
-    from recbole_lcrec.tuning.report import report_page
-
-    write_text(folder / TRIALS_CSV, trials_csv(outcome))
-    if (best := outcome.best()) is not None:
-        write_text(folder / BEST, best_yaml(outcome, best))
-    write_text(folder / REPORT, report_page(outcome, result))
 
 
 def best_yaml(outcome: Outcome, trial: TrialRecord) -> str:

@@ -31,7 +31,8 @@ from recbole_lcrec.tuning.data import SharedData, check_options_of_model, share_
 from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
 from recbole_lcrec.tuning.live import LiveTable
 from recbole_lcrec.tuning.reach import check_reach, files_of
-from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, Outcome, write_outputs
+from recbole_lcrec.tuning.report import write_outputs
+from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, Outcome
 from recbole_lcrec.tuning.runner import TrialRunner
 from recbole_lcrec.tuning.schedulers import check_population
 from recbole_lcrec.tuning.settings import SearchSettings, tune_options

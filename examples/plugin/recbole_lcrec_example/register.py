@@ -1,4 +1,4 @@
-"""What the package adds. The classes are named, not imported: they are needed only when somebody uses them."""
+"""What the package adds. The classes are named, not imported: they are imported only when they are used."""
 
 from pathlib import Path
 
