@@ -10,7 +10,7 @@ if sys.version_info < (3, 11):
     sys.exit(2)
 
 try:
-    from recbole_lcrec.cli import main
+    from recbole_lcrec.cli.main import main
 except ModuleNotFoundError as error:
     if str(error.name).startswith("recbole_lcrec"):
         raise

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from recbole_lcrec.version import __version__
 
 if TYPE_CHECKING:
+    from recbole_lcrec.config.registry import register_converter, register_encoder, register_model, register_quantizer
     from recbole_lcrec.experiment import Experiment, build, load_experiment, run
-    from recbole_lcrec.registry import register_converter, register_encoder, register_model, register_quantizer
 
 if sys.version_info < (3, 11):  # pip refuses, too; this is for whoever starts a checkout
     raise ImportError("recbole_lcrec needs Python 3.11 or newer; this is Python {}.{}".format(*sys.version_info))
@@ -32,7 +32,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name.startswith("register_") and name in __all__:
-        from recbole_lcrec import registry
+        from recbole_lcrec.config import registry
 
         return getattr(registry, name)
     if name in __all__:

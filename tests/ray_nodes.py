@@ -17,7 +17,7 @@ def cluster_of(*cpus: int) -> Iterator[Any]:
     """Yield a cluster with a node per number of CPUs, the head first."""
     from ray.cluster_utils import Cluster
 
-    from recbole_lcrec.parallel.cluster import QUIET, remove_temporary, temporary_folder
+    from recbole_lcrec.distributed.cluster import QUIET, remove_temporary, temporary_folder
 
     folder = temporary_folder()
     with pytest.MonkeyPatch.context() as patch:

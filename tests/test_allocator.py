@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from recbole_lcrec.allocator import keep_freed_memory
+from recbole_lcrec.utils.allocator import keep_freed_memory
 
 COUNT = """
 import resource, sys
-from recbole_lcrec.allocator import keep_freed_memory
+from recbole_lcrec.utils.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 import numpy as np

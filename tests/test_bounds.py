@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from fakes import TINY, write_dataset
 
-from recbole_lcrec.cli import main
+from recbole_lcrec.cli.main import main
 from recbole_lcrec.embedding.ready_file import load
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.index import load_index
 from recbole_lcrec.index.item_index import check_capacity
 from recbole_lcrec.quantizer.base import check_embeddings
 from recbole_lcrec.quantizer.settings import check_tokens
+from recbole_lcrec.utils.errors import UserError
 
 ITEMS = tuple(f"i{n}" for n in range(30))
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from recbole_lcrec.cache import cached
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import StorageError
+from recbole_lcrec.utils.cache import cached
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import StorageError
 
 
 def keep(entry: Path, build: Callable[[], str] = lambda: "made") -> tuple[str, bool]:

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from fakes import TINY, write_dataset
 
-from recbole_lcrec import experiment, registry
-from recbole_lcrec.checks import check_settings
+from recbole_lcrec import experiment
 from recbole_lcrec.comparison.plan import make_plan
 from recbole_lcrec.comparison.specs import Entry
-from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config import LCRecConfig, registry
 from recbole_lcrec.config.loader import Given
 from recbole_lcrec.config.options import check
-from recbole_lcrec.errors import Mistakes, UserError
 from recbole_lcrec.experiment import building, factory, running
+from recbole_lcrec.experiment.checks import check_settings
 from recbole_lcrec.training.states import StateSettings
 from recbole_lcrec.training.trainer import TrainingSettings
+from recbole_lcrec.utils.errors import Mistakes, UserError
 
 OUT_OF_RANGE: dict[str, Any] = {
     "lr_scheduler": "linear",

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import recbole_lcrec
-from recbole_lcrec import cli
+from recbole_lcrec.cli import main as cli
 from recbole_lcrec.config.loader import dump_values, load_values
 from recbole_lcrec.config.paths import recbole_dir
 from recbole_lcrec.config.recbole_options import INSTEAD
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -127,7 +127,7 @@ def test_what_ends_a_run(
 
 def test_mistakes_are_answered_before_torch_is_imported() -> None:
     code = (
-        "import sys; from recbole_lcrec.cli import main;"
+        "import sys; from recbole_lcrec.cli.main import main;"
         "assert main(['--model=SASRec', '--dataset=ml-100k', '--epochs=many']) == 2;"
         "assert main(['--model=LCRek', '--dataset=nowhere']) == 2;"
         "print([m for m in ('torch', 'recbole', 'ray', 'transformers') if m in sys.modules])"

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from fakes import TINY, write_dataset
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import evaluate, load_experiment, run
+from recbole_lcrec.utils.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "datasets"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")

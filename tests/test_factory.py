@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import factory
+from recbole_lcrec.utils.errors import UserError
 
 
 def raising(error: Exception) -> type:

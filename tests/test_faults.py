@@ -22,12 +22,12 @@ import yaml
 from fakes import TINY, write_dataset
 from killing import after, in_child, kill, wait_for
 
-from recbole_lcrec.cli import main
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import StorageError, atomic_folder, atomic_path, mend, write_text
-from recbole_lcrec.locking import run_lock
+from recbole_lcrec.cli.main import main
 from recbole_lcrec.training.course import Course
 from recbole_lcrec.training.trainer import FeatureTrainer
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import StorageError, atomic_folder, atomic_path, mend, write_text
+from recbole_lcrec.utils.locks import run_lock
 
 pytest_plugins = ["single_thread"]
 

@@ -18,14 +18,14 @@ import yaml
 from fakes import TINY, write_dataset
 from recbole.model.sequential_recommender import GRU4Rec, SASRec
 
-from recbole_lcrec import cli, plugins, registry
-from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.cli import main as cli
+from recbole_lcrec.config import LCRecConfig, plugins, registry
 from recbole_lcrec.convert import Converter
 from recbole_lcrec.convert.__main__ import main as convert_main
 from recbole_lcrec.convert.kinds import TABLE
 from recbole_lcrec.embedding import Encoder, Task
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import evaluate, load_experiment, run
+from recbole_lcrec.utils.errors import UserError
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
 OWN = '''

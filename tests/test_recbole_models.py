@@ -19,11 +19,11 @@ from killing import after, in_child, kill
 from recbole_models import BROKEN, NEEDS, Row, kind_of, read_table, table, write_everything
 from recbole_models import options as options_on_everything
 
-from recbole_lcrec.cli import main
+from recbole_lcrec.cli.main import main
 from recbole_lcrec.config.names import recbole_models
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import evaluate, run
 from recbole_lcrec.training.course import Course
+from recbole_lcrec.utils.errors import UserError
 
 pytest_plugins = ["single_thread"]
 

@@ -16,11 +16,11 @@ import torch
 import yaml
 from fakes import TINY, write_dataset
 
-from recbole_lcrec.cli import main
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.cli.main import main
 from recbole_lcrec.experiment import evaluate, load_experiment, run
 from recbole_lcrec.training.checkpoint import write_manifest
 from recbole_lcrec.training.trainer import FeatureTrainer
+from recbole_lcrec.utils.errors import UserError
 
 pytest_plugins = ["single_thread"]
 ROOT = Path(__file__).resolve().parents[1]

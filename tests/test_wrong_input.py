@@ -11,7 +11,7 @@ import pytest
 import yaml
 from fakes import TINY, write_dataset
 
-from recbole_lcrec.cli import main
+from recbole_lcrec.cli.main import main
 
 Change = Callable[[Path], list[str]]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from recbole_lcrec.benchmarks import decoding, index, scale, training
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 
 from recbole_lcrec.benchmarks.models import ARCHITECTURES, SIZES
 from recbole_lcrec.benchmarks.timing import device_name, environment
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import write_json
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import write_json
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, seeded: str) -> None:

@@ -20,7 +20,7 @@ from recbole_lcrec.benchmarks.peers import GenerateSearch
 from recbole_lcrec.benchmarks.timing import side_by_side
 from recbole_lcrec.decoding import LevelSoftmax, SharedPrefix, Softmax, TokenTrie, constrained_beam_search
 from recbole_lcrec.instruction.loader import left_pad
-from recbole_lcrec.progress import progress
+from recbole_lcrec.utils.progress import progress
 
 NUM_BEAMS, SHARED, ITEMS = 20, 60, 10_000
 TOLERANCE = 1e-4

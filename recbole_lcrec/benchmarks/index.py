@@ -18,8 +18,8 @@ from recbole_lcrec.benchmarks.processes import in_a_process, peak_rss
 from recbole_lcrec.benchmarks.published import sinkhorn_paths
 from recbole_lcrec.benchmarks.timing import environment
 from recbole_lcrec.index.mapping import Mapping, unique_paths
-from recbole_lcrec.io import write_json
 from recbole_lcrec.quantizer.costs import nearest_codes, residual_costs
+from recbole_lcrec.utils.files import write_json
 
 SIZES = {"XS": 10_000, "S": 100_000, "M": 1_000_000}
 KINDS = ("random", "clustered")

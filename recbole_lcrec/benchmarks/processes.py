@@ -9,7 +9,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 
 def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:

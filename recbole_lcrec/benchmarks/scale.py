@@ -21,7 +21,7 @@ from recbole_lcrec.benchmarks.models import SIZES as MODELS
 from recbole_lcrec.benchmarks.models import make_lm, make_paths, make_prompts
 from recbole_lcrec.benchmarks.processes import in_a_process, peak_rss
 from recbole_lcrec.benchmarks.timing import environment, side_by_side
-from recbole_lcrec.io import write_json
+from recbole_lcrec.utils.files import write_json
 
 SIZES = {"XS": 10_000, "S": 100_000, "M": 1_000_000}
 REFERENCE, USERS_TOGETHER = 10_000, 8

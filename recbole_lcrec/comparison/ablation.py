@@ -28,7 +28,7 @@ from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.reading import Reading
-from recbole_lcrec.errors import nearest
+from recbole_lcrec.utils.errors import nearest
 
 MODEL = "LCRec"
 

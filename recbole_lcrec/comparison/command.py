@@ -15,14 +15,14 @@ from recbole_lcrec.comparison.processes import Processes, Workers
 from recbole_lcrec.comparison.results import collect, load_run
 from recbole_lcrec.comparison.runner import Runner
 from recbole_lcrec.comparison.specs import Cluster, Entry
-from recbole_lcrec.compat import logging_to, quiet
 from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.data.contents import check_same_contents, contents
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import write_json
-from recbole_lcrec.locking import run_lock
-from recbole_lcrec.run_folder import check_empty
 from recbole_lcrec.training.interruption import terminations
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import write_json
+from recbole_lcrec.utils.locks import run_lock
+from recbole_lcrec.utils.recbole_patches import logging_to, quiet
+from recbole_lcrec.utils.run_folder import check_empty
 
 logger = logging.getLogger(__name__)
 

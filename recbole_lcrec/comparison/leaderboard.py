@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.results import ModelResult, is_ranked, mean_and_std, per_user
 from recbole_lcrec.comparison.statistics import PairTest, compare_pairs
-from recbole_lcrec.io import write_text
 from recbole_lcrec.pages import display
+from recbole_lcrec.utils.files import write_text
 
 COSTS = ("minutes", "users_per_second", "parameters", "memory_mib", "gpu_memory_mib")
 _SMALLER = ("logloss", "mae", "rmse")

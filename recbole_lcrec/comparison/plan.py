@@ -9,14 +9,14 @@ from typing import Any
 
 import yaml
 
-from recbole_lcrec.checks import check_settings
 from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.config.loader import load_values
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import fingerprint
-from recbole_lcrec.saved_run import CONFIG, RESULT
+from recbole_lcrec.experiment.checks import check_settings
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import fingerprint
+from recbole_lcrec.utils.run_files import CONFIG, RESULT
 
 RUNS = "runs"
 STAGES = {"S3Rec": ("pretrain", "finetune"), "RaCT": ("actor_pretrain", "critic_pretrain", "finetune")}

@@ -13,8 +13,8 @@ from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.results import ModelResult, is_ranked, per_user, targets
 from recbole_lcrec.comparison.slices import Slice, overlap, slices
 from recbole_lcrec.comparison.statistics import LEVEL, RESAMPLES, PairTest
-from recbole_lcrec.io import write_text
 from recbole_lcrec.pages import display, render
+from recbole_lcrec.utils.files import write_text
 
 REPORT = "report.html"
 _COLD = "0, cold"

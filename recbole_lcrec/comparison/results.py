@@ -17,8 +17,8 @@ import pandas as pd
 from recbole_lcrec.comparison.plan import Plan, Run
 from recbole_lcrec.comparison.runner import Outcome
 from recbole_lcrec.comparison.specs import Entry
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.saved_run import RANKS, RESULT
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.run_files import RANKS, RESULT
 
 REACH = 20
 """Length of the list at which recall is reported beside RecBole's metrics."""

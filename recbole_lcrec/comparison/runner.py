@@ -16,13 +16,13 @@ from pathlib import Path
 from recbole_lcrec.comparison.plan import Plan, Run, Stage
 from recbole_lcrec.comparison.processes import CONSOLE, GRACE_SECONDS, OPTIONS, End, Started, Workers
 from recbole_lcrec.config.loader import dump_values
-from recbole_lcrec.io import write_text
-from recbole_lcrec.run_folder import claim
-from recbole_lcrec.saved_run import RESULT
+from recbole_lcrec.utils.files import write_text
+from recbole_lcrec.utils.run_files import RESULT
+from recbole_lcrec.utils.run_folder import claim
 
 logger = logging.getLogger(__name__)
 
-COMMAND = ("-m", "recbole_lcrec.comparison.child")
+COMMAND = ("-m", "recbole_lcrec.cli.child")
 """What Python is started with for a stage; the parent's process id and the options follow."""
 
 _POLL_SECONDS = 0.1

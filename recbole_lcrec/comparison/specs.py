@@ -17,7 +17,7 @@ from typing import Any
 from recbole_lcrec.config.loader import Given, parse_value
 from recbole_lcrec.config.names import check_model
 from recbole_lcrec.config.reading import Reading
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 _ENTRY = re.compile(r"(?P<model>\w+)\s*(?:\((?P<options>.*)\))?\s*(?:\bas\s+(?P<label>[^(),]+))?", re.DOTALL)
 _PAIRS = {"(": ")", "[": "]", "{": "}"}

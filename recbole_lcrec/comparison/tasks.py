@@ -20,10 +20,10 @@ from recbole_lcrec.comparison.specs import Cluster
 from recbole_lcrec.config.configuration import named_file
 from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.config.paths import bundled_ml_100k
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.parallel.cluster import check_resources, ray_session
-from recbole_lcrec.parallel.machines import check_seen, machines_for, room_for
-from recbole_lcrec.saved_run import RESULT
+from recbole_lcrec.distributed.cluster import check_resources, ray_session
+from recbole_lcrec.distributed.machines import check_seen, machines_for, room_for
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.run_files import RESULT
 
 _MORE_SECONDS = 5.0
 """What a task has, beyond its process, to hear of its cancelling and to end."""

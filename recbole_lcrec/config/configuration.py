@@ -18,8 +18,6 @@ import torch
 from recbole.config import Config
 from recbole.utils import ModelType
 
-from recbole_lcrec import arguments
-from recbole_lcrec.compat import restore_numpy_names
 from recbole_lcrec.config import protocol, relations
 from recbole_lcrec.config.declared import defaults_of
 from recbole_lcrec.config.features import item_features
@@ -27,14 +25,11 @@ from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
 from recbole_lcrec.config.needs import check_needs
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.config.plugins import load_installed
 from recbole_lcrec.config.processes import check_parallel, take_place
 from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.recbole_options import INSTEAD
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.novelty import add_to_recbole
-from recbole_lcrec.parallel import group
-from recbole_lcrec.plugins import load_installed
-from recbole_lcrec.registry import (
+from recbole_lcrec.config.registry import (
     MODELS,
     base_of,
     components_with_options,
@@ -42,6 +37,11 @@ from recbole_lcrec.registry import (
     model_class,
     ranks_candidates,
 )
+from recbole_lcrec.distributed import group
+from recbole_lcrec.utils import arguments
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.novelty import add_to_recbole
+from recbole_lcrec.utils.recbole_patches import restore_numpy_names
 
 add_to_recbole()
 
@@ -401,7 +401,7 @@ def _columns_to_load(options: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _take_ready_split(options: dict[str, Any]) -> None:
     """Make RecBole read the histories of pre-split files, whose items have the ids of the targets."""
-    from recbole_lcrec.data.presplit import refuse_filters
+    from recbole_lcrec.config.ready_split import refuse_filters
 
     refuse_filters(options)
     if isinstance(options["load_col"], dict):

@@ -10,8 +10,8 @@ from typing import Any
 
 from recbole_lcrec.config.domain import parse_declaration, split_comment
 from recbole_lcrec.config.loader import load_values
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.registry import Component
+from recbole_lcrec.config.registry import Component
+from recbole_lcrec.utils.errors import UserError
 
 _LINE = re.compile(r"^(?P<name>[A-Za-z_][\w-]*)\s*:(?P<value>.*?)(?:\s#\s*(?P<comment>.*))?$")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.data.table import read_header
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.table import read_header
 
 OPTIONS = {"FDSA": "selected_features", "SASRecF": "selected_features", "GRU4RecF": "selected_features"}
 OPTIONS["S3Rec"] = "item_attribute"

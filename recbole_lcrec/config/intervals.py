@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_lcrec.errors import UserError, shortened
+from recbole_lcrec.utils.errors import UserError, shortened
 
 Interval = tuple[str, float, float, str]
 """RecBole's form of an interval: ``("[", 3.0, inf, ")")``."""

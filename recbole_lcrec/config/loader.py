@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from recbole_lcrec.errors import UserError, clipped
+from recbole_lcrec.utils.errors import UserError, clipped
 
 MOST_DEPTH = 32
 """Lists and mappings inside each other."""

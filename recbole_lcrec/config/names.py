@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.paths import bundled_ml_100k, properties_dir, recbole_dir
+from recbole_lcrec.config.registry import MODELS
 from recbole_lcrec.config.sources import downloadable_datasets, source_of
-from recbole_lcrec.errors import UserError, nearest
-from recbole_lcrec.registry import MODELS
+from recbole_lcrec.utils.errors import UserError, nearest
 
 
 @lru_cache(maxsize=1)

@@ -12,8 +12,8 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_lcrec.config.intervals import check_filters
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.registry import is_generative, ranks_candidates
+from recbole_lcrec.config.registry import is_generative, ranks_candidates
+from recbole_lcrec.utils.errors import UserError
 
 
 def check_needs(config: Any) -> None:

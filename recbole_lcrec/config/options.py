@@ -21,8 +21,8 @@ from recbole_lcrec.config.domain import Domain, bounds_problem, parse_declaratio
 from recbole_lcrec.config.loader import MOST_DEPTH, Given, load_values, parse_value
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
-from recbole_lcrec.errors import UserError, clipped, nearest
-from recbole_lcrec.registry import QUANTIZERS, components_with_options
+from recbole_lcrec.config.registry import QUANTIZERS, components_with_options
+from recbole_lcrec.utils.errors import UserError, clipped, nearest
 
 _TYPE_WORDS = {
     "bool": "bool",

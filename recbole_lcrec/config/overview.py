@@ -13,8 +13,8 @@ from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.names import described_datasets, known_datasets, recbole_models
 from recbole_lcrec.config.options import known_options
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.config.registry import MODELS, Component, components_with_options, is_ours
 from recbole_lcrec.config.sources import downloadable_datasets
-from recbole_lcrec.registry import MODELS, Component, components_with_options, is_ours
 
 USAGE = """\
 usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--option=value ...]

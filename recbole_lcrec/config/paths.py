@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 RECBOLE = ">=1.2.1,<1.3"
 """Versions of RecBole that this package is made for: it overrides steps inside RecBole's classes."""

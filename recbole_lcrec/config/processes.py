@@ -8,9 +8,9 @@ from typing import Any
 from recbole.trainer.trainer import DecisionTreeTrainer, NCLTrainer, PretrainTrainer, TraditionalTrainer
 from recbole.utils import ModelType, get_trainer
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.parallel import group
-from recbole_lcrec.registry import base_of
+from recbole_lcrec.config.registry import base_of
+from recbole_lcrec.distributed import group
+from recbole_lcrec.utils.errors import UserError
 
 KINDS = ("ddp", "fsdp")
 
@@ -27,7 +27,7 @@ def take_place(options: dict[str, Any]) -> None:
     """Set what RecBole calls nproc, world_size and local_rank to this process's place in its group.
 
     ``single_spec`` stays True: with False, RecBole would share out the data, reduce gradients and average metrics
-    itself, in ways that drop or repeat rows; :mod:`recbole_lcrec.parallel` does that here.
+    itself, in ways that drop or repeat rows; :mod:`recbole_lcrec.distributed` does that here.
 
     Raises:
         UserError: If several processes are asked for and this one is alone.

@@ -10,8 +10,8 @@ from recbole.evaluator import metric_types
 from recbole.evaluator.register import metric_information
 from recbole.utils import ModelType
 
-from recbole_lcrec.errors import UserError, nearest
-from recbole_lcrec.registry import is_generative, ranks_candidates
+from recbole_lcrec.config.registry import is_generative, ranks_candidates
+from recbole_lcrec.utils.errors import UserError, nearest
 
 _METRICS_WITHOUT_K = {"auc", "gauc", "logloss", "mae", "rmse"}
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec import arguments
 from recbole_lcrec.config.domain import bounds_problem
 from recbole_lcrec.config.loader import Given, load_options, parse_value
 from recbole_lcrec.config.names import check_dataset, check_model
 from recbole_lcrec.config.options import check
 from recbole_lcrec.config.overview import USAGE
-from recbole_lcrec.errors import UserError, clipped
-from recbole_lcrec.plugins import adopt, load_references, named_in
+from recbole_lcrec.config.plugins import adopt, load_references, named_in
+from recbole_lcrec.utils import arguments
+from recbole_lcrec.utils.errors import UserError, clipped
 
 
 class Reading:

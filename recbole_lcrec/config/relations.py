@@ -13,8 +13,8 @@ from typing import Any
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.recbole_options import HEADS, losses_of
-from recbole_lcrec.errors import nearest
-from recbole_lcrec.registry import base_of
+from recbole_lcrec.config.registry import base_of
+from recbole_lcrec.utils.errors import nearest
 
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
 _LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")

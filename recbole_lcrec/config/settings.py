@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, TypeVar
 
 from recbole_lcrec.config.declared import defaults_of
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 Settings = TypeVar("Settings")
 

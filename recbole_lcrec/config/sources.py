@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import recbole_dir
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 PAPER_NAMES = {
     "Arts": "amazon-arts-crafts-sewing-18",

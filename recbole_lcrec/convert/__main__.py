@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_lcrec.config.plugins import load_installed
+from recbole_lcrec.config.registry import CONVERTERS
 from recbole_lcrec.convert.pipeline import DUPLICATES, Settings, convert
 from recbole_lcrec.convert.report import report
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.plugins import load_installed
-from recbole_lcrec.registry import CONVERTERS
+from recbole_lcrec.utils.errors import UserError
 
 _EPILOG = """Filters work in this order: --min-rating, --duplicates, --k-core. Ids that RecBole's reader would lose
 (NA, null, nan, None, ..., empty, with tabs or line breaks, starting with a quote) are rejected with their line.

@@ -22,7 +22,7 @@ from recbole_lcrec.convert.amazon_ratings import RatingsLines
 from recbole_lcrec.convert.intake import Part
 from recbole_lcrec.convert.reading import existing_file, json_object, numbered_lines
 from recbole_lcrec.convert.records import Interaction, Rejection, clean, id_token, number
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 _FIRST_LINES = 20  # looked at to tell JSON from CSV
 

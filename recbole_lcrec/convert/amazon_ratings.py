@@ -10,7 +10,7 @@ import re
 
 from recbole_lcrec.convert.intake import Part
 from recbole_lcrec.convert.records import Interaction, Rejection, id_token, number
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 _ASIN = re.compile(r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]")
 _SAMPLE = 100  # lines after which the order of columns without header is judged

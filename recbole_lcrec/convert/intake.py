@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import BinaryIO
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 PATIENCE = 1000  # this many bad records before the first good one: the wrong file, no need to read 10 GB of it
 

@@ -20,7 +20,7 @@ from typing import Any
 from recbole_lcrec.convert.intake import Part
 from recbole_lcrec.convert.reading import existing_file
 from recbole_lcrec.convert.records import Interaction, Rejection, clean, id_token
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 _FIELDS = ("title", "description", "brand", "categories")
 _NAN = float("nan")

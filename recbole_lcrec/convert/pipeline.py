@@ -17,8 +17,8 @@ from recbole_lcrec.convert import selection, writing
 from recbole_lcrec.convert.columns import CHUNK, Column, Interactions, Tokens
 from recbole_lcrec.convert.intake import Part
 from recbole_lcrec.convert.records import Source, clean
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import write_json
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import write_json
 
 DUPLICATES = ("first", "last", "keep")
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from recbole_lcrec.convert.records import Rejection
-from recbole_lcrec.data.lines import (
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.lines import (
     BOM,
     GZIP,
     MAX_BLANK,
@@ -23,8 +24,7 @@ from recbole_lcrec.data.lines import (
     too_long,
     too_many_blank,
 )
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.progress import progress
+from recbole_lcrec.utils.progress import progress
 
 _BAR_STEP = 4096  # lines between two updates of the progress bar
 

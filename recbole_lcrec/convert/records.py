@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from recbole_lcrec.convert.intake import Part
-from recbole_lcrec.data.table import MISSING_WORDS
 from recbole_lcrec.data.text import clean_text
+from recbole_lcrec.utils.table import MISSING_WORDS
 
 _UNWRITABLE = re.compile("[\t\n\r\0\ud800-\udfff]")
 _CONTROL = re.compile("[\0-\x08\x0e-\x1b\x7f]")

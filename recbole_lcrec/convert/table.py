@@ -12,7 +12,7 @@ from recbole_lcrec.convert.intake import Part
 from recbole_lcrec.convert.reading import existing_file
 from recbole_lcrec.convert.records import Interaction, Rejection, clean, id_token, number
 from recbole_lcrec.convert.tabular import open_table
-from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.utils.errors import UserError, nearest
 
 _ROLES = {"user": "user_id", "item": "item_id", "time": "timestamp"}
 _OPTIONAL_ROLES = ("rating", "review")

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from recbole_lcrec.convert.intake import Part
 from recbole_lcrec.convert.reading import numbered_lines
-from recbole_lcrec.data.lines import first_bytes
-from recbole_lcrec.errors import UserError, nearest
-from recbole_lcrec.progress import progress
+from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.lines import first_bytes
+from recbole_lcrec.utils.progress import progress
 
 SEPARATORS = ("\t", ",", ";", "|")
 _BATCH = 1 << 14  # rows of a Parquet file in memory at once

@@ -13,10 +13,10 @@ import numpy as np
 from recbole_lcrec.convert.columns import Interactions
 from recbole_lcrec.convert.records import csv_cell
 from recbole_lcrec.convert.selection import rows_in_order
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import atomic_folder, mend, storing
-from recbole_lcrec.locking import sole_lock
-from recbole_lcrec.progress import progress
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import atomic_folder, mend, storing
+from recbole_lcrec.utils.locks import sole_lock
+from recbole_lcrec.utils.progress import progress
 
 SUFFIXES = (".inter", ".item", ".review", ".rejected", ".statistics.json", ".index.json", ".user.json")
 """Everything a conversion may write; other files in the folder are the user's."""

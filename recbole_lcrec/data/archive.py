@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.progress import progress
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.progress import progress
 
 _CHUNK = 1 << 20
 _MOST_BYTES, _MOST_TIMES = 1 << 30, 100

@@ -17,7 +17,7 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_lcrec.config.settings import settings_from
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 MAX_SAMPLES = 2**31
 """Samples of an epoch at most: what numbers them is kept in memory."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.integrity import facts_of_all
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.integrity import facts_of_all
 
 _READ = (".inter", ".item", ".user", ".kg", ".link", ".net", ".review", ".user.json")
 

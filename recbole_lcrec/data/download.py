@@ -18,9 +18,9 @@ import requests
 from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, ProtocolError
 from urllib3.util import Retry, parse_url
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import write_json
-from recbole_lcrec.progress import progress
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import write_json
+from recbole_lcrec.utils.progress import progress
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from recbole_lcrec.config.names import missing_files
 from recbole_lcrec.config.sources import Source, source_of
 from recbole_lcrec.data.archive import BadArchive, unpack
 from recbole_lcrec.data.download import DownloadError, discard, download, without_credentials
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import write_json
-from recbole_lcrec.locking import waiting_lock
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import write_json
+from recbole_lcrec.utils.locks import waiting_lock
 
 logger = logging.getLogger(__name__)
 

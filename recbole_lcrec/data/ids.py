@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 LEAST_SHARE = 0.05
 """Share of the smaller side's ids that the other side must have: catalogues that have little to do with each other

@@ -26,8 +26,8 @@ from recbole_lcrec.config.intervals import filter_columns, parse_intervals
 from recbole_lcrec.config.needs import needs_labels
 from recbole_lcrec.data.ids import check_histories, check_same_ids
 from recbole_lcrec.data.presplit import recent_histories
-from recbole_lcrec.data.table import MISSING_WORDS, Header, Table, is_number, read_header, read_table
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.table import MISSING_WORDS, Header, Table, is_number, read_header, read_table
 
 _MISSING = MISSING_WORDS | {""}
 _MOST = 1 << 30  # values of a padded column (8 GiB), and characters of a column's tokens (numpy holds 4 bytes each)

@@ -22,9 +22,9 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
+from recbole_lcrec.config.registry import base_of
 from recbole_lcrec.data.loading import StrictTables
 from recbole_lcrec.data.presplit import training_pairs
-from recbole_lcrec.registry import base_of
 
 
 class StableOrder(StrictTables):

@@ -15,8 +15,8 @@ from itertools import compress
 from pathlib import Path
 
 from recbole_lcrec.data.ids import check_same_ids
-from recbole_lcrec.data.table import read_header, read_table
-from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.table import read_header, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def read_item_columns(path: Path, separator: str, encoding: str | None = None) -
         Column name (without its type) -> one raw string per line.
 
     Raises:
-        UserError: Naming file and line; see :mod:`recbole_lcrec.data.table`.
+        UserError: Naming file and line; see :mod:`recbole_lcrec.utils.table`.
     """
     return read_table(read_header(path, separator, encoding), numbers=False).cells
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.cache import cached
+from recbole_lcrec.config.registry import ENCODERS, Component
 from recbole_lcrec.embedding import collaborative, huggingface, lsa, ready_file
-from recbole_lcrec.errors import Mistakes, UserError
-from recbole_lcrec.io import fingerprint
-from recbole_lcrec.registry import ENCODERS, Component
+from recbole_lcrec.utils.cache import cached
+from recbole_lcrec.utils.errors import Mistakes, UserError
+from recbole_lcrec.utils.files import fingerprint
 
 logger = logging.getLogger(__name__)
 

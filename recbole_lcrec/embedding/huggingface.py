@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import load_pretrained, load_weights, revision_of
-from recbole_lcrec.progress import progress
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.hub import load_pretrained, load_weights, revision_of
+from recbole_lcrec.utils.progress import progress
 
 logger = logging.getLogger(__name__)
 

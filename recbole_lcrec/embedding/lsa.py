@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.io import write_json
+from recbole_lcrec.utils.files import write_json
 
 MAX_TERMS = 50_000  # the most frequent words and word pairs; what is rarer costs time and joins few items
 _POWER_ITERATIONS = 4

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_lcrec.config.registry import ENCODERS
 from recbole_lcrec.embedding.encoders import EmbeddingSettings, Encoder, Task, fitted_lsa
 from recbole_lcrec.embedding.lsa import LSA
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import write_json
-from recbole_lcrec.registry import ENCODERS
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import write_json
 
 _SETTINGS = "encoder.json"
 

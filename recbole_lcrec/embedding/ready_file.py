@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 LARGEST = 1e15
 """Largest number of an embedding."""

@@ -11,25 +11,26 @@ from typing import Any
 
 from recbole.utils import init_seed
 
-from recbole_lcrec import arguments, registry
-from recbole_lcrec.checks import check_models, check_settings
-from recbole_lcrec.compat import quiet
-from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config import LCRecConfig, registry
+from recbole_lcrec.config.saved_run import check_evaluation, read_options
 from recbole_lcrec.data.download import without_credentials
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.evaluation import SEARCH, load_queries
+from recbole_lcrec.distributed import group
+from recbole_lcrec.distributed.data import share_randomness
+from recbole_lcrec.distributed.group import wants_fsdp
+from recbole_lcrec.evaluation.queries import SEARCH, load_queries
 from recbole_lcrec.experiment import factory
+from recbole_lcrec.experiment.checks import check_models, check_settings
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.experiment.outputs import wandb_in
+from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.split_loaders import Split, build_data
-from recbole_lcrec.parallel import group
-from recbole_lcrec.parallel.data import share_randomness
-from recbole_lcrec.parallel.sharded import is_wanted
-from recbole_lcrec.refusals import refusals_of_recbole
-from recbole_lcrec.run_folder import check_assets
-from recbole_lcrec.saved_run import CHECKPOINT, CONFIG, check_evaluation, read_options
-from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.training.checkpoint import load_checkpoint
+from recbole_lcrec.utils import arguments
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.recbole_patches import quiet
+from recbole_lcrec.utils.run_files import CHECKPOINT, CONFIG
+from recbole_lcrec.utils.run_folder import check_assets
+from recbole_lcrec.utils.timer import StageTimer
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def build(
         init_seed(config["seed"], config["reproducibility"])
         with timer("model"):
             network = factory.make_model(config, train_data._dataset)
-            if not is_wanted(config):  # FSDP brings it to the device in parts
+            if not wants_fsdp(config):  # FSDP brings it to the device in parts
                 network = network.to(config["device"])
             if registry.is_generative(config["model"]) and network.evaluation.eval_task == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]

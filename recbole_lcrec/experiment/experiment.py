@@ -13,15 +13,15 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
-from recbole_lcrec import arguments, registry
-from recbole_lcrec.compat import quiet
-from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.config import LCRecConfig, registry
+from recbole_lcrec.evaluation.ranks import RankCollector, Ranks
+from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.saving import write_config
-from recbole_lcrec.refusals import refusals_of_recbole
-from recbole_lcrec.run_folder import seal
-from recbole_lcrec.stages import StageTimer
-from recbole_lcrec.training.ranks import RankCollector, Ranks
+from recbole_lcrec.utils import arguments
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.recbole_patches import quiet
+from recbole_lcrec.utils.run_folder import seal
+from recbole_lcrec.utils.timer import StageTimer
 
 
 @dataclass

@@ -9,8 +9,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.errors import UserError, reason_of
-from recbole_lcrec.registry import base_of, is_ours, missing_package, model_class, part
+from recbole_lcrec.config.registry import base_of, is_ours, missing_package, model_class, part
+from recbole_lcrec.utils.errors import UserError, reason_of
 
 
 def make_model(config: Any, dataset: Any) -> Any:
@@ -20,7 +20,7 @@ def make_model(config: Any, dataset: Any) -> Any:
         UserError: If a package that the model needs is missing, a file that it starts from cannot be loaded, or
             RecBole refuses the options.
     """
-    from recbole_lcrec.refusals import refusals_of_recbole
+    from recbole_lcrec.experiment.refusals import refusals_of_recbole
 
     cls = model_class(config["model"])
     try:

@@ -16,20 +16,20 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from recbole_lcrec import registry
-from recbole_lcrec.compat import logging_to, silenced
+from recbole_lcrec.config import registry
 from recbole_lcrec.data.seen import excluded_targets
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.evaluation import SEARCH
+from recbole_lcrec.distributed import group
+from recbole_lcrec.evaluation.queries import SEARCH
+from recbole_lcrec.evaluation.ranks import beyond_accuracy, item_counts
 from recbole_lcrec.experiment.experiment import Experiment
-from recbole_lcrec.integrity import MANIFEST
-from recbole_lcrec.io import hidden_beside, is_temporary, mend, remove
-from recbole_lcrec.locking import run_lock
-from recbole_lcrec.parallel import group
-from recbole_lcrec.run_folder import claim, clear, unclaim
-from recbole_lcrec.saved_run import LOG, OF_A_RUN, RANKS, STARTING
 from recbole_lcrec.training.interruption import Interrupted
-from recbole_lcrec.training.ranks import beyond_accuracy, item_counts
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import hidden_beside, is_temporary, mend, remove
+from recbole_lcrec.utils.integrity import MANIFEST
+from recbole_lcrec.utils.locks import run_lock
+from recbole_lcrec.utils.recbole_patches import logging_to, silenced
+from recbole_lcrec.utils.run_files import LOG, OF_A_RUN, RANKS, STARTING
+from recbole_lcrec.utils.run_folder import claim, clear, unclaim
 from recbole_lcrec.version import __version__
 
 logger = logging.getLogger(__name__)

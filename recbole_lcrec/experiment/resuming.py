@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config import LCRecConfig, settings_from
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.config.saved_run import check_changes, read_result, saved_options
+from recbole_lcrec.distributed import group
 from recbole_lcrec.experiment.building import build
 from recbole_lcrec.experiment.outputs import output_folder
 from recbole_lcrec.experiment.running import finish, run_in_folder
 from recbole_lcrec.experiment.saving import write_config
 from recbole_lcrec.experiment.states import data_fingerprint, keep_states
-from recbole_lcrec.parallel import group
-from recbole_lcrec.run_folder import check_assets, seal
-from recbole_lcrec.saved_run import CHECKPOINT, FACTS, LOG, RESUME, STARTING, check_changes, read_result, saved_options
 from recbole_lcrec.training.checkpoint import damage, read_state
 from recbole_lcrec.training.states import StateFolder, StateSettings
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.run_files import CHECKPOINT, FACTS, LOG, RESUME, STARTING
+from recbole_lcrec.utils.run_folder import check_assets, seal
 
 logger = logging.getLogger(__name__)
 

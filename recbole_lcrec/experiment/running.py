@@ -8,23 +8,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec import arguments
-from recbole_lcrec.checks import check_settings
-from recbole_lcrec.compat import quiet
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.config.saved_run import recorded_split
+from recbole_lcrec.distributed import group
+from recbole_lcrec.evaluation.ranks import write_ranks
 from recbole_lcrec.experiment.building import build, load_experiment, output_dir_of
+from recbole_lcrec.experiment.checks import check_settings
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.experiment.outputs import about_evaluation, log_result, output_folder, result_of, versions
 from recbole_lcrec.experiment.saving import options_text, write_config
 from recbole_lcrec.experiment.split_loaders import split_of
 from recbole_lcrec.experiment.states import forget_states, keep_states, write_facts
-from recbole_lcrec.io import write_json, write_text
-from recbole_lcrec.parallel import group
-from recbole_lcrec.run_folder import check_free, holds_training, note, note_all, seal
-from recbole_lcrec.saved_run import EVALUATION, LOG, OF_EVALUATION, RANKS, RESULT, STARTING, recorded_split
-from recbole_lcrec.stages import StageTimer
-from recbole_lcrec.training.ranks import write_ranks
+from recbole_lcrec.utils import arguments
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import write_json, write_text
+from recbole_lcrec.utils.recbole_patches import quiet
+from recbole_lcrec.utils.run_files import EVALUATION, LOG, OF_EVALUATION, RANKS, RESULT, STARTING
+from recbole_lcrec.utils.run_folder import check_free, holds_training, note, note_all, seal
+from recbole_lcrec.utils.timer import StageTimer
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.data.download import without_credentials
-from recbole_lcrec.io import write_text
-from recbole_lcrec.parallel import group
-from recbole_lcrec.saved_run import CONFIG, STARTING
+from recbole_lcrec.distributed import group
+from recbole_lcrec.utils.files import write_text
+from recbole_lcrec.utils.run_files import CONFIG, STARTING
 
 
 def options_text(config: LCRecConfig) -> str:

@@ -11,18 +11,18 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, init_seed
 
-from recbole_lcrec.compat import restore_numpy_names, restore_scipy_names
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.data.fetch import fetch_dataset
 from recbole_lcrec.data.seen import excluded_targets, seen_before
 from recbole_lcrec.data.split import sample_users, split_sha256
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.distributed import group
+from recbole_lcrec.distributed.data import balanced
 from recbole_lcrec.experiment import factory
-from recbole_lcrec.io import fingerprint
-from recbole_lcrec.parallel import group
-from recbole_lcrec.parallel.data import balanced
-from recbole_lcrec.refusals import refusals_of_recbole
-from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.experiment.refusals import refusals_of_recbole
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import fingerprint
+from recbole_lcrec.utils.recbole_patches import restore_numpy_names, restore_scipy_names
+from recbole_lcrec.utils.timer import StageTimer
 
 logger = logging.getLogger(__name__)
 

@@ -7,15 +7,14 @@ from typing import Any
 
 from recbole.trainer.trainer import NCLTrainer
 
-from recbole_lcrec import registry
-from recbole_lcrec.config import settings_from
+from recbole_lcrec.config import registry, settings_from
+from recbole_lcrec.distributed import group
 from recbole_lcrec.experiment.experiment import Experiment
-from recbole_lcrec.io import fingerprint, remove, write_json
-from recbole_lcrec.parallel import group
-from recbole_lcrec.saved_run import FACTS, RESUME
 from recbole_lcrec.training.states import StateFolder, StateSettings
 from recbole_lcrec.training.trainer import FeatureTrainer
 from recbole_lcrec.usertext import NO_USER_TEXTS
+from recbole_lcrec.utils.files import fingerprint, remove, write_json
+from recbole_lcrec.utils.run_files import FACTS, RESUME
 
 logger = logging.getLogger(__name__)
 

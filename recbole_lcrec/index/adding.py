@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from recbole_lcrec.embedding.new_items import ItemEncoder
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.item_index import ItemIndex
 from recbole_lcrec.index.mapping import add_paths
-from recbole_lcrec.io import atomic_folder
 from recbole_lcrec.quantizer import Quantizer, load_quantizer
 from recbole_lcrec.quantizer.base import check_embeddings
 from recbole_lcrec.quantizer.costs import own_code_costs
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import atomic_folder
 
 FOLDER = "quantizer"
 """Name of the folder beside index.json that holds what new items are placed with."""

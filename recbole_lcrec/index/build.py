@@ -18,13 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.cache import cached
+from recbole_lcrec.config.registry import QUANTIZERS
 from recbole_lcrec.embedding.collaborative import flat_sequences
-from recbole_lcrec.errors import Mistakes, UserError
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import Mapping, unique_paths
-from recbole_lcrec.io import fingerprint, write_json
 from recbole_lcrec.quantizer import (
     Inputs,
     Quantizer,
@@ -36,7 +34,9 @@ from recbole_lcrec.quantizer import (
 from recbole_lcrec.quantizer.autoencoder import uses_bfloat16
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
 from recbole_lcrec.quantizer.settings import MAX_LEVELS, check_tokens
-from recbole_lcrec.registry import QUANTIZERS
+from recbole_lcrec.utils.cache import cached
+from recbole_lcrec.utils.errors import Mistakes, UserError
+from recbole_lcrec.utils.files import fingerprint, write_json
 
 logger = logging.getLogger(__name__)
 

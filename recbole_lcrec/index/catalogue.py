@@ -15,10 +15,10 @@ import numpy as np
 
 from recbole_lcrec.data.split import SequentialSplitDataset
 from recbole_lcrec.data.text import ItemText
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.item_index import ItemIndex
 from recbole_lcrec.index.pipeline import IndexedItems, index_items
-from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.timer import StageTimer
 
 Product = TypeVar("Product")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_lcrec.errors import UserError, nearest
-from recbole_lcrec.io import write_text
 from recbole_lcrec.quantizer.settings import MAX_LEVELS, MIN_LEVELS
+from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.files import write_text
 
 LEVEL_LETTERS = string.ascii_lowercase[:MAX_LEVELS]
 

@@ -18,16 +18,16 @@ from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.text import ItemText, load_item_text
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items
 from recbole_lcrec.embedding.new_items import ItemEncoder
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.adding import IndexMaker
 from recbole_lcrec.index.build import BuiltIndex, IndexSettings, build_index, index_level_sizes
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import last_code_ranks
-from recbole_lcrec.io import atomic_path
 from recbole_lcrec.quantizer import QuantizerSettings, quantizer_class
-from recbole_lcrec.saved_run import EMBEDDINGS
-from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import atomic_path
+from recbole_lcrec.utils.run_files import EMBEDDINGS
+from recbole_lcrec.utils.timer import StageTimer
 
 logger = logging.getLogger(__name__)
 

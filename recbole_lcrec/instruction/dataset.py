@@ -20,8 +20,8 @@ from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
 from recbole_lcrec.instruction.samples import Sequences
 from recbole_lcrec.instruction.templates import USER_TASKS
 from recbole_lcrec.instruction.tokenizer import add_index_tokens, index_token_ids, load_tokenizer, train_tokenizer
-from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings, check_file, load_user_texts
+from recbole_lcrec.utils.timer import StageTimer
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_lcrec.data.batches import batches_by_length
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.prompts import Sample
 from recbole_lcrec.instruction.samples import EpochSamples
+from recbole_lcrec.utils.errors import UserError
 
 INPUT_IDS, LOSS_WEIGHTS, ASIDE = "input_ids", "loss_weights", "aside"
 

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recbole_lcrec.data.text import ItemText
-from recbole_lcrec.errors import Mistakes, UserError, nearest
 from recbole_lcrec.instruction.templates import (
     INDEX_FIELDS,
     LCREC_TEMPLATES,
@@ -25,7 +24,8 @@ from recbole_lcrec.instruction.templates import (
     pieces,
 )
 from recbole_lcrec.instruction.words import WordIds
-from recbole_lcrec.special_tokens import broken_up, reserved_tokens
+from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
+from recbole_lcrec.utils.special_tokens import broken_up, reserved_tokens
 
 LONG = 512
 """Characters of a text that is remembered with its tokens only for a short while."""

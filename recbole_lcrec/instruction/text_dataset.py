@@ -11,7 +11,6 @@ import numpy as np
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.text import ItemText, load_item_text
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.dataset import GenerativeDataset
 from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
 from recbole_lcrec.instruction.sources import NO, YES
@@ -21,8 +20,9 @@ from recbole_lcrec.instruction.templates import (
     Template,
 )
 from recbole_lcrec.instruction.tokenizer import load_tokenizer, train_tokenizer
-from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.timer import StageTimer
 
 
 @dataclass(frozen=True)

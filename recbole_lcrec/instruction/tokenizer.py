@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.causal_lm import causal_tokenizer
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.index import ItemIndex
 from recbole_lcrec.index.catalogue import path_ids
 from recbole_lcrec.instruction.templates import PREAMBLE, RESPONSE_HEADER, TEMPLATES
+from recbole_lcrec.utils.causal_lm import causal_tokenizer
+from recbole_lcrec.utils.errors import UserError
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 MAX_TEXTS = 50_000

@@ -20,13 +20,13 @@ from recbole.utils import InputType
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding.continuations import Continuations
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.distributed.group import wants_fsdp
 from recbole_lcrec.instruction.text_dataset import TextCatalogue
 from recbole_lcrec.model.instruction_tuned import InstructionTuned
 from recbole_lcrec.model.lm import LMSettings, build_lm, save_architecture, trial_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
-from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.usertext import SAVED_TEXTS, write_published
+from recbole_lcrec.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
         self.prepare_prompts(config)
         self.lm = build_lm(settings, self.catalogue.tokenizer, (), saved)
         self._adapter_only = settings.tuning == "lora"
-        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
+        self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=wants_fsdp(config))
         self._continuations = Continuations(self.lm)
         modes = config["eval_args"]["mode"]
         logger.info(
@@ -79,7 +79,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
             UserError: For a model of another kind, or options that it does not support.
         """
         lm = trial_lm(settings_from(LMSettings, config))
-        SampleLogits(lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
+        SampleLogits(lm, settings_from(SampleLogitsSettings, config), once=wants_fsdp(config))
 
     def prepare_prompts(self, config: Any) -> None:
         """Note what the prompts have in common, before the language model is loaded; ``catalogue`` is there.

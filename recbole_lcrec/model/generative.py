@@ -17,11 +17,11 @@ from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, Softmax, TokenTrie
 from recbole_lcrec.embedding import EmbeddingSettings
-from recbole_lcrec.errors import Mistakes
-from recbole_lcrec.evaluation import ONE_WORDING, EvaluationSettings, Queries, TopItems
+from recbole_lcrec.evaluation.queries import ONE_WORDING, EvaluationSettings, Queries, TopItems
 from recbole_lcrec.index.build import IndexSettings, index_level_sizes
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.quantizer import QuantizerSettings
+from recbole_lcrec.utils.errors import Mistakes
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ import torch
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding.continuations import log_likelihood
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import TITLEREC
 from recbole_lcrec.instruction.text_dataset import RankingSettings
 from recbole_lcrec.model.candidates import CandidateRanker
 from recbole_lcrec.model.instruction_tuned import check_author
 from recbole_lcrec.usertext import UserTextSettings
+from recbole_lcrec.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.config.registry import QUANTIZERS
 from recbole_lcrec.decoding import (
     ItemScores,
     Mode,
@@ -27,8 +28,8 @@ from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, simila
 from recbole_lcrec.decoding.beam import MAX_CHUNK
 from recbole_lcrec.decoding.item_scores import NUMBERS_PER_ITEM
 from recbole_lcrec.decoding.readout import HeadReadout, score_dtype
-from recbole_lcrec.errors import Mistakes, UserError
-from recbole_lcrec.evaluation import EVAL_TEMPLATES
+from recbole_lcrec.distributed.group import wants_fsdp
+from recbole_lcrec.evaluation.queries import EVAL_TEMPLATES
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.loader import left_pad
@@ -39,11 +40,10 @@ from recbole_lcrec.model.instruction_tuned import InstructionTuned, check_author
 from recbole_lcrec.model.item_inputs import ItemInputs, feed_items
 from recbole_lcrec.model.lm import LMSettings, build_lm, save_architecture, trial_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
-from recbole_lcrec.parallel.sharded import is_wanted
 from recbole_lcrec.quantizer import quantizer_class
-from recbole_lcrec.registry import QUANTIZERS
-from recbole_lcrec.saved_run import EMBEDDINGS
 from recbole_lcrec.usertext import SAVED_TEXTS, UserTextSettings, write_published
+from recbole_lcrec.utils.errors import Mistakes, UserError
+from recbole_lcrec.utils.run_files import EMBEDDINGS
 
 BatchFunction = Callable[[np.ndarray, torch.Tensor, torch.Tensor, SharedPrefix], None]
 
@@ -154,7 +154,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         Raises:
             UserError: For options that the model does not support.
         """
-        logits = SampleLogits(lm, settings_from(SampleLogitsSettings, config), once=is_wanted(config))
+        logits = SampleLogits(lm, settings_from(SampleLogitsSettings, config), once=wants_fsdp(config))
         if config["history_input"] == "item" and config["history_loss_weight"]:
             logits.require_aside("history_input=item with history_loss_weight")
         if config["item_loss_weight"] and not isinstance(logits.readout, HeadReadout):

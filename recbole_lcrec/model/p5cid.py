@@ -28,14 +28,14 @@ import numpy as np
 import torch
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.hub import adapter_base, load_pretrained, load_weights, merging_advice
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.p5 import P5_TEMPLATES, SOMEBODY, P5Settings, user_name
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.tokenizer import load_tokenizer
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
 from recbole_lcrec.model.lm import extend_vocabulary
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.hub import adapter_base, load_pretrained, load_weights, merging_advice
 
 T5_KINDS = ("t5", "mt5")
 

@@ -19,8 +19,8 @@ from torch.nn import functional
 from recbole_lcrec.decoding.architecture import base_model, cache_name, evaluating, model_dtype
 from recbole_lcrec.decoding.mode import attention_window
 from recbole_lcrec.decoding.readout import HeadReadout, LogitsReadout, readout_of, split_model
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.model.item_inputs import positions_and_mask
+from recbole_lcrec.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -26,12 +26,12 @@ import numpy as np
 import torch
 
 from recbole_lcrec.decoding.continuations import log_odds
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.sources import NO, YES
 from recbole_lcrec.instruction.templates import YESNO
 from recbole_lcrec.instruction.text_dataset import JudgementSettings
 from recbole_lcrec.model.candidates import CandidateRanker
+from recbole_lcrec.utils.errors import UserError
 
 
 class TALLRec(CandidateRanker):

@@ -27,9 +27,9 @@ from typing import Any
 import torch
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.errors import Mistakes
 from recbole_lcrec.index.catalogue import END_ID, FIRST_CODE_ID, PAD_ID, Catalogue
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
+from recbole_lcrec.utils.errors import Mistakes
 
 MAX_BUCKETS = 10_000_000
 """User tokens at most: each is a row of the embeddings."""

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recbole_lcrec.embedding.ready_file import check_magnitude
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import write_json
 from recbole_lcrec.quantizer.costs import Costs
 from recbole_lcrec.quantizer.settings import QuantizerSettings
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import write_json
 
 WEIGHTS, SETTINGS = "quantizer.safetensors", "quantizer.json"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 # costs(rows [m], prefixes int64 [m, l]) -> float64 [m, K_l]: what each code of level l costs items so far there
 Costs = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.config.registry import QUANTIZERS
 from recbole_lcrec.quantizer.base import SETTINGS, Inputs, Quantizer
 from recbole_lcrec.quantizer.measures import quality
 from recbole_lcrec.quantizer.settings import QuantizerSettings
-from recbole_lcrec.registry import QUANTIZERS
+from recbole_lcrec.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from recbole_lcrec.errors import Mistakes, UserError, nearest, shortened
-from recbole_lcrec.registry import QUANTIZERS, Component
+from recbole_lcrec.config.registry import QUANTIZERS, Component
+from recbole_lcrec.utils.errors import Mistakes, UserError, nearest, shortened
 
 MIN_LEVELS, MAX_LEVELS = 2, 8
 _CHOICES = {

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.progress import progress
 from recbole_lcrec.quantizer.autoencoder import ResidualAutoencoder
 from recbole_lcrec.quantizer.codebooks import initialise, revive
 from recbole_lcrec.quantizer.ema import MovingCodebooks
 from recbole_lcrec.quantizer.measures import collision_rate, quality
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.progress import progress
 
 logger = logging.getLogger(__name__)
 

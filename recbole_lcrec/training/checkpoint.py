@@ -15,10 +15,10 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from recbole_lcrec import integrity
-from recbole_lcrec.errors import UserError, reason_of
-from recbole_lcrec.io import atomic_folder
-from recbole_lcrec.parallel import group
+from recbole_lcrec.distributed import group
+from recbole_lcrec.utils import integrity
+from recbole_lcrec.utils.errors import UserError, reason_of
+from recbole_lcrec.utils.files import atomic_folder
 
 WEIGHTS, STATE = "model.safetensors", "state.pt"
 _UNREADABLE = (
@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
     """
     from safetensors.torch import save_file
 
-    from recbole_lcrec.parallel.sharded import is_sharded, whole_weights
+    from recbole_lcrec.training.sharded import is_sharded, whole_weights
 
     if is_sharded(model):
         weights = whole_weights(model)
@@ -89,7 +89,7 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
     """
     from safetensors import SafetensorError, safe_open
 
-    from recbole_lcrec.parallel.sharded import is_sharded, spread_weights
+    from recbole_lcrec.training.sharded import is_sharded, spread_weights
 
     if problem := damage(folder):
         raise UserError(f"{folder}: no readable checkpoint ({problem}). Train the run again.")

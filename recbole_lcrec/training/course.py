@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.parallel import group
+from recbole_lcrec.distributed import group
 from recbole_lcrec.training import interruption
 from recbole_lcrec.training.attributes import ModelAttributes
 from recbole_lcrec.training.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from recbole_lcrec.training.randomness import random_states, set_random_states
 from recbole_lcrec.training.states import StateFolder
+from recbole_lcrec.utils.errors import UserError
 
 _COUNTERS = ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "train_loss_dict")
 _VERSION = 1

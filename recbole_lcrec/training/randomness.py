@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_lcrec.parallel import group
+from recbole_lcrec.distributed import group
 
 
 def random_states(loader: Any = None) -> dict[str, Any]:

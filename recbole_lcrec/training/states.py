@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_lcrec.errors import Mistakes
-from recbole_lcrec.io import remove
-from recbole_lcrec.parallel import group
+from recbole_lcrec.distributed import group
 from recbole_lcrec.training.checkpoint import damage
+from recbole_lcrec.utils.errors import Mistakes
+from recbole_lcrec.utils.files import remove
 
 logger = logging.getLogger(__name__)
 

@@ -24,21 +24,21 @@ from recbole.utils import set_color
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
-from recbole_lcrec.compat import no_tensorboard, seeded
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.batches import on_device
 from recbole_lcrec.data.seen import SeenItems
-from recbole_lcrec.errors import Mistakes, UserError, nearest
-from recbole_lcrec.io import atomic_path
-from recbole_lcrec.parallel import group as processes
-from recbole_lcrec.parallel.sharded import team_for
-from recbole_lcrec.parallel.team import MainEvaluator
-from recbole_lcrec.progress import progress
+from recbole_lcrec.distributed import group as processes
+from recbole_lcrec.evaluation.collecting import ItemCollector, best_items
+from recbole_lcrec.evaluation.ranks import RankCollector
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
-from recbole_lcrec.training.collecting import ItemCollector, best_items
 from recbole_lcrec.training.course import ADVICE, Course
 from recbole_lcrec.training.curve import LearningCurve
-from recbole_lcrec.training.ranks import RankCollector
+from recbole_lcrec.training.sharded import team_for
+from recbole_lcrec.training.team import MainEvaluator
+from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
+from recbole_lcrec.utils.files import atomic_path
+from recbole_lcrec.utils.progress import progress
+from recbole_lcrec.utils.recbole_patches import no_tensorboard, seeded
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 

@@ -9,10 +9,10 @@ from typing import Any
 from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.reading import Reading, check_names, read_files
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.tuning.schedulers import changeable_mistakes
 from recbole_lcrec.tuning.settings import SearchSettings, read_settings, space_file, tune_options
 from recbole_lcrec.tuning.space import Space, load_space
+from recbole_lcrec.utils.errors import UserError
 
 
 def parse_search(given: dict[str, Given], config_files: Sequence[str], reading: Reading) -> Callable[[], Any]:

@@ -12,17 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_lcrec import registry
-from recbole_lcrec.compat import quiet
-from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config import LCRecConfig, registry
 from recbole_lcrec.config.configuration import MODEL_PATHS
 from recbole_lcrec.config.features import OPTIONS as FEATURE_OPTIONS
-from recbole_lcrec.errors import UserError, nearest
-from recbole_lcrec.evaluation import SEARCH
+from recbole_lcrec.distributed.cluster import import_ray
+from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.experiment.split_loaders import Split, make_loaders, prepare_data, split_of
-from recbole_lcrec.parallel.cluster import import_ray
-from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.tuning.space import Space
+from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.recbole_patches import quiet
+from recbole_lcrec.utils.timer import StageTimer
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 JOURNAL = "trials.jsonl"
 WAITING, RUNNING, FINISHED, STOPPED, FAILED, CUT = "waiting", "running", "finished", "stopped", "failed", "cut short"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.configuration import named_file
-from recbole_lcrec.errors import UserError, reason_of
-from recbole_lcrec.parallel.machines import machines_for, name_of, on_machines
+from recbole_lcrec.distributed.machines import machines_for, name_of, on_machines
 from recbole_lcrec.tuning.storage import Storage
+from recbole_lcrec.utils.errors import UserError, reason_of
 
 _SIGN = ".reach-"
 

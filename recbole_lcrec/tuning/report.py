@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.io import write_text
 from recbole_lcrec.pages import display, render
 from recbole_lcrec.tuning import figures
 from recbole_lcrec.tuning.importance import importance_of, least_trials
 from recbole_lcrec.tuning.journal import FAILED, TrialRecord
 from recbole_lcrec.tuning.results import BEST, REPORT, TRIALS_CSV, Outcome, best_yaml, trials_csv
+from recbole_lcrec.utils.files import write_text
 
 _MOST_ROWS = 200
 

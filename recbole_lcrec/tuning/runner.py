@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_lcrec.io import atomic_path
-from recbole_lcrec.saved_run import RANKS
 from recbole_lcrec.tuning.journal import CUT, OVER, RUNNING, Journal, TrialRecord
 from recbole_lcrec.tuning.live import LiveTable
 from recbole_lcrec.tuning.named_search import make_searcher
@@ -15,6 +13,8 @@ from recbole_lcrec.tuning.settings import SearchSettings
 from recbole_lcrec.tuning.space import Space
 from recbole_lcrec.tuning.storage import ENGINE
 from recbole_lcrec.tuning.trial import KEEP, TrialInputs, test_trial, train_trial
+from recbole_lcrec.utils.files import atomic_path
+from recbole_lcrec.utils.run_files import RANKS
 
 
 class TrialRunner:

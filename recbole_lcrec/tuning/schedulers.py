@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.tuning.journal import OVER, Journal
 from recbole_lcrec.tuning.settings import SearchSettings
 from recbole_lcrec.tuning.space import Space
+from recbole_lcrec.utils.errors import UserError
 
 CHANGEABLE = frozenset(
     {

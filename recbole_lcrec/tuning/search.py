@@ -12,20 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.checks import check_settings
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.config.loader import Given
 from recbole_lcrec.data.contents import check_same_contents, contents
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.distributed.cluster import check_resources, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.experiment import factory
+from recbole_lcrec.experiment.checks import check_settings
 from recbole_lcrec.experiment.outputs import log_result, output_folder
-from recbole_lcrec.io import write_json
-from recbole_lcrec.locking import run_lock
-from recbole_lcrec.parallel.cluster import check_resources, ray_session, remove_temporary, temporary_folder
-from recbole_lcrec.run_folder import check_empty
-from recbole_lcrec.saved_run import RESULT
-from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.training.interruption import terminations
 from recbole_lcrec.tuning.data import SharedData, check_options_of_model, share_data
 from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
@@ -40,6 +34,12 @@ from recbole_lcrec.tuning.space import Space, read_space
 from recbole_lcrec.tuning.storage import ENGINE, TRIALS, Storage, is_uri
 from recbole_lcrec.tuning.tpe import check_hyperopt
 from recbole_lcrec.tuning.trial import TrialInputs
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import write_json
+from recbole_lcrec.utils.locks import run_lock
+from recbole_lcrec.utils.run_files import RESULT
+from recbole_lcrec.utils.run_folder import check_empty
+from recbole_lcrec.utils.timer import StageTimer
 from recbole_lcrec.version import __version__
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.settings import settings_from
-from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.utils.errors import UserError, nearest
 
 SCHEDULERS = ("asha", "pbt", "fifo")
 ALGORITHMS = ("random", "grid", "hyperopt")

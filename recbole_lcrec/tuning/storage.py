@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.loader import dump_values, load_values
-from recbole_lcrec.integrity import MANIFEST
-from recbole_lcrec.io import fingerprint, remove, storing, write_text
-from recbole_lcrec.run_folder import seal
-from recbole_lcrec.saved_run import CHECKPOINT, CONFIG, EMBEDDINGS
+from recbole_lcrec.utils.files import fingerprint, remove, storing, write_text
+from recbole_lcrec.utils.integrity import MANIFEST
+from recbole_lcrec.utils.run_files import CHECKPOINT, CONFIG, EMBEDDINGS
+from recbole_lcrec.utils.run_folder import seal
 
 TRIALS, TENSORBOARD, ENGINE = "trials", "tensorboard", ".ray"
 """In the output folder: the trials' folders and curves; and Ray Tune's notes, with the states that pbt copies."""

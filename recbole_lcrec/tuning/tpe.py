@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.tuning.distributions import Dimension
 from recbole_lcrec.tuning.space import Space
+from recbole_lcrec.utils.errors import UserError
 
 
 def check_hyperopt(space: Space) -> None:

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.allocator import keep_freed_memory
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import StorageError, storing, write_json
-from recbole_lcrec.saved_run import RANKS
 from recbole_lcrec.tuning.data import SharedData
 from recbole_lcrec.tuning.storage import Storage, TrialFolder
+from recbole_lcrec.utils.allocator import keep_freed_memory
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import StorageError, storing, write_json
+from recbole_lcrec.utils.run_files import RANKS
 
 logger = logging.getLogger(__name__)
 
@@ -289,9 +289,9 @@ def test_trial(name: str, values: Mapping[str, Any], inputs: TrialInputs) -> tup
     Returns:
         The result, and the file of ranks that it names.
     """
+    from recbole_lcrec.evaluation.ranks import write_ranks
     from recbole_lcrec.experiment import load_experiment
     from recbole_lcrec.experiment.outputs import result_of
-    from recbole_lcrec.training.ranks import write_ranks
 
     _settle(inputs.threads)
     with inputs.storage.working_folder(name, anew=False, keep=False) as folder:

@@ -15,16 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.causal_lm import causal_config, causal_tokenizer, load_causal_lm
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.embedding.huggingface import cache_key, precision
-from recbole_lcrec.errors import UserError, reason_of
-from recbole_lcrec.io import fingerprint, storing
-from recbole_lcrec.progress import progress
-from recbole_lcrec.special_tokens import broken_up, reserved_tokens
 from recbole_lcrec.usertext.answers import parse_answer
 from recbole_lcrec.usertext.jobs import Job
 from recbole_lcrec.usertext.prompts import item_lines, prompt, wording
+from recbole_lcrec.utils.causal_lm import causal_config, causal_tokenizer, load_causal_lm
+from recbole_lcrec.utils.errors import UserError, reason_of
+from recbole_lcrec.utils.files import fingerprint, storing
+from recbole_lcrec.utils.progress import progress
+from recbole_lcrec.utils.special_tokens import broken_up, reserved_tokens
 
 logger = logging.getLogger(__name__)
 

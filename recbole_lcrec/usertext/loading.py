@@ -15,13 +15,13 @@ import numpy as np
 
 from recbole_lcrec.data.ids import check_same_ids
 from recbole_lcrec.data.text import ItemText
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.usertext.generators import GENERATORS, Generated, Work
 from recbole_lcrec.usertext.jobs import INTENTION, PREFERENCES, Job
 from recbole_lcrec.usertext.published import intentions_of, preferences_of, published_path, read_published
 from recbole_lcrec.usertext.reviews import read_reviews, review_path
 from recbole_lcrec.usertext.settings import AUTO, FILE, NONE, UserTextSettings
 from recbole_lcrec.usertext.texts import NO_USER_TEXTS, Intention, Preferences, UserTexts
+from recbole_lcrec.utils.errors import UserError
 
 SAVED_TEXTS = "user_texts.json"
 """Where a finished run keeps the texts it was trained with, in the published form."""

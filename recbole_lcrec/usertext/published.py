@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.data.text import clean_text
-from recbole_lcrec.errors import UserError, nearest
-from recbole_lcrec.io import write_json
 from recbole_lcrec.usertext.texts import UserTexts
+from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.files import write_json
 
 PREFERENCES, INTENTIONS = "user_explicit_preference", "user_vague_intention"
 _BLOCKS = ("train", "valid", "test")

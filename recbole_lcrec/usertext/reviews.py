@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recbole_lcrec.data.text import ItemText, clean_text, read_item_columns
-from recbole_lcrec.errors import UserError, nearest
+from recbole_lcrec.utils.errors import UserError, nearest
 
 logger = logging.getLogger(__name__)
 

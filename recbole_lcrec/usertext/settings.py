@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recbole_lcrec.errors import Mistakes, shortened
 from recbole_lcrec.usertext.generators import GENERATORS
+from recbole_lcrec.utils.errors import Mistakes, shortened
 
 AUTO, FILE, NONE = "auto", "file", "none"
 """Values of ``user_text`` that name no generator."""

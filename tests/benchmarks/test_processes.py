@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recbole_lcrec.benchmarks.processes import in_a_process
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 SLOW_TO_END = """
 import os, time

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from fakes import TINY, write_dataset
 
-from recbole_lcrec import cli
+from recbole_lcrec.cli import main as cli
 from recbole_lcrec.comparison.plan import make_plan
 
 TASKS = ["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"]

@@ -23,7 +23,7 @@ from test_comparison_runner import ENTRIES, STOPPED, _is_running, behave, board,
 from recbole_lcrec.comparison import command, tasks
 from recbole_lcrec.comparison.processes import End
 from recbole_lcrec.comparison.specs import Cluster
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 pytest.importorskip("ray")
 
@@ -96,7 +96,7 @@ def test_stopping_stops_the_runs_everywhere(
     plan = prepare(tmp_path, monkeypatch, given, ENTRIES[:2])
     fake, dying = plan.output_dir / "fake.py", plan.output_dir / "dying.py"
     # it asks for its end as the real process does
-    dying.write_text("import os, sys\nfrom recbole_lcrec.comparison.child import end_with_parent\n")
+    dying.write_text("import os, sys\nfrom recbole_lcrec.cli.child import end_with_parent\n")
     with dying.open("a") as file:
         file.write("end_with_parent(int(sys.argv[1]))\n" + fake.read_text())
     behave(plan, Exact_1="hang")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from fakes import TINY, write_dataset
 
-from recbole_lcrec import cli
+from recbole_lcrec.cli import main as cli
 from recbole_lcrec.comparison.results import metric_of_ranks, read_ranks
 from recbole_lcrec.experiment import run
 

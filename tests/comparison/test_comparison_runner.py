@@ -22,8 +22,8 @@ from recbole_lcrec.comparison import command, runner
 from recbole_lcrec.comparison.plan import Plan, make_plan
 from recbole_lcrec.comparison.results import load_run, read_ranks
 from recbole_lcrec.comparison.specs import Entry
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.locking import run_lock
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.locks import run_lock
 
 ENTRIES = (Entry("Pop", "Pop"), Entry("Exact", "ExactPop"), Entry("BPR", "BPR"))
 
@@ -170,7 +170,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without it
 from recbole_lcrec.comparison import runner
 runner.COMMAND = (sys.argv[1],)
-from recbole_lcrec import cli
+from recbole_lcrec.cli import main as cli
 sys.exit(cli.main(sys.argv[2:]))
 """
 
@@ -187,7 +187,7 @@ def test_stopping_stops_the_runs_and_says_how_to_go_on(
     plan = prepare(tmp_path, monkeypatch, given, ENTRIES[:2])
     fake, dying = plan.output_dir / "fake.py", plan.output_dir / "dying.py"
     # it asks for its end as the real process does
-    dying.write_text("import os, sys\nfrom recbole_lcrec.comparison.child import end_with_parent\n")
+    dying.write_text("import os, sys\nfrom recbole_lcrec.cli.child import end_with_parent\n")
     with dying.open("a") as file:
         file.write("end_with_parent(int(sys.argv[1]))\n" + fake.read_text())
     behave(plan, Exact_1="hang")

@@ -12,11 +12,11 @@ import pytest
 from comparison_helpers import ROOT
 from fakes import TINY, write_dataset
 
-from recbole_lcrec import cli
+from recbole_lcrec.cli import main as cli
 from recbole_lcrec.comparison.plan import make_plan
 from recbole_lcrec.comparison.specs import Cluster, Entry, parse_entries
 from recbole_lcrec.config.reading import Reading
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 
 def parsed(text: str) -> list[tuple[str, str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ from recbole.utils import InputType, ModelType
 
 from recbole_lcrec.config import LCRecConfig, configuration
 from recbole_lcrec.config.paths import bundled_ml_100k
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from recbole_lcrec.config.loader import Given, dump_values, parse_value
 from recbole_lcrec.config.options import check, find_option, source_names, yaml_options
 from recbole_lcrec.config.reading import Reading, read_arguments
 from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 NAMES = sorted((set(yaml_options()) | source_names()) - set(INSTEAD))
 LAUGHS = [f"&{b} [{','.join([f'*{a}'] * 9)}]" for a, b in itertools.pairwise("abcdefghi")]

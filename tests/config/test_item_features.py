@@ -9,8 +9,8 @@ import pytest
 from fakes import write_dataset
 
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import run
+from recbole_lcrec.utils.errors import UserError
 
 
 def data(tmp_path: Path, extra: str = "brand") -> dict[str, Any]:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from recbole_lcrec.config.loader import dump_values, load_options, load_values, parse_value
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 
 def write(folder: Path, text: str) -> Path:

@@ -13,7 +13,7 @@ from recbole_lcrec.config.names import (
 )
 from recbole_lcrec.config.paths import bundled_ml_100k
 from recbole_lcrec.config.sources import PAPER_NAMES, recbole_urls, source_of
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 
 def make_dataset(folder: Path, name: str, suffix: str = "") -> None:

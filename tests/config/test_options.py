@@ -13,7 +13,7 @@ from recbole_lcrec.config.options import check, find_option, yaml_options
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.reading import Reading, read_arguments, read_files
 from recbole_lcrec.config.recbole_options import INSTEAD
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 
 def read(*argv: str) -> dict[str, Any]:

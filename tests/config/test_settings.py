@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from raw_files import lines, old_review, random_rows, run, statistics, write_csv
 from recbole_lcrec.convert import columns, pipeline, records, selection
 from recbole_lcrec.convert.records import clean, csv_cell
 from recbole_lcrec.data.text import load_item_text
-from recbole_lcrec.locking import sole_lock
+from recbole_lcrec.utils.locks import sole_lock
 
 COLUMNS = "--columns=user=user,item=item,time=time,rating=rating"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_lcrec.data import lines, table
-from recbole_lcrec.data.table import Table, read_header, read_table
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils import lines, table
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.table import Table, read_header, read_table
 
 HEAD = "user_id:token\titem_id:token\ttimestamp:float\n"
 

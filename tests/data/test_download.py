@@ -22,15 +22,15 @@ import pytest
 from archive_server import PREFIX, Server, atomic_files, serving, zipped
 from fakes import TINY
 
-from recbole_lcrec.cli import main
+from recbole_lcrec.cli.main import main
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.names import known_datasets
 from recbole_lcrec.data import archive as archive_module
 from recbole_lcrec.data import download as download_module
 from recbole_lcrec.data import fetch as fetch_module
 from recbole_lcrec.data.fetch import fetch_dataset
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import run
+from recbole_lcrec.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = atomic_files()

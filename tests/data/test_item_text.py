@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recbole_lcrec.data.text import clean_text, load_item_text
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 FIELDS = ["title", "name", "description", "brand"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from fakes import TINY, write_dataset
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import build, evaluate, run
+from recbole_lcrec.utils.errors import UserError
 
 
 def write_split(folder: Path, *, histories: bool = True) -> None:

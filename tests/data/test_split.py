@@ -9,9 +9,9 @@ import pytest
 from recbole.data.dataset import SequentialDataset
 
 from recbole_lcrec.data.split import SequentialSplitDataset, sample_users, split_records, split_sha256
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import build
 from recbole_lcrec.experiment.factory import dataset_class
+from recbole_lcrec.utils.errors import UserError
 
 
 def write_inter(folder: Path, name: str, rows: list[tuple[str, str, float]]) -> Path:

@@ -11,8 +11,8 @@ import pytest
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.intervals import parse_intervals
 from recbole_lcrec.data.ids import check_histories, check_same_ids
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment.factory import dataset_class
+from recbole_lcrec.utils.errors import UserError
 
 INTER = [
     "user_id:token\titem_id:token\ttimestamp:float\trating:float\tplace:token\ttags:token_seq\tsizes:float_seq",

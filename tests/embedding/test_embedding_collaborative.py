@@ -11,7 +11,7 @@ import pytest
 from recbole_lcrec.embedding import EmbeddingSettings, collaborative, embed_items
 from recbole_lcrec.embedding.collaborative import cooccurrence, ppmi
 from recbole_lcrec.embedding.encoders import joined
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 TEXTS = [f"word{i % 7} thing{i % 3} item{i}" for i in range(40)]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 ITEMS = ["a", "b", "c"]
 ROWS = np.arange(12, dtype=np.float64).reshape(3, 4)

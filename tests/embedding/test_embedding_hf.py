@@ -11,10 +11,10 @@ import huggingface_hub
 import numpy as np
 import pytest
 
-from recbole_lcrec import hub
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items, huggingface
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.io import fingerprint
+from recbole_lcrec.utils import hub
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import fingerprint
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items, lsa
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 TEXTS = [
     "red steel bolt M8", "blue steel bolt M6", "steel nut M8", "garden hose green", "garden hose long green",

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from mapping_cases import case
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.index import ItemIndex
 from recbole_lcrec.index.mapping import add_paths, unique_paths
 from recbole_lcrec.quantizer.costs import nearest_codes, own_code_costs, residual_costs
+from recbole_lcrec.utils.errors import UserError
 
 SIZES = (3, 6)
 

@@ -12,11 +12,11 @@ from quantizer.quantizer_helpers import clustered, small_settings
 
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items
 from recbole_lcrec.embedding.new_items import ItemEncoder
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import load_experiment, run
 from recbole_lcrec.index import build_index
 from recbole_lcrec.index.adding import IndexMaker
 from recbole_lcrec.quantizer import load_quantizer
+from recbole_lcrec.utils.errors import UserError
 
 KINDS = ["rqvae", "rkmeans", "opq"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.config.registry import QUANTIZERS
 from recbole_lcrec.index import BuiltIndex, IndexSettings, build, build_index, load_index, map_items
 from recbole_lcrec.quantizer import RQVAE, Inputs, QuantizerSettings, load_quantizer, quantizer_class
-from recbole_lcrec.registry import QUANTIZERS
+from recbole_lcrec.utils.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "quantizer"))
 from quantizer_helpers import clustered, communities, small_settings  # noqa: E402

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.index import ItemIndex, check_capacity, load_index
+from recbole_lcrec.utils.errors import UserError
 
 ITEMS = ("B001", "ü-2", 'quo"te', "10")
 CODES = np.array([[0, 1], [0, 2], [3, 1], [2, 0]])

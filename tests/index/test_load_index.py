@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.index import load_index
+from recbole_lcrec.utils.errors import UserError
 
 DATASETS = Path(__file__).resolve().parents[3] / "shared" / "datasets"
 GOOD = {"x": ["<a_1>", "<b_0>"], "y": ["<a_1>", "<b_5>"]}

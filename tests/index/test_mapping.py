@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.index.mapping import Mapping, unique_paths
 from recbole_lcrec.quantizer import costs
 from recbole_lcrec.quantizer.costs import nearest_codes, own_code_costs, residual_costs
+from recbole_lcrec.utils.errors import UserError
 
 
 def simple_nearest_codes(latents: np.ndarray, books: list[np.ndarray]) -> np.ndarray:

@@ -11,7 +11,7 @@ from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.experiment.factory import dataset_class
 from recbole_lcrec.index import ItemIndex
-from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.utils.timer import StageTimer
 
 N_ITEMS = 30
 

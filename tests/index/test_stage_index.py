@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fakes import TINY, write_dataset
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import run
+from recbole_lcrec.utils.errors import UserError
 
 
 def options(folder: Path, **changes: Any) -> dict[str, Any]:

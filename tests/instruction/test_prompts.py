@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from fakes import catalogue_index, catalogue_text, make_builder, settings
 
+from recbole_lcrec.cli.viewer import format_sample
 from recbole_lcrec.data.text import ItemText
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.prompts import Context, PromptBuilder
 from recbole_lcrec.instruction.templates import PREAMBLE, RESPONSE_HEADER, TEMPLATES, Template
-from recbole_lcrec.instruction.viewer import format_sample
+from recbole_lcrec.utils.errors import UserError
 
 
 def as_text(template: Template, context: Context) -> tuple[str, str]:

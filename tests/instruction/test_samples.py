@@ -9,11 +9,11 @@ import pytest
 from fakes import catalogue_text, make_builder
 
 from recbole_lcrec.data.text import ItemText
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.instruction.loader import collate, left_pad
 from recbole_lcrec.instruction.samples import EpochSamples, Sequences, TaskSamples
 from recbole_lcrec.instruction.templates import TEMPLATES
 from recbole_lcrec.usertext import Intention, Preferences, UserTexts
+from recbole_lcrec.utils.errors import UserError
 
 
 def sequences(lengths: list[int], width: int = 3, n_items: int = 6) -> Sequences:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from fakes import TINY, write_dataset
 
+from recbole_lcrec.cli.viewer import main
 from recbole_lcrec.instruction.templates import TEMPLATES
-from recbole_lcrec.instruction.viewer import main
 
 
 def arguments(folder: Path, *more: str) -> list[str]:

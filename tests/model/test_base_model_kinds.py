@@ -17,15 +17,14 @@ import transformers as hf
 from fakes import TINY, make_tokenizer, save_checkpoint, write_dataset
 from t5_helpers import save_t5
 
-from recbole_lcrec import checks
-from recbole_lcrec.causal_lm import causal_tokenizer, check_causal, load_causal_lm
-from recbole_lcrec.checks import check_models
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.embedding import huggingface as encoder
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.experiment import load_experiment, run
-from recbole_lcrec.hub import load_weights
+from recbole_lcrec.experiment import checks, load_experiment, run
+from recbole_lcrec.experiment.checks import check_models
 from recbole_lcrec.usertext.huggingface import Author
+from recbole_lcrec.utils.causal_lm import causal_tokenizer, check_causal, load_causal_lm
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.hub import load_weights
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 ENDS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
@@ -284,8 +283,8 @@ def test_yes_on_the_terminal_runs_no_code(tmp_path: Path) -> None:
     marker = tmp_path / "RAN"
     folder = with_code(tmp_path / "evil", marker)
     program = (
-        "import sys; from recbole_lcrec.causal_lm import load_causal_lm\n"
-        "from recbole_lcrec.errors import UserError\n"
+        "import sys; from recbole_lcrec.utils.causal_lm import load_causal_lm\n"
+        "from recbole_lcrec.utils.errors import UserError\n"
         "try: load_causal_lm(sys.argv[1], 'base_model=evil')\n"
         "except UserError as error: print(error)"
     )
@@ -297,7 +296,7 @@ def test_yes_on_the_terminal_runs_no_code(tmp_path: Path) -> None:
 
 
 def test_a_saved_architecture_is_bounded_by_memory(tmp_path: Path) -> None:
-    from recbole_lcrec.hub import saved_architecture
+    from recbole_lcrec.utils.hub import saved_architecture
 
     save_checkpoint(tmp_path / "lm", "llama")
     path = tmp_path / "lm" / "config.json"

@@ -11,9 +11,9 @@ import pytest
 import torch
 from fakes import TINY, write_dataset
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.evaluation import EVAL_TEMPLATES
+from recbole_lcrec.evaluation.queries import EVAL_TEMPLATES
 from recbole_lcrec.experiment import Experiment, build, evaluate, run
+from recbole_lcrec.utils.errors import UserError
 
 
 def options(folder: Path, **changes: Any) -> dict[str, Any]:

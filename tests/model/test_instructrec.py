@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from candidate_helpers import made, options, plain_log_probs
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import build, evaluate, load_experiment, run
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import RANKING_TEMPLATES, TITLEREC, TITLESEARCH, YESNO
+from recbole_lcrec.utils.errors import UserError
 
 PROMPT = """Below is an instruction that describes a task. Write a response that appropriately completes the request.
 

@@ -21,16 +21,16 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from recbole_lcrec.cli.viewer import format_sample
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
 from recbole_lcrec.instruction.loader import ASIDE, collate
 from recbole_lcrec.instruction.prompts import ITEM_IDS, Context
 from recbole_lcrec.instruction.templates import LCREC_TEMPLATES
-from recbole_lcrec.instruction.viewer import format_sample
 from recbole_lcrec.model.item_inputs import feed_items, positions_and_mask
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
+from recbole_lcrec.utils.errors import UserError
 
 NEXT_ITEM = LCREC_TEMPLATES["nextitem"][0]
 HISTORY = Context(np.array([3, 1, 4]), 5)

@@ -11,9 +11,9 @@ from fakes import TINY, save_checkpoint, write_dataset
 from torch.nn import functional
 
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS
+from recbole_lcrec.utils.errors import UserError
 
 
 def experiment(tmp_path: Path, **options: Any) -> Experiment:

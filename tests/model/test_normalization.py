@@ -12,11 +12,11 @@ from fakes import TINY, write_dataset
 from t5_helpers import TINY_T5
 from torch.nn import functional
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
 from recbole_lcrec.instruction.loader import ASIDE, INPUT_IDS, LOSS_WEIGHTS, collate
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import LCREC_TEMPLATES
+from recbole_lcrec.utils.errors import UserError
 
 TASKS = {
     "tasks": ["seqrec", "item2index", "index2item"],

@@ -16,10 +16,10 @@ from t5_helpers import options, save_t5
 
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.data.batches import DRAW
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, evaluate, load_experiment, run
 from recbole_lcrec.instruction.p5 import P5_TEMPLATES
 from recbole_lcrec.model.generative import Request
+from recbole_lcrec.utils.errors import UserError
 
 
 def made(folder: Path, **changes: Any) -> Experiment:

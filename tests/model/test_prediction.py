@@ -10,8 +10,8 @@ import torch
 from fakes import TINY, write_dataset
 from recbole.data.interaction import Interaction
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build
+from recbole_lcrec.utils.errors import UserError
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from recbole_lcrec.instruction.prompts import Context, PromptBuilder
 from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.instruction.tokenizer import add_index_tokens
 from recbole_lcrec.model.generative import Request
-from recbole_lcrec.special_tokens import broken_up, reserved_tokens
+from recbole_lcrec.utils.special_tokens import broken_up, reserved_tokens
 
 ODD = ["</s>", "<s>", "<pad>", "<a_1>", "<|endoftext|>", "<unk>", "</s></s>", "<</s>/s>", "x<b_0>y", "{title}", "%s"]
 

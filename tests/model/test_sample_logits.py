@@ -18,8 +18,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings, common_prefix
+from recbole_lcrec.utils.errors import UserError
 
 PLAIN = SampleLogitsSettings(
     lm_dropout=0.0,

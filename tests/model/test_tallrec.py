@@ -14,11 +14,11 @@ from fakes import save_checkpoint
 from recbole.data.interaction import Interaction
 
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import evaluate, load_experiment, run
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.sources import NO, YES
 from recbole_lcrec.instruction.templates import YESNO
+from recbole_lcrec.utils.errors import UserError
 
 PROMPT = """Below is an instruction that describes a task. Write a response that appropriately completes the request.
 

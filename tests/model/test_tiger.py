@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.data.batches import DRAW
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, evaluate, load_experiment, run
 from recbole_lcrec.index.catalogue import END_ID, FIRST_CODE_ID, PAD_ID
 from recbole_lcrec.model.generative import Request
 from recbole_lcrec.model.tiger import user_bucket
+from recbole_lcrec.utils.errors import UserError
 
 
 def made(folder: Path, **changes: Any) -> Experiment:

@@ -12,12 +12,12 @@ import torch
 from fakes import TINY, save_checkpoint, write_dataset
 from torch.nn import functional
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
 from recbole_lcrec.instruction.loader import collate
 from recbole_lcrec.instruction.prompts import ITEM_IDS, Context
 from recbole_lcrec.instruction.templates import LCREC_TEMPLATES
-from recbole_lcrec.saved_run import EMBEDDINGS
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.run_files import EMBEDDINGS
 
 
 def options(folder: Path, **changes: Any) -> dict[str, Any]:

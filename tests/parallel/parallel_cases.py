@@ -11,8 +11,8 @@ from typing import Any
 from fakes import TINY
 from safetensors.torch import load_file
 
+from recbole_lcrec.distributed import group
 from recbole_lcrec.experiment import Experiment, build
-from recbole_lcrec.parallel import group
 
 SMALL: dict[str, Any] = {
     "learner": "adamw",

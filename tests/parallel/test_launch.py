@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.parallel import group, launch
-from recbole_lcrec.parallel.group import Place, place_of
-from recbole_lcrec.parallel.launch import launch as launched
-from recbole_lcrec.parallel.request import Processes, processes_of
+from recbole_lcrec.distributed import group, launch
+from recbole_lcrec.distributed.group import Place, place_of
+from recbole_lcrec.distributed.launch import launch as launched
+from recbole_lcrec.distributed.request import Processes, processes_of
+from recbole_lcrec.utils.errors import UserError
 
 WAITS = "import os, sys, time; open(f'{sys.argv[1]}/{os.environ[\"RANK\"]}', 'w').write(str(os.getpid()));"
 SLEEPS = WAITS + "time.sleep(60)"

@@ -17,9 +17,9 @@ from fakes import TINY, write_dataset
 from killing import wait_for
 from safetensors.torch import load_file
 
-from recbole_lcrec.cli import main, parse
+from recbole_lcrec.cli.main import main, parse
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.utils.errors import UserError
 
 pytest_plugins = ["single_thread"]
 ROOT = Path(__file__).parents[2]
@@ -129,7 +129,7 @@ def test_what_does_not_go_together_is_refused(folder: Path, argv: list[str], mes
 def test_what_takes_one_process_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
 ) -> None:
-    from recbole_lcrec.parallel import group
+    from recbole_lcrec.distributed import group
 
     monkeypatch.setattr(group._group, "place", group.Place(0, 0, 2, 2))
     with pytest.raises(UserError, match=message):

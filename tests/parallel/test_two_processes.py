@@ -14,10 +14,10 @@ from parallel_cases import CASES, experiment_of, outcome, weights
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.parallel.launch import launch
-from recbole_lcrec.parallel.request import Processes
+from recbole_lcrec.distributed.launch import launch
+from recbole_lcrec.distributed.request import Processes
 from recbole_lcrec.training.checkpoint import WEIGHTS, load_checkpoint
+from recbole_lcrec.utils.errors import UserError
 
 pytest_plugins = ["single_thread"]
 SCRIPT = Path(__file__).with_name("parallel_cases.py")

@@ -9,9 +9,9 @@ from quantizer_helpers import small_settings
 
 from recbole_lcrec.config import properties_dir
 from recbole_lcrec.embedding import EmbeddingSettings
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.index import IndexSettings
 from recbole_lcrec.quantizer import QuantizerSettings
+from recbole_lcrec.utils.errors import UserError
 
 
 @pytest.mark.parametrize(

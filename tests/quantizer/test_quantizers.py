@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from quantizer_helpers import clustered, communities, small_settings
 
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.config.registry import QUANTIZERS
 from recbole_lcrec.quantizer import Inputs, Quantizer, fit_quantizer, load_quantizer, quantizer_class
-from recbole_lcrec.registry import QUANTIZERS
+from recbole_lcrec.utils.errors import UserError
 
 KINDS = sorted(QUANTIZERS.names)
 WITH_GEOMETRY = [kind for kind in KINDS if quantizer_class(kind).has_geometry]

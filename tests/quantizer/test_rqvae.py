@@ -7,13 +7,13 @@ import pytest
 import torch
 from quantizer_helpers import clustered, small_settings
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.quantizer import RQVAE, train_rqvae
 from recbole_lcrec.quantizer.autoencoder import Quantized
 from recbole_lcrec.quantizer.codebooks import revive
 from recbole_lcrec.quantizer.ema import MovingCodebooks
 from recbole_lcrec.quantizer.kmeans import code_limit, kmeans_centres
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
+from recbole_lcrec.utils.errors import UserError
 
 
 def train(embeddings: np.ndarray, seed: int = 1, **changes: object) -> tuple[RQVAE, dict]:

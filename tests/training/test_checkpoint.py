@@ -11,8 +11,8 @@ import pytest
 import scipy.sparse
 import torch
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.training.checkpoint import STATE, load_checkpoint, save_checkpoint, write_manifest
+from recbole_lcrec.utils.errors import UserError
 
 
 class Model(torch.nn.Module):

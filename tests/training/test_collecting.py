@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from recbole.evaluator import Collector
 
-from recbole_lcrec.evaluation import TopItems
-from recbole_lcrec.training.collecting import ItemCollector, hits
+from recbole_lcrec.evaluation.collecting import ItemCollector, hits
+from recbole_lcrec.evaluation.queries import TopItems
 
 
 class _Register:

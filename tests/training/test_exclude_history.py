@@ -13,10 +13,10 @@ from fakes import TINY, write_dataset
 
 from recbole_lcrec.comparison.results import metric_of_ranks, read_ranks
 from recbole_lcrec.data.seen import SeenItems
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.evaluation.collecting import best_items
+from recbole_lcrec.evaluation.ranks import RankCollector
 from recbole_lcrec.experiment import build, evaluate, run
-from recbole_lcrec.training.collecting import best_items
-from recbole_lcrec.training.ranks import RankCollector
+from recbole_lcrec.utils.errors import UserError
 
 T5 = {"t5_d_model": 16, "t5_layers": 1, "t5_heads": 2, "t5_head_dim": 8, "t5_d_ff": 32, "train_samples": 64}
 LISTS = ["Hit", "NDCG", "MRR", "Recall", "Precision", "MAP", "ItemCoverage", "GiniIndex", "AveragePopularity"]

@@ -11,9 +11,9 @@ from fakes import TINY, write_dataset
 
 from recbole_lcrec.comparison.results import metric_of_ranks, read_ranks
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.evaluation.ranks import item_counts
 from recbole_lcrec.experiment import build, run
-from recbole_lcrec.training.ranks import item_counts
+from recbole_lcrec.utils.errors import UserError
 
 METRICS = ["Hit", "NDCG", "MRR", "Recall", "ItemCoverage", "GiniIndex", "AveragePopularity", "novelty"]
 T5 = {"t5_d_model": 16, "t5_layers": 1, "t5_heads": 2, "t5_head_dim": 8, "t5_d_ff": 32, "train_samples": 64}

@@ -12,8 +12,8 @@ import torch
 from fakes import TINY, write_dataset
 
 from recbole_lcrec.comparison.results import metric_of_ranks, read_ranks
+from recbole_lcrec.evaluation.ranks import RankCollector, Ranks, beyond_accuracy, item_counts
 from recbole_lcrec.experiment import build, run
-from recbole_lcrec.training.ranks import RankCollector, Ranks, beyond_accuracy, item_counts
 
 METRICS = ["Hit", "NDCG", "MRR", "Recall", "ItemCoverage", "GiniIndex", "AveragePopularity", "ShannonEntropy"]
 

@@ -11,12 +11,12 @@ import pytest
 import scipy.sparse
 import torch
 
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.training.attributes import ModelAttributes
 from recbole_lcrec.training.checkpoint import pack, unpack
 from recbole_lcrec.training.randomness import random_states, set_random_states
 from recbole_lcrec.training.states import StateFolder, StateSettings
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.timer import StageTimer
 
 
 class Loader:

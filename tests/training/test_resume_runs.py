@@ -15,14 +15,14 @@ from fakes import TINY, save_checkpoint, write_dataset
 from killing import after, in_child, kill
 from recbole.trainer import Trainer
 
-from recbole_lcrec import saved_run
-from recbole_lcrec.cli import main
-from recbole_lcrec.errors import UserError
+from recbole_lcrec.cli.main import main
+from recbole_lcrec.config import saved_run
 from recbole_lcrec.experiment.resuming import keep_states, resume
 from recbole_lcrec.training import course as course_module
 from recbole_lcrec.training import states
 from recbole_lcrec.training.course import Course
 from recbole_lcrec.training.trainer import FeatureTrainer
+from recbole_lcrec.utils.errors import UserError
 
 pytest_plugins = ["single_thread"]
 OPTIONS = {**TINY, "epochs": 4, "stopping_step": 2, "learning_rate": 0.01, "train_batch_size": 32}

@@ -10,9 +10,9 @@ import torch
 from fakes import write_dataset
 from recbole.trainer import KGTrainer, Trainer
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import Experiment, build
 from recbole_lcrec.training.trainer import FeatureTrainer, learning_rate_factor, with_features
+from recbole_lcrec.utils.errors import UserError
 
 
 def experiment(tmp_path: Path, model: str = "SASRec", **options: Any) -> Experiment:

@@ -19,7 +19,7 @@ def cluster_of_one(patch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Yield a cluster with a head of one CPU."""
     from ray.cluster_utils import Cluster
 
-    from recbole_lcrec.parallel.cluster import QUIET, remove_temporary, temporary_folder
+    from recbole_lcrec.distributed.cluster import QUIET, remove_temporary, temporary_folder
 
     # it would be written to Ray's own place in /tmp
     patch.setattr("ray._private.utils.write_ray_address", lambda *_: None)
@@ -60,7 +60,7 @@ def node_that_does_not_see(hidden: Path, log_file: Path, cluster: Any) -> Iterat
     Yields:
         The node's temporary folder.
     """
-    from recbole_lcrec.parallel.cluster import remove_temporary, temporary_folder
+    from recbole_lcrec.distributed.cluster import remove_temporary, temporary_folder
 
     own = temporary_folder()
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={cluster.address}", "--num-cpus=1",

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from searching import GRID, arguments, change_test_items, curves, events, prepare
 
-from recbole_lcrec import cli
+from recbole_lcrec.cli import main as cli
 from recbole_lcrec.experiment import evaluate, run
 
 pytest.importorskip("ray")

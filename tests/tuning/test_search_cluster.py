@@ -17,7 +17,7 @@ from clusters import cluster_of_one, node_that_does_not_see
 from fakes import TINY, save_checkpoint
 from searching import arguments, curves, events, prepare
 
-from recbole_lcrec import cli
+from recbole_lcrec.cli import main as cli
 from recbole_lcrec.experiment import evaluate
 
 pytest.importorskip("ray")

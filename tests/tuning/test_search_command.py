@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from recbole_lcrec import cli
-from recbole_lcrec.errors import UserError
-from recbole_lcrec.parallel.cluster import available_cpus
+from recbole_lcrec.cli import main as cli
+from recbole_lcrec.distributed.cluster import available_cpus
 from recbole_lcrec.tuning.settings import read_settings
+from recbole_lcrec.utils.errors import UserError
 
 BASE = ["--model=SASRec", "--dataset=ml-100k"]
 

@@ -20,8 +20,8 @@ from fakes import TINY
 from killing import after, in_child, kill
 from searching import ROOT, arguments, curves, events, own_temporary_folder, prepare
 
-from recbole_lcrec import cli
-from recbole_lcrec.locking import run_lock
+from recbole_lcrec.cli import main as cli
+from recbole_lcrec.utils.locks import run_lock
 
 pytest.importorskip("ray")
 pytest_plugins = ["single_thread"]

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from recbole_lcrec.config.loader import Given
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.tuning import tpe
 from recbole_lcrec.tuning.journal import JOURNAL, Journal
 from recbole_lcrec.tuning.space import Space, read_space
+from recbole_lcrec.utils.errors import UserError
 
 VALUES = {
     "learning_rate": {"loguniform": [1e-4, 1e-1]},

@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 from recbole_lcrec.config.loader import Given
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.tuning.importance import importance_of, least_trials
 from recbole_lcrec.tuning.journal import JOURNAL, Journal
 from recbole_lcrec.tuning.live import LiveTable, clock
@@ -15,6 +14,7 @@ from recbole_lcrec.tuning.report import report_page, write_outputs
 from recbole_lcrec.tuning.results import Outcome, best_yaml, trials_csv
 from recbole_lcrec.tuning.schedulers import Explorer
 from recbole_lcrec.tuning.space import Space, read_space
+from recbole_lcrec.utils.errors import UserError
 
 
 def space() -> Space:

@@ -11,15 +11,15 @@ from fakes import TINY, write_dataset
 
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import Given
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.experiment import build
-from recbole_lcrec.io import StorageError
-from recbole_lcrec.stages import StageTimer
 from recbole_lcrec.tuning import reach, storage
 from recbole_lcrec.tuning.data import SharedData, share_data
 from recbole_lcrec.tuning.reach import Wanted, check_reach, files_of
 from recbole_lcrec.tuning.space import read_space
 from recbole_lcrec.tuning.storage import Storage, TrialFolder
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import StorageError
+from recbole_lcrec.utils.timer import StageTimer
 
 pytest_plugins = ["single_thread"]
 

@@ -11,11 +11,11 @@ import pytest
 from fakes import write_dataset
 
 from recbole_lcrec import build
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.training.randomness import random_states
 from recbole_lcrec.tuning.data import SharedData
 from recbole_lcrec.tuning.storage import Storage, TrialFolder
 from recbole_lcrec.tuning.trial import STATE, Reporter, TrialInputs, explain, go_on_from
+from recbole_lcrec.utils.errors import UserError
 
 pytest.importorskip("ray")
 pytest_plugins = ["single_thread"]

@@ -11,11 +11,11 @@ import pytest
 from fakes import save_checkpoint
 from usertext_helpers import options
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.usertext import UserTexts, huggingface
 from recbole_lcrec.usertext.answers import parse_answer
 from recbole_lcrec.usertext.jobs import Job
 from recbole_lcrec.usertext.prompts import item_lines, prompt
+from recbole_lcrec.utils.errors import UserError
 
 Load = Callable[..., UserTexts]
 

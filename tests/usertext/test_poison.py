@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from fakes import TINY
 
-from recbole_lcrec.compat import quiet
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.experiment.split_loaders import build_data
-from recbole_lcrec.stages import StageTimer
+from recbole_lcrec.utils.recbole_patches import quiet
+from recbole_lcrec.utils.timer import StageTimer
 
 N_ITEMS, N_POISON = 24, 6
 WORDS = ["copper", "oak", "steel", "garden", "pine", "brass"]

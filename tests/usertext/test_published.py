@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from usertext_helpers import options
 
-from recbole_lcrec.errors import UserError
 from recbole_lcrec.usertext import SAVED_TEXTS, UserTexts, write_published
 from recbole_lcrec.usertext.held_out import load_test_intentions
+from recbole_lcrec.utils.errors import UserError
 
 Load = Callable[..., UserTexts]
 

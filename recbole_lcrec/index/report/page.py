@@ -11,8 +11,8 @@ import numpy as np
 from recbole_lcrec.index.item_index import LEVEL_LETTERS, ItemIndex
 from recbole_lcrec.index.report import figures
 from recbole_lcrec.index.report.advice import AVOIDABLE_COLLISIONS, DUPLICATES
-from recbole_lcrec.io import write_json, write_text
 from recbole_lcrec.pages import render, share
+from recbole_lcrec.utils.files import write_json, write_text
 
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 Rows = list[list[object]]

@@ -1,0 +1,81 @@
+"""How many processes a command asks for, and where they meet: RecBole's options. Read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recbole_lcrec.utils.errors import UserError
+
+OPTIONS = ("nproc", "world_size", "ip", "port", "group_offset")
+"""What says where processes run and changes nothing of the result, but for the number of them all."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Processes that are to be started on this machine.
+
+    Attributes:
+        here: How many.
+        everywhere: How many on all machines.
+        ip: Address of the machine with process 0; None if there is one machine.
+        port: Its port; None takes a free one.
+        offset: Number of this machine's first process.
+
+    Raises:
+        UserError: For numbers that do not go together.
+    """
+
+    here: int = 1
+    everywhere: int = 1
+    ip: str | None = None
+    port: int | None = None
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        if self.here < 1:
+            raise UserError(f"option nproc is {self.here}; expected 1 or more processes on this machine.")
+        if self.everywhere < self.here:
+            raise UserError(
+                f"option world_size is {self.everywhere}, less than nproc={self.here}: it counts the processes of all "
+                "machines. Leave it out if there is one machine."
+            )
+        if not 0 <= self.offset <= self.everywhere - self.here:
+            raise UserError(
+                f"option group_offset is {self.offset}; expected the number of the first of this machine's "
+                f"{self.here} processes among {self.everywhere}, 0 to {self.everywhere - self.here}."
+            )
+        if self.everywhere > self.here and (self.ip is None or self.port is None):
+            raise UserError(
+                f"world_size={self.everywhere} with nproc={self.here} takes several machines: give --ip and --port of "
+                "the machine with group_offset=0 to each of them."
+            )
+        if self.port is not None and not 0 < self.port < 65536:
+            raise UserError(f"option port is {self.port}; expected a number from 1 to 65535.")
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one process."""
+        return self.everywhere > 1
+
+
+def processes_of(options: Mapping[str, Any]) -> Processes:
+    """Return what the options ask for.
+
+    Args:
+        options: Checked options, those of the command line over those of files.
+
+    Raises:
+        UserError: For numbers that do not go together.
+    """
+    here, everywhere = options.get("nproc") or 1, options.get("world_size")
+    if options.get("nproc") == 0:
+        here = 0
+    everywhere = here if everywhere in (None, -1) else everywhere  # -1 is RecBole's default
+    port = options.get("port")
+    if port is not None and not str(port).isdecimal():
+        raise UserError(f"option port is {port}; expected a number from 1 to 65535.")
+    return Processes(
+        here, int(everywhere), options.get("ip"), None if port is None else int(port), options.get("group_offset") or 0
+    )

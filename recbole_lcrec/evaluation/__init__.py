@@ -1,0 +1,1 @@
+"""What a model is asked, what it answered, and how good that was, user by user."""

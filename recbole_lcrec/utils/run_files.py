@@ -1,0 +1,23 @@
+"""The names of the files in the folder of a run."""
+
+from __future__ import annotations
+
+CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
+CHECKPOINT = "checkpoint"
+RANKS = "ranks.csv.gz"
+EMBEDDINGS = "embeddings.safetensors"
+"""The items' embeddings, where the model reads them."""
+STARTING = "starting.yaml"
+"""The options of a run that has not got so far yet as to replace what the folder holds."""
+RESUME, FACTS = "resume", "run.json"
+"""Folder of the training states, and the file in it that is written once index, tokenizer and texts are there."""
+ASSETS = (CONFIG, "index.json", EMBEDDINGS, "quantizer", "tokenizer", "lm", "user_texts.json")
+"""What a saved run is loaded from beside its checkpoint."""
+OF_EVALUATION = (EVALUATION, "evaluation.log")
+OF_A_RUN = (
+    *ASSETS,
+    *(RESULT, CHECKPOINT, RESUME, RANKS, "tensorboard", "wandb"),
+    *OF_EVALUATION,
+    *("report.json", "report.html"),
+)
+"""What a run writes beside its log."""
