@@ -9,7 +9,8 @@ import numpy as np
 
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.index import ItemIndex
-from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
+from recbole_lcrec.instruction.prompt_settings import InstructionSettings
+from recbole_lcrec.instruction.prompts import PromptBuilder
 from recbole_lcrec.instruction.tokenizer import add_index_tokens, item_token_ids, train_tokenizer
 
 TITLES = ["Red saw", "Blue hammer, large", "", 'The "Best" Nail (50-pack)', "Amélie 天気", "x"]

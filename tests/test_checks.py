@@ -20,7 +20,7 @@ from recbole_lcrec.config.options import check
 from recbole_lcrec.experiment import building, factory, running
 from recbole_lcrec.experiment.checks import check_settings
 from recbole_lcrec.training.states import StateSettings
-from recbole_lcrec.training.trainer import TrainingSettings
+from recbole_lcrec.training.training_settings import TrainingSettings
 from recbole_lcrec.utils.errors import Mistakes, UserError
 
 OUT_OF_RANGE: dict[str, Any] = {

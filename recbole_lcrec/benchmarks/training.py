@@ -25,7 +25,7 @@ from recbole_lcrec.data.batches import batches_by_length
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS, collate
 from recbole_lcrec.instruction.prompts import Sample
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
-from recbole_lcrec.training.trainer import fuse
+from recbole_lcrec.training.optimization import fuse
 
 SHARED, BATCH, BATCHES = 60, 16, 4
 TOLERANCE = 1e-5

@@ -237,7 +237,7 @@ def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:
 def _check_together(model: Any, given: Mapping[str, Any], reading: Reading) -> None:
     """Add what is wrong with options that go together to ``reading``; an unknown model is told elsewhere."""
     if model in known_models():
-        for problem in problems_of_given(model, given):
+        for problem in problems_of_given(model, str(given.get("dataset", "")), given):
             reading.add(problem)
 
 

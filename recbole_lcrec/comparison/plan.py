@@ -11,8 +11,8 @@ import yaml
 
 from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.named_files import absolute_options
 from recbole_lcrec.experiment.checks import check_settings
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import fingerprint

@@ -17,7 +17,7 @@ from typing import Any
 from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.processes import End, carry_out
 from recbole_lcrec.comparison.specs import Cluster
-from recbole_lcrec.config.configuration import named_file
+from recbole_lcrec.config.named_files import named_file
 from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.config.paths import bundled_ml_100k
 from recbole_lcrec.distributed.cluster import check_resources, ray_session

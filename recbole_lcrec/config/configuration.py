@@ -8,36 +8,35 @@ steps; what RecBole computes from the options (metric types, sampling arguments,
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from recbole.config import Config
 from recbole.utils import ModelType
 
 from recbole_lcrec.config import protocol, relations
 from recbole_lcrec.config.declared import defaults_of
+from recbole_lcrec.config.device import device_of
 from recbole_lcrec.config.features import item_features
+from recbole_lcrec.config.layers import defaults, recbole_overall
 from recbole_lcrec.config.loader import Given, load_values
+from recbole_lcrec.config.named_files import PATHS, absolute
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
 from recbole_lcrec.config.needs import check_needs
-from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.plugins import load_installed
 from recbole_lcrec.config.processes import check_parallel, take_place
 from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.recbole_options import INSTEAD
 from recbole_lcrec.config.registry import (
-    MODELS,
     base_of,
     components_with_options,
     is_generative,
     model_class,
     ranks_candidates,
 )
-from recbole_lcrec.distributed import group
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.novelty import add_to_recbole
@@ -45,7 +44,6 @@ from recbole_lcrec.utils.recbole_patches import restore_numpy_names
 
 add_to_recbole()
 
-_VALUE_MODELS = {ModelType.CONTEXT, ModelType.DECISIONTREE}
 _COLUMN_OPTIONS = {
     "user_id": "USER_ID_FIELD",
     "item_id": "ITEM_ID_FIELD",
@@ -182,47 +180,11 @@ class LCRecConfig(Config):
         return model, model_class(model), dataset
 
     def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
-        """Lay the YAMLs over each other: RecBole's, then ours.
-
-        Models that RecBole evaluates by value metrics (context-aware ones, decision trees, DIN and DIEN) predict
-        labels and cannot rank a catalogue, so their quick-start settings are laid over our overall.yaml.
-        """
-        recbole = recbole_dir() / "properties"
-        base = base_of(model)
-        quick_start = [
-            load_values(recbole / "quick_start_config" / name)
-            for name in _quick_start(base, model_class.type, dataset)
-        ]
-        ours = properties_dir()
-        own = [defaults_of(one)[0] for one in components_with_options() if one.name not in MODELS]
-        layers = [
-            _recbole_overall(),
-            _load_if_there(recbole / "model" / f"{base}.yaml")
-            or _load_if_there(recbole / "model" / f"{base.lower()}.yaml"),
-            load_values(recbole / "dataset" / "sample.yaml"),
-            {} if dataset in ("url", "kg_url") else _load_if_there(recbole / "dataset" / f"{dataset}.yaml"),
-            *(layer for layer in quick_start if "metrics" not in layer and model_class.type not in _VALUE_MODELS),
-            load_values(ours / "overall.yaml"),
-            *(layer for layer in quick_start if "metrics" in layer or model_class.type in _VALUE_MODELS),
-            *([load_values(ours / "generative.yaml"), *own] if is_generative(model) else []),
-            load_values(ours / "candidates.yaml") if ranks_candidates(model) else {},
-            _load_if_there(ours / "model" / f"{base}.yaml"),
-            self._base_model_layer(base),
-            defaults_of(MODELS[model])[0] if model in MODELS else {},
-            _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
-        ]
-        self.internal_config_dict = {}
-        for layer in layers:
-            self.internal_config_dict.update(layer)
+        """Lay the YAMLs over each other: RecBole's, then ours."""
+        self.internal_config_dict = defaults(
+            model, model_class.type.name, dataset, from_lm=bool(self.external_config_dict.get("base_model"))
+        )
         self.internal_config_dict["MODEL_TYPE"] = model_class.type
-
-    def _base_model_layer(self, model: str) -> dict[str, Any]:
-        """Return what a model sets differently when it starts from a pretrained LM (option ``base_model``)."""
-        if not self.external_config_dict.get("base_model"):
-            return {}
-        if ranks_candidates(model):
-            return load_values(properties_dir() / "model" / "candidates" / "base_model.yaml")
-        return _load_if_there(properties_dir() / "model" / model / "base_model.yaml") if is_generative(model) else {}
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         given = copy.deepcopy(self.external_config_dict)
@@ -233,7 +195,7 @@ class LCRecConfig(Config):
         if "train_neg_sample_args" not in given and self._samples_no_negatives(options):
             options["train_neg_sample_args"] = None
         elif isinstance(negatives := options["train_neg_sample_args"], dict):
-            options["train_neg_sample_args"] = {**_recbole_overall()["train_neg_sample_args"], **negatives}
+            options["train_neg_sample_args"] = {**recbole_overall()["train_neg_sample_args"], **negatives}
         _refuse(relations.problems(base_of(self.model), options))
         if "load_col" not in given:
             options["load_col"] = _columns_to_load(options)
@@ -257,7 +219,7 @@ class LCRecConfig(Config):
         """Choose the device without touching CUDA_VISIBLE_DEVICES, which belongs to the user and to Ray."""
         options = self.final_config_dict
         take_place(options)
-        options["device"] = _device(options)
+        options["device"] = device_of(options)
 
     def _set_train_neg_sample_args(self) -> None:
         with _complaints_of_recbole():
@@ -311,73 +273,8 @@ class LCRecConfig(Config):
             options["train_neg_sample_args"] = None
         options["data_path"] = str(Path(options["data_path"]).absolute().parent)
         for name in PATHS & options.keys():
-            options[name] = _absolute(name, options[name])
+            options[name] = absolute(name, options[name])
         return {"model": self.model, "dataset": self.dataset, **options}
-
-
-MODEL_PATHS = frozenset({"base_model", "pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path"})
-"""Options that name a file or folder that a model's constructor reads."""
-PATHS = MODEL_PATHS | {"index_file", "embedding_ids_file", "text_encoder", "user_text"}
-"""Options that may name a file or folder beside the data set."""
-
-
-def absolute_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options whose files and folders do not depend on the working directory, for other processes."""
-    options = dict(given)
-    for name in ("data_path", "cache_dir", "output_dir"):
-        if options.get(name):
-            options[name] = str(Path(options[name]).absolute())
-    return {name: _absolute(name, value) if name in PATHS else value for name, value in options.items()}
-
-
-def _absolute(name: str, value: Any) -> Any:
-    """Return an existing file or folder (perhaps behind ``file:`` or ``hf:``) as absolute path, all else as it is."""
-    kind, source = _kind_and_source(name, value)
-    if not source or not Path(source).expanduser().exists():
-        return value
-    return f"{kind}{Path(source).expanduser().absolute()}"
-
-
-def _kind_and_source(name: str, value: Any) -> tuple[str, str]:
-    """Return the kind before a file or folder (``file:``, ``hf:`` or nothing) and its name ("" for other values)."""
-    if not isinstance(value, str):
-        return "", ""
-    if name not in ("text_encoder", "user_text"):
-        return "", value
-    kind, colon, source = value.partition(":")
-    return (f"{kind}:", source) if colon and kind in ("file", "hf") else ("", "")
-
-
-def named_file(name: str, value: Any) -> Path | None:
-    """Return the existing file or folder that an option names beside the data set; None for all other values."""
-    source = _kind_and_source(name, value)[1] if name in PATHS else ""
-    path = Path(source).expanduser()
-    return path.absolute() if source and path.exists() else None
-
-
-def _quick_start(model: str, model_type: ModelType, dataset: str) -> list[str]:
-    """Return the quick-start YAMLs that RecBole lays over a model's options (its Config decides this inline)."""
-    on_ml_100k = dataset == "ml-100k"
-    if model_type in _VALUE_MODELS:
-        return ["context-aware.yaml", *(["context-aware_ml-100k.yaml"] if on_ml_100k else [])]
-    if model_type == ModelType.KNOWLEDGE:
-        return ["knowledge_base.yaml"]
-    if model_type != ModelType.SEQUENTIAL:
-        return []
-    if model in ("DIN", "DIEN"):
-        return ["sequential_DIN.yaml", *(["sequential_DIN_on_ml-100k.yaml"] if on_ml_100k else [])]
-    if model in ("GRU4RecKG", "KSR"):
-        return ["sequential_embedding_model.yaml"]
-    special = on_ml_100k and model in ("GRU4RecF", "SASRecF", "FDSA", "S3Rec")
-    return ["sequential.yaml", *(["special_sequential_on_ml-100k.yaml"] if special else [])]
-
-
-def _recbole_overall() -> dict[str, Any]:
-    return load_values(recbole_dir() / "properties" / "overall.yaml")
-
-
-def _load_if_there(path: Path) -> dict[str, Any]:
-    return load_values(path) if path.is_file() else {}
 
 
 def _columns_to_load(options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -408,33 +305,3 @@ def _take_ready_split(options: dict[str, Any]) -> None:
         options["load_col"] = {**options["load_col"], "inter": "*"}
     history = f"{options['ITEM_ID_FIELD']}{options['LIST_SUFFIX']}"
     options["alias_of_item_id"] = sorted({*(options.get("alias_of_item_id") or []), history})
-
-
-def _device(options: dict[str, Any]) -> torch.device:
-    """Return the device of ``use_gpu`` and ``gpu_id``; gpu_id counts among the devices that are visible."""
-    gpu_id = str(options["gpu_id"])
-    options["gpu_id"] = gpu_id
-    if gpu_id and not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", gpu_id):
-        raise UserError(f"option gpu_id is {gpu_id}; expected a number such as 0.")
-    if not options["use_gpu"] or not gpu_id or not torch.cuda.is_available():
-        return torch.device("cpu")
-    index, place = _gpu([int(number) for number in gpu_id.split(",")]), group.place()
-    if index >= torch.cuda.device_count():
-        per = f" for the {place.local_size} processes" if group.several() else ""
-        raise UserError(
-            f"option gpu_id is {gpu_id}{per}, but {torch.cuda.device_count()} GPU(s) are visible, counted from 0. "
-            "Set gpu_id, or use_gpu=False."
-        )
-    if group.several():
-        torch.cuda.set_device(index)
-    return torch.device("cuda", index)
-
-
-def _gpu(numbers: Sequence[int]) -> int:
-    """Return the number of this process's GPU: of several, its own; of one, that many further on."""
-    place = group.place()
-    if len(numbers) == 1 or not group.several():
-        return numbers[0] + place.local_rank
-    if len(numbers) < place.local_size:
-        raise UserError(f"option gpu_id names {len(numbers)} GPU(s) for {place.local_size} processes.")
-    return numbers[place.local_rank]

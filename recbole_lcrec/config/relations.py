@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recbole_lcrec.config.loader import load_values
-from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.config.layers import defaults
 from recbole_lcrec.config.recbole_options import HEADS, losses_of
 from recbole_lcrec.config.registry import base_of
 from recbole_lcrec.utils.errors import nearest
@@ -53,26 +52,16 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
         yield f"option threshold is {threshold}; expected one column and its threshold, such as {{rating: 3}}"
 
 
-def problems_of_given(model: str, given: Mapping[str, Any]) -> list[str]:
+def problems_of_given(model: str, dataset: str, given: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a user's options beside the defaults of a model.
 
     Args:
         model: A known model.
+        dataset: Name of the data set.
         given: Checked options of files and command line.
     """
-    model = base_of(model)
-    folders = properties_dir(), recbole_dir() / "properties"
-    layers = [
-        folders[1] / "overall.yaml",
-        folders[1] / "dataset" / "sample.yaml",
-        *(folders[1] / "model" / f"{name}.yaml" for name in (model, model.lower())),
-        folders[0] / "overall.yaml",
-        folders[0] / "model" / f"{model}.yaml",
-    ]
-    options: dict[str, Any] = {}
-    for path in layers:
-        options |= load_values(path) if path.is_file() else {}
-    return list(problems(model, {**options, **given}))
+    options = defaults(model, None, dataset, from_lm=bool(given.get("base_model")))
+    return list(problems(base_of(model), {**options, **given}))
 
 
 def _is_installed(package: str) -> bool:

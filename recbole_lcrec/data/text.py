@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 
+from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.ids import check_same_ids
 from recbole_lcrec.utils.errors import UserError, nearest
 from recbole_lcrec.utils.table import read_header, read_table
@@ -94,13 +95,8 @@ def clean_text(text: str) -> str:
     return text if _WORD_CHARACTER.search(text) else ""
 
 
-def read_item_columns(path: Path, separator: str, encoding: str | None = None) -> dict[str, list[str]]:
+def read_columns(files: DataFiles, kind: str) -> dict[str, list[str]]:
     """Read an atomic file whole, as raw strings.
-
-    Args:
-        path: The ``.item`` file.
-        separator: RecBole's ``field_separator``.
-        encoding: RecBole's ``encoding``; UTF-8 when None.
 
     Returns:
         Column name (without its type) -> one raw string per line.
@@ -108,30 +104,24 @@ def read_item_columns(path: Path, separator: str, encoding: str | None = None) -
     Raises:
         UserError: Naming file and line; see :mod:`recbole_lcrec.utils.table`.
     """
-    return read_table(read_header(path, separator, encoding), numbers=False).cells
+    return read_table(read_header(files.path(kind), files.separator, files.encoding), numbers=False).cells
 
 
 def load_item_text(
-    path: Path,
+    files: DataFiles,
     known_items: Sequence[str],
     fields: Sequence[str],
     *,
-    item_field: str = "item_id",
-    separator: str = "\t",
-    encoding: str | None = None,
     text_required: bool = True,
     cold_items: bool = True,
 ) -> ItemText:
     """Read the catalogue's text and join it with the items that interactions name.
 
     Args:
-        path: The ``.item`` file; it may be absent when ``text_required`` is False.
+        files: The data set's files; ``.item`` may be absent when ``text_required`` is False.
         known_items: Item tokens of the interactions (after filtering), in RecBole's order.
         fields: Option ``item_text_fields``, in order of preference. The first that is present is the title, the
             others that are present make the description.
-        item_field: Column of the item token.
-        separator: RecBole's ``field_separator``.
-        encoding: RecBole's ``encoding``.
         text_required: Whether the index has to be built from text.
         cold_items: Whether items of the file that interactions do not name belong to the catalogue.
 
@@ -141,40 +131,50 @@ def load_item_text(
     Raises:
         UserError: If text is required and there is no file or none of the fields.
     """
+    path = files.path("item")
     if not path.is_file():
         if text_required:
             raise UserError(
                 f"{path} does not exist, so there is no item text to build an index from. Add it (columns "
-                f"{item_field}:token and one of {', '.join(fields)}), or give a ready index with index_file=, or "
-                "embeddings with text_encoder=file:<.npy>."
+                f"{files.item_field}:token and one of {', '.join(fields)}), or give a ready index with index_file=, "
+                "or embeddings with text_encoder=file:<.npy>."
             )
         logger.info("No item text (%s is absent).", path)
         return _without_text(known_items)
-    header = read_header(path, separator, encoding)
-    if item_field not in header.types:
-        raise UserError(
-            f"{path}, line 1: no column {item_field}.{nearest(item_field, header.types)} Set ITEM_ID_FIELD or rename "
-            "it."
-        )
-    header.require(item_field, "token")
-    table = read_table(header, numbers=False)
-    table.require_ids(item_field)
-    columns = table.cells
+    columns = _item_columns(files)
     present = [name for name in fields if name in columns]
     if not present and text_required:
-        others = sorted(set(columns) - {item_field})
+        others = sorted(set(columns) - {files.item_field})
         raise UserError(
             f"{path}: none of the text fields {', '.join(fields)} is a column. Found: {', '.join(others) or 'none'}. "
             "Set item_text_fields to the columns that hold text, e.g. "
             f"--item_text_fields=\"['{(others or ['title'])[0]}']\"."
         )
-    check_same_ids("item", known_items, "the interactions", columns[item_field], path.name)
+    check_same_ids("item", known_items, "the interactions", columns[files.item_field], path.name)
     if not cold_items:
-        columns = _rows_of(columns, item_field, known_items)
+        columns = _rows_of(columns, files.item_field, known_items)
     missing = [name for name in fields if name not in columns]
     if present and missing:
         logger.info("Text fields used: %s (not in %s: %s).", ", ".join(present), path.name, ", ".join(missing))
-    return _join(columns, item_field, present, known_items, path)
+    return _join(columns, files.item_field, present, known_items, path)
+
+
+def _item_columns(files: DataFiles) -> dict[str, list[str]]:
+    """Return the columns of the ``.item`` file.
+
+    Raises:
+        UserError: If the column of the item token is missing, or has no token in a line.
+    """
+    header = read_header(files.path("item"), files.separator, files.encoding)
+    if files.item_field not in header.types:
+        raise UserError(
+            f"{files.path('item')}, line 1: no column {files.item_field}.{nearest(files.item_field, header.types)} "
+            "Set ITEM_ID_FIELD or rename it."
+        )
+    header.require(files.item_field, "token")
+    table = read_table(header, numbers=False)
+    table.require_ids(files.item_field)
+    return table.cells
 
 
 def _rows_of(columns: dict[str, list[str]], item_field: str, items: Sequence[str]) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from typing import Any
 from recbole_lcrec.config import registry, settings_from
 from recbole_lcrec.embedding.huggingface import files_of_model
 from recbole_lcrec.training.states import StateSettings
-from recbole_lcrec.training.trainer import TrainingSettings, check_precision
+from recbole_lcrec.training.training_settings import TrainingSettings, check_precision
 from recbole_lcrec.utils.errors import Mistakes
 from recbole_lcrec.utils.files import fingerprint
 

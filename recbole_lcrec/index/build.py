@@ -142,13 +142,17 @@ def build_index(
     if known:
         logger.info("Item index: %d items, from the cache (%s).", len(item_tokens), folder)
         return built
+    _tell(built)
+    return built
+
+
+def _tell(built: BuiltIndex) -> None:
     report = built.report
     logger.info(
         "Item index: %d items by %s, collision rate %.2f%% before the mapping and 0 after it; %d items moved; %.1f s.",
         len(built.index), report["quantizer"], 100 * report["collision_rate_before"], report["moved"],
         report["seconds"],
     )  # fmt: skip
-    return built
 
 
 def index_level_sizes(settings: QuantizerSettings, mapping: str) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.text import ItemText, load_item_text
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items
@@ -167,12 +168,9 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
 
 def _text(config: Any, dataset: Any, known_items: Sequence[str], required: bool) -> ItemText:
     return load_item_text(
-        Path(config["data_path"]) / f"{dataset.dataset_name}.item",
+        DataFiles.of(dataset),
         known_items,
         config["item_text_fields"],
-        item_field=dataset.iid_field,
-        separator=config["field_separator"],
-        encoding=config["encoding"],
         text_required=required,
         cold_items=config["cold_items"],
     )

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.index import ItemIndex
 from recbole_lcrec.index.catalogue import Catalogue, CatalogueDataset, catalogue_paths
 from recbole_lcrec.index.pipeline import IndexedItems
-from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
+from recbole_lcrec.instruction.prompt_settings import InstructionSettings
+from recbole_lcrec.instruction.prompts import PromptBuilder
 from recbole_lcrec.instruction.samples import Sequences
 from recbole_lcrec.instruction.templates import USER_TASKS
 from recbole_lcrec.instruction.tokenizer import add_index_tokens, index_token_ids, load_tokenizer, train_tokenizer
@@ -105,7 +107,7 @@ class GenerativeDataset(WordsDataset):
         settings = settings_from(UserTextSettings, self.config)  # refused before the long stages
         wanted = USER_TASKS & set(self.config["tasks"])
         if wanted and saved is None:
-            check_file(settings, Path(self.config["data_path"]), self.dataset_name)
+            check_file(settings, DataFiles.of(self))
         catalogue = self.make_catalogue(self.index_items(timer, parts, saved), timer, saved)
         if wanted:
             with timer("user_texts"):
@@ -126,16 +128,11 @@ class GenerativeDataset(WordsDataset):
         """Return where users' texts come from and how they are made: arguments of every function that reads them."""
         config = self.config
         return {
-            "data_folder": Path(config["data_path"]),
-            "dataset_name": self.dataset_name,
+            "files": DataFiles.of(self),
             "cache_dir": Path(config["cache_dir"]),
             "seed": config["seed"],
             "device": str(config["device"]),
             "show_progress": bool(config["show_progress"]),
-            "user_field": self.uid_field,
-            "item_field": self.iid_field,
-            "separator": config["field_separator"],
-            "encoding": config["encoding"],
         }
 
     def _user_texts(self, catalogue: Any, train: Any, saved: Path | None) -> UserTexts:
@@ -147,7 +144,6 @@ class GenerativeDataset(WordsDataset):
                 train_sequences={str(users[u]): catalogue.row_of_id[i] for u, i in training_sequences(train).items()},
                 item_text=catalogue.text,
                 max_history=self.config["MAX_ITEM_LIST_LENGTH"],
-                time_field=self.time_field,
                 saved=saved,
                 **self.user_text_options(),
             )

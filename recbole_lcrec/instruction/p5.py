@@ -10,7 +10,8 @@ import numpy as np
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.instruction.dataset import WordsDataset
-from recbole_lcrec.instruction.prompts import PromptBuilder, PromptSettings
+from recbole_lcrec.instruction.prompt_settings import PromptSettings
+from recbole_lcrec.instruction.prompts import PromptBuilder
 from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.instruction.tokenizer import train_tokenizer
 from recbole_lcrec.utils.errors import Mistakes, nearest, shortened

@@ -10,21 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.instruction.templates import (
     INDEX_FIELDS,
-    LCREC_TEMPLATES,
     PREAMBLE,
     RESPONSE_HEADER,
     Template,
     pieces,
 )
 from recbole_lcrec.instruction.words import WordIds
-from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
+from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.special_tokens import broken_up, reserved_tokens
 
 LONG = 512
@@ -32,98 +31,6 @@ LONG = 512
 
 ITEM_IDS = 1 << 30
 """Token ids from here on stand for whole items: ``ITEM_IDS + catalogue row``. No vocabulary reaches so far."""
-
-
-MAX_SAMPLES = 2**31
-"""Samples of an epoch at most: they are kept in memory."""
-
-_OFF = "To switch a task off, leave it out of tasks."
-_MOST = {"history_loss_weight": 1e6, "max_text_words": 2**20, "max_length": 2**20}
-
-
-@dataclass(frozen=True)
-class PromptSettings:
-    """What prompts of any model are built by; the options are explained in properties/model/<model>.yaml.
-
-    Attributes:
-        history_separator: Text between the items of a history.
-        max_length: Tokens of a prompt and its response.
-        max_text_words: Words of a text that are used.
-        history_loss_weight: Weight of the loss on the items of a history.
-        history_input: "tokens": an item of a history is its path; "item": one token that stands for it.
-    """
-
-    history_separator: str
-    max_length: int
-    max_text_words: int = 1
-    history_loss_weight: float = 0.0
-    history_input: str = "tokens"
-
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        self.check(mistakes)
-        mistakes.finish()
-
-    def check(self, mistakes: Mistakes) -> None:
-        """Note what is wrong."""
-        mistakes.expect(
-            self.history_input in ("tokens", "item"),
-            f"history_input: expected tokens or item, found {self.history_input!r}.",
-        )
-        mistakes.expect_range(self, {"history_loss_weight": 0, "max_text_words": 1, "max_length": 32}, _MOST)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstructionSettings(PromptSettings):
-    """Options of the instruction data; each is explained in properties/model/LCRec.yaml.
-
-    Attributes:
-        templates: The tasks that the model has.
-        recommending: Those among them that predict the next item of a history; one at least is needed.
-    """
-
-    templates: ClassVar[dict[str, tuple[Template, ...]]] = LCREC_TEMPLATES
-    recommending: ClassVar[tuple[str, ...]] = ("seqrec", "nextitem")
-
-    tasks: list[str]
-    task_samples: int | dict[str, int | None] | None
-    task_weights: dict[str, float] | None
-    history_windows: bool
-
-    def check(self, mistakes: Mistakes) -> None:
-        """See the base class."""
-        samples = self.task_samples if isinstance(self.task_samples, dict) else {}
-        weights = self.task_weights or {}
-        for option, names in (("tasks", self.tasks), ("task_samples", samples), ("task_weights", weights)):
-            for name in map(str, names):
-                known = self.templates
-                mistakes.expect(
-                    name in known, f"{option}: unknown task '{name}'.{nearest(name, known)} Known: {', '.join(known)}."
-                )
-        if not any(name in self.tasks for name in self.recommending):
-            mistakes.add(f"tasks: {' or '.join(map(repr, self.recommending))} must be among them: it recommends.")
-        given = self.task_samples if isinstance(self.task_samples, dict) else {"": self.task_samples}
-        for task, count in given.items():
-            if count is not None and not (type(count) is int and 1 <= count <= MAX_SAMPLES):
-                found = f"{task} is {count!r}" if task else f"found {count!r}"
-                mistakes.add(
-                    f"task_samples: {found}; expected a number of samples per epoch from 1 to {MAX_SAMPLES:,}, or ~ "
-                    f"for each of them once. {_OFF}"
-                )
-        for task, weight in weights.items():
-            if type(weight) not in (int, float) or not 0 < weight < float("inf"):
-                mistakes.add(f"task_weights: {task} is {weight!r}; expected a number above 0. {_OFF}")
-        super().check(mistakes)
-
-    def samples_per_epoch(self, task: str) -> int | None:
-        """Return how many samples of ``task`` an epoch has; None means each of them once."""
-        if isinstance(self.task_samples, dict):
-            return self.task_samples.get(task)
-        return self.task_samples
-
-    def weight(self, task: str) -> float:
-        """Return what the loss weights of ``task``'s samples are multiplied by."""
-        return float((self.task_weights or {}).get(task, 1.0))
 
 
 @dataclass(frozen=True)

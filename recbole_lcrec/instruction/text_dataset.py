@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.text import ItemText, load_item_text
 from recbole_lcrec.instruction.dataset import GenerativeDataset
-from recbole_lcrec.instruction.prompts import InstructionSettings, PromptBuilder
+from recbole_lcrec.instruction.prompt_settings import InstructionSettings
+from recbole_lcrec.instruction.prompts import PromptBuilder
 from recbole_lcrec.instruction.sources import NO, YES
 from recbole_lcrec.instruction.templates import (
     RANKING_TEMPLATES,
@@ -113,20 +115,17 @@ class TextDataset(GenerativeDataset):
             UserError: If no item has a title.
         """
         config, model = self.config, self.config["model"]
-        path = Path(config["data_path"]) / f"{self.dataset_name}.item"
+        files = DataFiles.of(self)
         text = load_item_text(
-            path,
+            files,
             [str(token) for token in self.field2id_token[self.iid_field][1:]],
             config["item_text_fields"],
-            item_field=self.iid_field,
-            separator=config["field_separator"],
-            encoding=config["encoding"],
             text_required=False,
             cold_items=config["cold_items"],
         )
         if not text.has_titles:
             raise UserError(
-                f"{model} reads the items' titles, and {path} has none. Expected a file with the column "
+                f"{model} reads the items' titles, and {files.path('item')} has none. Expected a file with the column "
                 f"{self.iid_field}:token and one of {', '.join(config['item_text_fields'])}; set item_text_fields if "
                 "they have other names."
             )

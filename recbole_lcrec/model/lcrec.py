@@ -33,7 +33,8 @@ from recbole_lcrec.evaluation.queries import EVAL_TEMPLATES
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.loader import left_pad
-from recbole_lcrec.instruction.prompts import Context, InstructionSettings
+from recbole_lcrec.instruction.prompt_settings import InstructionSettings
+from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
 from recbole_lcrec.model.instruction_tuned import InstructionTuned, check_author

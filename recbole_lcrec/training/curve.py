@@ -40,3 +40,13 @@ class LearningCurve:
 
     def _seconds(self) -> float:
         return round(self._before + time.perf_counter() - self._start, 3)
+
+
+class NoWriter:
+    """The tensorboard writer of a process that is not the main one."""
+
+    def add_scalar(self, *args: Any) -> None:
+        """Do nothing."""
+
+    def add_hparams(self, *args: Any) -> None:
+        """Do nothing."""

@@ -6,12 +6,10 @@ special trainers keep what they do differently, and what they inherit from Train
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,86 +30,14 @@ from recbole_lcrec.evaluation.collecting import ItemCollector, best_items
 from recbole_lcrec.evaluation.ranks import RankCollector
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
 from recbole_lcrec.training.course import ADVICE, Course
-from recbole_lcrec.training.curve import LearningCurve
+from recbole_lcrec.training.curve import LearningCurve, NoWriter
+from recbole_lcrec.training.optimization import fuse, grouped, learning_rate_factor
+from recbole_lcrec.training.pretraining import PretrainFeatures
 from recbole_lcrec.training.sharded import team_for
 from recbole_lcrec.training.team import MainEvaluator
-from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
-from recbole_lcrec.utils.files import atomic_path
+from recbole_lcrec.training.training_settings import TrainingSettings, check_precision
 from recbole_lcrec.utils.progress import progress
 from recbole_lcrec.utils.recbole_patches import no_tensorboard, seeded
-
-LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Options that our trainer features add to RecBole's; each is explained in properties/overall.yaml."""
-
-    learner: str
-    lr_scheduler: str
-    warmup_ratio: float
-    gradient_accumulation_steps: int
-    precision: str
-    clip_grad_norm: dict[str, Any] | None
-
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect(
-            self.learner.lower() in LEARNERS,
-            f"learner: unknown optimizer {self.learner!r}.{nearest(self.learner, LEARNERS)} "
-            f"Known: {', '.join(LEARNERS)}.",
-        )
-        for name, known in (("lr_scheduler", ("constant", "cosine")), ("precision", ("fp32", "bf16", "fp16"))):
-            found = getattr(self, name)
-            mistakes.expect(found in known, f"{name}: expected {' or '.join(known)}, found {found!r}.")
-        mistakes.expect(
-            0 <= self.warmup_ratio < 1,
-            f"warmup_ratio: expected a share of all steps in [0, 1), found {self.warmup_ratio}.",
-        )
-        mistakes.expect_range(self, {"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 2**20})
-        self._check_clipping(mistakes)
-        mistakes.finish()
-
-    def _check_clipping(self, mistakes: Mistakes) -> None:
-        known = tuple(inspect.signature(clip_grad_norm_).parameters)[1:]
-        expected = f"clip_grad_norm: expected arguments of clip_grad_norm_ ({', '.join(known)}), as {{max_norm: 1.0}}"
-        for name, value in (self.clip_grad_norm or {}).items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if name not in known:
-                mistakes.add(f"{expected}; found {name!r}.{nearest(str(name), known)}")
-            elif name in ("max_norm", "norm_type") and not (is_number and value > 0):
-                mistakes.add(f"{expected}; found {name}: {value!r}, which is not a number above 0.")
-            elif name not in ("max_norm", "norm_type") and not isinstance(value, bool | None):
-                mistakes.add(f"{expected}; found {name}: {value!r}, which is not True or False.")
-        if self.clip_grad_norm and "max_norm" not in self.clip_grad_norm:
-            mistakes.add(f"{expected}; max_norm is missing.")
-
-
-def check_precision(settings: TrainingSettings, config: Any) -> None:
-    """Refuse a precision that the device does not have.
-
-    Raises:
-        UserError: For fp16 on a CPU.
-    """
-    if settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
-        raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
-
-
-def learning_rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
-    """Return what the learning rate is multiplied with at a step: linear warm-up, then constant or a half cosine.
-
-    Args:
-        step: Optimizer steps done.
-        total: Optimizer steps of the whole training.
-        warmup: Optimizer steps of the warm-up.
-        schedule: "constant" or "cosine".
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if schedule == "constant":
-        return 1.0
-    done = (step - warmup) / max(total - warmup, 1)
-    return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
 class FeatureTrainer(Trainer):
@@ -228,7 +154,7 @@ class FeatureTrainer(Trainer):
             batches = self.course.batches()
             options = {"total": len(train_data), "initial": self.course.step * size, "unit": "batch"}
             bar = progress(batches, description=f"Train {epoch_idx:>4}", show=show_progress, **options)
-            for together in _groups(bar, size):
+            for together in grouped(bar, size):
                 step = self.course.step
                 self._set_learning_rate(epoch_idx * steps + step, max(steps * self.epochs, 1))
                 parts, is_tuple = self._train_step(together, loss_func, epoch_idx, step)
@@ -447,69 +373,6 @@ class FeatureTrainer(Trainer):
         facts = self.course.take_up(Path(resume_file))
         self.logger.info("Training state of epoch %d, step %d: %s", *self.course.place, resume_file)
         return facts
-
-
-class NoWriter:
-    """The tensorboard writer of a process that is not the main one."""
-
-    def add_scalar(self, *args: Any) -> None:
-        """Do nothing."""
-
-    def add_hparams(self, *args: Any) -> None:
-        """Do nothing."""
-
-
-def fuse(optimizer: torch.optim.Optimizer) -> None:
-    """Let Adam update all weights in one kernel, where the device has it: the same numbers but for rounding."""
-    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in _weights(optimizer))
-    for group in (optimizer.defaults, *optimizer.param_groups):
-        group["fused"], group["foreach"] = fused, None if not fused else False
-
-
-def _weights(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
-    return (weight for group in optimizer.param_groups for weight in group["params"])
-
-
-def _groups(batches: Any, size: int) -> Iterator[list[Any]]:
-    group: list[Any] = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-class PretrainFeatures(PretrainTrainer):
-    """What RecBole's trainers with a pre-training stage (S3Rec, RaCT) need besides: safe files, one checkpoint.
-
-    RecBole pickles its configuration into the files of the pre-training and takes the last of them for the model's
-    checkpoint. Here they are ``<model>-<dataset>-<epoch>.pth`` in the output folder, with tensors and numbers only
-    (``pre_model_path`` of the next stage takes one), and the checkpoint is ours.
-    """
-
-    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
-        """Write the weights to a file that ``torch.load(..., weights_only=True)`` reads."""
-        state = {
-            "epoch": epoch,
-            "state_dict": self.model.state_dict(),
-            "other_parameter": self.model.other_parameter(),
-        }
-        self.announce()
-        with atomic_path(saved_model_file) as temporary:
-            torch.save(state, temporary)
-
-    def pretrain(self, train_data: Any, verbose: bool = True, show_progress: bool = False) -> Any:
-        """Pre-train for ``pretrain_epochs``; the last state is the checkpoint, and a file for the next stage."""
-        self.epochs = self.pretrain_epochs  # the schedule's length
-        result = super().pretrain(train_data, verbose, show_progress)
-        self._save_checkpoint(self.pretrain_epochs - 1, verbose=verbose)
-        name = f"{self.config['model']}-{self.config['dataset']}-{self.pretrain_epochs}.pth"
-        last = Path(self.config["checkpoint_dir"]) / name
-        self.save_pretrained_model(self.pretrain_epochs - 1, str(last))
-        self.logger.info("The next stage starts with --pre_model_path=%s", last)
-        return result
 
 
 def with_features(trainer_class: type) -> type:

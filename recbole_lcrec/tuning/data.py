@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from recbole_lcrec.config import LCRecConfig, registry
-from recbole_lcrec.config.configuration import MODEL_PATHS
 from recbole_lcrec.config.features import OPTIONS as FEATURE_OPTIONS
+from recbole_lcrec.config.named_files import MODEL_PATHS
 from recbole_lcrec.distributed.cluster import import_ray
 from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.experiment.split_loaders import Split, make_loaders, prepare_data, split_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.config.configuration import named_file
+from recbole_lcrec.config.named_files import named_file
 from recbole_lcrec.distributed.machines import machines_for, name_of, on_machines
 from recbole_lcrec.tuning.storage import Storage
 from recbole_lcrec.utils.errors import UserError, reason_of

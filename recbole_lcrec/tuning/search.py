@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.config.configuration import absolute_options
 from recbole_lcrec.config.loader import Given
+from recbole_lcrec.config.named_files import absolute_options
 from recbole_lcrec.data.contents import check_same_contents, contents
 from recbole_lcrec.distributed.cluster import check_resources, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.experiment import factory

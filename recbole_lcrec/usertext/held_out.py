@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.usertext.jobs import INTENTION, Job
 from recbole_lcrec.usertext.loading import generate, reads_file
-from recbole_lcrec.usertext.published import intentions_of, published_path, read_published
-from recbole_lcrec.usertext.reviews import read_reviews, review_path
+from recbole_lcrec.usertext.published import KIND, intentions_of, read_published
+from recbole_lcrec.usertext.reviews import read_reviews
 from recbole_lcrec.usertext.settings import NONE, UserTextSettings
 
 logger = logging.getLogger(__name__)
@@ -25,16 +27,11 @@ def load_test_intentions(
     *,
     targets: Mapping[str, int],
     item_text: ItemText,
-    data_folder: Path,
-    dataset_name: str,
+    files: DataFiles,
     cache_dir: Path,
     seed: int,
     device: str = "cpu",
     show_progress: bool = False,
-    user_field: str = "user_id",
-    item_field: str = "item_id",
-    separator: str = "\t",
-    encoding: str | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Return user token -> queries whose answer is the user's test item.
 
@@ -51,14 +48,12 @@ def load_test_intentions(
     """
     if settings.user_text == NONE:
         return {}
-    path = published_path(data_folder, dataset_name)
+    path = files.path(KIND)
     if reads_file(settings, path):
         return _from_file(path, targets, item_text)
     wanted = {user: [row] for user, row in targets.items()}
-    reviews = read_reviews(
-        review_path(data_folder, dataset_name), wanted, item_text, settings.review_text_fields,
-        user_field=user_field, item_field=item_field, separator=separator, encoding=encoding,
-    )  # fmt: skip
+    # without times: of several reviews of a pair, the earliest could be of a training interaction
+    reviews = read_reviews(replace(files, time_field=None), wanted, item_text, settings.review_text_fields)
     jobs = [Job(INTENTION, user, (int(row),), (reviews.get((user, int(row)), ""),)) for user, row in targets.items()]
     made = generate(
         settings, jobs, item_text, cache_dir=cache_dir, seed=seed, device=device, show_progress=show_progress

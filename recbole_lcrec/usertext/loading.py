@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.ids import check_same_ids
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.usertext.generators import GENERATORS, Generated, Work
 from recbole_lcrec.usertext.jobs import INTENTION, PREFERENCES, Job
-from recbole_lcrec.usertext.published import intentions_of, preferences_of, published_path, read_published
-from recbole_lcrec.usertext.reviews import read_reviews, review_path
+from recbole_lcrec.usertext.published import KIND, intentions_of, preferences_of, read_published
+from recbole_lcrec.usertext.reviews import read_reviews
 from recbole_lcrec.usertext.settings import AUTO, FILE, NONE, UserTextSettings
 from recbole_lcrec.usertext.texts import NO_USER_TEXTS, Intention, Preferences, UserTexts
 from recbole_lcrec.utils.errors import UserError
@@ -34,18 +35,12 @@ def load_user_texts(
     *,
     train_sequences: Mapping[str, Sequence[int] | np.ndarray],
     item_text: ItemText,
-    data_folder: Path,
-    dataset_name: str,
+    files: DataFiles,
     max_history: int,
     cache_dir: Path,
     seed: int,
     device: str = "cpu",
     show_progress: bool = False,
-    user_field: str = "user_id",
-    item_field: str = "item_id",
-    time_field: str = "timestamp",
-    separator: str = "\t",
-    encoding: str | None = None,
     saved: Path | None = None,
 ) -> UserTexts:
     """Return the users' intentions and preferences for training.
@@ -58,35 +53,25 @@ def load_user_texts(
         settings: Options of the users' texts.
         train_sequences: User token -> catalogue rows of the user's training interactions, in time order.
         item_text: The catalogue's text.
-        data_folder: Folder of the atomic files, where ``<dataset_name>.user.json`` and ``.review`` may lie.
-        dataset_name: Name of the data set.
+        files: The data set's files; beside them, ``<name>.user.json`` and ``<name>.review`` may lie.
         max_history: Items of a history that are kept, the latest ones.
         cache_dir: Folder of the caches.
         seed: Draws the phrasing of generated texts.
         device: Device of a model.
         show_progress: Whether to show a bar.
-        user_field: Column of the user token in the reviews.
-        item_field: Column of the item token in the reviews.
-        time_field: Column of the time in the reviews, which they may have.
-        separator: RecBole's ``field_separator``.
-        encoding: RecBole's ``encoding``.
         saved: Folder of a finished run whose texts are used, whatever the options say; none if it kept none.
 
     Raises:
         UserError: For a file that is missing or malformed, or a model that cannot be loaded.
     """
     sequences = {user: [int(row) for row in rows] for user, rows in train_sequences.items() if len(rows)}
-    path = published_path(data_folder, dataset_name) if saved is None else saved / SAVED_TEXTS
+    path = files.path(KIND) if saved is None else saved / SAVED_TEXTS
     if settings.user_text == NONE or (saved is not None and not path.is_file()):
         return NO_USER_TEXTS
     if saved is not None or reads_file(settings, path):
         texts = _from_file(path, sequences, item_text, max_history, as_is=saved is not None)
     else:
-        reviews = read_reviews(
-            review_path(data_folder, dataset_name), sequences, item_text, settings.review_text_fields,
-            user_field=user_field, item_field=item_field, time_field=time_field,
-            separator=separator, encoding=encoding,
-        )  # fmt: skip
+        reviews = read_reviews(files, sequences, item_text, settings.review_text_fields)
         jobs = _jobs(sequences, reviews, max_history)
         made = generate(
             settings, jobs, item_text, cache_dir=cache_dir, seed=seed, device=device, show_progress=show_progress
@@ -113,13 +98,13 @@ def reads_file(settings: UserTextSettings, path: Path) -> bool:
     return settings.user_text == FILE or (settings.user_text == AUTO and path.is_file())
 
 
-def check_file(settings: UserTextSettings, data_folder: Path, dataset_name: str) -> None:
+def check_file(settings: UserTextSettings, files: DataFiles) -> None:
     """Refuse a published file that is missing or malformed, before the stages that come before its turn.
 
     Raises:
         UserError: Naming the file and the key.
     """
-    path = published_path(data_folder, dataset_name)
+    path = files.path(KIND)
     if reads_file(settings, path):
         value = read_published(path)
         preferences_of(value, path)

@@ -39,9 +39,8 @@ class PublishedIntention:
     queries: tuple[str, ...]
 
 
-def published_path(data_folder: Path, dataset_name: str) -> Path:
-    """Return where the file of a data set lies, if it has one."""
-    return data_folder / f"{dataset_name}.user.json"
+KIND = "user.json"
+"""The file lies beside the data as ``<name>.user.json``."""
 
 
 def read_published(path: Path) -> dict[str, Any]:

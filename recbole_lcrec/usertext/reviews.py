@@ -7,28 +7,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from recbole_lcrec.data.text import ItemText, clean_text, read_item_columns
+from recbole_lcrec.data.files import DataFiles
+from recbole_lcrec.data.text import ItemText, clean_text, read_columns
 from recbole_lcrec.utils.errors import UserError, nearest
 
 logger = logging.getLogger(__name__)
 
 
-def review_path(data_folder: Path, dataset_name: str) -> Path:
-    """Return where the reviews of a data set lie, if it has any."""
-    return data_folder / f"{dataset_name}.review"
-
-
 def read_reviews(
-    path: Path,
+    files: DataFiles,
     wanted: Mapping[str, Sequence[int]],
     text: ItemText,
     fields: Sequence[str],
-    *,
-    user_field: str = "user_id",
-    item_field: str = "item_id",
-    time_field: str | None = None,
-    separator: str = "\t",
-    encoding: str | None = None,
 ) -> dict[tuple[str, int], str]:
     """Return (user token, catalogue row) -> review of the interactions that are asked for, and of no others.
 
@@ -36,30 +26,26 @@ def read_reviews(
     asked for, the earliest are used if the file has times, and none if not: they could be of a held-out interaction.
 
     Args:
-        path: The file; without it there are no reviews.
+        files: The data set's files; without ``.review`` there are no reviews.
         wanted: User token -> rows of the user's interactions whose reviews may be read.
         text: The catalogue's text.
         fields: Option ``review_text_fields``; those present are joined.
-        user_field: Column of the user token.
-        item_field: Column of the item token.
-        time_field: Column of the time, which the file may have; None to go without.
-        separator: RecBole's ``field_separator``.
-        encoding: RecBole's ``encoding``.
 
     Raises:
         UserError: Naming file and line, or the columns that are missing.
     """
+    path = files.path("review")
     if not path.is_file():
         return {}
-    columns = read_item_columns(path, separator, encoding)
-    present = _text_columns(path, columns, fields, (user_field, item_field))
+    columns = read_columns(files, "review")
+    present = _text_columns(path, columns, fields, (files.user_field, files.item_field))
     asked = {user: Counter(int(row) for row in rows) for user, rows in wanted.items()}
     found: dict[tuple[str, int], list[int]] = {}
-    for line, (user, item) in enumerate(zip(columns[user_field], columns[item_field], strict=True)):
+    for line, (user, item) in enumerate(zip(columns[files.user_field], columns[files.item_field], strict=True)):
         row = text.rows.get(item, -1)
         if row in asked.get(user, ()):
             found.setdefault((user, row), []).append(line)
-    times = columns.get(time_field) if time_field else None
+    times = columns.get(files.time_field) if files.time_field else None
     reviews, n_unclear = {}, 0
     for (user, row), lines in found.items():
         n_asked = asked[user][row]
@@ -71,7 +57,7 @@ def read_reviews(
     if n_unclear:
         logger.warning(
             "%s: %d pairs of user and item have more reviews than interactions of this phase, and there is no column "
-            "%s to tell them apart; theirs are not used.", path.name, n_unclear, time_field or "of times",
+            "%s to tell them apart; theirs are not used.", path.name, n_unclear, files.time_field or "of times",
         )  # fmt: skip
     return {pair: review for pair, review in reviews.items() if review}
 
@@ -100,4 +86,4 @@ def _time(path: Path, times: Sequence[str], line: int) -> float:
     try:
         return float(times[line])
     except ValueError:
-        raise UserError(f"{path}: {times[line]!r} is no time. Expected a number in every line.") from None
+        raise UserError(f"{path}: {times[line]!r} is not a time. Expected a number in every line.") from None

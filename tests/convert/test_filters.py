@@ -13,6 +13,7 @@ from raw_files import lines, old_review, random_rows, run, statistics, write_csv
 
 from recbole_lcrec.convert import columns, pipeline, records, selection
 from recbole_lcrec.convert.records import clean, csv_cell
+from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.text import load_item_text
 from recbole_lcrec.utils.locks import sole_lock
 
@@ -143,7 +144,7 @@ def test_texts_read_back_by_pandas_and_by_us(tmp_path: Path) -> None:
     assert expected[:5] == ['"Foo" and "Bar"', '"open', 'close"', '5" disc', "a b c d"]
     read = pd.read_csv(folder / "x.item", delimiter="\t", engine="python", keep_default_na=False)
     assert read["title:token_seq"].tolist() == expected == read["brand:token"].tolist()
-    ours = load_item_text(folder / "x.item", [], ["title"])
+    ours = load_item_text(DataFiles(folder, "x"), [], ["title"])
     assert list(ours.titles) == [clean(csv_cell(text)) if text[:1] != '"' else text for text in expected]
     inter = pd.read_csv(folder / "x.inter", delimiter="\t", engine="python")
     assert set(inter["user_id:token"]) == {"A 'x"}

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.text import clean_text, load_item_text
 from recbole_lcrec.utils.errors import UserError
 
 FIELDS = ["title", "name", "description", "brand"]
 
 
-def item_file(folder: Path, *lines: str) -> Path:
-    path = folder / "toy.item"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+def item_file(folder: Path, *lines: str) -> DataFiles:
+    files = DataFiles(folder, "toy")
+    files.path("item").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return files
 
 
 @pytest.mark.parametrize(
@@ -37,10 +38,10 @@ def test_clean_text(raw: str, clean: str) -> None:
 
 
 def test_first_present_field_is_the_title_and_the_others_describe(tmp_path: Path) -> None:
-    path = item_file(
+    files = item_file(
         tmp_path, "item_id:token\tbrand:token\ttitle:token_seq", "1\tAcme\tBig saw", "2\t-\t...", '3\tBob\t"Nail"'
     )
-    text = load_item_text(path, ["2", "9"], FIELDS)
+    text = load_item_text(files, ["2", "9"], FIELDS)
     assert text.items == ("1", "2", "3", "9")  # .item order, then what only interactions name
     assert text.titles == ("Big saw", "", "Nail", "")
     assert text.descriptions == ("Acme", "", "Bob", "")
@@ -48,25 +49,25 @@ def test_first_present_field_is_the_title_and_the_others_describe(tmp_path: Path
 
 
 def test_without_cold_items_the_file_is_cut_to_what_interactions_name(tmp_path: Path) -> None:
-    path = item_file(tmp_path, "item_id:token\ttitle:token_seq", "1\tone", "2\ttwo", "3\tthree", "2\tagain")
-    text = load_item_text(path, ["3", "9", "2"], FIELDS, cold_items=False)
+    files = item_file(tmp_path, "item_id:token\ttitle:token_seq", "1\tone", "2\ttwo", "3\tthree", "2\tagain")
+    text = load_item_text(files, ["3", "9", "2"], FIELDS, cold_items=False)
     assert text.items == ("2", "3", "9") and text.titles == ("two", "three", "")
 
 
 def test_messages_name_file_line_and_columns(tmp_path: Path) -> None:
-    path = item_file(tmp_path, "item_id:token\ttitle:token_seq", "1\tone", "2\ttwo\textra")
+    files = item_file(tmp_path, "item_id:token\ttitle:token_seq", "1\tone", "2\ttwo\textra")
     with pytest.raises(UserError, match=r"toy\.item, line 3: found 3 cells, expected 2"):
-        load_item_text(path, ["1"], FIELDS)
-    path = item_file(tmp_path, "item_id:token\tprice:float", "1\t3.5")
+        load_item_text(files, ["1"], FIELDS)
+    files = item_file(tmp_path, "item_id:token\tprice:float", "1\t3.5")
     with pytest.raises(UserError, match="none of the text fields.*Found: price"):
-        load_item_text(path, ["1"], FIELDS)
-    path = item_file(tmp_path, "asin:token\ttitle:token_seq", "1\tone")
+        load_item_text(files, ["1"], FIELDS)
+    files = item_file(tmp_path, "asin:token\ttitle:token_seq", "1\tone")
     with pytest.raises(UserError, match="no column item_id"):
-        load_item_text(path, ["1"], FIELDS)
+        load_item_text(files, ["1"], FIELDS)
     with pytest.raises(UserError, match="does not exist"):
-        load_item_text(tmp_path / "none.item", ["1"], FIELDS)
+        load_item_text(DataFiles(tmp_path, "none"), ["1"], FIELDS)
 
 
 def test_without_a_file_there_is_no_text_when_none_is_needed(tmp_path: Path) -> None:
-    text = load_item_text(tmp_path / "none.item", ["1", "2"], FIELDS, text_required=False)
+    text = load_item_text(DataFiles(tmp_path, "none"), ["1", "2"], FIELDS, text_required=False)
     assert text.items == ("1", "2") and not text.has_titles and text.title_field is None

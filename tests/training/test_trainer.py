@@ -11,7 +11,8 @@ from fakes import write_dataset
 from recbole.trainer import KGTrainer, Trainer
 
 from recbole_lcrec.experiment import Experiment, build
-from recbole_lcrec.training.trainer import FeatureTrainer, learning_rate_factor, with_features
+from recbole_lcrec.training.optimization import learning_rate_factor
+from recbole_lcrec.training.trainer import FeatureTrainer, with_features
 from recbole_lcrec.utils.errors import UserError
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from usertext_helpers import SEQUENCES, make_shop, options
 
+from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.usertext import UserTexts, load_user_texts
 
@@ -26,8 +27,7 @@ def load(shop: ItemText, tmp_path: Path) -> Callable[..., UserTexts]:
         given: dict[str, Any] = {
             "train_sequences": SEQUENCES,
             "item_text": shop,
-            "data_folder": tmp_path,
-            "dataset_name": "toy",
+            "files": DataFiles(tmp_path, "toy"),
             "max_history": 3,
             "cache_dir": tmp_path / "cache",
             "seed": 1,

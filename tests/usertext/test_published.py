@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from usertext_helpers import options
 
+from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.usertext import SAVED_TEXTS, UserTexts, write_published
 from recbole_lcrec.usertext.held_out import load_test_intentions
 from recbole_lcrec.utils.errors import UserError
@@ -145,13 +146,13 @@ def test_of_a_pair_with_more_reviews_than_training_interactions_the_earliest_are
     assert texts.counts["reviews"] == 3
     assert "brass" in str(texts.intentions["a"]) and "flower" not in str(texts.intentions["a"])
     path.write_text("\n".join([*timed[:2], timed[2].replace("\t8", "\tlater")]) + "\n")
-    with pytest.raises(UserError, match=r"toy\.review: 'later' is no time"):
+    with pytest.raises(UserError, match=r"toy\.review: 'later' is not a time"):
         load("extractive")
 
 
 def ask(shop: Any, folder: Path, targets: dict[str, int], user_text: str = "auto") -> dict[str, tuple[str, ...]]:
     return load_test_intentions(
-        options(user_text=user_text), targets=targets, item_text=shop, data_folder=folder, dataset_name="toy",
+        options(user_text=user_text), targets=targets, item_text=shop, files=DataFiles(folder, "toy"),
         cache_dir=folder / "cache", seed=1,
     )  # fmt: skip
 

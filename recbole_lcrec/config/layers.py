@@ -1,0 +1,84 @@
+"""The default options of a model on a data set: YAML files laid over each other, RecBole's and then ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.config.declared import defaults_of
+from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.paths import properties_dir, recbole_dir
+from recbole_lcrec.config.registry import MODELS, base_of, components_with_options, is_generative, ranks_candidates
+
+_VALUE_MODELS = ("CONTEXT", "DECISIONTREE")
+
+
+def defaults(model: str, model_type: str | None, dataset: str, *, from_lm: bool) -> dict[str, Any]:
+    """Return all options that nobody has given.
+
+    Models that RecBole evaluates by value metrics (context-aware ones, decision trees, DIN and DIEN) predict labels
+    and cannot rank a catalogue, so their quick-start settings are laid over our overall.yaml.
+
+    Args:
+        model: Name of a known model.
+        model_type: Name of RecBole's ``ModelType`` of its class; None leaves the quick-start settings out, for callers
+            that do not want to import the class yet.
+        dataset: Name of the data set.
+        from_lm: Whether the model starts from a pretrained LM (option ``base_model``).
+    """
+    recbole, ours, base = recbole_dir() / "properties", properties_dir(), base_of(model)
+    quick_start = [
+        load_values(recbole / "quick_start_config" / name) for name in _quick_start(base, model_type, dataset)
+    ]
+    by_value = [layer for layer in quick_start if "metrics" in layer or model_type in _VALUE_MODELS]
+    own = [defaults_of(one)[0] for one in components_with_options() if one.name not in MODELS]
+    layers = [
+        recbole_overall(),
+        _load_if_there(recbole / "model" / f"{base}.yaml")
+        or _load_if_there(recbole / "model" / f"{base.lower()}.yaml"),
+        load_values(recbole / "dataset" / "sample.yaml"),
+        {} if dataset in ("url", "kg_url") else _load_if_there(recbole / "dataset" / f"{dataset}.yaml"),
+        *(layer for layer in quick_start if layer not in by_value),
+        load_values(ours / "overall.yaml"),
+        *by_value,
+        *([load_values(ours / "generative.yaml"), *own] if is_generative(model) else []),
+        load_values(ours / "candidates.yaml") if ranks_candidates(model) else {},
+        _load_if_there(ours / "model" / f"{base}.yaml"),
+        _base_model_layer(base) if from_lm else {},
+        defaults_of(MODELS[model])[0] if model in MODELS else {},
+        _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
+    ]
+    return {name: value for layer in layers for name, value in layer.items()}
+
+
+def _base_model_layer(model: str) -> dict[str, Any]:
+    """Return what a model sets differently when it starts from a pretrained LM."""
+    if ranks_candidates(model):
+        return load_values(properties_dir() / "model" / "candidates" / "base_model.yaml")
+    return _load_if_there(properties_dir() / "model" / model / "base_model.yaml") if is_generative(model) else {}
+
+
+def _quick_start(model: str, model_type: str | None, dataset: str) -> list[str]:
+    """Return the quick-start YAMLs that RecBole lays over a model's options (its Config decides this inline)."""
+    on_ml_100k = dataset == "ml-100k"
+    if model_type in _VALUE_MODELS:
+        return ["context-aware.yaml", *(["context-aware_ml-100k.yaml"] if on_ml_100k else [])]
+    if model_type == "KNOWLEDGE":
+        return ["knowledge_base.yaml"]
+    if model_type != "SEQUENTIAL":
+        return []
+    if model in ("DIN", "DIEN"):
+        return ["sequential_DIN.yaml", *(["sequential_DIN_on_ml-100k.yaml"] if on_ml_100k else [])]
+    if model in ("GRU4RecKG", "KSR"):
+        return ["sequential_embedding_model.yaml"]
+    special = on_ml_100k and model in ("GRU4RecF", "SASRecF", "FDSA", "S3Rec")
+    return ["sequential.yaml", *(["special_sequential_on_ml-100k.yaml"] if special else [])]
+
+
+def recbole_overall() -> dict[str, Any]:
+    """Return RecBole's own defaults of what every model has."""
+    return load_values(recbole_dir() / "properties" / "overall.yaml")
+
+
+def _load_if_there(path: Path) -> dict[str, Any]:
+    return load_values(path) if path.is_file() else {}

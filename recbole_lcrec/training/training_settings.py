@@ -1,0 +1,68 @@
+"""Options of the training."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
+
+LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Options that our trainer features add to RecBole's; each is explained in properties/overall.yaml."""
+
+    learner: str
+    lr_scheduler: str
+    warmup_ratio: float
+    gradient_accumulation_steps: int
+    precision: str
+    clip_grad_norm: dict[str, Any] | None
+
+    def __post_init__(self) -> None:
+        mistakes = Mistakes()
+        mistakes.expect(
+            self.learner.lower() in LEARNERS,
+            f"learner: unknown optimizer {self.learner!r}.{nearest(self.learner, LEARNERS)} "
+            f"Known: {', '.join(LEARNERS)}.",
+        )
+        for name, known in (("lr_scheduler", ("constant", "cosine")), ("precision", ("fp32", "bf16", "fp16"))):
+            found = getattr(self, name)
+            mistakes.expect(found in known, f"{name}: expected {' or '.join(known)}, found {found!r}.")
+        mistakes.expect(
+            0 <= self.warmup_ratio < 1,
+            f"warmup_ratio: expected a share of all steps in [0, 1), found {self.warmup_ratio}.",
+        )
+        mistakes.expect_range(self, {"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 2**20})
+        self._check_clipping(mistakes)
+        mistakes.finish()
+
+    def _check_clipping(self, mistakes: Mistakes) -> None:
+        known = tuple(inspect.signature(clip_grad_norm_).parameters)[1:]
+        expected = f"clip_grad_norm: expected arguments of clip_grad_norm_ ({', '.join(known)}), as {{max_norm: 1.0}}"
+        for name, value in (self.clip_grad_norm or {}).items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if name not in known:
+                mistakes.add(f"{expected}; found {name!r}.{nearest(str(name), known)}")
+            elif name in ("max_norm", "norm_type") and not (is_number and value > 0):
+                mistakes.add(f"{expected}; found {name}: {value!r}, which is not a number above 0.")
+            elif name not in ("max_norm", "norm_type") and not isinstance(value, bool | None):
+                mistakes.add(f"{expected}; found {name}: {value!r}, which is not True or False.")
+        if self.clip_grad_norm and "max_norm" not in self.clip_grad_norm:
+            mistakes.add(f"{expected}; max_norm is missing.")
+
+
+def check_precision(settings: TrainingSettings, config: Any) -> None:
+    """Refuse a precision that the device does not have.
+
+    Raises:
+        UserError: For fp16 on a CPU.
+    """
+    if settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
+        raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
