@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from raw_files import lines, run, statistics
 
-from recbole_lcrec.data.text import clean_text, read_item_columns
+from recbole_lcrec.data.files import DataFiles
+from recbole_lcrec.data.text import clean_text, read_columns
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "datasets"
 
@@ -35,8 +36,8 @@ def test_scientific_is_the_known_data_set(tmp_path: Path) -> None:
     assert status == 0
     known = SHARED / "Scientific"
     assert (folder / "x.inter").read_bytes() == (known / "Scientific.inter").read_bytes()
-    written = read_item_columns(folder / "x.item", "\t")
-    expected = read_item_columns(known / "Scientific.item", "\t")
+    written = read_columns(DataFiles(folder, "x"), "item")
+    expected = read_columns(DataFiles(known, "Scientific"), "item")
     assert list(written) == list(expected) and written["item_id"] == expected["item_id"]
     assert lines(folder / "x.item")[0] == lines(known / "Scientific.item")[0]
     different = 0

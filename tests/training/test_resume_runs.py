@@ -16,13 +16,13 @@ from killing import after, in_child, kill
 from recbole.trainer import Trainer
 
 from recbole_lcrec.cli.main import main
-from recbole_lcrec.config import saved_run
 from recbole_lcrec.experiment.resuming import keep_states, resume
 from recbole_lcrec.training import course as course_module
 from recbole_lcrec.training import states
 from recbole_lcrec.training.course import Course
 from recbole_lcrec.training.trainer import FeatureTrainer
 from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.run_files import FACTS
 
 pytest_plugins = ["single_thread"]
 OPTIONS = {**TINY, "epochs": 4, "stopping_step": 2, "learning_rate": 0.01, "train_batch_size": 32}
@@ -309,7 +309,7 @@ def test_options_of_the_states(folder: Path, capsys: pytest.CaptureFixture[str])
     out = folder / "kept"
     given = arguments(folder, "BPR", "kept", keep_states=True, keep_last=3, checkpoint_every_n_steps=5, epochs=2)
     assert main(given) == 0
-    assert len(list((out / "resume").glob("step-*"))) == 3 and (out / "resume" / saved_run.FACTS).is_file()
+    assert len(list((out / "resume").glob("step-*"))) == 3 and (out / "resume" / FACTS).is_file()
     assert main([*arguments(folder, "BPR", "none", keep_last=0, epochs=1, keep_states=True)]) == 0
     assert not list((folder / "none" / "resume").glob("step-*"))
     assert main([*given, "--keep_last=-1"]) == 2

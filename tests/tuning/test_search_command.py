@@ -81,7 +81,7 @@ def test_a_search_without_a_budget_tries_ten() -> None:
 
 def test_checks_and_plain_runs_import_neither_ray_nor_torch() -> None:
     code = (
-        "import sys; from recbole_lcrec import cli;"
+        "import sys; from recbole_lcrec.cli import main as cli;"
         f"cli.parse({[*BASE, '--tune']}); cli.parse({BASE});"
         "print([m for m in ('torch', 'recbole', 'ray', 'sklearn', 'plotly') if m in sys.modules]);"
         "import recbole_lcrec.experiment; print('ray' in sys.modules)"
