@@ -121,6 +121,7 @@ def write_dataset(
 
 
 TINY: dict[str, Any] = {
+    "recipe": "paper",
     "show_progress": False,
     "use_gpu": False,
     "epochs": 2,
@@ -147,4 +148,6 @@ TINY: dict[str, Any] = {
     "rqvae_epochs": 5,
     "lsa_dim": 8,
 }
-"""Options that make LCRec run in seconds."""
+"""Options that make LCRec run in seconds, in the paper's formulation."""
+WHOLE_HISTORY: dict[str, Any] = {"history_loss_weight": 1.0, "history_windows": True, "history_separator": ""}
+"""The loss on the items of the history, too."""

@@ -12,26 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import TINY, write_dataset
+from fakes import TINY, WHOLE_HISTORY, write_dataset
 
 from recbole_lcrec.experiment import run
 
 GOLDEN = Path(__file__).parent / "golden" / "runs.json"
 PLAIN = {"show_progress": False, "use_gpu": False, "epochs": 2, "eval_step": 1, "train_batch_size": 16}
-WITH_INDEX = {name: value for name, value in TINY.items() if not name.startswith(("lm_", "task_", "vocab"))}
+WITH_INDEX = {name: value for name, value in TINY.items() if not name.startswith(("recipe", "lm_", "task_", "vocab"))}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
-    "six tasks": ("LCRec", TINY),
-    "response only": ("LCRec", {**TINY, "history_loss_weight": 0.0, "history_windows": False}),
+    "six tasks": ("LCRec", {**TINY, **WHOLE_HISTORY}),
+    "response only": ("LCRec", {**TINY, "history_separator": ""}),
     "whole items": (
         "LCRec",
         {
             **TINY,
+            **WHOLE_HISTORY,
             "tasks": ["nextitem"],
             "task_samples": {"nextitem": 64},
             "eval_task": "nextitem",
             "history_input": "item",
-            "history_loss_weight": 1.0,
-            "history_separator": "",
             "item_prefixes": True,
             "item_features": True,
             "item_loss_weight": 1.0,

@@ -32,6 +32,9 @@ from recbole_lcrec.utils.errors import nearest
 
 MODEL = "LCRec"
 
+_PAPER = {"recipe": "paper"}
+"""What the paper takes apart is its own formulation."""
+
 _STEPS = {
     "1 seqrec": ("seqrec",),
     "2 +item-index alignment": ("item2index", "index2item"),
@@ -62,10 +65,10 @@ def _index(options: Mapping[str, Any]) -> tuple[Entry, ...]:
     if isinstance(options["codebook_size"], list):
         without["codebook_size"] = options["codebook_size"][:-1]
     return (
-        Entry("random", MODEL, {"quantizer": "random"}),
-        Entry("collaborative", MODEL, {"quantizer": "cid"}),
-        Entry("semantic without uniform mapping", MODEL, {**without, "sinkhorn_iterations": 0}),
-        Entry("semantic", MODEL),
+        Entry("random", MODEL, {**_PAPER, "quantizer": "random"}),
+        Entry("collaborative", MODEL, {**_PAPER, "quantizer": "cid"}),
+        Entry("semantic without uniform mapping", MODEL, {**_PAPER, **without, "sinkhorn_iterations": 0}),
+        Entry("semantic", MODEL, _PAPER),
     )
 
 
@@ -74,7 +77,7 @@ def _tasks(options: Mapping[str, Any]) -> tuple[Entry, ...]:
     entries = []
     for label, added in _STEPS.items():
         tasks += added
-        entries.append(Entry(label, MODEL, {"tasks": list(tasks)}))
+        entries.append(Entry(label, MODEL, {**_PAPER, "tasks": list(tasks)}))
     return tuple(entries)
 
 
@@ -105,6 +108,10 @@ def parse_ablation(
             f"option ablation: model is {model}, but the ablations are those of {MODEL}. Use --model={MODEL}, or "
             "leave it out; give options of all variants as --name=value."
         )
+    if given.get("recipe") == "scratch":
+        reading.add(
+            "option ablation: recipe is scratch; the paper's ablations are those of recipe=paper. Take it out."
+        )
     ablation = ABLATIONS[name]
     for option in ablation.varies:
         if option in given:
@@ -122,7 +129,7 @@ def parse_ablation(
 
 
 def _defaults(dataset: str | None) -> dict[str, Any]:
-    """Return what LCRec is run with when nothing is given; of the index, ``base_model`` changes nothing."""
+    """Return what LCRec is run with under recipe=paper; ``base_model`` changes nothing of the index."""
     folder = properties_dir()
     files = [folder / "generative.yaml", folder / "model" / f"{MODEL}.yaml", folder / "dataset" / f"{dataset}.yaml"]
     return {name: value for path in files if path.is_file() for name, value in load_values(path).items()}

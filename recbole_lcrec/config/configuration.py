@@ -16,7 +16,7 @@ from typing import Any
 from recbole.config import Config
 from recbole.utils import ModelType
 
-from recbole_lcrec.config import protocol, relations
+from recbole_lcrec.config import protocol, relations, sizing
 from recbole_lcrec.config.declared import defaults_of
 from recbole_lcrec.config.device import device_of
 from recbole_lcrec.config.features import item_features
@@ -181,9 +181,7 @@ class LCRecConfig(Config):
 
     def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
         """Lay the YAMLs over each other: RecBole's, then ours."""
-        self.internal_config_dict = defaults(
-            model, model_class.type.name, dataset, from_lm=bool(self.external_config_dict.get("base_model"))
-        )
+        self.internal_config_dict = defaults(model, model_class.type.name, dataset, self.external_config_dict)
         self.internal_config_dict["MODEL_TYPE"] = model_class.type
 
     def _get_final_config_dict(self) -> dict[str, Any]:
@@ -196,6 +194,8 @@ class LCRecConfig(Config):
             options["train_neg_sample_args"] = None
         elif isinstance(negatives := options["train_neg_sample_args"], dict):
             options["train_neg_sample_args"] = {**recbole_overall()["train_neg_sample_args"], **negatives}
+        self._unsized = sizing.unsized(options)
+        options.update(sizing.chosen(self._unsized, sizing.TYPICAL, options))
         _refuse(relations.problems(base_of(self.model), options))
         if "load_col" not in given:
             options["load_col"] = _columns_to_load(options)
@@ -258,14 +258,22 @@ class LCRecConfig(Config):
         names |= {name for component in components_with_options() for name in defaults_of(component)[0]}
         return sorted((names & self.external_config_dict.keys()) - self.internal_config_dict.keys())
 
+    def size_by(self, size: sizing.DataSize) -> dict[str, Any]:
+        """Give the options that follow from the data their values; return them."""
+        chosen = sizing.chosen(self._unsized, size, self.final_config_dict)
+        self.final_config_dict.update(chosen)
+        self._unsized = ()
+        return chosen
+
     def resolved(self) -> dict[str, Any]:
-        """Return all options as plain values that YAML can hold.
+        """Return all options as plain values that YAML can hold; None for those that wait for the data.
 
         ``LCRecConfig(config_dict=config.resolved())`` is the same experiment, from any working directory.
         """
         known = {**self.internal_config_dict, **self.external_config_dict}
         names = [name for name in known if name not in INSTEAD]
         options = {name: copy.deepcopy(self.final_config_dict[name]) for name in names}
+        options |= {name: None for name in self._unsized}
         negatives = options["train_neg_sample_args"]
         if (
             negatives is not None and negatives["distribution"] == "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from recbole_lcrec.config.registry import MODELS, base_of, components_with_optio
 _VALUE_MODELS = ("CONTEXT", "DECISIONTREE")
 
 
-def defaults(model: str, model_type: str | None, dataset: str, *, from_lm: bool) -> dict[str, Any]:
+RECIPES = ("scratch", "paper")
+"""Values of option ``recipe``; what they set stands in properties/model/<model>/<recipe>.yaml."""
+
+
+def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all options that nobody has given.
 
     Models that RecBole evaluates by value metrics (context-aware ones, decision trees, DIN and DIEN) predict labels
@@ -24,7 +29,8 @@ def defaults(model: str, model_type: str | None, dataset: str, *, from_lm: bool)
         model_type: Name of RecBole's ``ModelType`` of its class; None leaves the quick-start settings out, for callers
             that do not want to import the class yet.
         dataset: Name of the data set.
-        from_lm: Whether the model starts from a pretrained LM (option ``base_model``).
+        given: The options that somebody has given. Some decide about the defaults of others: ``recipe``, and whether
+            the model starts from a pretrained LM (``base_model``).
     """
     recbole, ours, base = recbole_dir() / "properties", properties_dir(), base_of(model)
     quick_start = [
@@ -44,18 +50,25 @@ def defaults(model: str, model_type: str | None, dataset: str, *, from_lm: bool)
         *([load_values(ours / "generative.yaml"), *own] if is_generative(model) else []),
         load_values(ours / "candidates.yaml") if ranks_candidates(model) else {},
         _load_if_there(ours / "model" / f"{base}.yaml"),
-        _base_model_layer(base) if from_lm else {},
+        *_recipe_layers(base, given),
         defaults_of(MODELS[model])[0] if model in MODELS else {},
         _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
     ]
     return {name: value for layer in layers for name, value in layer.items()}
 
 
-def _base_model_layer(model: str) -> dict[str, Any]:
-    """Return what a model sets differently when it starts from a pretrained LM."""
+def _recipe_layers(model: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a model sets differently under a recipe, and when it starts from a pretrained LM."""
+    folder, from_lm = properties_dir() / "model", bool(given.get("base_model"))
     if ranks_candidates(model):
-        return load_values(properties_dir() / "model" / "candidates" / "base_model.yaml")
-    return _load_if_there(properties_dir() / "model" / model / "base_model.yaml") if is_generative(model) else {}
+        return [load_values(folder / "candidates" / "base_model.yaml")] if from_lm else []
+    if not is_generative(model):
+        return []
+    recipe = given.get("recipe") or ("paper" if from_lm else "scratch")
+    layers = [_load_if_there(folder / model / f"{recipe}.yaml")] if recipe in RECIPES else []
+    if given.get("index_file") or given.get("quantizer") in ("random", "cid"):  # no embeddings that could be features
+        layers.append({name: False for layer in layers for name in ("item_features",) if name in layer})
+    return [*layers, _load_if_there(folder / model / "base_model.yaml")] if from_lm else layers
 
 
 def _quick_start(model: str, model_type: str | None, dataset: str) -> list[str]:

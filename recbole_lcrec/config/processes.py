@@ -86,6 +86,7 @@ def _check_sharded(config: Any, model_class: Any) -> None:
     refused: list[tuple[str, Callable[[Any], bool], str]] = [
         ("tuning", lambda value: value == "lora", "the frozen weights need no gradients or state: use parallel=ddp"),
         ("torch_compile", bool, "leave it out"),
+        ("ema_decay", bool, "leave it out"),
         ("precision", lambda value: value == "fp16", "use bf16"),
     ]
     for name, is_wrong, advice in refused:

@@ -60,7 +60,7 @@ def problems_of_given(model: str, dataset: str, given: Mapping[str, Any]) -> lis
         dataset: Name of the data set.
         given: Checked options of files and command line.
     """
-    options = defaults(model, None, dataset, from_lm=bool(given.get("base_model")))
+    options = defaults(model, None, dataset, given)
     return list(problems(base_of(model), {**options, **given}))
 
 

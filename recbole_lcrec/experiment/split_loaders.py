@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, init_seed
 
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config.sizing import DataSize
 from recbole_lcrec.data.fetch import fetch_dataset
 from recbole_lcrec.data.seen import excluded_targets, seen_before
 from recbole_lcrec.data.split import sample_users, split_sha256
@@ -48,12 +50,26 @@ def build_data(
         init_seed(config["seed"], config["reproducibility"])
         for part in (data, *parts):
             part.config, part.dataset_path = config, config["data_path"]
+    size_by_data(config, (data, parts))
     prepare_data((data, parts), timer, saved)
     with timer("data"), refusals_of_recbole(f"data set {config['dataset']}"):
         loaders = make_loaders(config, (data, parts))
     catalogue = getattr(data, "catalogue", None)
     group.agreed("data set and item index", (loaders[-1], fingerprint([getattr(catalogue, "paths", None)])))
     return (data, *loaders)
+
+
+def size_by_data(config: LCRecConfig, split: Split) -> None:
+    """Give the options that follow from the size of the data their values, and say which."""
+    data, (train, *_) = split
+    users, counts = np.unique(train.inter_feat[train.uid_field].numpy(), return_counts=True)
+    windows = np.ceil(counts / config["MAX_ITEM_LIST_LENGTH"])
+    size = DataSize(data.item_num - 1, len(train.inter_feat), int(windows.sum()))
+    if chosen := config.size_by(size):
+        logger.info(
+            "Sizes for %d items and %d training interactions of %d users: %s.",
+            size.items, size.interactions, len(users), ", ".join(f"{name} {value}" for name, value in chosen.items()),
+        )  # fmt: skip
 
 
 def prepare_data(split: Split, timer: StageTimer, saved: Path | None = None) -> None:

@@ -108,7 +108,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if config["history_input"] == "item":
             mistakes.expect(
                 config["tuning"] != "lora",
-                "history_input=item: adapters read tokens only. Use tuning=full, or history_input=tokens.",
+                "history_input=item: adapters read tokens only. Use tuning=full, or recipe=paper.",
             )
             mistakes.expect(
                 not (config["packing"] and config["history_loss_weight"]),

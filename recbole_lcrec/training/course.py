@@ -27,7 +27,7 @@ from recbole_lcrec.training.states import StateFolder
 from recbole_lcrec.utils.errors import UserError
 
 _COUNTERS = ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "train_loss_dict")
-_VERSION = 1
+_VERSION = 2
 ADVICE = "Lower learning_rate, or set clip_grad_norm, e.g. --clip_grad_norm=\"{'max_norm': 1.0}\"."
 
 
@@ -154,6 +154,7 @@ class Course:
                 name: trainer.team.optimizer_state(optimizer) for name, optimizer in self._optimizers().items()
             },
             "scaler": trainer._scaler.state_dict(),
+            "average": trainer.average.state(),
             "curve": _plain(trainer.curve.points),
             "attributes": {name: pack(f"attribute '{name}'", value) for name, value in attributes.items()},
             "facts": self.facts(),
@@ -211,6 +212,7 @@ class Course:
         for name, optimizer in self._optimizers(state["optimizers"]).items():
             trainer.team.load_optimizer(optimizer, state["optimizers"][name])
         trainer._scaler.load_state_dict(state["scaler"])
+        trainer.average.load(state["average"])
         return state
 
     @staticmethod

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.distributed import group as processes
 from recbole_lcrec.evaluation.collecting import ItemCollector, best_items
 from recbole_lcrec.evaluation.ranks import RankCollector
+from recbole_lcrec.training.averaging import WeightAverage
 from recbole_lcrec.training.checkpoint import load_checkpoint, save_checkpoint
 from recbole_lcrec.training.course import ADVICE, Course
 from recbole_lcrec.training.curve import LearningCurve, NoWriter
@@ -87,8 +89,7 @@ class FeatureTrainer(Trainer):
         """Say which options RecBole's trainer with an epoch loop of its own does not read."""
         if not isinstance(self, NCLTrainer):
             return
-        plain = {"lr_scheduler": "constant", "warmup_ratio": 0, "gradient_accumulation_steps": 1, "precision": "fp32"}
-        ignored = [name for name, value in plain.items() if getattr(self.settings, name) != value]
+        ignored = self.settings.beyond_recbole()
         if ignored:
             names = ", ".join(ignored)
             self.logger.warning("RecBole's %s has a loop of its own and ignores %s.", type(self).__name__, names)
@@ -126,6 +127,11 @@ class FeatureTrainer(Trainer):
         if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
             fuse(optimizer)
         return optimizer
+
+    @cached_property
+    def average(self) -> WeightAverage:
+        """The averaged weights, which are validated and saved."""
+        return WeightAverage(self.model, self.settings.ema_decay)
 
     def _set_learning_rate(self, position: int, total: int) -> None:
         """Set the rate of the optimizer in use for one step of the training.
@@ -191,6 +197,7 @@ class FeatureTrainer(Trainer):
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self._scaler.step(self.optimizer)
         self._scaler.update()
+        self.average.update()
         assert parts is not None
         return self.team.finish_step(parts, batches), is_tuple
 
@@ -225,7 +232,8 @@ class FeatureTrainer(Trainer):
     # ---- evaluation --------------------------------------------------------------------------------------------
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
-        score, self.last_valid_result = super()._valid_epoch(valid_data, show_progress)
+        with self.average.in_use():
+            score, self.last_valid_result = super()._valid_epoch(valid_data, show_progress)
         self.curve.validated(self.last_valid_result)
         return score, self.last_valid_result
 
@@ -344,7 +352,8 @@ class FeatureTrainer(Trainer):
         score = float(self.best_valid_score)
         state = {"model": self.config["model"], "epoch": epoch, "cur_step": self.cur_step, "best_valid_score": score}
         self.announce()
-        save_checkpoint(folder, self.model, state)
+        with self.average.in_use():
+            save_checkpoint(folder, self.model, state)
         self.best_epoch = epoch
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {folder}")

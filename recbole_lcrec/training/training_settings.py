@@ -24,6 +24,7 @@ class TrainingSettings:
     gradient_accumulation_steps: int
     precision: str
     clip_grad_norm: dict[str, Any] | None
+    ema_decay: float
 
     def __post_init__(self) -> None:
         mistakes = Mistakes()
@@ -39,9 +40,16 @@ class TrainingSettings:
             0 <= self.warmup_ratio < 1,
             f"warmup_ratio: expected a share of all steps in [0, 1), found {self.warmup_ratio}.",
         )
+        mistakes.expect(0 <= self.ema_decay < 1, f"ema_decay: expected a number in [0, 1), found {self.ema_decay}.")
         mistakes.expect_range(self, {"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 2**20})
         self._check_clipping(mistakes)
         mistakes.finish()
+
+    def beyond_recbole(self) -> list[str]:
+        """Return the options that ask for something that RecBole's trainers do not do by themselves."""
+        plain: dict[str, Any] = {"lr_scheduler": "constant", "warmup_ratio": 0, "ema_decay": 0}
+        plain |= {"gradient_accumulation_steps": 1, "precision": "fp32"}
+        return [name for name, value in plain.items() if getattr(self, name) != value]
 
     def _check_clipping(self, mistakes: Mistakes) -> None:
         known = tuple(inspect.signature(clip_grad_norm_).parameters)[1:]

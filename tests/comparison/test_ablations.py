@@ -19,14 +19,14 @@ TASKS = ["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "pr
 def test_variants_of_the_index() -> None:
     command = cli.parse(["--ablation=index", "--dataset=ml-100k", "--seeds=1,2", "--epochs=3", "--jobs=2"])
     assert [(entry.label, entry.model, dict(entry.options)) for entry in command.entries] == [
-        ("random", "LCRec", {"quantizer": "random"}),
-        ("collaborative", "LCRec", {"quantizer": "cid"}),
+        ("random", "LCRec", {"recipe": "paper", "quantizer": "random"}),
+        ("collaborative", "LCRec", {"recipe": "paper", "quantizer": "cid"}),
         (
             "semantic without uniform mapping",
             "LCRec",
-            {"index_mapping": "digit", "num_levels": 3, "sinkhorn_iterations": 0},
+            {"recipe": "paper", "index_mapping": "digit", "num_levels": 3, "sinkhorn_iterations": 0},
         ),
-        ("semantic", "LCRec", {}),
+        ("semantic", "LCRec", {"recipe": "paper"}),
     ]
     assert command.options == {"epochs": 3} and command.seeds == (1, 2) and command.jobs == 2
 

@@ -216,13 +216,14 @@ def test_runs_with_prefixes_are_saved_and_take_new_items(tmp_path: Path) -> None
     assert grown.recommend([["i1", "i2"]], k=5, among=[f"i{n}" for n in range(30)]) == before
 
 
-def test_all_departures_in_one_file(tmp_path: Path) -> None:
-    preset = properties_dir() / "model" / "LCRec" / "item_level.yaml"
-    small = {"lm_hidden_size": 16, "lm_intermediate_size": 32, "codebook_size": [16, 8], "epochs": 1, "eval_step": 1}
-    given = {key: value for key, value in with_options(tmp_path).items() if key not in load_values(preset)}
-    result = run("LCRec", "toy", {**given, **small}, config_files=[preset])
+def test_the_recipe_from_scratch_sizes_trains_and_is_loaded(tmp_path: Path) -> None:
+    recipe = load_values(properties_dir() / "model" / "LCRec" / "scratch.yaml")
+    given = {key: value for key, value in with_options(tmp_path).items() if key not in ("recipe", *recipe)}
+    result = run("LCRec", "toy", {**given, "epochs": 1, "eval_step": 1, "lm_hidden_size": 16})
+    assert {"nextitem", "item2index", "index2item", "itemsearch"} <= set(result["tasks"])
     loaded = load_experiment(tmp_path / "out", {})
-    assert loaded.config["item_prefixes"] and loaded.evaluate("test") == result["test_result"]
+    assert loaded.config["item_prefixes"] and loaded.config["codebook_size"] == [16, 32]
+    assert loaded.evaluate("test") == result["test_result"]
 
 
 def test_prefixes_need_item_vectors(tmp_path: Path) -> None:

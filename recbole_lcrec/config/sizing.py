@@ -1,0 +1,90 @@
+"""Sizes that follow from the data: options that are ``~`` get their values when the data set has been read.
+
+How flat an index should be, how wide a language model, and how long to train depend on how many items and
+interactions there are. One rule gives all of them, so that 300 items and 100,000 items need no further option:
+
+- Two levels of codes. The first has about an item in five, as a power of two from 16 to 4,096: flat, so that items
+  differ early. The second has twelve times as many codes as there are items for a code of the first, again as a power
+  of two: room enough for the largest group.
+- Width 128 below 20,000 training interactions, 512 above 2 million, else 256; the feed-forward layers have twice that.
+- A validation after as many epochs as 256 optimizer steps take; as many epochs as 40 validations take, 20 at least.
+  Training stops by validation (``stopping_step``), so this is what it may take, whatever the size of
+  the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_ITEMS_PER_CODE, _ROOM = 5, 12
+_FEWEST, _MOST = 16, 4096
+_WIDTHS = ((20_000, 128), (2_000_000, 256))
+_WIDEST = 512
+_STEPS_PER_VALIDATION, _VALIDATIONS, _FEWEST_EPOCHS = 256, 40, 20
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """What sizes follow from.
+
+    Attributes:
+        items: Items that have interactions.
+        interactions: Interactions of the training part.
+        samples: Windows of a history that cover the training part once.
+    """
+
+    items: int
+    interactions: int
+    samples: int
+
+
+TYPICAL = DataSize(5_000, 50_000, 8_000)
+"""Stands for the data while they are not known yet, so that options can be checked beside each other."""
+
+
+def sizes_of(size: DataSize, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes for data, beside the options that are given.
+
+    Args:
+        size: The data's.
+        options: All options. ``num_levels`` or ``codebook_size`` given alone leave the other as in the paper, the
+            feed-forward layers follow the width that is given, and ``train_batch_size`` says how long an epoch is.
+    """
+    first = _power_of_two(size.items / _ITEMS_PER_CODE)
+    second = _power_of_two(_ROOM * size.items / first, up=True)
+    levels, codes = options.get("num_levels"), options.get("codebook_size")
+    if levels is None:
+        levels = 2 if codes is None else len(codes) if isinstance(codes, list) else 4
+    rule = next((width for most, width in _WIDTHS if size.interactions < most), _WIDEST)
+    width = options.get("lm_hidden_size") or rule
+    batch = options["train_batch_size"] * options["gradient_accumulation_steps"]
+    steps = math.ceil(max(size.samples, 1) / batch)
+    between = math.ceil(_STEPS_PER_VALIDATION / steps)
+    return {
+        "num_levels": levels,
+        "codebook_size": [first, second] if levels == 2 else 256,
+        "lm_hidden_size": width,
+        "lm_intermediate_size": 2 * width,
+        "eval_step": between,
+        "epochs": max(between * _VALIDATIONS, _FEWEST_EPOCHS),
+    }
+
+
+def unsized(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the options that are to follow from the data."""
+    names = sizes_of(TYPICAL, {**options, "train_batch_size": 1, "gradient_accumulation_steps": 1})
+    return tuple(name for name in names if name in options and options[name] is None)
+
+
+def chosen(names: Collection[str], size: DataSize, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of options that follow from the data."""
+    unset = {name: None for name in names}
+    return {name: value for name, value in sizes_of(size, {**options, **unset}).items() if name in names}
+
+
+def _power_of_two(number: float, *, up: bool = False) -> int:
+    exponent = math.log2(max(number, 1))
+    return min(max(2 ** (math.ceil(exponent) if up else round(exponent)), _FEWEST), _MOST)
