@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.gguf import gguf_file
 from recbole_lcrec.utils.hub import load_pretrained, load_weights, revision_of
 from recbole_lcrec.utils.progress import progress
 
@@ -28,16 +29,22 @@ def cache_key(source: str, max_length: int, device: str) -> list[Any]:
     """
     versions = [metadata.version(package) for package in ("transformers", "torch")]
     kind = [versions, device.partition(":")[0], precision(device)]
-    if not Path(source).expanduser().is_dir():
+    files = files_of_model(source)
+    if not files:
         return [source, max_length, [revision_of(source)], *kind]
-    return [str(Path(source).expanduser().resolve()), max_length, files_of_model(source), *kind]
+    return [str(Path(source).expanduser().resolve()), max_length, files, *kind]
 
 
 def files_of_model(source: str) -> list[tuple[str, int, int]]:
-    """Return names, sizes and times of the files of a local model; nothing for one on the hub."""
-    folder = Path(source).expanduser()
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    return [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    """Return names, sizes and times of the files of a local model; nothing for one on the hub.
+
+    Raises:
+        UserError: For a GGUF file that does not exist, or a packaged model that is not installed.
+    """
+    folder, file = Path(source).expanduser(), gguf_file(source, f"model {source}")
+    files = [file] if file is not None else sorted(folder.rglob("*")) if folder.is_dir() else []
+    facts = [(path, path.stat()) for path in files if path.is_file()]
+    return [(str(path.relative_to(folder) if file is None else path), s.st_size, s.st_mtime_ns) for path, s in facts]
 
 
 def precision(device: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.utils.errors import UserError, reason_of
+from recbole_lcrec.utils.gguf import converted
 
 ADAPTER = "adapter_config.json"
 """What makes a folder one of peft's adapters."""
@@ -25,8 +26,8 @@ _NOT_RUN = (
     "itself has"
 )
 _EXPECTED = (
-    "Give a local folder with the tokenizer and weights of a transformers model, or the name of one on the hub (needs "
-    "a network or a filled cache)"
+    "Give a local folder with the tokenizer and weights of a transformers model, a GGUF file, smollm2-135m, or the "
+    "name of a model on the hub (needs a network or a filled cache)"
 )
 
 
@@ -120,9 +121,9 @@ def place_of(source: str | Path, option: str) -> tuple[str, bool]:
     """Return what from_pretrained is given for a source, and whether it must not ask the network.
 
     Raises:
-        UserError: If it is neither a folder nor a possible name on the hub.
+        UserError: If it is neither a folder, nor a model that can be converted, nor a possible name on the hub.
     """
-    folder = Path(source).expanduser()
+    folder = converted(source, option) or Path(source).expanduser()
     if folder.is_dir():
         return str(folder), True
     if not _HUB_NAME.fullmatch(str(source)):
