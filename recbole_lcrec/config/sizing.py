@@ -33,7 +33,7 @@ class DataSize:
     Attributes:
         items: Items that have interactions.
         interactions: Interactions of the training part.
-        samples: Windows of a history that cover the training part once.
+        samples: What a pass over the training part is: windows of histories (``history_windows``), or interactions.
     """
 
     items: int

@@ -64,7 +64,8 @@ def size_by_data(config: LCRecConfig, split: Split) -> None:
     data, (train, *_) = split
     users, counts = np.unique(train.inter_feat[train.uid_field].numpy(), return_counts=True)
     windows = np.ceil(counts / config["MAX_ITEM_LIST_LENGTH"])
-    size = DataSize(data.item_num - 1, len(train.inter_feat), int(windows.sum()))
+    samples = int(windows.sum()) if config["history_windows"] else len(train.inter_feat)
+    size = DataSize(data.item_num - 1, len(train.inter_feat), samples)
     if chosen := config.size_by(size):
         logger.info(
             "Sizes for %d items and %d training interactions of %d users: %s.",
