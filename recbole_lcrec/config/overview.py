@@ -23,7 +23,8 @@ usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="
        python run_recbole_lcrec.py --model=NAME --dataset=NAME --tune[=space.yaml] [--option=value ...]
        python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]
        python run_recbole_lcrec.py --resume=RUN_DIR [--show_progress=False ...]
-       python run_recbole_lcrec.py --resume_tune=SEARCH_DIR"""
+       python run_recbole_lcrec.py --resume_tune=SEARCH_DIR
+       python run_recbole_lcrec.py --export=RUN_DIR --output=DIR [--export_lora=merged|beside] [--option=value ...]"""
 
 _EXAMPLES = """\
 Examples:
