@@ -136,7 +136,7 @@ def card(
 
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of the table, without those that had no effect."""
-    idle = () if options.get("tuning") == "lora" else ("lora_",)
-    idle += ("lm_", "t5_") if options.get("base_model") else ()
+    adapters = () if options.get("tuning") == "lora" else ("lora_",)
+    idle = (*adapters, *(("lm_", "t5_") if options.get("base_model") else ()))
     found = {name: options.get(name) for name in SHOWN if not name.startswith(idle)}
     return {name: value for name, value in found.items() if value not in (None, "[0,inf)")}

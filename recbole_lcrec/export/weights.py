@@ -48,7 +48,7 @@ def _base_beside_adapter(lm: Any, folder: Path) -> Any:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    state = get_peft_model_state_dict(lm)
+    state = get_peft_model_state_dict(lm, save_embedding_layers=False)
     config = copy.deepcopy(lm.peft_config["default"])
     config.trainable_token_indices, config.base_model_name_or_path, config.inference_mode = None, None, True
     folder.mkdir()
