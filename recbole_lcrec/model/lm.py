@@ -242,7 +242,7 @@ def _check_same_base(found: str, saved: Path, option: str) -> None:
 def save_architecture(lm: Any, folder: Path) -> None:
     """Write what ``build_lm`` needs of a trained model beside its checkpoint: architecture, and an adapter's base."""
     inner = base_model(lm)
-    inner.config.save_pretrained(folder)
+    write_architecture(inner.config, folder)
     if getattr(inner, "base_weights", None):
         write_json(folder / _BASE, {"weights": inner.base_weights})
 
