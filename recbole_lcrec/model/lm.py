@@ -16,7 +16,7 @@ from recbole_lcrec.instruction.tokenizer import load_tokenizer
 from recbole_lcrec.utils.causal_lm import causal_config, load_causal_lm
 from recbole_lcrec.utils.errors import Mistakes, UserError, reason_of, shortened
 from recbole_lcrec.utils.files import fingerprint, write_json
-from recbole_lcrec.utils.hub import check_memory, saved_architecture
+from recbole_lcrec.utils.hub import check_memory, saved_architecture, write_architecture
 
 logger = logging.getLogger(__name__)
 
