@@ -180,4 +180,4 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     def save_assets(self, folder: Path) -> None:
         """Write what a saved run needs beside the weights: the index and the architecture."""
         self.catalogue.indexed.save(folder)
-        save_architecture(self.lm.config, folder / "lm")
+        write_architecture(self.lm.config, folder / "lm")
