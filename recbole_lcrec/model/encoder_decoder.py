@@ -22,7 +22,7 @@ from recbole_lcrec.decoding.readout import LogitsReadout
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
 from recbole_lcrec.utils.errors import Mistakes
-from recbole_lcrec.utils.hub import check_memory, saved_architecture
+from recbole_lcrec.utils.hub import check_memory, saved_architecture, write_architecture
 
 _MOST = {"t5_d_model": 2**20, "t5_layers": 10_000, "t5_heads": 4096, "t5_head_dim": 65_536, "t5_d_ff": 2**22}
 
