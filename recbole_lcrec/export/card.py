@@ -11,8 +11,6 @@ import yaml
 
 from recbole_lcrec.export.checking import PLACES
 from recbole_lcrec.pages import render
-from recbole_lcrec.utils.errors import UserError
-from recbole_lcrec.utils.hub import place_of
 from recbole_lcrec.version import __version__
 
 SHOWN = (
@@ -51,11 +49,11 @@ def licence_of(base_model: str | None) -> Licence | None:
         return None
     from transformers.utils import cached_file
 
+    folder = Path(base_model).expanduser()
     try:
-        name, _ = place_of(base_model, "base_model")
-        found = cached_file(name, "README.md", local_files_only=True)
-    except (OSError, ValueError, UserError):
-        name, found = base_model, None
+        found = cached_file(str(folder) if folder.is_dir() else base_model, "README.md", local_files_only=True)
+    except (OSError, ValueError):
+        found = None
     values: Any = {}
     if found:
         parts = Path(found).read_text(encoding="utf-8", errors="replace").split("---\n", 2)
@@ -67,7 +65,6 @@ def licence_of(base_model: str | None) -> Licence | None:
     says = str(values.get("license") or "")
     if says == "other":
         says = str(values.get("license_name") or "other")
-    folder = Path(name).expanduser()
     files = sorted(path.name for path in folder.glob("LICEN[CS]E*")) if folder.is_dir() else []
     return Licence(says, str(values.get("license_link") or ""), tuple(files))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ def agreement(script: Path, sample: Sample) -> float:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    shutil.rmtree(script.parent / "__pycache__", ignore_errors=True)
     same = total = 0
     lists = zip(sample.histories, sample.items, sample.scores, strict=True)
     for history, items, scores in progress(list(lists), description="Checking the export", show=sample.show_progress):
