@@ -16,7 +16,7 @@ from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.experiment import load_experiment
 from recbole_lcrec.export.card import card, licence_of
 from recbole_lcrec.export.checking import Sample, agreement, sample_of
-from recbole_lcrec.export.command import check_exportable, check_new
+from recbole_lcrec.export.checks import check_exportable, check_new
 from recbole_lcrec.export.tokens import add_items, index_tokenizer
 from recbole_lcrec.export.weights import ADAPTER, save_weights
 from recbole_lcrec.model.item_inputs import ItemInputs
