@@ -36,7 +36,16 @@ _TYPE_WORDS = {
 }
 _NULL_TEXTS = {"None", "null", "Null", "NULL", "~"}
 ANY = frozenset({"any"})
-COMMANDS = ("config_files", "evaluate", "resume", "tune", "resume_tune")
+COMMANDS = {
+    "config_files": "YAML files of options, on the command line.",
+    "evaluate": "Folder of a finished run to evaluate again.",
+    "resume": "Folder of an interrupted run to go on with.",
+    "tune": "A search for hyper-parameters, perhaps with its space.",
+    "resume_tune": "Folder of a search to go on with.",
+    "export": "Folder of a finished run to write for plain transformers, into --output.",
+    "export_lora": "With --export: adapters go into the weights (merged, the default) or into a folder (beside).",
+    "output": "Where a command on a finished run writes what it makes.",
+}
 """What the command line takes beside options."""
 
 # What RecBole's comments and defaults do not say, but its documentation and code allow; and the options of its command
@@ -219,6 +228,8 @@ def find_option(name: str) -> Option:
         return table[name]
     if name in source_names():
         return Option(name, ANY)
+    if name in COMMANDS:
+        raise UserError(f"{name} is not an option of a run. On the command line: {COMMANDS[name]}")
     known = [option for option in [*table, *source_names(), *COMMANDS] if option not in INSTEAD]
     raise UserError(f"unknown option {clipped(name)}.{nearest(name, known)}")
 

@@ -11,7 +11,7 @@ from typing import Any
 from recbole_lcrec.config.declared import defaults_of, read_comments
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.names import described_datasets, known_datasets, recbole_models
-from recbole_lcrec.config.options import known_options
+from recbole_lcrec.config.options import COMMANDS, known_options
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.registry import MODELS, Component, components_with_options, is_ours
 from recbole_lcrec.config.sources import downloadable_datasets
@@ -23,7 +23,8 @@ usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="
        python run_recbole_lcrec.py --model=NAME --dataset=NAME --tune[=space.yaml] [--option=value ...]
        python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]
        python run_recbole_lcrec.py --resume=RUN_DIR [--show_progress=False ...]
-       python run_recbole_lcrec.py --resume_tune=SEARCH_DIR"""
+       python run_recbole_lcrec.py --resume_tune=SEARCH_DIR
+       python run_recbole_lcrec.py --export=RUN_DIR --output=DIR [--export_lora=merged|beside] [--option=value ...]"""
 
 _EXAMPLES = """\
 Examples:
@@ -69,6 +70,7 @@ def help_text() -> str:
         _wrapped("Data sets with settings here (ml-100k comes with RecBole)", described_datasets()),
         _wrapped(f"Data sets found in data_path={overall['data_path']}", found or ["none"]),
         _wrapped("Data sets downloaded when they are not there", downloadable_datasets()),
+        "\n".join(["Commands:", *(f"  --{name}: {text}" for name, text in COMMANDS.items())]),
         _section("Options of every run", [ours / "overall.yaml"]),
         _section(
             "Some options of RecBole (all of them work)",

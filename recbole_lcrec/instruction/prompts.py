@@ -123,6 +123,23 @@ class PromptBuilder:
         ids = np.concatenate([self._begin, self._words(head, "start")])
         return ids if field in INDEX_FIELDS else ids[:-1]
 
+    def around_history(self, template: Template, user: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the token ids of a prompt before its history, between two items of it, and behind it, int32 each.
+
+        Args:
+            template: A wording with a history, and with no other text of the catalogue's in its instruction.
+            user: How the user is called.
+        """
+        before, behind = self._frame_of(template)
+        head, tail = (before + template.instruction + behind).split("{history}")
+        context = Context(np.zeros(0, np.int64), user=user)
+        parts = [
+            [ids for ids, _ in self._parts(text, context, 0, place)]
+            for text, place in ((head, "start"), (tail, "index"))
+        ]
+        between = np.zeros(0, np.int32) if self._separator is None else self._separator
+        return np.concatenate([self._begin, *parts[0]]), between, np.concatenate([between[:0], *parts[1]])
+
     def of_items(self, paths: np.ndarray, text: ItemText) -> PromptBuilder:
         """Return a builder of the same prompts for another catalogue: paths int64 [n_items, L] and text."""
         return PromptBuilder(self.tokenizer, paths, text, self.settings, self.frame)

@@ -22,7 +22,7 @@ from recbole_lcrec.decoding.readout import LogitsReadout
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
 from recbole_lcrec.utils.errors import Mistakes
-from recbole_lcrec.utils.hub import check_memory, saved_architecture
+from recbole_lcrec.utils.hub import check_memory, saved_architecture, write_architecture
 
 _MOST = {"t5_d_model": 2**20, "t5_layers": 10_000, "t5_heads": 4096, "t5_head_dim": 65_536, "t5_d_ff": 2**22}
 
@@ -180,4 +180,4 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     def save_assets(self, folder: Path) -> None:
         """Write what a saved run needs beside the weights: the index and the architecture."""
         self.catalogue.indexed.save(folder)
-        self.lm.config.save_pretrained(folder / "lm")
+        write_architecture(self.lm.config, folder / "lm")

@@ -41,6 +41,21 @@ class Request:
     excluded: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class HistoryFrame:
+    """What a model reads around the items of a history of somebody unknown.
+
+    Attributes:
+        before: Vocabulary ids before the first item; likewise ``between`` two items, and ``behind`` the last.
+        max_length: Tokens that it reads at most, for which the oldest items are left out; None for no limit.
+    """
+
+    before: list[int]
+    between: list[int]
+    behind: list[int]
+    max_length: int | None = None
+
+
 def excluded_rows(requests: Sequence[Request], device: torch.device) -> torch.Tensor | None:
     """Return the rows that must not be recommended, int64 [B, E] padded with -1; None if there are none at all."""
     lists = [np.zeros(0, np.int64) if request.excluded is None else request.excluded for request in requests]
@@ -153,6 +168,10 @@ class GenerativeRecommender(SequentialRecommender):
     def score(self, requests: Sequence[Request], paths: torch.Tensor, prompt: int) -> torch.Tensor:
         """Return the scores [B, C] of candidate paths [B, C, L] (vocabulary ids) after each request."""
         raise TypeError(f"{type(self).__name__} does not implement score")
+
+    def history_frame(self) -> HistoryFrame:
+        """Return what the model reads around the items of a history, in the wording in use."""
+        raise TypeError(f"{type(self).__name__} does not implement history_frame")
 
     def best(self, requests: Sequence[Request], trie: TokenTrie, num_beams: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best items by the wordings in use (``prompts``): (trie rows [B, K], scores [B, K]).

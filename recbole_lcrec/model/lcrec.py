@@ -36,7 +36,7 @@ from recbole_lcrec.instruction.loader import left_pad
 from recbole_lcrec.instruction.prompt_settings import InstructionSettings
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import Template
-from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
+from recbole_lcrec.model.generative import GenerativeRecommender, HistoryFrame, Request, excluded_rows
 from recbole_lcrec.model.instruction_tuned import InstructionTuned, check_author
 from recbole_lcrec.model.item_inputs import ItemInputs, feed_items
 from recbole_lcrec.model.lm import LMSettings, build_lm, save_architecture, trial_lm
@@ -244,6 +244,13 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         appended = min(paths.shape[1], MAX_CHUNK) * (paths.shape[2] - 1)
         self._in_batches(requests, prompt, appended, score)
         return torch.stack([found[number] for number in range(len(requests))])
+
+    def history_frame(self) -> HistoryFrame:
+        """See the base class; of wordings with the paths of a history alone."""
+        builder = self.catalogue.builder
+        template = self._template(Request(np.zeros(0, np.int64)), self.prompts[0])
+        before, between, behind = (ids.tolist() for ids in builder.around_history(template))
+        return HistoryFrame(before, between, behind, builder.settings.max_length)
 
     def save_assets(self, folder: Path) -> None:
         """Write what a saved run needs beside the weights: index, tokenizer, user texts, the LM's architecture."""

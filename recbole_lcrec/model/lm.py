@@ -16,7 +16,7 @@ from recbole_lcrec.instruction.tokenizer import load_tokenizer
 from recbole_lcrec.utils.causal_lm import causal_config, load_causal_lm
 from recbole_lcrec.utils.errors import Mistakes, UserError, reason_of, shortened
 from recbole_lcrec.utils.files import fingerprint, write_json
-from recbole_lcrec.utils.hub import check_memory, saved_architecture
+from recbole_lcrec.utils.hub import check_memory, saved_architecture, write_architecture
 
 logger = logging.getLogger(__name__)
 
@@ -242,7 +242,7 @@ def _check_same_base(found: str, saved: Path, option: str) -> None:
 def save_architecture(lm: Any, folder: Path) -> None:
     """Write what ``build_lm`` needs of a trained model beside its checkpoint: architecture, and an adapter's base."""
     inner = base_model(lm)
-    inner.config.save_pretrained(folder)
+    write_architecture(inner.config, folder)
     if getattr(inner, "base_weights", None):
         write_json(folder / _BASE, {"weights": inner.base_weights})
 

@@ -33,6 +33,7 @@ from recbole_lcrec.instruction.p5 import P5_TEMPLATES, SOMEBODY, P5Settings, use
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.tokenizer import load_tokenizer
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
+from recbole_lcrec.model.generative import HistoryFrame
 from recbole_lcrec.model.lm import extend_vocabulary
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.hub import adapter_base, load_pretrained, load_weights, merging_advice
@@ -108,6 +109,15 @@ class P5CID(EncoderDecoderRecommender):
             ids[row, len(prompt)] = self.catalogue.tokenizer.eos_token_id
             mask[row, : len(prompt) + 1] = 1
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+
+    def history_frame(self) -> HistoryFrame:
+        """See the base class."""
+        builder = self.catalogue.builder
+        before, between, behind = (
+            ids.tolist() for ids in builder.around_history(self._templates[self.prompts[0]], SOMEBODY)
+        )
+        end = int(self.tokenizer.eos_token_id)
+        return HistoryFrame(before, between, [*behind, end], builder.settings.max_length + 1)
 
     def save_assets(self, folder: Path) -> None:
         """Write what a saved run needs beside the weights: the index, the tokenizer and the architecture."""

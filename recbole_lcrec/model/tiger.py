@@ -29,6 +29,7 @@ import torch
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.index.catalogue import END_ID, FIRST_CODE_ID, PAD_ID, Catalogue
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
+from recbole_lcrec.model.generative import HistoryFrame
 from recbole_lcrec.utils.errors import Mistakes
 
 MAX_BUCKETS = 10_000_000
@@ -98,3 +99,7 @@ class TIGER(EncoderDecoderRecommender):
         ids = torch.cat([self._user_tokens[users].unsqueeze(1), paths, torch.full_like(paths[:, :1], PAD_ID)], dim=1)
         ids.scatter_(1, (1 + lengths * self._paths.shape[1]).unsqueeze(1), END_ID)
         return ids, (ids != PAD_ID).long()
+
+    def history_frame(self) -> HistoryFrame:
+        """See the base class; somebody unknown has no user token."""
+        return HistoryFrame([], [], [END_ID])

@@ -1,5 +1,6 @@
 """HTML pages from templates: one look for all, one file each, no network, and every text of a user's escaped.
 
+Files that are not HTML (an export's model card and script) come from the same folder and are written as they are.
 A content security policy in the page forbids requests, so that a report can be opened where the data are secret.
 """
 
@@ -43,10 +44,14 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(values)
 
 
+def _is_page(template: str | None) -> bool:
+    return template is None or not template.endswith((".md", ".jinja"))
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("recbole_lcrec.pages"), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("recbole_lcrec.pages"), autoescape=_is_page, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.utils.errors import UserError, reason_of
+from recbole_lcrec.utils.files import write_text
 from recbole_lcrec.utils.gguf import converted
 
 ADAPTER = "adapter_config.json"
@@ -25,6 +26,16 @@ _NOT_RUN = (
     "it brings Python code of its own (auto_map), which is never run. Use a model whose architecture transformers "
     "itself has"
 )
+_WITHOUT_WEIGHTS = """\
+This is the architecture of a run's language model, without weights: they are in `../checkpoint`, together with all
+else that the run has trained, and under other names than transformers looks for. For a folder that transformers loads,
+with weights, tokenizer and a script that recommends, export the run:
+
+    python -m recbole_lcrec --export=RUN_DIR --output=NEW_FOLDER
+
+RUN_DIR is the folder above this one.
+"""
+
 _EXPECTED = (
     "Give a local folder with the tokenizer and weights of a transformers model, a GGUF file, smollm2-135m, or the "
     "name of a model on the hub (needs a network or a filled cache)"
@@ -77,6 +88,17 @@ def load_weights(
             f"{missing[0]}, which would be random. Give the folder of a model that was saved as one of this kind."
         )
     return model
+
+
+def write_architecture(config: Any, folder: Path) -> None:
+    """Write a model's configuration as a finished run keeps it, and where its weights are to be had.
+
+    Args:
+        config: A configuration of transformers.
+        folder: Folder ``lm`` of the run.
+    """
+    config.save_pretrained(folder)
+    write_text(folder / "README.md", _WITHOUT_WEIGHTS)
 
 
 def saved_architecture(auto_class: Any, run: Path) -> Any:
