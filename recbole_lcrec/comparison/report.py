@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,17 +14,21 @@ from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.results import ModelResult, is_ranked, per_user, targets
 from recbole_lcrec.comparison.slices import Slice, overlap, slices
 from recbole_lcrec.comparison.statistics import LEVEL, RESAMPLES, PairTest
+from recbole_lcrec.comparison.users import TestData, load_test_data, look
+from recbole_lcrec.evaluation.groups import COLD
 from recbole_lcrec.pages import display, render
+from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import write_text
+from recbole_lcrec.utils.run_files import REPORT
 
-REPORT = "report.html"
-_COLD = "0, cold"
+logger = logging.getLogger(__name__)
+
 Names = Mapping[str, str]
 """Label -> name on the page."""
 
 
 def write_report(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int) -> None:
-    """Write report.html into the comparison's folder.
+    """Write report.html into the comparison's folder; what it shows of users is left out where the data are gone.
 
     Args:
         plan: What was run.
@@ -31,11 +36,18 @@ def write_report(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest
         tests: Metric -> tests of every pair.
         threads: torch threads of each run.
     """
-    write_text(plan.output_dir / REPORT, report_page(plan, board, tests, threads))
+    try:
+        known = load_test_data(plan, board.results)
+    except UserError as error:
+        logger.warning("report.html shows no users: %s", error)
+        known = None
+    write_text(plan.output_dir / REPORT, report_page(plan, board, tests, threads, known))
 
 
-def report_page(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int) -> str:
-    """Return the page; arguments as for :func:`write_report`."""
+def report_page(
+    plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int, known: TestData | None
+) -> str:
+    """Return the page; arguments as for :func:`write_report`, and the data that the models were tested on."""
     names = page_names(board.results)
     done = [result for result in board.results if result.runs]
     tint = figures.colours([result.label for result in done])
@@ -58,6 +70,7 @@ def report_page(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]
         cold=cold,
         overlap=_overlap(board, names),
         beyond=_beyond(board, names),
+        shown=known and look(known, done, tint, names),
         costs=_cost_rows(done, names),
         command=shlex.join(sys.argv) if sys.argv[1:] else "",
         runs=[run.result for result in done for run in result.runs],
@@ -135,7 +148,7 @@ def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ..
     values = per_user(board.results, board.main).dropna()
     if known is None or values.empty:
         return [], 0
-    by_popularity = slices(values, known["popularity"], zero=_COLD)
+    by_popularity = slices(values, known["popularity"], zero=COLD)
     groups = (
         ("history length", "Users by length of their history", slices(values, known["history"]), "interactions",
          "the user's interactions before the test (users in brackets)"),
@@ -146,7 +159,7 @@ def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ..
         (title, figures.slices(key, found, tint, names, axis, board.main), *_slice_table(found, column, names))
         for key, title, found, column, axis in groups
     ]
-    return shown, next((one.users for one in by_popularity if one.name == _COLD), 0)
+    return shown, next((one.users for one in by_popularity if one.name == COLD), 0)
 
 
 def _slice_table(found: Sequence[Slice], column: str, names: Names) -> tuple[list[str], list[list[str]]]:

@@ -9,8 +9,9 @@ from comparison_helpers import model_result, ranks_table
 from scipy import stats
 
 from recbole_lcrec.comparison.results import metric_of_ranks, per_user
-from recbole_lcrec.comparison.slices import buckets, overlap, slices
+from recbole_lcrec.comparison.slices import overlap, slices
 from recbole_lcrec.comparison.statistics import bootstrap_intervals, compare_pairs, holm, paired_p
+from recbole_lcrec.evaluation.groups import buckets
 
 
 def test_holm_by_hand() -> None:
