@@ -11,12 +11,13 @@ from typing import Any
 from recbole_lcrec.comparison import figures
 from recbole_lcrec.comparison.leaderboard import Board, cell, cost_cells, describes
 from recbole_lcrec.comparison.plan import Plan
+from recbole_lcrec.comparison.repeats import repeats
 from recbole_lcrec.comparison.results import ModelResult, is_ranked, per_user, targets
 from recbole_lcrec.comparison.slices import Slice, overlap, slices
 from recbole_lcrec.comparison.statistics import LEVEL, RESAMPLES, PairTest
 from recbole_lcrec.comparison.users import TestData, load_test_data, look
-from recbole_lcrec.evaluation.groups import COLD
-from recbole_lcrec.pages import display, render
+from recbole_lcrec.evaluation.groups import COLD_TARGET, COLD_USER
+from recbole_lcrec.pages import display, render, share
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import write_text
 from recbole_lcrec.utils.run_files import REPORT
@@ -70,6 +71,8 @@ def report_page(
         cold=cold,
         overlap=_overlap(board, names),
         beyond=_beyond(board, names),
+        repeats=known and _repeats(known, done, names),
+        of_targets=None if (table := targets(done)) is None else float(table["popularity"].mean()),
         shown=known and look(known, done, tint, names),
         costs=_cost_rows(done, names),
         command=shlex.join(sys.argv) if sys.argv[1:] else "",
@@ -142,15 +145,16 @@ def _p(value: float) -> str:
     return "< .0001" if value < 1e-4 else f"= {value:.4f}".replace("0.", ".", 1) if value < 1 else "= 1"
 
 
-def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ...]], int]:
-    """Return (heading, plot, head and rows of the table) of each way to group, and the users with a cold target."""
+def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ...]], dict[str, int]]:
+    """Return (heading, plot, head and rows of the table) per way to group, and how many are cold."""
     known = targets(board.results)
     values = per_user(board.results, board.main).dropna()
     if known is None or values.empty:
-        return [], 0
-    by_popularity = slices(values, known["popularity"], zero=COLD)
+        return [], {}
+    by_popularity = slices(values, known["popularity"], cold=COLD_TARGET)
+    by_length = slices(values, known["history"], cold=COLD_USER)
     groups = (
-        ("history length", "Users by length of their history", slices(values, known["history"]), "interactions",
+        ("history length", "Users by length of their history", by_length, "interactions",
          "the user's interactions before the test (users in brackets)"),
         ("popularity", "Targets by popularity", by_popularity, "training interactions",
          "training interactions of the target (users in brackets)"),
@@ -159,7 +163,10 @@ def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ..
         (title, figures.slices(key, found, tint, names, axis, board.main), *_slice_table(found, column, names))
         for key, title, found, column, axis in groups
     ]
-    return shown, next((one.users for one in by_popularity if one.name == COLD), 0)
+    cold = {"users": (by_length, COLD_USER), "targets": (by_popularity, COLD_TARGET)}
+    return shown, {
+        what: next((one.users for one in found if one.name == name), 0) for what, (found, (name, _)) in cold.items()
+    }
 
 
 def _slice_table(found: Sequence[Slice], column: str, names: Names) -> tuple[list[str], list[list[str]]]:
@@ -187,6 +194,25 @@ def _overlap(board: Board, names: Names) -> dict[str, Any] | None:
         "length": found.length,
         "any": found.any,
     }
+
+
+def _repeats(known: TestData, done: Sequence[ModelResult], names: Names) -> dict[str, Any] | None:
+    found = repeats(known, done)
+    if found is None:
+        return None
+    k = found.length
+    head = ["model", "first places with repeats", "all places with repeats"]
+    if found.repeated:
+        head += [f"Hit@{at}, {of}" for at in (1, k) for of in ("repeats", "new")]
+        head += ["repeats among hits at 1", f"repeats among hits at {k}"]
+    rows = []
+    for one in found.models:
+        cells = [share(one.first), share(one.places)]
+        if found.repeated:
+            cells += ["–" if value is None else f"{value:.4f}" for value in (*one.hit_1, *one.hit_k)]
+            cells += [share(one.among_1), share(one.among_k)]
+        rows.append([names[one.label], *cells])
+    return {"targets": found.targets, "repeated": found.repeated, "length": k, "head": head, "rows": rows}
 
 
 def _beyond(board: Board, names: Names) -> tuple[list[str], list[list[str]]] | None:

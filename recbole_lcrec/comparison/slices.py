@@ -29,16 +29,16 @@ class Slice:
     error: dict[str, float]
 
 
-def slices(values: pd.DataFrame, by: pd.Series, count: int = 5, *, zero: str = "") -> list[Slice]:
+def slices(values: pd.DataFrame, by: pd.Series, count: int = 5, *, cold: tuple[str, int] | None = None) -> list[Slice]:
     """Group users and average within each group.
 
     Args:
         values: Per-user values, users x labels.
         by: What to group by, one value per user, of the same index.
-        count: Most groups.
-        zero: Name of a group of its own for the value 0; "" for none.
+        count: Most groups beside the cold one.
+        cold: Name and highest value of a group of its own; None for none.
     """
-    found = groups(by.reindex(values.index).to_numpy(), count, zero=zero)
+    found = groups(by.reindex(values.index).to_numpy(), count, cold=cold)
     return [_slice(name, values[inside]) for name, inside in found]
 
 

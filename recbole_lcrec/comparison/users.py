@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.results import ModelResult, common_seeds, of_seed, ranked
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.data.seen import SeenItems, seen_before
 from recbole_lcrec.data.split import split_sha256
 from recbole_lcrec.evaluation import users
 from recbole_lcrec.experiment.split_loaders import split_of
@@ -40,6 +42,24 @@ class TestData:
     __test__ = False  # not one of pytest's
     data: Any
     parts: Sequence[Any]
+
+    @cached_property
+    def _seen(self) -> SeenItems:
+        return seen_before("test", self.parts)
+
+    def had(self, users: pd.Series, items: np.ndarray) -> np.ndarray:
+        """Return which items their users had had before the test, bool [n, K].
+
+        Args:
+            users: User tokens, n of them.
+            items: Item tokens, [n, K]; "" for none.
+        """
+        to_user, to_item = (
+            pd.Index(self.data.field2id_token[name].astype(str)) for name in (self.data.uid_field, self.data.iid_field)
+        )
+        ids = np.maximum(to_item.get_indexer(items.ravel()), 0)  # "" is not a token: 0, the padding
+        of_user = np.repeat(to_user.get_indexer(users), items.shape[1])
+        return self._seen.contains(torch.from_numpy(of_user), torch.from_numpy(ids)).numpy().reshape(items.shape)
 
 
 def load_test_data(plan: Plan, results: Sequence[ModelResult]) -> TestData | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-COLD = "0, cold"
-"""Targets that nobody interacted with in training."""
+COLD_TARGET, COLD_USER = ("0, cold", 0), ("1–2, cold", 2)
+"""(Name, highest value) of groups of their own: targets that nobody interacted with in training, and users with one or
+two interactions before the test."""
 
 
 def buckets(values: np.ndarray, count: int) -> list[tuple[float, float]]:
@@ -25,16 +26,17 @@ def buckets(values: np.ndarray, count: int) -> list[tuple[float, float]]:
     return bounds
 
 
-def groups(values: np.ndarray, count: int = 5, *, zero: str = "") -> list[tuple[str, np.ndarray]]:
+def groups(values: np.ndarray, count: int = 5, *, cold: tuple[str, int] | None = None) -> list[tuple[str, np.ndarray]]:
     """Return (name, which values are in it: bool [n]) of each group, ascending; every value is in one of them.
 
     Args:
-        values: What to group by, [n], none below 0.
-        count: Most groups.
-        zero: Name of a group of its own for the value 0; "" for none.
+        values: What to group by, [n].
+        count: Most groups beside the cold one.
+        cold: Name and highest value of a group of its own; None for none.
     """
-    rest = values > 0 if zero else np.ones(len(values), bool)
-    found = [(zero, ~rest)] if not rest.all() else []
+    name, highest = cold or ("", -np.inf)
+    rest = values > highest
+    found = [(name, ~rest)] if not rest.all() else []
     for low, high in buckets(values[rest], count) if rest.any() else []:
         name = f"{low:,.0f}" if low == high else f"{low:,.0f}–{high:,.0f}"
         found.append((name, (values >= low) & (values <= high) & rest))

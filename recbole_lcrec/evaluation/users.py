@@ -17,7 +17,7 @@ import torch
 from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.text import item_titles
-from recbole_lcrec.evaluation.groups import COLD, groups
+from recbole_lcrec.evaluation.groups import COLD_TARGET, COLD_USER, groups
 from recbole_lcrec.utils.errors import UserError, clipped
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def group_names(
 ) -> tuple[list[tuple[str, str]], tuple[list[str], list[str]]]:
     """Return the groups that all test users fall into: (by length, by popularity) per row, and the names in order."""
     columns, names = [], []
-    for found in (groups(lengths), groups(popularity, zero=COLD)):
+    for found in (groups(lengths, cold=COLD_USER), groups(popularity, cold=COLD_TARGET)):
         column = np.full(len(lengths), "", dtype=object)
         for name, inside in found:
             column[inside] = name

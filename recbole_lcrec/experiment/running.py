@@ -115,8 +115,8 @@ def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> di
     result["index"] = dict(index) if index else result["index"]
     if not group.is_main():
         return {**result, "output_dir": str(output_dir)}
-    write_report(experiment, result)
     write_json(output_dir / RESULT, result)
+    write_report(experiment, result)
     forget_states(experiment)
     note_all(output_dir)
     log_result(result, output_dir)

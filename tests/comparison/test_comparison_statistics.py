@@ -79,7 +79,7 @@ def test_buckets_keep_equal_values_together() -> None:
 
 def test_slices_with_cold_targets() -> None:
     values = pd.DataFrame({"m": [1.0, 0.0, 1.0, 0.0]}, index=["a", "b", "c", "d"])
-    found = slices(values, pd.Series({"d": 9, "a": 0, "b": 2, "c": 2}), 2, zero="cold")
+    found = slices(values, pd.Series({"d": 9, "a": 0, "b": 2, "c": 2}), 2, cold=("cold", 0))
     assert [(one.name, one.users, one.mean["m"]) for one in found] == [("cold", 1, 1.0), ("2", 2, 0.5), ("9", 1, 0.0)]
     assert found[0].error["m"] == 0 and found[1].error["m"] == pytest.approx(0.5)
 

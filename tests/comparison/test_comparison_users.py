@@ -6,12 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from comparison_helpers import model_result, ranks_table
 from fakes import TINY, write_dataset
 
 from recbole_lcrec.comparison.leaderboard import all_tests, make_board
 from recbole_lcrec.comparison.plan import Plan, make_plan
+from recbole_lcrec.comparison.repeats import ModelRepeats, repeats
 from recbole_lcrec.comparison.report import report_page
 from recbole_lcrec.comparison.results import ModelResult
 from recbole_lcrec.comparison.specs import Entry
@@ -32,6 +35,34 @@ def test_disagreement_by_hand() -> None:
     both = aligned([one, part])
     assert both is not None and [list(table["user"]) for table in both.ranks.values()] == [["u1", "u3"]] * 2
     assert aligned([model_result("Failed", [])]) is None
+
+
+class Had:
+    """Data that say what users had had before."""
+
+    def __init__(self, **items: str) -> None:
+        self.items = items
+
+    def had(self, users: pd.Series, items: np.ndarray) -> np.ndarray:
+        return np.array(
+            [[item in self.items[user].split() for item in row] for user, row in zip(users, items, strict=True)]
+        )
+
+
+def test_repeats_by_hand() -> None:
+    known = Had(u0="t0 a", u1="b", u2="x a", u3="t3 b")
+    one = model_result("One", [{"hit@2": 0.5}], ranks_table([1, 2, 9, 1], LISTS))
+    lists = [["b", "t0"], ["t1", ""], ["x", "a"], ["c", "d"]]
+    two = model_result("Two", [{"hit@2": 0.5}], ranks_table([2, 1, 9, 9], lists))
+    found = repeats(known, [one, model_result("Failed", []), two])  # type: ignore[arg-type]
+    assert found is not None and (found.targets, found.repeated, found.length) == (4, 2, 2)
+    assert found.models == (
+        ModelRepeats("One", 0.75, 5 / 8, (1.0, 0.0), (1.0, 0.5), 1.0, 2 / 3),
+        ModelRepeats("Two", 0.25, 3 / 7, (0.0, 0.5), (0.5, 0.5), 0.0, 0.5),
+    )
+    never = repeats(Had(u0="", u1="", u2="", u3=""), [one])  # type: ignore[arg-type]
+    assert never is not None and never.repeated == 0 and never.models[0].hit_1 == (None, 0.5)
+    assert repeats(known, [model_result("Failed", [])]) is None  # type: ignore[arg-type]
 
 
 def runs_on(folder: Path) -> tuple[Plan, list[ModelResult], list[list[str]]]:
@@ -68,6 +99,11 @@ def test_the_page_shows_the_users_and_what_they_had(tmp_path: Path) -> None:
     for result in results:
         result.runs[0].result["split_sha256"] = sha  # type: ignore[index]
     known = load_test_data(plan, results)
+    names = [f"u{number}" for number in range(len(people))]
+    asked = np.array([[items[-1], items[0], "", "nothing"] for items in people])
+    again = [[items[-1] in items[:-1], True, False, False] for items in people]
+    assert known is not None and known.had(pd.Series(names), asked).tolist() == again
+    assert 0 < sum(row[0] for row in again) < len(people)
     board = make_board(results, "ndcg@2")
     page = report_page(plan, board, all_tests(board), 1, known)
     shown = page.split('<details class="user"')[1:]
@@ -77,6 +113,7 @@ def test_the_page_shows_the_users_and_what_they_had(tmp_path: Path) -> None:
     first = re.search(r"<summary><b>u(\d+)</b>", shown[0])
     assert first is not None
     assert re.findall(r"<li>gadget \d+ number (\d+)</li>", shown[0]) == [i[1:] for i in people[int(first[1])][:-1]]
-    assert page.count("<script>") == 1 and "users-filter" in page
+    assert f"({sum(row[0] for row in again)})" in page.split('id="repeats"')[1], "how many targets are repeats"
+    assert "No user is cold" in page and page.count("<script>") == 1 and "users-filter" in page
     assert page == report_page(plan, board, all_tests(board), 1, known)
     assert load_test_data(plan, [model_result("One", [{"rmse": 1.0}])]) is None
