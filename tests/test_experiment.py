@@ -38,6 +38,7 @@ def test_lcrec_writes_everything_and_evaluates_to_the_same_numbers(
     expected = {
         "config.yaml",
         "result.json",
+        "report.html",
         "run.log",
         "checkpoint",
         "index.json",
@@ -98,8 +99,8 @@ def test_a_new_run_replaces_what_an_earlier_one_left(tmp_path: Path) -> None:
     evaluate(tmp_path / "out")
     run("Pop", "toy", given)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    expected = {"config.yaml", "result.json", "run.log", "checkpoint", "tensorboard", "ranks.csv.gz", "manifest.json"}
-    assert names == expected
+    expected = {"config.yaml", "result.json", "run.log", "checkpoint", "tensorboard", "ranks.csv.gz", "report.html"}
+    assert names == {*expected, "manifest.json"}
     assert "LCRec" not in (tmp_path / "out" / "run.log").read_text()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,20 +11,25 @@ from typing import Any
 from recbole_lcrec.comparison import figures
 from recbole_lcrec.comparison.leaderboard import Board, cell, cost_cells, describes
 from recbole_lcrec.comparison.plan import Plan
+from recbole_lcrec.comparison.repeats import repeats
 from recbole_lcrec.comparison.results import ModelResult, is_ranked, per_user, targets
 from recbole_lcrec.comparison.slices import Slice, overlap, slices
 from recbole_lcrec.comparison.statistics import LEVEL, RESAMPLES, PairTest
-from recbole_lcrec.pages import display, render
+from recbole_lcrec.comparison.users import TestData, load_test_data, look
+from recbole_lcrec.evaluation.groups import COLD_TARGET, COLD_USER
+from recbole_lcrec.pages import display, render, share
+from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import write_text
+from recbole_lcrec.utils.run_files import REPORT
 
-REPORT = "report.html"
-_COLD = "0, cold"
+logger = logging.getLogger(__name__)
+
 Names = Mapping[str, str]
 """Label -> name on the page."""
 
 
 def write_report(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int) -> None:
-    """Write report.html into the comparison's folder.
+    """Write report.html into the comparison's folder; what it shows of users is left out where the data are gone.
 
     Args:
         plan: What was run.
@@ -31,11 +37,18 @@ def write_report(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest
         tests: Metric -> tests of every pair.
         threads: torch threads of each run.
     """
-    write_text(plan.output_dir / REPORT, report_page(plan, board, tests, threads))
+    try:
+        known = load_test_data(plan, board.results)
+    except UserError as error:
+        logger.warning("report.html shows no users: %s", error)
+        known = None
+    write_text(plan.output_dir / REPORT, report_page(plan, board, tests, threads, known))
 
 
-def report_page(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int) -> str:
-    """Return the page; arguments as for :func:`write_report`."""
+def report_page(
+    plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int, known: TestData | None
+) -> str:
+    """Return the page; arguments as for :func:`write_report`, and the data that the models were tested on."""
     names = page_names(board.results)
     done = [result for result in board.results if result.runs]
     tint = figures.colours([result.label for result in done])
@@ -58,6 +71,9 @@ def report_page(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]
         cold=cold,
         overlap=_overlap(board, names),
         beyond=_beyond(board, names),
+        repeats=known and _repeats(known, done, names),
+        of_targets=None if (table := targets(done)) is None else float(table["popularity"].mean()),
+        shown=known and look(known, done, tint, names),
         costs=_cost_rows(done, names),
         command=shlex.join(sys.argv) if sys.argv[1:] else "",
         runs=[run.result for result in done for run in result.runs],
@@ -129,15 +145,16 @@ def _p(value: float) -> str:
     return "< .0001" if value < 1e-4 else f"= {value:.4f}".replace("0.", ".", 1) if value < 1 else "= 1"
 
 
-def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ...]], int]:
-    """Return (heading, plot, head and rows of the table) of each way to group, and the users with a cold target."""
+def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ...]], dict[str, int]]:
+    """Return (heading, plot, head and rows of the table) per way to group, and how many are cold."""
     known = targets(board.results)
     values = per_user(board.results, board.main).dropna()
     if known is None or values.empty:
-        return [], 0
-    by_popularity = slices(values, known["popularity"], zero=_COLD)
+        return [], {}
+    by_popularity = slices(values, known["popularity"], cold=COLD_TARGET)
+    by_length = slices(values, known["history"], cold=COLD_USER)
     groups = (
-        ("history length", "Users by length of their history", slices(values, known["history"]), "interactions",
+        ("history length", "Users by length of their history", by_length, "interactions",
          "the user's interactions before the test (users in brackets)"),
         ("popularity", "Targets by popularity", by_popularity, "training interactions",
          "training interactions of the target (users in brackets)"),
@@ -146,7 +163,10 @@ def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ..
         (title, figures.slices(key, found, tint, names, axis, board.main), *_slice_table(found, column, names))
         for key, title, found, column, axis in groups
     ]
-    return shown, next((one.users for one in by_popularity if one.name == _COLD), 0)
+    cold = {"users": (by_length, COLD_USER), "targets": (by_popularity, COLD_TARGET)}
+    return shown, {
+        what: next((one.users for one in found if one.name == name), 0) for what, (found, (name, _)) in cold.items()
+    }
 
 
 def _slice_table(found: Sequence[Slice], column: str, names: Names) -> tuple[list[str], list[list[str]]]:
@@ -174,6 +194,25 @@ def _overlap(board: Board, names: Names) -> dict[str, Any] | None:
         "length": found.length,
         "any": found.any,
     }
+
+
+def _repeats(known: TestData, done: Sequence[ModelResult], names: Names) -> dict[str, Any] | None:
+    found = repeats(known, done)
+    if found is None:
+        return None
+    k = found.length
+    head = ["model", "first places with repeats", "all places with repeats"]
+    if found.repeated:
+        head += [f"Hit@{at}, {of}" for at in (1, k) for of in ("repeats", "new")]
+        head += ["repeats among hits at 1", f"repeats among hits at {k}"]
+    rows = []
+    for one in found.models:
+        cells = [share(one.first), share(one.places)]
+        if found.repeated:
+            cells += ["–" if value is None else f"{value:.4f}" for value in (*one.hit_1, *one.hit_k)]
+            cells += [share(one.among_1), share(one.among_k)]
+        rows.append([names[one.label], *cells])
+    return {"targets": found.targets, "repeated": found.repeated, "length": k, "head": head, "rows": rows}
 
 
 def _beyond(board: Board, names: Names) -> tuple[list[str], list[list[str]]] | None:

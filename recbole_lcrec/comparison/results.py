@@ -209,6 +209,24 @@ def targets(results: Sequence[ModelResult]) -> pd.DataFrame | None:
     return None
 
 
+def ranked(results: Sequence[ModelResult]) -> list[ModelResult]:
+    """Return the models whose runs all have ranks."""
+    return [result for result in results if result.runs and all(run.ranks is not None for run in result.runs)]
+
+
+def common_seeds(results: Sequence[ModelResult]) -> list[int]:
+    """Return the seeds that all of these models have a run of, ascending."""
+    seeds = [{run.seed for run in result.runs} for result in results]
+    return sorted(set.intersection(*seeds)) if seeds else []
+
+
+def of_seed(result: ModelResult, seed: int) -> pd.DataFrame:
+    """Return the ranks of a run, one row per user and target."""
+    ranks = next(run.ranks for run in result.runs if run.seed == seed)
+    assert ranks is not None
+    return ranks.drop_duplicates(["user", "item"])  # of several wordings, the first
+
+
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
     """Return mean and sample standard deviation, None of a single value."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from recbole_lcrec.comparison.results import ModelResult
+from recbole_lcrec.comparison.results import ModelResult, common_seeds, of_seed, ranked
+from recbole_lcrec.evaluation.groups import groups
 
 
 @dataclass(frozen=True)
@@ -28,41 +29,17 @@ class Slice:
     error: dict[str, float]
 
 
-def buckets(values: np.ndarray, count: int) -> list[tuple[float, float]]:
-    """Return bounds (lowest, highest value inside) of about equally large groups; equal values stay together.
-
-    Args:
-        values: What to group by, [n].
-        count: Most groups; fewer where values repeat.
-    """
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, count + 1)[1:], method="higher"))
-    bounds, start = [], -np.inf
-    for edge in edges:
-        inside = values[(values > start) & (values <= edge)]
-        if len(inside):
-            bounds.append((float(inside.min()), float(inside.max())))
-        start = edge
-    return bounds
-
-
-def slices(values: pd.DataFrame, by: pd.Series, count: int = 5, *, zero: str = "") -> list[Slice]:
+def slices(values: pd.DataFrame, by: pd.Series, count: int = 5, *, cold: tuple[str, int] | None = None) -> list[Slice]:
     """Group users and average within each group.
 
     Args:
         values: Per-user values, users x labels.
         by: What to group by, one value per user, of the same index.
-        count: Most groups.
-        zero: Name of a group of its own for the value 0; "" for none.
+        count: Most groups beside the cold one.
+        cold: Name and highest value of a group of its own; None for none.
     """
-    by = by.reindex(values.index)
-    found = []
-    rest = by[by > 0] if zero else by
-    if zero and (by == 0).any():
-        found.append(_slice(zero, values[by == 0]))
-    for low, high in buckets(rest.to_numpy(), count) if len(rest) else []:
-        name = f"{low:,.0f}" if low == high else f"{low:,.0f}–{high:,.0f}"
-        found.append(_slice(name, values[(by >= low) & (by <= high) & by.isin(rest)]))
-    return found
+    found = groups(by.reindex(values.index).to_numpy(), count, cold=cold)
+    return [_slice(name, values[inside]) for name, inside in found]
 
 
 def _slice(name: str, values: pd.DataFrame) -> Slice:
@@ -93,21 +70,14 @@ class Overlap:
 
 def overlap(results: Sequence[ModelResult]) -> Overlap | None:
     """Compare the lists of every pair; None without two models that have ranks of the same seed."""
-    ranked = [result for result in results if result.runs and all(run.ranks is not None for run in result.runs)]
-    seeds = [{run.seed for run in result.runs} for result in ranked]
-    common = sorted(set.intersection(*seeds)) if len(ranked) > 1 else []
+    models = ranked(results)
+    common = common_seeds(models) if len(models) > 1 else []
     if not common:
         return None
-    each = [_overlap([_of_seed(result, seed) for result in ranked]) for seed in common]
+    each = [_overlap([of_seed(result, seed) for result in models]) for seed in common]
     found, lists, alone, anyone = (np.mean(np.stack(parts), axis=0) for parts in zip(*each, strict=True))
-    length = sum(name.startswith("top_") for name in _of_seed(ranked[0], common[0]).columns)
-    return Overlap(tuple(result.label for result in ranked), found, lists, alone, float(anyone), length)
-
-
-def _of_seed(result: ModelResult, seed: int) -> pd.DataFrame:
-    ranks = next(run.ranks for run in result.runs if run.seed == seed)
-    assert ranks is not None
-    return ranks.drop_duplicates(["user", "item"])  # of several wordings, the first
+    length = sum(name.startswith("top_") for name in of_seed(models[0], common[0]).columns)
+    return Overlap(tuple(result.label for result in models), found, lists, alone, float(anyone), length)
 
 
 def _overlap(tables: Sequence[pd.DataFrame]) -> tuple[np.ndarray, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
@@ -105,6 +105,32 @@ def read_columns(files: DataFiles, kind: str) -> dict[str, list[str]]:
         UserError: Naming file and line; see :mod:`recbole_lcrec.utils.table`.
     """
     return read_table(read_header(files.path(kind), files.separator, files.encoding), numbers=False).cells
+
+
+def item_titles(files: DataFiles, items: Collection[str], fields: Sequence[str]) -> dict[str, str]:
+    """Return the titles of some items, for people to read: item token -> title, of those that have one.
+
+    Args:
+        files: The data set's files; ``.item`` may be absent.
+        items: Item tokens.
+        fields: Option ``item_text_fields``; the first that is a column is the title.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    if not files.path("item").is_file():
+        return {}
+    header = read_header(files.path("item"), files.separator, files.encoding)
+    title = next((name for name in fields if name in header.types), None)
+    if title is None or files.item_field not in header.types:
+        return {}
+    columns = read_table(header, {files.item_field, title}, numbers=False).cells
+    wanted, found = set(items), {}
+    for item, text in zip(columns[files.item_field], columns[title], strict=True):
+        if item in wanted:
+            wanted.remove(item)  # of lines that repeat a token the first counts
+            found[item] = clean_text(text)
+    return {item: text for item, text in found.items() if text}
 
 
 def load_item_text(

@@ -16,6 +16,7 @@ from recbole_lcrec.experiment.building import build, load_experiment, output_dir
 from recbole_lcrec.experiment.checks import check_settings
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.experiment.outputs import about_evaluation, log_result, output_folder, result_of, versions
+from recbole_lcrec.experiment.report import write_report
 from recbole_lcrec.experiment.saving import options_text, write_config
 from recbole_lcrec.experiment.split_loaders import split_of
 from recbole_lcrec.experiment.states import forget_states, keep_states, write_facts
@@ -115,6 +116,7 @@ def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> di
     if not group.is_main():
         return {**result, "output_dir": str(output_dir)}
     write_json(output_dir / RESULT, result)
+    write_report(experiment, result)
     forget_states(experiment)
     note_all(output_dir)
     log_result(result, output_dir)

@@ -5,6 +5,8 @@ from __future__ import annotations
 CONFIG, RESULT, LOG, EVALUATION = "config.yaml", "result.json", "run.log", "evaluation.json"
 CHECKPOINT = "checkpoint"
 RANKS = "ranks.csv.gz"
+REPORT = "report.html"
+"""What was run and how it did, for people; of an index that was built alone, its quality."""
 EMBEDDINGS = "embeddings.safetensors"
 """The items' embeddings, where the model reads them."""
 STARTING = "starting.yaml"
@@ -18,6 +20,6 @@ OF_A_RUN = (
     *ASSETS,
     *(RESULT, CHECKPOINT, RESUME, RANKS, "tensorboard", "wandb"),
     *OF_EVALUATION,
-    *("report.json", "report.html"),
+    *("report.json", REPORT),
 )
 """What a run writes beside its log."""

@@ -98,7 +98,7 @@ def test_significance() -> None:
 
 def page_of(plan: Plan, results: list[ModelResult]) -> str:
     board = make_board(results, "ndcg@2")
-    return report.report_page(plan, board, all_tests(board), 1)
+    return report.report_page(plan, board, all_tests(board), 1, None)
 
 
 def test_the_page_is_whole_escaped_and_asks_nobody(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_the_page_is_whole_escaped_and_asks_nobody(tmp_path: Path) -> None:
     broken = model_result("Broken", [], failures={1: "<script>"})
     plan = Plan("<data>", (), (1, 2), {}, 2, tmp_path, ())
     page = page_of(plan, [first, broken, second])
-    assert page.count("<h2>") == 8 and "<b>first" not in page and "failed: seed 1: &lt;script&gt;" in page
+    assert page.count("<h2>") == 10 and "<b>first" not in page and "failed: seed 1: &lt;script&gt;" in page
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
     assert "default-src 'none'" in page.split("<style>")[0] and "<script" not in page
     assert "Hit@" not in page.split("</h1>")[1] and "NDCG@2" in page and "ndcg@" not in page

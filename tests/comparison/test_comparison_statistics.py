@@ -9,8 +9,9 @@ from comparison_helpers import model_result, ranks_table
 from scipy import stats
 
 from recbole_lcrec.comparison.results import metric_of_ranks, per_user
-from recbole_lcrec.comparison.slices import buckets, overlap, slices
+from recbole_lcrec.comparison.slices import overlap, slices
 from recbole_lcrec.comparison.statistics import bootstrap_intervals, compare_pairs, holm, paired_p
+from recbole_lcrec.evaluation.groups import buckets
 
 
 def test_holm_by_hand() -> None:
@@ -78,7 +79,7 @@ def test_buckets_keep_equal_values_together() -> None:
 
 def test_slices_with_cold_targets() -> None:
     values = pd.DataFrame({"m": [1.0, 0.0, 1.0, 0.0]}, index=["a", "b", "c", "d"])
-    found = slices(values, pd.Series({"d": 9, "a": 0, "b": 2, "c": 2}), 2, zero="cold")
+    found = slices(values, pd.Series({"d": 9, "a": 0, "b": 2, "c": 2}), 2, cold=("cold", 0))
     assert [(one.name, one.users, one.mean["m"]) for one in found] == [("cold", 1, 1.0), ("2", 2, 0.5), ("9", 1, 0.0)]
     assert found[0].error["m"] == 0 and found[1].error["m"] == pytest.approx(0.5)
 

@@ -83,6 +83,7 @@ def test_a_run_is_saved_whole_and_repeats(tmp_path: Path, quantizer: str, mappin
         "lm",
         "tensorboard",
         "ranks.csv.gz",
+        "report.html",
     }
     assert {path.name for path in out.iterdir()} == names | {"tokenizer", "ranks.csv.gz"}
     assert result["index"]["quantizer"] == quantizer

@@ -81,6 +81,7 @@ def test_a_run_is_saved_whole_and_repeats(tmp_path: Path, mapping: str) -> None:
         "lm",
         "tensorboard",
         "ranks.csv.gz",
+        "report.html",
     }
     assert {path.name for path in out.iterdir()} == names | {"ranks.csv.gz"}
     paths = json.loads((out / "index.json").read_text())
