@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole.utils import init_seed
 
-from recbole_lcrec.config import LCRecConfig, registry
+from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.saved_run import check_evaluation, read_options
 from recbole_lcrec.data.download import without_credentials
 from recbole_lcrec.distributed import group
@@ -24,6 +24,7 @@ from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.experiment.outputs import wandb_in
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.split_loaders import Split, build_data
+from recbole_lcrec.model.interface import UsesQueries
 from recbole_lcrec.training.checkpoint import load_checkpoint
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
@@ -85,9 +86,9 @@ def build(
             network = factory.make_model(config, train_data._dataset)
             if not wants_fsdp(config):  # FSDP brings it to the device in parts
                 network = network.to(config["device"])
-            if registry.is_generative(config["model"]) and network.evaluation.eval_task == SEARCH:
+            if isinstance(network, UsesQueries) and config["eval_task"] == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
-                network.queries = load_queries(config, data, [loader._dataset for loader in loaders])
+                network.use_queries(load_queries(config, data, [loader._dataset for loader in loaders]))
             with refusals_of_recbole(f"model {config['model']}"), wandb_in(output_dir):
                 trainer = factory.trainer_class(config)(config, network)
         share_randomness(config["seed"])

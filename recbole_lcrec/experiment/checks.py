@@ -13,6 +13,7 @@ from typing import Any
 
 from recbole_lcrec.config import registry, settings_from
 from recbole_lcrec.embedding.huggingface import files_of_model
+from recbole_lcrec.model.interface import ChecksModels, ChecksOptions, HasSettings
 from recbole_lcrec.training.states import StateSettings
 from recbole_lcrec.training.training_settings import TrainingSettings, check_precision
 from recbole_lcrec.utils.errors import Mistakes
@@ -32,12 +33,12 @@ def check_settings(config: Any) -> None:
     """
     mistakes = Mistakes()
     model = registry.model_class(config["model"])
-    for settings in (StateSettings, *getattr(model, "settings", ())):
+    for settings in (StateSettings, *(model.settings if isinstance(model, HasSettings) else ())):
         with mistakes.caught():
             settings_from(settings, config)
     with mistakes.caught():
         check_precision(settings_from(TrainingSettings, config), config)
-    if hasattr(model, "check_options"):
+    if isinstance(model, ChecksOptions):
         with mistakes.caught():
             model.check_options(config)
     _check_numbers(config, mistakes)
@@ -70,7 +71,7 @@ def check_models(config: Any) -> None:
         UserError: For models that cannot be loaded, are of another kind, or do not go with the options.
     """
     model = registry.model_class(config["model"])
-    if not hasattr(model, "check_models"):
+    if not isinstance(model, ChecksModels):
         return
     made = [repr(settings_from(settings, config)) for settings in model.settings]
     sources = [str(config[name]).removeprefix("hf:") for name in ("base_model", "user_text") if config[name]]

@@ -22,6 +22,7 @@ from recbole_lcrec.distributed import group
 from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.evaluation.ranks import beyond_accuracy, item_counts
 from recbole_lcrec.experiment.experiment import Experiment
+from recbole_lcrec.model.interface import HasSamples
 from recbole_lcrec.training.interruption import Interrupted
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import hidden_beside, is_temporary, mend, remove
@@ -125,8 +126,7 @@ def _mend(folder: Path, log: Path) -> None:
 def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict[str, float] | None) -> dict[str, Any]:
     """Return what result.json holds after a training: metrics, split, samples, parameters, seconds, versions."""
     parameters = list(experiment.model.parameters())
-    samples = getattr(experiment.train_data, "samples", None)
-    config = experiment.config
+    loader, config, trainer = experiment.train_data, experiment.config, experiment.trainer
     return {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -137,19 +137,19 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         **about_ranks(experiment),
         **about_evaluation(experiment),
         "split_sha256": experiment.split_sha256,
-        "tasks": samples.per_epoch if samples is not None else {},
+        "tasks": dict(loader.samples.per_epoch) if isinstance(loader, HasSamples) else {},
         "parameters": {
             "total": sum(p.numel() for p in parameters),
             "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         },
-        "epochs": len(experiment.trainer.train_loss_dict) if hasattr(experiment.trainer, "train_loss_dict") else None,
+        "epochs": trainer.epochs_done,
         "seconds": experiment.timer.seconds,
-        "evaluated_users_per_second": getattr(experiment.trainer, "users_per_second", None),
+        "evaluated_users_per_second": trainer.users_per_second,
         "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(config["model"]) else {},
         "memory": peak_memory(),
         "processes": group.place().world_size,
         "machine": {"cores": len(os.sched_getaffinity(0)), "torch_threads": torch.get_num_threads()},
-        "learning_curve": experiment.trainer.curve.points if hasattr(experiment.trainer, "curve") else [],
+        "learning_curve": trainer.curve.points,
         "versions": versions(),
     }
 

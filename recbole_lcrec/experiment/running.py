@@ -88,25 +88,28 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
             experiment.describe()
             write_facts(experiment)
 
-    if hasattr(experiment.trainer, "before_writing") and holds_training(output_dir):
+    if holds_training(output_dir):
         logger.warning("%s holds an earlier run, which this one replaces when it has something to save.", output_dir)
-        experiment.trainer.before_writing = begin
-    else:
-        begin()
+        return finish(experiment, before_writing=begin)
+    begin()
     return finish(experiment)
 
 
-def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def finish(
+    experiment: Experiment,
+    index: Mapping[str, Any] | None = None,
+    *,
+    before_writing: Callable[[], None] | None = None,
+) -> dict[str, Any]:
     """Train, test and write the result; the training states are not needed any more then.
 
     Args:
         experiment: A new experiment, or one that goes on from a training state.
         index: What was known of the item index when it was built, if that was in an earlier process.
+        before_writing: See ``Experiment.fit``.
     """
     output_dir = experiment.output_dir
-    best_valid = experiment.fit()
-    if hasattr(experiment.trainer, "announce"):
-        experiment.trainer.announce()
+    best_valid = experiment.fit(before_writing=before_writing)
     test = experiment.evaluate("test", load_best=True)
     if experiment.ranks is not None:
         write_ranks(output_dir / RANKS, experiment.ranks, experiment)

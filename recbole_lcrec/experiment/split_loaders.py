@@ -13,12 +13,14 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.data.fetch import fetch_dataset
-from recbole_lcrec.data.seen import excluded_targets, seen_before
+from recbole_lcrec.data.seen import excluded_targets, seen_before, with_seen
 from recbole_lcrec.data.split import sample_users, split_sha256
 from recbole_lcrec.distributed import group
 from recbole_lcrec.distributed.data import balanced
 from recbole_lcrec.experiment import factory
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
+from recbole_lcrec.index.catalogue import Catalogue
+from recbole_lcrec.model.interface import PreparesCatalogue
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import fingerprint
 from recbole_lcrec.utils.recbole_patches import restore_numpy_names, restore_scipy_names
@@ -51,8 +53,9 @@ def build_data(
     prepare_data((data, parts), timer, saved)
     with timer("data"), refusals_of_recbole(f"data set {config['dataset']}"):
         loaders = make_loaders(config, (data, parts))
-    catalogue = getattr(data, "catalogue", None)
-    group.agreed("data set and item index", (loaders[-1], fingerprint([getattr(catalogue, "paths", None)])))
+    catalogue = data.catalogue if isinstance(data, PreparesCatalogue) else None
+    paths = catalogue.paths if isinstance(catalogue, Catalogue) else None
+    group.agreed("data set and item index", (loaders[-1], fingerprint([paths])))
     return (data, *loaders)
 
 
@@ -65,7 +68,7 @@ def prepare_data(split: Split, timer: StageTimer, saved: Path | None = None) -> 
         saved: Folder of a finished run whose index and tokenizer are used, or None.
     """
     data, parts = split
-    if hasattr(data, "prepare"):
+    if isinstance(data, PreparesCatalogue):
         with group.main_first():  # the others find text, embeddings and index in the cache
             data.prepare(timer, parts, saved)
 
@@ -117,14 +120,15 @@ def make_loaders(config: LCRecConfig, split: Split) -> tuple[Any, Any, Any, str]
     if len(valid.inter_feat):
         valid = sample_users(valid, config["valid_users"], config["seed"])
         with balanced(config, len(valid)):
-            valid_data = get_dataloader(config, "valid")(config, valid, valid_sampler, shuffle=False)
+            loader_class = with_seen(get_dataloader(config, "valid"))
+            valid_data = loader_class(config, valid, valid_sampler, shuffle=False, seen=seen.get("valid"))
     else:
         logger.warning("No user has the four interactions that validation needs: training runs for all its epochs.")
     with balanced(config, len(test)):
-        test_data = get_dataloader(config, "test")(config, test, test_sampler, shuffle=False)
+        loader_class = with_seen(get_dataloader(config, "test"))
+        test_data = loader_class(config, test, test_sampler, shuffle=False, seen=seen.get("test"))
     for phase, loader in (("valid", valid_data), ("test", test_data)):
         if seen and loader is not None:
-            loader.seen = seen[phase]
             logger.info(
                 "exclude_history: %d of %d %s targets are in their user's history and count as misses.",
                 *excluded_targets(loader), phase,

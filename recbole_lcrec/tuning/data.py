@@ -18,6 +18,7 @@ from recbole_lcrec.config.named_files import MODEL_PATHS
 from recbole_lcrec.distributed.cluster import import_ray
 from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.experiment.split_loaders import Split, make_loaders, prepare_data, split_of
+from recbole_lcrec.model.interface import PreparesCatalogue
 from recbole_lcrec.tuning.space import Space
 from recbole_lcrec.utils.errors import UserError, nearest
 from recbole_lcrec.utils.recbole_patches import quiet
@@ -65,11 +66,11 @@ def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTime
         split = split_of(config, timer)
     with quiet(), _threads(threads):
         prepare_data(split, timer)
-    made = getattr(split[0], "made", None) or {}
+    made = (split[0].made if isinstance(split[0], PreparesCatalogue) else None) or {}
     alone: dict[str, frozenset[str]] = {}
-    for stage, (_, options, uses) in made.items():  # in the order in which they were made
-        if options & varied or alone.keys() & set(uses):
-            alone[stage] = options
+    for stage, (_, read, uses) in made.items():  # in the order in which they were made
+        if read & varied or alone.keys() & set(uses):
+            alone[stage] = read
     reads: set[str] = set().union(*alone.values())
     pickled = None
     if looked_at & varied:

@@ -156,21 +156,19 @@ def _train_at(
         keep()
         experiment.describe()
         trainer = experiment.trainer
-        if hasattr(trainer, "tensorboard_dir"):
-            trainer.tensorboard_dir = folder.tensorboard
+        trainer.write_tensorboard_in(folder.tensorboard)
         reporter = Reporter(folder, values, inputs, trainer, start)
         if checkpoint is not None:
             reporter.take_over(checkpoint)
             if trainer.start_epoch >= trainer.epochs:
                 return  # RecBole would save this state over the best one
         try:
-            epochs = hasattr(trainer, "last_valid_result")  # RecBole's tree models have none
-            best = experiment.fit((lambda epoch, _, found: reporter.validated(epoch + 1, found)) if epochs else None)
+            report = (lambda epoch, _, found: reporter.validated(epoch + 1, found)) if trainer.has_epochs else None
+            best = experiment.fit(report)
             if not reporter.best and best is not None:  # RecBole's models without epochs
                 reporter.validated(1, best)
         finally:
-            if hasattr(trainer, "tensorboard_dir"):
-                trainer.tensorboard.close()  # a trial that is stopped leaves the loop at a report
+            trainer.close_tensorboard()  # a trial that is stopped leaves the loop at a report
 
 
 def go_on_from(folder: Path, trainer: Any) -> None:
