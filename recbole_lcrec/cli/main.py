@@ -227,7 +227,7 @@ def _on_saved_run(saved: Mapping[str, Given], options: dict[str, Any], reading: 
 
 
 def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:
-    from recbole_lcrec.tuning.settings import tune_options
+    from recbole_lcrec.tuning.search_settings import tune_options
 
     for name in options:
         if name in tune_options() and name != "address":  # which comparisons have too

@@ -10,7 +10,7 @@ from pathlib import Path
 from recbole_lcrec.config.plugins import load_installed
 from recbole_lcrec.config.registry import CONVERTERS
 from recbole_lcrec.convert.pipeline import DUPLICATES, Settings, convert
-from recbole_lcrec.convert.report import report
+from recbole_lcrec.convert.summary import report
 from recbole_lcrec.utils.errors import UserError
 
 _EPILOG = """Filters work in this order: --min-rating, --duplicates, --k-core. Ids that RecBole's reader would lose

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.names import missing_files
-from recbole_lcrec.config.sources import Source, source_of
+from recbole_lcrec.config.sources import DatasetArchive, source_of
 from recbole_lcrec.data.archive import BadArchive, unpack
 from recbole_lcrec.data.download import DownloadError, discard, download, without_credentials
 from recbole_lcrec.utils.errors import UserError
@@ -66,7 +66,7 @@ def fetch_dataset(config: Any) -> None:
         )
 
 
-def _fetch(source: Source, folder: Path, allowed: bool, show: bool) -> None:
+def _fetch(source: DatasetArchive, folder: Path, allowed: bool, show: bool) -> None:
     """Unpack the archive in the folder, or download it first."""
     archive = folder / source.archive
     if archive.is_file():
@@ -90,7 +90,7 @@ def _fetch(source: Source, folder: Path, allowed: bool, show: bool) -> None:
     discard(archive)
 
 
-def _install(archive: Path, url: str | None, source: Source, folder: Path, show: bool) -> None:
+def _install(archive: Path, url: str | None, source: DatasetArchive, folder: Path, show: bool) -> None:
     """Unpack beside the target, then move the files to their places, interactions last.
 
     Raises:

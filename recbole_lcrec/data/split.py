@@ -23,8 +23,8 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
 from recbole_lcrec.config.registry import base_of
-from recbole_lcrec.data.loading import StrictTables
 from recbole_lcrec.data.presplit import training_pairs
+from recbole_lcrec.data.strict_tables import StrictTables
 
 
 class StableOrder(StrictTables):

@@ -33,7 +33,7 @@ from recbole_lcrec.quantizer import (
 )
 from recbole_lcrec.quantizer.autoencoder import uses_bfloat16
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
-from recbole_lcrec.quantizer.settings import MAX_LEVELS, check_tokens
+from recbole_lcrec.quantizer.quantizer_settings import MAX_LEVELS, check_tokens
 from recbole_lcrec.utils.cache import cached
 from recbole_lcrec.utils.errors import Mistakes, UserError
 from recbole_lcrec.utils.files import fingerprint, write_json

@@ -26,10 +26,10 @@ from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
 from recbole_lcrec.tuning.live import LiveTable
 from recbole_lcrec.tuning.reach import check_reach, files_of
 from recbole_lcrec.tuning.report import write_outputs
-from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, Outcome
+from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, SearchOutcome
 from recbole_lcrec.tuning.runner import TrialRunner
 from recbole_lcrec.tuning.schedulers import check_population
-from recbole_lcrec.tuning.settings import SearchSettings, tune_options
+from recbole_lcrec.tuning.search_settings import SearchSettings, tune_options
 from recbole_lcrec.tuning.space import Space, read_space
 from recbole_lcrec.tuning.storage import ENGINE, TRIALS, Storage, is_uri
 from recbole_lcrec.tuning.tpe import check_hyperopt
@@ -233,7 +233,7 @@ def _search(
     temporary = temporary_folder()
     plan.save({**facts, "metric": metric, "bigger": bigger, "temporary": str(temporary)})
     journal, keeps_states = Journal(plan.folder / JOURNAL), False
-    outcome = Outcome(plan.model, plan.dataset, plan.given, plan.space, journal, metric, bigger, config["seed"])
+    outcome = SearchOutcome(plan.model, plan.dataset, plan.given, plan.space, journal, metric, bigger, config["seed"])
     try:
         _plan_trials(journal, found)
         total = len(journal.trials) if found else settings.samples
@@ -291,7 +291,7 @@ def _most_epochs(space: Space, config: LCRecConfig) -> int:
     return int(max(space["epochs"].points() or ()))
 
 
-def _test_best(folder: Path, outcome: Outcome, runner: TrialRunner) -> dict[str, Any]:
+def _test_best(folder: Path, outcome: SearchOutcome, runner: TrialRunner) -> dict[str, Any]:
     """Test the best trial's checkpoint, write result.json and end the log."""
     best = outcome.best()
     if best is None:
