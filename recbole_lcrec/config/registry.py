@@ -291,7 +291,7 @@ def part(model: str, name: str) -> Any:
         name: An attribute of :class:`RegisteredModel` beyond those of every component.
     """
     for one in (model, base_of(model)):
-        found = getattr(MODELS[one], name) if one in MODELS else None
+        found = vars(MODELS[one])[name] if one in MODELS else None
         if found is not None:
             return load(found) if isinstance(found, str) else found
     return None

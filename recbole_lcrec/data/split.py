@@ -102,14 +102,18 @@ class SequentialSplit(StableOrder):
         fields = {self.item_list_length_field: torch.from_numpy(length.astype(np.int64))}
         for field in feat:
             if field != self.uid_field:
-                fields[getattr(self, f"{field}_list_field")] = self._histories(field, target, length)
+                fields[self._list_field(field)] = self._histories(field, target, length)
         samples.update(Interaction(fields))
         self.inter_feat = samples
+
+    def _list_field(self, field: str) -> str:
+        """Return what RecBole calls the histories of a column."""
+        return str(vars(self)[f"{field}_list_field"])
 
     def _histories(self, field: str, target: np.ndarray, length: np.ndarray) -> torch.Tensor:
         """Return the values of ``field`` before each target row, [n_samples, max length, ...], zero-padded."""
         value = self.inter_feat[field]
-        width = self.field2seqlen[getattr(self, f"{field}_list_field")]
+        width = self.field2seqlen[self._list_field(field)]
         width = width if isinstance(width, int) else width[0]
         position = torch.arange(width)
         index = torch.from_numpy(target - length)[:, None] + position
@@ -182,7 +186,7 @@ def split_records(train: Dataset, valid: Dataset, test: Dataset) -> Iterator[tup
     """
     max_length = int(train.config["MAX_ITEM_LIST_LENGTH"])
     # rows carry their history in sequential datasets, and in all of a ready split
-    sequential = hasattr(train, "item_list_length_field") or train.config["benchmark_filename"] is not None
+    sequential = isinstance(train, SequentialDataset) or train.config["benchmark_filename"] is not None
     seen: dict[int, list[int]] = {}
     if not sequential:
         _append_interactions(seen, train)

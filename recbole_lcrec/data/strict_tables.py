@@ -260,7 +260,7 @@ class StrictTables(Dataset):
         super()._data_filtering()
         self._refuse_nothing_left()
         for suffix, names in self._only_filters.items():
-            feat = getattr(self, f"{suffix}_feat")
+            feat = vars(self)[f"{suffix}_feat"]
             threshold = self.config["threshold"] or {}
             for name in names:
                 if name not in threshold:  # RecBole makes labels of that one and drops it afterwards
@@ -273,7 +273,7 @@ class StrictTables(Dataset):
 
     def _refuse_nothing_left(self) -> None:
         for name in ("inter_feat", *self.feat_name_list):
-            if not len(getattr(self, name)):
+            if not len(vars(self)[name]):
                 what = "interaction" if name == "inter_feat" else f"row of .{name.removesuffix('_feat')}"
                 raise UserError(
                     f"no {what} of {self.dataset_name} is left after filtering. Loosen user_inter_num_interval, "
@@ -310,7 +310,7 @@ class StrictTables(Dataset):
         RecBole fills ``feat[field]`` in place, which changes a copy with pandas 3.
         """
         for name in self.feat_name_list:
-            feat = getattr(self, name)
+            feat = vars(self)[name]
             for field in feat:
                 kind = self.field2type[field]
                 if kind == FeatureType.TOKEN:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import SequentialDataset
 
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.distributed import group
@@ -174,7 +175,7 @@ def item_counts(train: Any) -> np.ndarray:
     """
     from recbole_lcrec.data.split import training_sequences
 
-    if hasattr(train, "item_list_length_field"):
+    if isinstance(train, SequentialDataset):
         items = np.concatenate([np.zeros(0, np.int64), *training_sequences(train).values()])
     else:
         items = train.inter_feat[train.iid_field].numpy()
@@ -197,7 +198,7 @@ def history_lengths(data: Any, test: Any) -> np.ndarray:
         np.maximum.at(lengths, users, (lists != 0).sum(axis=1))
         return lengths
     everything = np.bincount(data.inter_feat[data.uid_field].numpy(), minlength=data.user_num)
-    first = 1 if hasattr(data, "item_list_length_field") else 0  # a sequence's first item is no sample of its own
+    first = 1 if isinstance(data, SequentialDataset) else 0  # a sequence's first item is no sample of its own
     return everything + first - np.bincount(users, minlength=data.user_num)
 
 

@@ -24,6 +24,7 @@ from recbole_lcrec.evaluation.ranks import beyond_accuracy, item_counts
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.model.interface import HasSamples
 from recbole_lcrec.training.interruption import Interrupted
+from recbole_lcrec.utils.cores import usable_cores
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import hidden_beside, is_temporary, mend, remove
 from recbole_lcrec.utils.integrity import MANIFEST
@@ -148,7 +149,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(config["model"]) else {},
         "memory": peak_memory(),
         "processes": group.place().world_size,
-        "machine": {"cores": len(os.sched_getaffinity(0)), "torch_threads": torch.get_num_threads()},
+        "machine": {"cores": usable_cores(), "torch_threads": torch.get_num_threads()},
         "learning_curve": trainer.curve.points,
         "versions": versions(),
     }

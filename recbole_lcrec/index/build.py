@@ -60,9 +60,7 @@ class IndexSettings:
 
     def __post_init__(self) -> None:
         mistakes = Mistakes()
-        for name, known in _CHOICES.items():
-            found = getattr(self, name)
-            mistakes.expect(found in known, f"{name}: expected {' or '.join(known)}, found {found!r}.")
+        mistakes.expect_choice(self, _CHOICES)
         mistakes.finish()
 
 

@@ -168,7 +168,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """See the base class; histories may hold the new catalogue's items."""
         super().use_catalogue(catalogue)
-        lm = getattr(self, "lm", None)  # not there while the model is being made
+        lm = self._modules.get("lm")  # not there while the model is being made
         inputs = lm and base_model(lm).get_input_embeddings()
         if isinstance(inputs, ItemInputs):
             inputs.use_items(torch.from_numpy(catalogue.paths), self._features(catalogue))

@@ -169,7 +169,7 @@ def pack(name: str, value: Any) -> Any:
         return {"kind": "numpy", "data": torch.from_numpy(np.ascontiguousarray(value))}
     if scipy.sparse.issparse(value):
         csr = value.tocsr()
-        arrays = {part: getattr(csr, part) for part in ("data", "indices", "indptr")}
+        arrays = {"data": csr.data, "indices": csr.indices, "indptr": csr.indptr}
         parts = {part: torch.from_numpy(np.ascontiguousarray(array)) for part, array in arrays.items()}
         return {"kind": "scipy", "format": value.format, "shape": list(csr.shape), **parts}
     if isinstance(value, (list, tuple)):

@@ -155,7 +155,7 @@ class Course:
             "total": None if over or self._total is None else list(self._total),
             "is_tuple": self._is_tuple,
             "steps_done": self.steps_done,
-            "counters": {name: _plain(getattr(trainer, name)) for name in _COUNTERS},
+            "counters": {name: _plain(vars(trainer)[name]) for name in _COUNTERS},
             "processes": group.place().world_size,
             "optimizers": {
                 name: trainer.team.optimizer_state(optimizer) for name, optimizer in self._optimizers().items()

@@ -74,7 +74,7 @@ class FeatureTrainer(EvaluatingTrainer):
         if not isinstance(self, NCLTrainer):
             return
         plain = {"lr_scheduler": "constant", "warmup_ratio": 0, "gradient_accumulation_steps": 1, "precision": "fp32"}
-        ignored = [name for name, value in plain.items() if getattr(self.settings, name) != value]
+        ignored = [name for name, value in plain.items() if vars(self.settings)[name] != value]
         if ignored:
             names = ", ".join(ignored)
             self.logger.warning("RecBole's %s has a loop of its own and ignores %s.", type(self).__name__, names)

@@ -32,9 +32,7 @@ class TrainingSettings:
             f"learner: unknown optimizer {self.learner!r}.{nearest(self.learner, LEARNERS)} "
             f"Known: {', '.join(LEARNERS)}.",
         )
-        for name, known in (("lr_scheduler", ("constant", "cosine")), ("precision", ("fp32", "bf16", "fp16"))):
-            found = getattr(self, name)
-            mistakes.expect(found in known, f"{name}: expected {' or '.join(known)}, found {found!r}.")
+        mistakes.expect_choice(self, {"lr_scheduler": ("constant", "cosine"), "precision": ("fp32", "bf16", "fp16")})
         mistakes.expect(
             0 <= self.warmup_ratio < 1,
             f"warmup_ratio: expected a share of all steps in [0, 1), found {self.warmup_ratio}.",
