@@ -23,6 +23,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
 from recbole_lcrec.config.registry import base_of
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.presplit import training_pairs
 from recbole_lcrec.data.strict_tables import StrictTables
 
@@ -37,7 +38,7 @@ class StableOrder(StrictTables):
 
     def _remove_duplication(self) -> None:
         """Keep the first or last in time of repeated (user, item) pairs; the rows stay in file order."""
-        keep = self.config["rm_dup_inter"]
+        keep = RunOptions(self.config).rm_dup_inter
         if keep is not None:
             ordered = self.inter_feat
             if self.time_field in ordered:
@@ -132,9 +133,10 @@ def shared_split_class(config: Any) -> type:
 
     RecBole's own factory also unpickles whatever lies at ``checkpoint_dir/<dataset>-*.pth``; ours never does.
     """
+    run = RunOptions(config)
     module = importlib.import_module("recbole.data.dataset")
-    base = getattr(module, base_of(config["model"]) + "Dataset", None)
-    model_type = config["MODEL_TYPE"]
+    base = getattr(module, base_of(run.model) + "Dataset", None)
+    model_type = run.model_type
     if base is None:
         base = {
             ModelType.SEQUENTIAL: SequentialDataset,
@@ -163,7 +165,7 @@ def training_sequences(train: Dataset) -> dict[int, np.ndarray]:
     """
     rows = train.inter_feat
     users, targets = rows[train.uid_field].numpy(), rows[train.iid_field].numpy()
-    histories = rows[train.iid_field + train.config["LIST_SUFFIX"]].numpy()
+    histories = rows[train.iid_field + RunOptions(train.config).list_suffix].numpy()
     lengths = rows[train.item_list_length_field].numpy()
     if not len(users):
         return {}

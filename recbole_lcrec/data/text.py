@@ -107,6 +107,14 @@ def read_columns(files: DataFiles, kind: str) -> dict[str, list[str]]:
     return read_table(read_header(files.path(kind), files.separator, files.encoding), numbers=False).cells
 
 
+@dataclass(frozen=True)
+class ItemTextSettings:
+    """Which text of the items is read; the options are explained in properties/overall.yaml."""
+
+    item_text_fields: list[str]
+    cold_items: bool
+
+
 def load_item_text(
     files: DataFiles,
     known_items: Sequence[str],

@@ -17,6 +17,7 @@ import torch
 from tabulate import tabulate
 
 from recbole_lcrec.config import registry
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.seen import excluded_targets
 from recbole_lcrec.distributed import group
 from recbole_lcrec.evaluation.queries import SEARCH
@@ -126,14 +127,14 @@ def _mend(folder: Path, log: Path) -> None:
 
 def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict[str, float] | None) -> dict[str, Any]:
     """Return what result.json holds after a training: metrics, split, samples, parameters, seconds, versions."""
+    run, loader, trainer = RunOptions(experiment.config), experiment.train_data, experiment.trainer
     parameters = list(experiment.model.parameters())
-    loader, config, trainer = experiment.train_data, experiment.config, experiment.trainer
     return {
-        "model": config["model"],
-        "dataset": config["dataset"],
-        "seed": config["seed"],
+        "model": run.model,
+        "dataset": run.dataset,
+        "seed": run.seed,
         "best_valid_result": valid,
-        "valid_users": config["valid_users"],
+        "valid_users": run.valid_users,
         "test_result": test,
         **about_ranks(experiment),
         **about_evaluation(experiment),
@@ -146,7 +147,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         "epochs": trainer.epochs_done,
         "seconds": experiment.timer.seconds,
         "evaluated_users_per_second": trainer.users_per_second,
-        "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(config["model"]) else {},
+        "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(run.model) else {},
         "memory": peak_memory(),
         "processes": group.place().world_size,
         "machine": {"cores": usable_cores(), "torch_threads": torch.get_num_threads()},
@@ -162,7 +163,7 @@ def about_ranks(experiment: Experiment) -> dict[str, Any]:
         return {}
     about = {
         "file": RANKS,
-        "among": experiment.config["eval_args"]["mode"]["test"],
+        "among": RunOptions(experiment.config).eval_modes["test"],
         "list": ranks.top.shape[1],
         "rows": len(ranks.ranks),
         "censored": int(ranks.censored.sum()),
@@ -180,13 +181,13 @@ def peak_memory() -> dict[str, float | None]:
 
 def about_evaluation(experiment: Experiment) -> dict[str, Any]:
     """Return which candidates were ranked, unless the whole catalogue was, and what a generative model was asked."""
-    config = experiment.config
-    modes = config["eval_args"]["mode"]
+    run = RunOptions(experiment.config)
+    modes = run.eval_modes
     sampled = any(mode.startswith(("uni", "pop")) for mode in modes.values())
     about: dict[str, Any] = {"candidates": dict(modes)} if sampled else {}
-    if config["exclude_history"]:
+    if run.exclude_history:
         about["exclude_history"] = _about_exclusion(experiment)
-    if not registry.is_generative(config["model"]):
+    if not registry.is_generative(run.model):
         return about
     asked = experiment.model.evaluation
     about |= {"eval_task": asked.eval_task, "eval_prompts": asked.eval_prompts}

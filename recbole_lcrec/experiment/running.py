@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.saved_run import recorded_split
 from recbole_lcrec.distributed import group
 from recbole_lcrec.evaluation.ranks import write_ranks
@@ -54,10 +55,11 @@ def run(
     """
     config = LCRecConfig(model, dataset, config_files, config_dict, cli)
     check_settings(config)
-    own_folder, output_dir = not config["output_dir"], output_dir_of(config)
+    chosen = RunOptions(config)
+    own_folder, output_dir = not chosen.output_dir, output_dir_of(config)
     config["output_dir"] = str(output_dir)
     try:
-        with output_folder(output_dir, LOG, config["state"]) as keep:
+        with output_folder(output_dir, LOG, chosen.state) as keep:
             return run_in_folder(config, keep)
     finally:
         if own_folder and group.is_main():
@@ -72,11 +74,12 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
         config: The experiment's configuration, with ``output_dir``.
         keep: What ``output_folder`` yielded.
     """
-    output_dir = Path(config["output_dir"])
+    chosen = RunOptions(config)
+    output_dir = output_dir_of(config)
     if group.is_main():
         # all that is needed if the run is killed before it has begun
         write_text(output_dir / STARTING, options_text(config))
-    if config["stage"] == "index":
+    if chosen.stage == "index":
         return _run_index(config, output_dir, keep)
     experiment = build(config=config)
     logger.info(experiment.model)
@@ -126,6 +129,7 @@ def finish(
 
 def _run_index(config: LCRecConfig, output_dir: Path, keep: Callable[[], None]) -> dict[str, Any]:
     """Build the item index alone: index.json, the quantizer and the quality report."""
+    chosen = RunOptions(config)
     timer = StageTimer()
     with quiet():
         data, parts = split_of(config, timer)
@@ -138,9 +142,9 @@ def _run_index(config: LCRecConfig, output_dir: Path, keep: Callable[[], None]) 
         for warning in quality["warnings"]:
             logger.warning("Item index: %s", warning["text"])
         result = {
-            "model": config["model"],
-            "dataset": config["dataset"],
-            "seed": config["seed"],
+            "model": chosen.model,
+            "dataset": chosen.dataset,
+            "seed": chosen.seed,
             "index": indexed.report,
             "seconds": timer.seconds,
             "versions": versions(),
@@ -169,6 +173,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
         check_free(target)
     with output_folder(target, OF_EVALUATION[1], "INFO") as keep:
         experiment = load_experiment(run_dir, options)
+        chosen = RunOptions(experiment.config)
         before = recorded_split(run_dir)
         if before and before != experiment.split_sha256:
             raise UserError(
@@ -178,8 +183,8 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
         keep()
         valid, test = experiment.evaluate("valid"), experiment.evaluate("test")
         result = {
-            "model": experiment.config["model"],
-            "dataset": experiment.config["dataset"],
+            "model": chosen.model,
+            "dataset": chosen.dataset,
             "run": str(run_dir),
             "best_valid_result": valid,
             "test_result": test,

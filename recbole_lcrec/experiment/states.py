@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from recbole_lcrec.config import registry, settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.distributed import group
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.model.interface import HasUserTexts, PreparesCatalogue
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 def write_facts(experiment: Experiment) -> None:
     """Note what a resumed run has to be given: from now on it goes on from the newest training state."""
     report = {}
-    if registry.is_generative(experiment.config["model"]):
+    if registry.is_generative(RunOptions(experiment.config).model):
         report = experiment.dataset.catalogue.indexed.report
     facts = {"data": data_fingerprint(experiment), "index": report}
     write_json(experiment.output_dir / RESUME / FACTS, facts)
@@ -36,7 +37,7 @@ def keep_states(experiment: Experiment) -> None:
     if not trainer.keeps_states:
         logger.info(
             "%s trains by a loop of its own, which keeps no states: if this run is stopped, --resume starts from the "
-            "beginning.", experiment.config["model"],
+            "beginning.", RunOptions(experiment.config).model,
         )  # fmt: skip
     elif settings.keep_last:
         folder = StateFolder(experiment.output_dir / RESUME, settings)
@@ -45,7 +46,7 @@ def keep_states(experiment: Experiment) -> None:
 
 def forget_states(experiment: Experiment) -> None:
     """Remove the training states of a finished run (unless ``keep_states`` is set)."""
-    if not experiment.config["keep_states"] and group.is_main():
+    if not RunOptions(experiment.config).keep_states and group.is_main():
         remove(experiment.output_dir / RESUME)
 
 

@@ -14,6 +14,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, Softmax, TokenTrie
 from recbole_lcrec.embedding import EmbeddingSettings
@@ -80,14 +81,15 @@ class GenerativeRecommender(SequentialRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        if not config["show_progress"]:
+        run = RunOptions(config)
+        if not run.show_progress:
             from transformers.utils.logging import disable_progress_bar
 
             disable_progress_bar()  # of loading weights
-        self.num_beams = int(config["num_beams"])
+        self.num_beams = run.num_beams
         self.evaluation = self.asked(config)
         self._queries: Queries = {}
-        self._exclude_history = bool(config["exclude_history"])
+        self._exclude_history = run.exclude_history
         self.use_catalogue(dataset.catalogue)
 
     @classmethod
@@ -97,13 +99,7 @@ class GenerativeRecommender(SequentialRecommender):
         Raises:
             UserError: For a task or a wording that the model does not have.
         """
-        return EvaluationSettings(
-            config["eval_task"],
-            config["eval_prompts"],
-            config["score_normalization"],
-            config["loss_normalization"],
-            cls.wordings,
-        )
+        return settings_from(EvaluationSettings, config, wordings=cls.wordings)
 
     @classmethod
     def check_options(cls, config: Any) -> None:
@@ -115,10 +111,10 @@ class GenerativeRecommender(SequentialRecommender):
         mistakes = Mistakes()
         with mistakes.caught():
             cls.asked(config)
-        if not config["index_file"]:
-            with mistakes.caught():
-                mapping = settings_from(IndexSettings, config).index_mapping
-                index_level_sizes(settings_from(QuantizerSettings, config), mapping)
+        with mistakes.caught():
+            index = settings_from(IndexSettings, config)
+            if not index.index_file:
+                index_level_sizes(settings_from(QuantizerSettings, config), index.index_mapping)
         mistakes.finish()
 
     def use_catalogue(self, catalogue: Catalogue) -> None:

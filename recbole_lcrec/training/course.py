@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.distributed import group
 from recbole_lcrec.training import interruption
 from recbole_lcrec.training.attributes import ModelAttributes
@@ -148,7 +149,7 @@ class Course:
         attributes = self._attributes.changed()
         state = {
             "version": _VERSION,
-            "model": trainer.config["model"],
+            "model": RunOptions(trainer.config).model,
             "epoch": self._epoch + 1 if over else self._epoch,
             "losses": [] if over else list(self._losses),
             "step": 0 if over else self.step,
@@ -206,11 +207,12 @@ class Course:
     def _loaded(self, folder: Path) -> dict[str, Any]:
         """Load weights, optimizers, scaler and attributes; return the whole state."""
         trainer = self._trainer
+        model = RunOptions(trainer.config).model
         state = load_checkpoint(folder, trainer.model, trainer.device)
-        if state.get("version") != _VERSION or state["model"] != trainer.config["model"]:
+        if state.get("version") != _VERSION or state["model"] != model:
             found = f"a state of {state.get('model')}" if "version" in state else "weights alone"
             raise UserError(
-                f"{folder}: expected the state of a training of {trainer.config['model']}, found {found}. Give a "
+                f"{folder}: expected the state of a training of {model}, found {found}. Give a "
                 "folder that a run of this version wrote while it trained (RUN_DIR/resume/step-...)."
             )
         self._check_processes(state, folder)

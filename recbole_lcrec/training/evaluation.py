@@ -18,6 +18,7 @@ from recbole.evaluator import Evaluator
 from recbole.trainer import Trainer
 from torch.nn import functional
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import on_device
 from recbole_lcrec.data.seen import SeenItems, WithSeen
 from recbole_lcrec.distributed import group as processes
@@ -64,6 +65,7 @@ class EvaluatingTrainer(Trainer):
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
+        self._run = RunOptions(config)
         self.last_valid_result: dict[str, float] | None = None
         self.users_per_second: float | None = None
         self.curve = LearningCurve()
@@ -73,7 +75,7 @@ class EvaluatingTrainer(Trainer):
         self._evaluation = Evaluation()
         self._bar = progress(description="Evaluate", show=False)
         self._batch = -1
-        self._longest_list = max(config["topk"])
+        self._longest_list = max(self._run.topk)
 
     def _autocast(self) -> Any:
         raise NotImplementedError
@@ -114,7 +116,7 @@ class EvaluatingTrainer(Trainer):
         self.team.before_evaluation()
         seen = eval_data.seen if isinstance(eval_data, WithSeen) else None
         # sampled candidates are the same for every model, and when a saved run is evaluated again
-        seed = int(self.config["seed"])
+        seed = self._run.seed
         with self._autocast(), self._bar, seeded(seed), self.team.evaluation(), self._about(seen, prompts, ranks):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=False)
         if result is None:
@@ -141,12 +143,12 @@ class EvaluatingTrainer(Trainer):
         if isinstance(self.model, RecommendsTopItems):
             return self._top_of(self.model, batched_data)
         batch = self._wide_enough(super()._full_sort_batch_eval(batched_data))
-        return self._noted(batch, batch[0][self.config["USER_ID_FIELD"]])
+        return self._noted(batch, batch[0][self._run.user_field])
 
     def _top_of(self, model: RecommendsTopItems, batched_data: Any) -> Any:
         """Return a batch with the items that a model generates, or with dense scores if a metric asks for them."""
         interaction, _, positive_u, positive_i = batched_data
-        about, users = self._evaluation, interaction[self.config["USER_ID_FIELD"]]
+        about, users = self._evaluation, interaction[self._run.user_field]
         top = model.full_sort_top(on_device(interaction, self.device), about.seen, about.prompts)
         if not self.eval_collector.reads_top_items_only():
             scores = top.dense(self.tot_item_num)
@@ -167,7 +169,7 @@ class EvaluatingTrainer(Trainer):
         if row_of_candidate is None or batch[1].dim() != 2:
             return batch
         _, first = np.unique(row_of_candidate.numpy(), return_index=True)
-        return self._noted(batch, batch[0][self.config["USER_ID_FIELD"]].cpu()[torch.from_numpy(first)])
+        return self._noted(batch, batch[0][self._run.user_field].cpu()[torch.from_numpy(first)])
 
     def _candidate_scores(self, batched_data: Any) -> Any:
         """Return a batch with scores of its candidates, asked for in this evaluation's wordings."""
@@ -180,7 +182,7 @@ class EvaluatingTrainer(Trainer):
             for start in range(0, len(interaction), self.test_batch_size)
         ]
         scores = torch.full((int(positive_u[-1]) + 1, self.tot_item_num), -torch.inf, device=self.device)
-        scores[row_of_candidate, interaction[self.config["ITEM_ID_FIELD"]]] = torch.cat(pieces)
+        scores[row_of_candidate, interaction[self._run.item_field]] = torch.cat(pieces)
         return interaction, scores, positive_u, positive_i
 
     def _noted(self, batch: Any, users: torch.Tensor) -> Any:

@@ -18,6 +18,7 @@ from recbole.utils import set_color
 from torch.nn.utils import clip_grad_norm_
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import on_device
 from recbole_lcrec.distributed import group as processes
 from recbole_lcrec.model.interface import CountsEpochs, DescribesBatches, WeighsBatches
@@ -44,7 +45,7 @@ class FeatureTrainer(EvaluatingTrainer):
     """
 
     def __init__(self, config: Any, model: Any) -> None:
-        output_dir = Path(config["checkpoint_dir"])
+        output_dir = Path(RunOptions(config).checkpoint_dir)
         self.settings = settings_from(TrainingSettings, config)
         check_precision(self.settings, config)
         self._writer: Any = None
@@ -195,7 +196,7 @@ class FeatureTrainer(EvaluatingTrainer):
         kept = "There is no checkpoint yet"
         if self.best_epoch is not None and best.is_dir():
             kept = f"The best checkpoint, of epoch {self.best_epoch}, is kept in {best}"
-        users = batch[self.config["USER_ID_FIELD"]] if self.config["USER_ID_FIELD"] in batch.columns else []
+        users = batch[self._run.user_field] if self._run.user_field in batch.columns else []
         names = [f"{len(batch)} rows", *([f"the first of RecBole's user id {int(users[0])}"] if len(users) else [])]
         about = self.model.describe_batch(batch) if isinstance(self.model, DescribesBatches) else ", ".join(names)
         return FloatingPointError(
@@ -230,7 +231,12 @@ class FeatureTrainer(EvaluatingTrainer):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         folder = Path(kwargs.pop("saved_model_file", self.saved_model_file))
         score = float(self.best_valid_score)
-        state = {"model": self.config["model"], "epoch": epoch, "cur_step": self.cur_step, "best_valid_score": score}
+        state = {
+            "model": self._run.model,
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": score,
+        }
         self.announce()
         save_checkpoint(folder, self.model, state)
         self.best_epoch = epoch

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
@@ -62,5 +63,5 @@ def check_precision(settings: TrainingSettings, config: Any) -> None:
     Raises:
         UserError: For fp16 on a CPU.
     """
-    if settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
+    if settings.precision == "fp16" and torch.device(RunOptions(config).device).type == "cpu":
         raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
