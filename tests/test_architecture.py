@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -19,6 +20,8 @@ ROOMS = (
 """From the ground up: a room imports those before it. Tuning, comparison, benchmarks and convert are neighbours."""
 NEIGHBOURS = {"tuning", "comparison", "benchmarks", "convert"}
 LONGEST_FUNCTION, LONGEST_FILE = 60, 400
+MOST_NAMESAKES = 2
+"""Folders that may have a module of one name."""
 
 
 def module_name(path: Path) -> str:
@@ -77,6 +80,19 @@ def test_what_the_command_line_reads_first_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_a_name_says_what_it_is_about() -> None:
+    classes: dict[str, list[str]] = defaultdict(list)
+    modules: dict[str, list[str]] = defaultdict(list)
+    for name, path in MODULES.items():
+        if not path.stem.startswith("__"):
+            modules[path.stem].append(name)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                classes[node.name].append(name)
+    assert {name: where for name, where in classes.items() if len(where) > 1} == {}, "one class of a name"
+    assert {name: where for name, where in modules.items() if len(where) > MOST_NAMESAKES} == {}
 
 
 def test_functions_and_files_stay_short() -> None:

@@ -16,7 +16,7 @@ from recbole_lcrec.embedding.ready_file import load
 from recbole_lcrec.index import load_index
 from recbole_lcrec.index.item_index import check_capacity
 from recbole_lcrec.quantizer.base import check_embeddings
-from recbole_lcrec.quantizer.settings import check_tokens
+from recbole_lcrec.quantizer.quantizer_settings import check_tokens
 from recbole_lcrec.utils.errors import UserError
 
 ITEMS = tuple(f"i{n}" for n in range(30))

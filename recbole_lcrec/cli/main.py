@@ -48,7 +48,7 @@ from recbole_lcrec.training.interruption import Interrupted, Terminated, watched
 from recbole_lcrec.utils.allocator import keep_freed_memory
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import CONFIG, RESULT, STARTING
-from recbole_lcrec.utils.streams import lasting, printable
+from recbole_lcrec.utils.streams import LastingStream, lasting, printable
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _on_saved_run(saved: Mapping[str, Given], options: dict[str, Any], reading: 
 
 
 def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:
-    from recbole_lcrec.tuning.settings import tune_options
+    from recbole_lcrec.tuning.search_settings import tune_options
 
     for name in options:
         if name in tune_options() and name != "address":  # which comparisons have too
@@ -302,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print_help() -> int:
     print(help_text(), flush=True)
-    problem = getattr(sys.stdout, "problem", None)
+    problem = sys.stdout.problem if isinstance(sys.stdout, LastingStream) else None
     return 0 if problem is None else _failed(2, f"error: standard output cannot be written: {problem}.")
 
 
@@ -347,7 +347,7 @@ def _run(argv: Sequence[str]) -> int:
             if not group.may_report(1):
                 return 1
             raise
-        where = getattr(error, "filename", None)
+        where = error.filename if isinstance(error, OSError) else None
         what = where or "a file of this run"
         return _failed(2, f"error: {what} cannot be written: {problem}. Make room, then run again.")
 

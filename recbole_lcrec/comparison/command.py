@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from recbole_lcrec.comparison.plan import Plan, Run, make_plan
-from recbole_lcrec.comparison.processes import Processes, Workers
 from recbole_lcrec.comparison.results import collect, load_run
 from recbole_lcrec.comparison.runner import Runner
 from recbole_lcrec.comparison.specs import Cluster, Entry
+from recbole_lcrec.comparison.workers import LocalWorkers, Workers
 from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.data.contents import check_same_contents, contents
 from recbole_lcrec.training.interruption import terminations
@@ -96,7 +96,7 @@ def _workers(cluster: Cluster | None, plan: Plan) -> AbstractContextManager[Work
     """Return who carries out the runs; Ray is imported only for a cluster."""
     if cluster is None:
         assert plan.jobs is not None
-        return nullcontext(Processes(plan.jobs))
+        return nullcontext(LocalWorkers(plan.jobs))
     from recbole_lcrec.comparison.tasks import cluster_tasks
 
     return cluster_tasks(cluster, plan)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_lcrec.comparison import figures
+from recbole_lcrec.comparison import plots
 from recbole_lcrec.comparison.leaderboard import Board, cell, cost_cells, describes
 from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.repeats import repeats
@@ -51,7 +51,7 @@ def report_page(
     """Return the page; arguments as for :func:`write_report`, and the data that the models were tested on."""
     names = page_names(board.results)
     done = [result for result in board.results if result.runs]
-    tint = figures.colours([result.label for result in done])
+    tint = plots.colours([result.label for result in done])
     metrics = [name for name in board.metrics if not describes(name)]
     by_group, cold = _slices(board, tint, names)
     return render(
@@ -80,9 +80,9 @@ def report_page(
         threads=threads,
         plots=done
         and {
-            "scores": figures.scores(board, tint, names),
-            "curves": figures.curves(done, tint, names, board.main),
-            "costs": figures.costs(board, tint, names),
+            "scores": plots.scores(board, tint, names),
+            "curves": plots.curves(done, tint, names, board.main),
+            "costs": plots.costs(board, tint, names),
         },
     )
 
@@ -160,7 +160,7 @@ def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ..
          "training interactions of the target (users in brackets)"),
     )  # fmt: skip
     shown = [
-        (title, figures.slices(key, found, tint, names, axis, board.main), *_slice_table(found, column, names))
+        (title, plots.slices(key, found, tint, names, axis, board.main), *_slice_table(found, column, names))
         for key, title, found, column, axis in groups
     ]
     cold = {"users": (by_length, COLD_USER), "targets": (by_popularity, COLD_TARGET)}

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_lcrec.comparison.plan import Plan, Run
-from recbole_lcrec.comparison.runner import Outcome
+from recbole_lcrec.comparison.runner import RunOutcome
 from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import RANKS, RESULT
@@ -119,7 +119,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path} cannot be read ({error}). Delete {path.parent} and start again.")
 
 
-def collect(plan: Plan, outcomes: Sequence[Outcome]) -> list[ModelResult]:
+def collect(plan: Plan, outcomes: Sequence[RunOutcome]) -> list[ModelResult]:
     """Read the finished runs; one result per entry, in the plan's order."""
     results = []
     for entry in plan.entries:

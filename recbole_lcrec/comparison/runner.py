@@ -1,7 +1,7 @@
 """Runs the models of a plan and keeps the books of it.
 
 What is finished is kept, and what fails is reported while the others go on. Who carries out a run is a matter of
-:mod:`recbole_lcrec.comparison.processes`.
+:mod:`recbole_lcrec.comparison.workers`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_lcrec.comparison.plan import Plan, Run, Stage
-from recbole_lcrec.comparison.processes import CONSOLE, GRACE_SECONDS, OPTIONS, End, Started, Workers
+from recbole_lcrec.comparison.workers import CONSOLE, GRACE_SECONDS, OPTIONS, End, Started, Workers
 from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.utils.files import write_text
 from recbole_lcrec.utils.run_files import RESULT
@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a run ended.
 
     Attributes:
@@ -87,12 +87,12 @@ class Runner:
         self._begun = self._total = 0
         self._durations: dict[str, list[float]] = {}
 
-    def run(self) -> list[Outcome]:
+    def run(self) -> list[RunOutcome]:
         """Run everything that is not finished yet; return how each run ended, in the plan's order.
 
         Whatever ends this early (Ctrl-C, SIGTERM, a different split) stops the processes first.
         """
-        outcomes = [Outcome(run, kept=True) for run in self._plan.runs if self._is_finished(run)]
+        outcomes = [RunOutcome(run, kept=True) for run in self._plan.runs if self._is_finished(run)]
         self._waiting = [run for run in self._plan.runs if run not in [outcome.run for outcome in outcomes]]
         self._total = len(self._waiting)
         for outcome in outcomes:
@@ -107,7 +107,7 @@ class Runner:
                     if reason is None:
                         continue
                     self._active.remove(one)
-                    outcomes.append(Outcome(one.run, reason))
+                    outcomes.append(RunOutcome(one.run, reason))
                     self._report(one, reason)
         finally:
             _stop([one.started for one in self._active])

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.comparison.plan import Plan
-from recbole_lcrec.comparison.processes import End, carry_out
 from recbole_lcrec.comparison.specs import Cluster
+from recbole_lcrec.comparison.workers import End, carry_out
 from recbole_lcrec.config.named_files import named_file
 from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.config.paths import bundled_ml_100k
@@ -97,16 +97,16 @@ class Tasks:
             num_cpus=cpus, num_gpus=gpus, max_retries=0, num_returns="streaming", scheduling_strategy="SPREAD"
         )
 
-    def start(self, command: Sequence[str], folder: Path) -> Task:
+    def start(self, command: Sequence[str], folder: Path) -> RayStage:
         """See :class:`processes.Workers`."""
-        return Task(self._ray, self._task.remote(tuple(command), folder, self._variables), folder / RESULT)
+        return RayStage(self._ray, self._task.remote(tuple(command), folder, self._variables), folder / RESULT)
 
     def describe(self) -> str:
         """See :class:`processes.Workers`."""
         return self._about if self.at_once is None else f"at most {self.at_once} at once, {self._about}"
 
 
-class Task:
+class RayStage:
     """A stage in a task of Ray.
 
     Args:

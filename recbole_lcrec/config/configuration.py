@@ -25,9 +25,9 @@ from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.named_files import PATHS, absolute
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
 from recbole_lcrec.config.needs import check_needs
+from recbole_lcrec.config.parallel import check_parallel, take_place
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.plugins import load_installed
-from recbole_lcrec.config.processes import check_parallel, take_place
 from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.recbole_options import INSTEAD
 from recbole_lcrec.config.registry import (

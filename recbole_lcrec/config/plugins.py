@@ -129,7 +129,7 @@ def adopt(model: type) -> tuple[str, str | None]:
 
 def own_defaults(model: type) -> Path | None:
     """Return the YAML of a class's own options: CLASS.yaml beside the file that defines it, if there is one."""
-    file = getattr(sys.modules.get(model.__module__), "__file__", None)
+    file = _file_of(sys.modules.get(model.__module__))
     path = Path(file).with_name(f"{model.__name__}.yaml") if file else None
     return path if path is not None and path.is_file() else None
 
@@ -162,10 +162,15 @@ def without_unasked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "plugins": [one for one in plugins if one in LOADED]}
 
 
+def _file_of(module: ModuleType | None) -> str | None:
+    """Return the file of a module; None for a notebook's or an interpreter's."""
+    return getattr(module, "__file__", None)
+
+
 def _reference_of(model: type) -> str | None:
     """Return the reference by which another process finds a class; None for one of a notebook."""
     module = sys.modules.get(model.__module__)
-    file = getattr(module, "__file__", None)
+    file = _file_of(module)
     if module is None or file is None or "." in model.__qualname__:
         return None
     is_file = model.__module__ == "__main__" or model.__module__.startswith("_recbole_lcrec_plugin_")
@@ -202,7 +207,7 @@ def _file_module(path: Path) -> ModuleType:
         raise UserError(f"{path} does not exist. Expected a file FILE.py:CLASS, or a module PACKAGE.MODULE:CLASS.")
     name = f"_recbole_lcrec_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     main = sys.modules.get("__main__")
-    if main is not None and Path(getattr(main, "__file__", None) or ".").absolute() == path:
+    if main is not None and Path(_file_of(main) or ".").absolute() == path:
         return main
     if name in sys.modules:
         return sys.modules[name]

@@ -88,7 +88,7 @@ _Component = TypeVar("_Component", bound=Component)
 
 
 @dataclass
-class Table(Generic[_Component]):
+class Components(Generic[_Component]):
     """Components of one kind by their names, in the order in which they were registered.
 
     Attributes:
@@ -138,10 +138,10 @@ class Table(Generic[_Component]):
         return tuple(self.components)
 
 
-MODELS: Table[RegisteredModel] = Table("model")
-QUANTIZERS: Table[Component] = Table("quantizer")
-ENCODERS: Table[Component] = Table("text encoder")
-CONVERTERS: Table[Component] = Table("converter")
+MODELS: Components[RegisteredModel] = Components("model")
+QUANTIZERS: Components[Component] = Components("quantizer")
+ENCODERS: Components[Component] = Components("text encoder")
+CONVERTERS: Components[Component] = Components("converter")
 
 
 def load(reference: str) -> Any:
@@ -232,7 +232,7 @@ def register_converter(name: str, converter: Any, *, text: str = "") -> None:
 
 def components_with_options() -> list[Component]:
     """Return all components whose options are not among ours in properties/."""
-    tables: tuple[Table[Any], ...] = (MODELS, QUANTIZERS, ENCODERS)
+    tables: tuple[Components[Any], ...] = (MODELS, QUANTIZERS, ENCODERS)
     return [one for table in tables for one in table.components.values() if one.defaults is not None]
 
 
@@ -291,7 +291,7 @@ def part(model: str, name: str) -> Any:
         name: An attribute of :class:`RegisteredModel` beyond those of every component.
     """
     for one in (model, base_of(model)):
-        found = getattr(MODELS[one], name) if one in MODELS else None
+        found = vars(MODELS[one])[name] if one in MODELS else None
         if found is not None:
             return load(found) if isinstance(found, str) else found
     return None

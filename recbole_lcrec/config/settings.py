@@ -11,13 +11,14 @@ from recbole_lcrec.utils.errors import UserError
 Settings = TypeVar("Settings")
 
 
-def settings_from(cls: type[Settings], config: Any) -> Settings:
+def settings_from(cls: type[Settings], config: Any, **given: Any) -> Settings:
     """Build a frozen dataclass from the options that have the names of its fields.
 
     Args:
         cls: A dataclass; a list is handed to a field annotated ``tuple`` as a tuple. A field ``own`` gets the options
             that the registered component has declared which ``cls.component(config)`` names.
         config: An :class:`LCRecConfig`, or any mapping of option names to values.
+        **given: Fields that are not options.
 
     Raises:
         UserError: If the dataclass refuses a value (its ``__post_init__`` raises ValueError).
@@ -26,6 +27,9 @@ def settings_from(cls: type[Settings], config: Any) -> Settings:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if not field.init:
+            continue
+        if field.name in given:
+            values[field.name] = given[field.name]
             continue
         assert field.name == "own" or field.name in config, (
             f"no YAML of properties/ sets option {field.name}, which {cls.__name__} needs"

@@ -27,7 +27,7 @@ PAPER_NAMES = {
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetArchive:
     """The archive of a data set.
 
     Attributes:
@@ -73,7 +73,7 @@ def downloadable_datasets() -> list[str]:
     return [*PAPER_NAMES, *recbole_urls()]
 
 
-def source_of(name: str, options: Mapping[str, Any]) -> Source | None:
+def source_of(name: str, options: Mapping[str, Any]) -> DatasetArchive | None:
     """Return where the archive of a data set comes from, or None when nobody knows.
 
     Args:
@@ -101,4 +101,4 @@ def source_of(name: str, options: Mapping[str, Any]) -> Source | None:
     if not archive.endswith(".zip"):  # an address such as .../download?id=3
         archive = f"{name}.zip"
     from_amazon = recbole_name.startswith("amazon-") and recbole_name.endswith("-18")
-    return Source(name, url, archive, from_amazon)
+    return DatasetArchive(name, url, archive, from_amazon)

@@ -10,7 +10,7 @@ from pathlib import Path
 from recbole_lcrec.config.plugins import load_installed
 from recbole_lcrec.config.registry import CONVERTERS
 from recbole_lcrec.convert.pipeline import DUPLICATES, Settings, convert
-from recbole_lcrec.convert.report import report
+from recbole_lcrec.convert.summary import report
 from recbole_lcrec.utils.errors import UserError
 
 _EPILOG = """Filters work in this order: --min-rating, --duplicates, --k-core. Ids that RecBole's reader would lose
@@ -48,6 +48,7 @@ def _add_kind(kinds: argparse._SubParsersAction, kind: str, text: str, duplicate
     sub.add_argument("--all-items", action="store_true", help="keep items without interactions in X.item")
     sub.add_argument("--overwrite", action="store_true", help="replace the files of an earlier conversion")
     sub.add_argument("--no-progress", action="store_true", help="no progress bars")
+    sub.set_defaults(min_rating=None, reviews=False)  # for converters without these options
     return sub
 
 
@@ -68,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             output=given.output,
             k_core=given.k_core,
             duplicates=given.duplicates,
-            min_rating=getattr(given, "min_rating", None),
+            min_rating=given.min_rating,
             all_items=given.all_items,
-            reviews=getattr(given, "reviews", False),
+            reviews=given.reviews,
             overwrite=given.overwrite,
             show_progress=not given.no_progress,
         )

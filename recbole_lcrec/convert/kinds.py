@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from recbole_lcrec.convert.amazon import AmazonSource
 from recbole_lcrec.convert.lcrec import LCRecSource
+from recbole_lcrec.convert.own_tables import TableSource
 from recbole_lcrec.convert.records import Source
-from recbole_lcrec.convert.table import TableSource
 
 
 @dataclass(frozen=True)

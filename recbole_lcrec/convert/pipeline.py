@@ -119,7 +119,7 @@ class _Conversion:
         statistics: dict[str, Any] = {
             "source": self.source.kind,
             "files": files | {suffix[1:]: path.name for suffix, path in self.source.carried.items()},
-            "options": {name: getattr(settings, name) for name in ("k_core", "duplicates", "min_rating", "all_items")},
+            "options": {name: vars(settings)[name] for name in ("k_core", "duplicates", "min_rating", "all_items")},
             "interactions": _counts(part) | removed | {"written": n_written},
             "users": n_users,
             "items": len(tokens),

@@ -18,7 +18,7 @@ SEPARATORS = ("\t", ",", ";", "|")
 _BATCH = 1 << 14  # rows of a Parquet file in memory at once
 
 
-class Table(Protocol):
+class NamedColumns(Protocol):
     """A file with named columns."""
 
     names: list[str]
@@ -53,7 +53,7 @@ class _Named:
                 )
 
 
-def open_table(path: Path, separator: str | None, quotes: bool, show: bool) -> Table:
+def open_table(path: Path, separator: str | None, quotes: bool, show: bool) -> NamedColumns:
     """Return the table in a file, Parquet or text (told by its content).
 
     Raises:
@@ -91,7 +91,7 @@ class _TextTable(_Named):
         super().__init__(path, [name.strip() for name in names], show)
 
     def rows(self, columns: Sequence[str], part: Part) -> Iterator[tuple[str, list[Any], str]]:
-        """Yield the rows; see Table."""
+        """Yield the rows; see NamedColumns."""
         places = [self.names.index(column) for column in columns]
         lines = _Recorder(numbered_lines(self.path, self._show))
         reader = csv.reader(lines, **self._options)
@@ -163,7 +163,7 @@ class _ParquetTable(_Named):
         super().__init__(path, self._file.schema_arrow.names, show)
 
     def rows(self, columns: Sequence[str], part: Part) -> Iterator[tuple[str, list[Any], str]]:
-        """Yield the rows; see Table."""
+        """Yield the rows; see NamedColumns."""
         wanted = list(dict.fromkeys(columns))
         bar = progress(description=self.path.name, show=self._show, total=self._file.metadata.num_rows, unit="rows")
         with bar:

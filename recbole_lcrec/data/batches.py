@@ -16,6 +16,7 @@ import torch
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.settings import settings_from
 from recbole_lcrec.utils.errors import UserError
 
@@ -137,14 +138,15 @@ class SequenceDataLoader(TrainDataLoader):
         return math.ceil(self.per_epoch / self.step)
 
     def __iter__(self) -> Iterator[Interaction]:
-        dataset, seed = self._dataset, self.config["seed"]
+        run = RunOptions(self.config)
+        dataset, seed = self._dataset, run.seed
         rows = np.arange(self.per_epoch) % len(dataset)
         if self.shuffle:
             rows = epoch_rows(len(dataset), self.per_epoch, self.epoch, seed)
         draws = np.random.default_rng([seed, self.epoch, 1]).random(len(rows))
         lengths = dataset.inter_feat[dataset.item_list_length_field].numpy()[rows]
         rng = np.random.default_rng([seed, self.epoch, 0])
-        accumulated = int(self.config["gradient_accumulation_steps"])
+        accumulated = run.gradient_accumulation_steps
         for batch in batches_by_length(lengths, self.step, accumulated, rng, shuffle=self.shuffle):
             interaction = self.collate_fn(rows[batch])
             interaction.update(Interaction({DRAW: torch.from_numpy(draws[batch])}))

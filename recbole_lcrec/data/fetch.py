@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.names import missing_files
-from recbole_lcrec.config.sources import Source, source_of
+from recbole_lcrec.config.run_options import RunOptions
+from recbole_lcrec.config.sources import DatasetArchive, source_of
 from recbole_lcrec.data.archive import BadArchive, unpack
 from recbole_lcrec.data.download import DownloadError, discard, download, without_credentials
 from recbole_lcrec.utils.errors import UserError
@@ -42,21 +43,22 @@ def fetch_dataset(config: Any) -> None:
     Raises:
         UserError: With what to do by hand; nothing that looks like a data set is left behind.
     """
-    name, folder = config["dataset"], Path(config["data_path"])
-    if not missing_files(name, folder, config["benchmark_filename"]):
+    run = RunOptions(config)
+    name, folder = run.dataset, Path(run.data_path)
+    if not missing_files(name, folder, run.benchmark_filename):
         return
-    source = source_of(name, {"dataset_url": config["dataset_url"]})
+    source = source_of(name, {"dataset_url": run.dataset_url})
     assert source is not None, "check_dataset has refused names without a source"
-    show = bool(config["show_progress"])
+    show = run.show_progress
     try:
         with _alone(folder):
-            if missing_files(name, folder, config["benchmark_filename"]):  # nobody was faster
-                _fetch(source, folder, bool(config["download"]), show)
+            if missing_files(name, folder, run.benchmark_filename):  # nobody was faster
+                _fetch(source, folder, bool(run.download), show)
     except OSError as error:
         raise UserError(
             f"data set {name}: {error.filename or folder} cannot be written ({error.strerror})."
         ) from error
-    missing = missing_files(name, folder, config["benchmark_filename"])
+    missing = missing_files(name, folder, run.benchmark_filename)
     if missing:
         found = sorted(path.name for path in folder.glob("*.inter"))
         raise UserError(
@@ -66,7 +68,7 @@ def fetch_dataset(config: Any) -> None:
         )
 
 
-def _fetch(source: Source, folder: Path, allowed: bool, show: bool) -> None:
+def _fetch(source: DatasetArchive, folder: Path, allowed: bool, show: bool) -> None:
     """Unpack the archive in the folder, or download it first."""
     archive = folder / source.archive
     if archive.is_file():
@@ -90,7 +92,7 @@ def _fetch(source: Source, folder: Path, allowed: bool, show: bool) -> None:
     discard(archive)
 
 
-def _install(archive: Path, url: str | None, source: Source, folder: Path, show: bool) -> None:
+def _install(archive: Path, url: str | None, source: DatasetArchive, folder: Path, show: bool) -> None:
     """Unpack beside the target, then move the files to their places, interactions last.
 
     Raises:

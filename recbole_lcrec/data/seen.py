@@ -75,6 +75,23 @@ def seen_before(phase: str, parts: Sequence[Any]) -> SeenItems:
     return SeenItems(users, items, parts[0].item_num)
 
 
+class WithSeen:
+    """Mixin of RecBole's evaluation loaders: what their users must not be given goes with them.
+
+    Args:
+        seen: Items that users had before the phase (``exclude_history``); None excludes nothing.
+    """
+
+    def __init__(self, *args: Any, seen: SeenItems | None = None, **kwargs: Any) -> None:
+        self.seen = seen
+        super().__init__(*args, **kwargs)
+
+
+def with_seen(loader_class: type) -> Any:
+    """Return one of RecBole's evaluation loader classes that takes ``seen`` as an argument more."""
+    return type(loader_class.__name__, (WithSeen, loader_class), {})
+
+
 def excluded_targets(loader: Any) -> tuple[int, int]:
     """Return how many targets of an evaluation are in their user's history, and how many there are.
 

@@ -23,8 +23,9 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
 from recbole_lcrec.config.registry import base_of
-from recbole_lcrec.data.loading import StrictTables
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.presplit import training_pairs
+from recbole_lcrec.data.strict_tables import StrictTables
 
 
 class StableOrder(StrictTables):
@@ -37,7 +38,7 @@ class StableOrder(StrictTables):
 
     def _remove_duplication(self) -> None:
         """Keep the first or last in time of repeated (user, item) pairs; the rows stay in file order."""
-        keep = self.config["rm_dup_inter"]
+        keep = RunOptions(self.config).rm_dup_inter
         if keep is not None:
             ordered = self.inter_feat
             if self.time_field in ordered:
@@ -102,14 +103,18 @@ class SequentialSplit(StableOrder):
         fields = {self.item_list_length_field: torch.from_numpy(length.astype(np.int64))}
         for field in feat:
             if field != self.uid_field:
-                fields[getattr(self, f"{field}_list_field")] = self._histories(field, target, length)
+                fields[self._list_field(field)] = self._histories(field, target, length)
         samples.update(Interaction(fields))
         self.inter_feat = samples
+
+    def _list_field(self, field: str) -> str:
+        """Return what RecBole calls the histories of a column."""
+        return str(vars(self)[f"{field}_list_field"])
 
     def _histories(self, field: str, target: np.ndarray, length: np.ndarray) -> torch.Tensor:
         """Return the values of ``field`` before each target row, [n_samples, max length, ...], zero-padded."""
         value = self.inter_feat[field]
-        width = self.field2seqlen[getattr(self, f"{field}_list_field")]
+        width = self.field2seqlen[self._list_field(field)]
         width = width if isinstance(width, int) else width[0]
         position = torch.arange(width)
         index = torch.from_numpy(target - length)[:, None] + position
@@ -128,9 +133,10 @@ def shared_split_class(config: Any) -> type:
 
     RecBole's own factory also unpickles whatever lies at ``checkpoint_dir/<dataset>-*.pth``; ours never does.
     """
+    run = RunOptions(config)
     module = importlib.import_module("recbole.data.dataset")
-    base = getattr(module, base_of(config["model"]) + "Dataset", None)
-    model_type = config["MODEL_TYPE"]
+    base = getattr(module, base_of(run.model) + "Dataset", None)
+    model_type = run.model_type
     if base is None:
         base = {
             ModelType.SEQUENTIAL: SequentialDataset,
@@ -159,7 +165,7 @@ def training_sequences(train: Dataset) -> dict[int, np.ndarray]:
     """
     rows = train.inter_feat
     users, targets = rows[train.uid_field].numpy(), rows[train.iid_field].numpy()
-    histories = rows[train.iid_field + train.config["LIST_SUFFIX"]].numpy()
+    histories = rows[train.iid_field + RunOptions(train.config).list_suffix].numpy()
     lengths = rows[train.item_list_length_field].numpy()
     if not len(users):
         return {}
@@ -182,7 +188,7 @@ def split_records(train: Dataset, valid: Dataset, test: Dataset) -> Iterator[tup
     """
     max_length = int(train.config["MAX_ITEM_LIST_LENGTH"])
     # rows carry their history in sequential datasets, and in all of a ready split
-    sequential = hasattr(train, "item_list_length_field") or train.config["benchmark_filename"] is not None
+    sequential = isinstance(train, SequentialDataset) or train.config["benchmark_filename"] is not None
     seen: dict[int, list[int]] = {}
     if not sequential:
         _append_interactions(seen, train)

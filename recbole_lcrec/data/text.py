@@ -133,6 +133,14 @@ def item_titles(files: DataFiles, items: Collection[str], fields: Sequence[str])
     return {item: text for item, text in found.items() if text}
 
 
+@dataclass(frozen=True)
+class ItemTextSettings:
+    """Which text of the items is read; the options are explained in properties/overall.yaml."""
+
+    item_text_fields: list[str]
+    cold_items: bool
+
+
 def load_item_text(
     files: DataFiles,
     known_items: Sequence[str],

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbole_lcrec.utils.lm_config import text_config
+
 
 def base_model(lm: nn.Module) -> Any:
     """Return the transformers model, without peft's wrapper. Any, as its attributes depend on the architecture."""
@@ -20,9 +22,7 @@ def base_model(lm: nn.Module) -> Any:
 
 def n_layers(lm: nn.Module) -> int:
     """Return the number of layers that have keys and values."""
-    config = base_model(lm).config
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return int(text.num_hidden_layers)
+    return int(text_config(base_model(lm).config).num_hidden_layers)
 
 
 def model_dtype(lm: nn.Module) -> torch.dtype:

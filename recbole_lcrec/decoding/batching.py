@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from recbole_lcrec.decoding.architecture import base_model, model_dtype, n_layers
+from recbole_lcrec.utils.lm_config import number_of, text_config
 
 CPU_MEMORY = 2**30
 """Bytes that decoding may use on a CPU; larger batches would not be faster."""
@@ -40,15 +41,14 @@ def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int, more: int = 0)
         beam_tokens: Tokens that all beams of a prompt append.
         more: Bytes per prompt that are needed beside the language model's.
     """
-    config = base_model(lm).config
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    config = text_config(base_model(lm).config)
     hidden = config.hidden_size
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    inner = number_of(config, "intermediate_size") or 4 * hidden
     size = torch.finfo(model_dtype(lm)).bits // 8
     tokens = length + beam_tokens
     # keys and values of all layers (twice while they are extended), the widest layer's states, the attention weights
     per_prompt = size * (4 * n_layers(lm) * hidden * tokens + (6 * hidden + 3 * inner) * length)
-    heads = getattr(config, "num_attention_heads", None) or 1  # state-space models have none
+    heads = number_of(config, "num_attention_heads") or 1  # state-space models have none
     per_prompt += 4 * heads * max(length * length, beam_tokens * tokens) + more
     device = base_model(lm).get_input_embeddings().weight.device
     memory = GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_MEMORY

@@ -171,7 +171,7 @@ class Continuations:
 
     def states_of(self, output: Any) -> Tensor:
         """Return the states of a body's output."""
-        states: Tensor = getattr(output, self._result)
+        states: Tensor = output[self._result]
         return states
 
     @property
@@ -248,7 +248,7 @@ class _CachedRows:
             use_cache=True,
             **owner.of_prompts,
         )
-        self._cache = getattr(output, cache_name())
+        self._cache = output[cache_name()]
 
     def states(self, places: Sequence[int], ids: Tensor) -> Tensor:
         """Return the states after each token of each continuation.

@@ -111,7 +111,7 @@ class BeamForward(ABC):
 
     def _last(self, output: Any) -> Tensor:
         """Return the states [B, D] after the last tokens of the body's output."""
-        states: Tensor = getattr(output, self._result)
+        states: Tensor = output[self._result]
         return states[:, -1]
 
     def _no_other_logits(self) -> dict[str, int]:
@@ -163,7 +163,7 @@ class FoldedForward(BeamForward):
     def _run(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
         """Append tokens to the cache and return the states after each, [B, T, D]."""
         output = self._call(input_ids, attention_mask, position_ids, use_cache=True, **{cache_name(): self._cache})
-        states: Tensor = getattr(output, self._result)
+        states: Tensor = output[self._result]
         return states
 
     def _no_beams(self) -> None:
@@ -201,7 +201,7 @@ class ExpandedForward(BeamForward):
         output = self._call(
             self._input_ids, self._attention_mask, self._prompt_positions(), use_cache=True, **self._no_other_logits()
         )
-        self._prompt_cache = getattr(output, cache_name())
+        self._prompt_cache = output[cache_name()]
         self._rewind()
         return self._last(output)
 

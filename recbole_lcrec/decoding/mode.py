@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from recbole_lcrec.decoding.architecture import base_model, evaluating, model_dtype
 from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode, PlainForward
 from recbole_lcrec.decoding.prefix import SharedPrefix
+from recbole_lcrec.utils.lm_config import number_of
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +91,7 @@ def attention_window(lm: nn.Module) -> int | None:
     (GPT-Neo).
     """
     config = base_model(lm).config
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
+    sizes = [number_of(config, name) for name in ("sliding_window", "attention_chunk_size", "window_size")]
     return min((size for size in sizes if isinstance(size, int) and size > 0), default=None)
 
 

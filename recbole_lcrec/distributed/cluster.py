@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from recbole_lcrec.utils.cores import usable_cores
 from recbole_lcrec.utils.errors import UserError, reason_of
 
 _PREFIX = "lcrec-ray-"
@@ -52,7 +53,7 @@ def available_cpus(root: Path = Path("/")) -> int:
     Args:
         root: Where /sys lies.
     """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = usable_cores()
     quota = _quota(root / "sys" / "fs" / "cgroup")
     return max(1, min(cpus, math.ceil(quota) if quota else cpus))
 

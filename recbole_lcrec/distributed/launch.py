@@ -20,6 +20,7 @@ from typing import Any
 
 from recbole_lcrec.distributed.group import status_in
 from recbole_lcrec.distributed.request import Processes
+from recbole_lcrec.utils.cores import usable_cores
 from recbole_lcrec.utils.errors import UserError, reason_of
 
 GRACE = 20.0
@@ -70,7 +71,7 @@ def _store(wanted: Processes) -> Any:
 
 
 def _start(command: Sequence[str], wanted: Processes, local: int, address: dict[str, str]) -> subprocess.Popen:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     package = str(Path(__file__).parents[2])
     environment = {
         **os.environ,

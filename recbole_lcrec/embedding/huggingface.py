@@ -13,6 +13,7 @@ import numpy as np
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.gguf import gguf_file
 from recbole_lcrec.utils.hub import load_pretrained, load_weights, revision_of
+from recbole_lcrec.utils.lm_config import number_of
 from recbole_lcrec.utils.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
 
 def _supported_length(tokenizer: Any, model: Any, max_length: int) -> int:
     """Return ``max_length`` or what the model can read, whichever is less."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length
+    positions = number_of(model.config, "max_position_embeddings") or max_length
     supported = min(positions, tokenizer.model_max_length)
     if max_length > supported:
         logger.warning("hf_max_length=%d: the model reads only %d tokens.", max_length, supported)

@@ -24,14 +24,13 @@ class ItemCollector(Collector):
     more than generating them once the catalogue is large. Of several processes it gathers what each has collected, in
     the order of the batches, so that every user is counted once.
 
-    Attributes:
-        number: Number of the batch that is collected next.
+    Args:
+        config: The experiment's configuration.
     """
-
-    number = 0
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
+        self._number = 0
         self._batches: list[tuple[int, dict[str, torch.Tensor]]] = []  # of this process, if there are several
 
     def data_collect(self, train_data: Any) -> None:
@@ -40,6 +39,10 @@ class ItemCollector(Collector):
         if self.register.need("data.count_items"):
             counts = item_counts(train_data._dataset)
             self.data_struct.set("data.count_items", Counter({int(i): int(counts[i]) for i in counts.nonzero()[0]}))
+
+    def begin_batch(self, number: int) -> None:
+        """Say which batch of the evaluation is collected next."""
+        self._number = number
 
     def reads_top_items_only(self) -> bool:
         """Return whether the best items suffice for all metrics in use."""
@@ -65,7 +68,7 @@ class ItemCollector(Collector):
         if group.several():
             collected = self.data_struct._data_dict
             found = {key: collected.pop(key).cpu() for key in _OF_BATCHES if key in collected}
-            self._batches.append((self.number, found))
+            self._batches.append((self._number, found))
 
     def _collect_top(
         self, scores_tensor: TopItems, interaction: Any, positive_u: torch.Tensor, positive_i: torch.Tensor

@@ -59,6 +59,16 @@ class TopItems:
             functional.pad(self.items, (0, missing)), functional.pad(self.scores, (0, missing), value=-torch.inf)
         )
 
+    def dense(self, n_items: int) -> torch.Tensor:
+        """Return scores of all items, float32 [B, n_items]: all others are scored equally, and below these.
+
+        Args:
+            n_items: RecBole's number of items, the padding item included.
+        """
+        found = self.scores.where(self.scores > -torch.inf, 0.0)
+        lowest = found.min(dim=1, keepdim=True).values - 1.0
+        return lowest.repeat(1, n_items).scatter_(1, self.items, self.scores)
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:

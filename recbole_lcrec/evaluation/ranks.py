@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import SequentialDataset
 
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.distributed import group
@@ -62,21 +63,25 @@ class RankCollector:
     Args:
         length: K, the length of the lists.
         num_beams: Items that a generative model scores; None where all are scored.
-
-    Attributes:
-        round: Number of the evaluation, where there are several (one per wording).
-        number: Number of its batch that is noted next.
-        wording: The prompt's number.
     """
 
     def __init__(self, length: int, num_beams: int | None = None) -> None:
         self._length, self._num_beams = length, num_beams
         self._parts: list[tuple[int, int, str, tuple[np.ndarray, ...]]] = []
-        self.round = 0
-        self.number = 0
-        self.wording = ""
+        self._round, self._wording = 0, ""
 
-    def add(self, users: torch.Tensor, scores: torch.Tensor, rows: torch.Tensor, items: torch.Tensor) -> None:
+    def begin_round(self, number: int, wording: str) -> None:
+        """Say which evaluation follows, where there are several (one per wording).
+
+        Args:
+            number: Number of the evaluation.
+            wording: The prompt's number (several joined by +).
+        """
+        self._round, self._wording = number, wording
+
+    def add(
+        self, users: torch.Tensor, scores: torch.Tensor, rows: torch.Tensor, items: torch.Tensor, *, batch: int = 0
+    ) -> None:
         """Note the ranks of one batch.
 
         Args:
@@ -84,6 +89,7 @@ class RankCollector:
             scores: Scores of all items, [B, n_items or more]; -inf for what is no candidate.
             rows: Row of each target in ``scores``, [T].
             items: The targets, [T].
+            batch: Number of the batch in the evaluation.
         """
         rows, items = rows.to(scores.device), items.to(scores.device)
         values, top = torch.topk(scores, self._length, dim=-1)
@@ -102,7 +108,7 @@ class RankCollector:
             censored = (above >= self._num_beams) & ~excluded
             beyond = torch.where(censored, above + 1, beyond)
         ranks = torch.where(match.any(dim=1), match.int().argmax(dim=1) + 1, beyond)
-        self._note(users.to(rows.device)[rows], items, ranks, censored, candidates, top)
+        self._note(batch, users.to(rows.device)[rows], items, ranks, censored, candidates, top)
 
     def add_top(
         self,
@@ -112,6 +118,8 @@ class RankCollector:
         items: torch.Tensor,
         candidates: int,
         seen: SeenItems | None = None,
+        *,
+        batch: int = 0,
     ) -> None:
         """Note the ranks of one batch of which only the best items are known, as generative models make them.
 
@@ -121,7 +129,8 @@ class RankCollector:
             rows: Row of each target in ``top``, [T].
             items: The targets, [T].
             candidates: Items that could have been generated, were none excluded.
-            seen: Items that were excluded for each user; None for none.
+            seen: Items that were excluded for each user; None for no exclusion.
+            batch: Number of the batch in the evaluation.
         """
         rows, items = rows.to(top.device), items.to(top.device)
         users, top = users.to(rows.device)[rows], top[rows]
@@ -134,12 +143,12 @@ class RankCollector:
             excluded = seen.contains(users, items)
             ranks = torch.where(excluded, among.clamp_min(self._length) + 1, ranks)
             censored = censored & ~excluded
-        self._note(users, items, ranks, censored, among, top[:, : self._length])
+        self._note(batch, users, items, ranks, censored, among, top[:, : self._length])
 
-    def _note(self, *columns: torch.Tensor) -> None:
+    def _note(self, batch: int, *columns: torch.Tensor) -> None:
         users, items, ranks, censored, candidates, top = (column.cpu().numpy() for column in columns)
         rows = (users, items, ranks, censored, candidates, top.astype(np.int32))
-        self._parts.append((self.round, self.number, self.wording, rows))
+        self._parts.append((self._round, batch, self._wording, rows))
 
     def collected(self) -> Ranks | None:
         """Return everything that was noted, in order; None when that is nothing.
@@ -166,7 +175,7 @@ def item_counts(train: Any) -> np.ndarray:
     """
     from recbole_lcrec.data.split import training_sequences
 
-    if hasattr(train, "item_list_length_field"):
+    if isinstance(train, SequentialDataset):
         items = np.concatenate([np.zeros(0, np.int64), *training_sequences(train).values()])
     else:
         items = train.inter_feat[train.iid_field].numpy()
@@ -189,7 +198,7 @@ def history_lengths(data: Any, test: Any) -> np.ndarray:
         np.maximum.at(lengths, users, (lists != 0).sum(axis=1))
         return lengths
     everything = np.bincount(data.inter_feat[data.uid_field].numpy(), minlength=data.user_num)
-    first = 1 if hasattr(data, "item_list_length_field") else 0  # a sequence's first item is no sample of its own
+    first = 1 if isinstance(data, SequentialDataset) else 0  # a sequence's first item is no sample of its own
     return everything + first - np.bincount(users, minlength=data.user_num)
 
 

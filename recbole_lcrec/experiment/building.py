@@ -11,7 +11,8 @@ from typing import Any
 
 from recbole.utils import init_seed
 
-from recbole_lcrec.config import LCRecConfig, registry
+from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.saved_run import check_evaluation, read_options
 from recbole_lcrec.data.download import without_credentials
 from recbole_lcrec.distributed import group
@@ -24,6 +25,7 @@ from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.experiment.outputs import wandb_in
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.split_loaders import Split, build_data
+from recbole_lcrec.model.interface import UsesQueries
 from recbole_lcrec.training.checkpoint import load_checkpoint
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
@@ -64,6 +66,7 @@ def build(
         UserError: For anything in the options or the data that the user has to change.
     """
     config = config or LCRecConfig(model, dataset, config_files, config_dict, cli)
+    run = RunOptions(config)
     output_dir = saved or output_dir_of(config)
     config["saved_run"] = str(saved) if saved else None
     check_settings(config)
@@ -71,35 +74,36 @@ def build(
         check_models(config)
     config["output_dir"] = str(output_dir)
     config["checkpoint_dir"] = str(output_dir)
-    config["cache_dir"] = str(Path(config["cache_dir"]).absolute())
+    config["cache_dir"] = str(Path(run.cache_dir).absolute())
     timer = StageTimer()
     if config.without_use():
         names = ", ".join(config.without_use())
-        logger.warning("%s has no use for these options, which are other models': %s.", config["model"], names)
+        logger.warning("%s has no use for these options, which are other models': %s.", run.model, names)
     with quiet():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
-        if config["dataset_url"]:  # it has served; RecBole gives all options to tensorboard and wandb
-            config["dataset_url"] = without_credentials(config["dataset_url"])
-        init_seed(config["seed"], config["reproducibility"])
+        if run.dataset_url:  # it has served; RecBole gives all options to tensorboard and wandb
+            config["dataset_url"] = without_credentials(run.dataset_url)
+        init_seed(run.seed, run.reproducibility)
         with timer("model"):
             network = factory.make_model(config, train_data._dataset)
             if not wants_fsdp(config):  # FSDP brings it to the device in parts
-                network = network.to(config["device"])
-            if registry.is_generative(config["model"]) and network.evaluation.eval_task == SEARCH:
+                network = network.to(run.device)
+            if isinstance(network, UsesQueries) and run.eval_task == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
-                network.queries = load_queries(config, data, [loader._dataset for loader in loaders])
-            with refusals_of_recbole(f"model {config['model']}"), wandb_in(output_dir):
+                network.use_queries(load_queries(config, data, [loader._dataset for loader in loaders]))
+            with refusals_of_recbole(f"model {run.model}"), wandb_in(output_dir):
                 trainer = factory.trainer_class(config)(config, network)
-        share_randomness(config["seed"])
+        share_randomness(run.seed)
     test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
 
 
 def output_dir_of(config: LCRecConfig) -> Path:
     """Return the folder of a run: the given one, or a new one that no other process has."""
-    if config["output_dir"]:
-        return group.from_main(Path(config["output_dir"]).absolute())
-    name = f"{config['model']}-{config['dataset']}-{time.strftime('%Y%m%d-%H%M%S')}"
+    run = RunOptions(config)
+    if run.output_dir:
+        return group.from_main(Path(run.output_dir).absolute())
+    name = f"{run.model}-{run.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
     return group.from_main(_new_folder(Path("saved", name).absolute()) if group.is_main() else None)
 
 
@@ -140,6 +144,6 @@ def load_experiment(
     check_evaluation(changes, options)
     config = LCRecConfig(config_dict=options, cli=changes, has_data=split is not None)
     experiment = build(config=config, saved=run_dir, split=split)
-    load_checkpoint(run_dir / CHECKPOINT, experiment.model, experiment.config["device"])
+    load_checkpoint(run_dir / CHECKPOINT, experiment.model, RunOptions(experiment.config).device)
     experiment.model.eval()
     return experiment

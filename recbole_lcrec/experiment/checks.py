@@ -12,7 +12,9 @@ import math
 from typing import Any
 
 from recbole_lcrec.config import registry, settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.embedding.huggingface import files_of_model
+from recbole_lcrec.model.interface import ChecksModels, ChecksOptions, HasSettings
 from recbole_lcrec.training.states import StateSettings
 from recbole_lcrec.training.training_settings import TrainingSettings, check_precision
 from recbole_lcrec.utils.errors import Mistakes
@@ -31,13 +33,13 @@ def check_settings(config: Any) -> None:
         UserError: One for all that is wrong.
     """
     mistakes = Mistakes()
-    model = registry.model_class(config["model"])
-    for settings in (StateSettings, *getattr(model, "settings", ())):
+    model = registry.model_class(RunOptions(config).model)
+    for settings in (StateSettings, *(model.settings if isinstance(model, HasSettings) else ())):
         with mistakes.caught():
             settings_from(settings, config)
     with mistakes.caught():
         check_precision(settings_from(TrainingSettings, config), config)
-    if hasattr(model, "check_options"):
+    if isinstance(model, ChecksOptions):
         with mistakes.caught():
             model.check_options(config)
     _check_numbers(config, mistakes)
@@ -46,15 +48,15 @@ def check_settings(config: Any) -> None:
 
 def _check_numbers(config: Any, mistakes: Mistakes) -> None:
     """Note what is wrong with options of RecBole's own that no settings object of ours holds."""
-    rate, longest = config["learning_rate"], config["MAX_ITEM_LIST_LENGTH"]
+    run = RunOptions(config)
+    rate, longest = run.learning_rate, run.max_history
     if isinstance(rate, (int, float)):
         mistakes.expect(0 < rate < math.inf, f"learning_rate: expected a number above 0, found {rate}.")
     if isinstance(longest, int):
         mistakes.expect(longest >= 1, f"MAX_ITEM_LIST_LENGTH: expected 1 or more items, found {longest}.")
-    if str(config["learner"]).lower() == "sparse_adam" and registry.is_ours(config["model"]):
+    if str(run.learner).lower() == "sparse_adam" and registry.is_ours(run.model):
         mistakes.add(
-            f"learner: sparse_adam takes sparse gradients only, and {config['model']} has dense ones. Use adam or "
-            "adamw."
+            f"learner: sparse_adam takes sparse gradients only, and {run.model} has dense ones. Use adam or adamw."
         )
 
 
@@ -69,12 +71,13 @@ def check_models(config: Any) -> None:
     Raises:
         UserError: For models that cannot be loaded, are of another kind, or do not go with the options.
     """
-    model = registry.model_class(config["model"])
-    if not hasattr(model, "check_models"):
+    run = RunOptions(config)
+    model = registry.model_class(run.model)
+    if not isinstance(model, ChecksModels):
         return
     made = [repr(settings_from(settings, config)) for settings in model.settings]
     sources = [str(config[name]).removeprefix("hf:") for name in ("base_model", "user_text") if config[name]]
-    key = fingerprint(config["model"], made, [[source, files_of_model(source)] for source in sources])
+    key = fingerprint(run.model, made, [[source, files_of_model(source)] for source in sources])
     if key not in _passed:
         model.check_models(config)
         _passed.add(key)

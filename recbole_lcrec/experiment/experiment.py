@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,11 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
 from recbole_lcrec.config import LCRecConfig, registry
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.evaluation.ranks import RankCollector, Ranks
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.saving import write_config
+from recbole_lcrec.model.interface import RecommendsRows, SavesAssets, UsesCatalogue
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.recbole_patches import quiet
@@ -55,37 +56,45 @@ class Experiment:
     by_prompt: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     ranks: Ranks | None = None
 
-    def fit(self, callback: Callable[[int, float, dict[str, float]], None] | None = None) -> dict[str, float] | None:
+    @property
+    def _run(self) -> RunOptions:
+        return RunOptions(self.config)
+
+    def fit(
+        self,
+        callback: Callable[[int, float, dict[str, float]], None] | None = None,
+        *,
+        before_writing: Callable[[], None] | None = None,
+    ) -> dict[str, float] | None:
         """Train the model; return the best validation result (None without validation users).
 
         Args:
             callback: Called after every validation with epoch, score (of ``valid_metric``) and result. It may write
                 the training's state with ``trainer.save_state(folder)``; ``trainer.resume_checkpoint(folder)`` before
                 ``fit`` goes on from it.
+            before_writing: Called once: before the training writes its first file, or when it ends without any.
 
         Raises:
             FloatingPointError: If the training diverges.
             UserError: If a package is missing, or the model has no epochs to call back after.
         """
-        show = bool(self.config["show_progress"])
-        options: dict[str, Any] = {"saved": True, "show_progress": show}
+        show = self._run.show_progress
+        options: dict[str, Any] = {"saved": True, "show_progress": show, "before_writing": before_writing}
         if callback is not None:
-            if not hasattr(self.trainer, "last_valid_result"):
-                raise UserError(f"{self.config['model']} trains without epochs: there is nothing to call back after.")
+            if not self.trainer.has_epochs:
+                raise UserError(f"{self._run.model} trains without epochs: there is nothing to call back after.")
             options["callback_fn"] = lambda epoch, score: callback(epoch, score, dict(self.trainer.last_valid_result))
         try:
-            with self.timer("train"), quiet(), refusals_of_recbole(f"model {self.config['model']}"):
-                if hasattr(self.trainer, "curve"):
-                    self.trainer.curve.start()
+            with self.timer("train"), quiet(), refusals_of_recbole(f"model {self._run.model}"):
                 _, best = self.trainer.fit(self.train_data, self.valid_data, **options)
         except ImportError as error:  # NCL imports faiss only when it needs it
-            raise registry.missing_package(self.config["model"], error) from error
+            raise registry.missing_package(self._run.model, error) from error
         return None if best is None else dict(best)
 
     def describe(self) -> None:
         """Write what makes the output folder loadable later, beside the checkpoint: options, index, tokenizer."""
         write_config(self.config, self.output_dir)
-        if hasattr(self.model, "save_assets"):
+        if isinstance(self.model, SavesAssets):
             self.model.save_assets(self.output_dir)
         seal(self.output_dir)
 
@@ -98,32 +107,29 @@ class Experiment:
         if data is None:
             return None
         self.trainer.eval_collector.data_collect(self.train_data)
-        show = bool(self.config["show_progress"])
-        rounds = self.model.evaluation.rounds if registry.is_generative(self.config["model"]) else (None,)
+        show = self._run.show_progress
+        rounds = self.model.evaluation.rounds if registry.is_generative(self._run.model) else (None,)
         results = []
-        self.trainer.ranks = collector = self._rank_collector() if phase == "test" else None
+        collector = self._rank_collector() if phase == "test" else None
+        asking: dict[str, Any] = {"show_progress": show, "ranks": collector}
         with self.timer(phase), quiet():
             for number, prompts in enumerate(rounds):
-                if prompts is not None:
-                    self.model.prompts = prompts
-                    if collector is not None:
-                        collector.round = number
-                        collector.wording = "+".join(map(str, prompts))
+                if prompts is not None and collector is not None:
+                    collector.begin_round(number, "+".join(map(str, prompts)))
                 best = load_best and number == 0
-                results.append(dict(self.trainer.evaluate(data, load_best_model=best, show_progress=show)))
+                results.append(dict(self.trainer.evaluate(data, load_best_model=best, prompts=prompts, **asking)))
         if collector is not None:
-            self.trainer.ranks, self.ranks = None, collector.collected()
+            self.ranks = collector.collected()
         if len(results) == 1:
             return results[0]
         numbers = [prompts[0] for prompts in self.model.evaluation.rounds]
-        self.model.prompts = (numbers[0],)
         self.by_prompt[phase] = {str(number): result for number, result in zip(numbers, results, strict=True)}
         return {name: sum(result[name] for result in results) / len(results) for name in results[0]}
 
     def _rank_collector(self) -> RankCollector:
-        full = self.config["eval_args"]["mode"]["test"] == "full"  # sampled candidates are all scored
-        beams = self.config["num_beams"] if full and registry.is_generative(self.config["model"]) else None
-        return RankCollector(max(self.config["topk"]), beams)
+        full = self._run.eval_modes["test"] == "full"  # sampled candidates are all scored
+        beams = self._run.num_beams if full and registry.is_generative(self._run.model) else None
+        return RankCollector(max(self._run.topk), beams)
 
     def recommend(
         self, histories: Sequence[Sequence[str]], k: int = 10, *, among: Sequence[str] | None = None
@@ -150,9 +156,8 @@ class Experiment:
         self.model.eval()
         items: list[list[str]] = []
         scores: list[list[float]] = []
-        step = max(int(self.config["eval_batch_size"]), 1) if registry.is_generative(self.config["model"]) else 256
-        team = getattr(self.trainer, "team", None)
-        with torch.no_grad(), team.evaluation() if team is not None else nullcontext():
+        step = max(int(self._run.eval_batch_size), 1) if registry.is_generative(self._run.model) else 256
+        with torch.no_grad(), self.trainer.team.evaluation():
             for start in range(0, len(asked), step):
                 tokens, values = self._recommend_batch(asked[start : start + step], k, chosen)
                 items += tokens
@@ -175,21 +180,21 @@ class Experiment:
         Raises:
             UserError: For a model without an item index, or items that cannot be placed in it.
         """
-        if not registry.is_generative(self.config["model"]):
-            raise UserError(f"add_items: {self.config['model']} has no item index. Use a generative model.")
+        if not isinstance(self.model, UsesCatalogue):
+            raise UserError(f"add_items: {self._run.model} has no item index. Use a generative model.")
         titles = arguments.texts("add_items: titles", titles)
         descriptions = None if descriptions is None else arguments.texts("add_items: descriptions", descriptions)
         if not titles:
             return
         catalogue = self.model.catalogue
-        device = str(self.config["device"])
+        device = str(self._run.device)
         indexed = catalogue.indexed.add(titles, descriptions, embeddings, device=device)
         self.model.use_catalogue(catalogue.extended(indexed))
 
     def _recommend_batch(
         self, histories: list[list[str]], k: int, among: list[str] | None
     ) -> tuple[list[list[str]], list[list[float]]]:
-        if hasattr(self.model, "recommend_rows"):
+        if isinstance(self.model, RecommendsRows):
             from recbole_lcrec.index.catalogue import rows_of_items
 
             catalogue = self.model.catalogue
@@ -201,7 +206,7 @@ class Experiment:
         allowed = torch.zeros(scores.shape[1], dtype=torch.bool)
         allowed[slice(1, None) if among is None else self._item_ids(among)] = True
         scores[:, ~allowed] = -torch.inf
-        if self.config["exclude_history"]:
+        if self._run.exclude_history:
             for row, history in zip(scores, histories, strict=True):
                 row[self._item_ids(history)] = -torch.inf
         best, ids = scores.topk(min(k, int(allowed.sum())), dim=1)
@@ -216,12 +221,12 @@ class Experiment:
 
     def _interaction(self, histories: list[list[str]]) -> Interaction:
         """Return RecBole's form of histories of item tokens for its sequential models."""
-        if self.config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        if self._run.model_type != ModelType.SEQUENTIAL:
             raise UserError(
-                f"recommend: {self.config['model']} scores users of the data set and has no use for histories. "
+                f"recommend: {self._run.model} scores users of the data set and has no use for histories. "
                 "Use a sequential or generative model."
             )
-        dataset, width = self.dataset, int(self.config["MAX_ITEM_LIST_LENGTH"])
+        dataset, width = self.dataset, self._run.max_history
         ids = torch.zeros(len(histories), width, dtype=torch.int64)
         lengths = torch.zeros(len(histories), dtype=torch.int64)
         for row, history in enumerate(histories):
@@ -230,10 +235,10 @@ class Experiment:
             lengths[row] = len(kept)
         fields = {
             dataset.uid_field: torch.zeros(len(histories), dtype=torch.int64),
-            dataset.iid_field + self.config["LIST_SUFFIX"]: ids,
-            self.config["ITEM_LIST_LENGTH_FIELD"]: lengths,
+            dataset.iid_field + self._run.list_suffix: ids,
+            self._run.length_field: lengths,
         }
-        return Interaction(fields).to(self.config["device"])
+        return Interaction(fields).to(self._run.device)
 
 
 def _lists(

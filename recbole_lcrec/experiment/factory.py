@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.registry import base_of, is_ours, missing_package, model_class, part
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.utils.errors import UserError, reason_of
 
 
@@ -20,26 +21,27 @@ def make_model(config: Any, dataset: Any) -> Any:
         UserError: If a package that the model needs is missing, a file that it starts from cannot be loaded, or
             RecBole refuses the options.
     """
+    run = RunOptions(config)
     from recbole_lcrec.experiment.refusals import refusals_of_recbole
 
-    cls = model_class(config["model"])
+    cls = model_class(run.model)
     try:
-        with refusals_of_recbole(f"model {config['model']}"):
+        with refusals_of_recbole(f"model {run.model}"):
             return cls(config, dataset)
     except ImportError as error:
-        raise missing_package(config["model"], error) from error
+        raise missing_package(run.model, error) from error
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
         if not _is_about_weights(config, error):
             raise
         raise UserError(
-            f"model {config['model']}: the file of weights that it starts from cannot be loaded ({reason_of(error)}). "
+            f"model {run.model}: the file of weights that it starts from cannot be loaded ({reason_of(error)}). "
             f"Set {' or '.join(_weight_files(config))} to a file that a run of this package wrote."
         ) from error
 
 
 def _weight_files(config: Any) -> dict[str, Path]:
     """Return the options of ``config['model']`` that name files of weights to start from: option -> file."""
-    if is_ours(base_of(config["model"])):
+    if is_ours(base_of(RunOptions(config).model)):
         return {}
     options = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path")
     return {name: Path(config[name] or "") for name in options if name in config}
@@ -57,7 +59,7 @@ def _is_about_weights(config: Any, error: Exception) -> bool:
 
 def dataset_class(config: Any) -> type:
     """Return the dataset class of ``config['model']``: ours, or RecBole's with our split mixed in."""
-    if (own := part(config["model"], "dataset")) is not None:
+    if (own := part(RunOptions(config).model, "dataset")) is not None:
         return own  # type: ignore[no-any-return]
     from recbole_lcrec.data.split import shared_split_class
 
@@ -66,7 +68,7 @@ def dataset_class(config: Any) -> type:
 
 def train_loader_class(config: Any) -> type:
     """Return the train data loader class of ``config['model']``."""
-    if (own := part(config["model"], "train_loader")) is not None:
+    if (own := part(RunOptions(config).model, "train_loader")) is not None:
         return own  # type: ignore[no-any-return]
     from recbole.data.utils import get_dataloader
 
@@ -75,10 +77,11 @@ def train_loader_class(config: Any) -> type:
 
 def trainer_class(config: Any) -> type:
     """Return the trainer class of ``config['model']``: RecBole's choice with our features mixed in."""
+    run = RunOptions(config)
     from recbole_lcrec.training.trainer import with_features
 
-    if (own := part(config["model"], "trainer")) is not None:
+    if (own := part(run.model, "trainer")) is not None:
         return with_features(own)
     from recbole.utils import get_trainer
 
-    return with_features(get_trainer(config["MODEL_TYPE"], base_of(config["model"])))
+    return with_features(get_trainer(run.model_type, base_of(run.model)))

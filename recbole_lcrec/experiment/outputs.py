@@ -17,12 +17,15 @@ import torch
 from tabulate import tabulate
 
 from recbole_lcrec.config import registry
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.seen import excluded_targets
 from recbole_lcrec.distributed import group
 from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.evaluation.ranks import beyond_accuracy, item_counts
 from recbole_lcrec.experiment.experiment import Experiment
+from recbole_lcrec.model.interface import HasSamples
 from recbole_lcrec.training.interruption import Interrupted
+from recbole_lcrec.utils.cores import usable_cores
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import hidden_beside, is_temporary, mend, remove
 from recbole_lcrec.utils.integrity import MANIFEST
@@ -124,32 +127,31 @@ def _mend(folder: Path, log: Path) -> None:
 
 def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict[str, float] | None) -> dict[str, Any]:
     """Return what result.json holds after a training: metrics, split, samples, parameters, seconds, versions."""
+    run, loader, trainer = RunOptions(experiment.config), experiment.train_data, experiment.trainer
     parameters = list(experiment.model.parameters())
-    samples = getattr(experiment.train_data, "samples", None)
-    config = experiment.config
     return {
-        "model": config["model"],
-        "dataset": config["dataset"],
-        "seed": config["seed"],
+        "model": run.model,
+        "dataset": run.dataset,
+        "seed": run.seed,
         "best_valid_result": valid,
-        "valid_users": config["valid_users"],
+        "valid_users": run.valid_users,
         "test_result": test,
         **about_ranks(experiment),
         **about_evaluation(experiment),
         "split_sha256": experiment.split_sha256,
-        "tasks": samples.per_epoch if samples is not None else {},
+        "tasks": dict(loader.samples.per_epoch) if isinstance(loader, HasSamples) else {},
         "parameters": {
             "total": sum(p.numel() for p in parameters),
             "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         },
-        "epochs": len(experiment.trainer.train_loss_dict) if hasattr(experiment.trainer, "train_loss_dict") else None,
+        "epochs": trainer.epochs_done,
         "seconds": experiment.timer.seconds,
-        "evaluated_users_per_second": getattr(experiment.trainer, "users_per_second", None),
-        "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(config["model"]) else {},
+        "evaluated_users_per_second": trainer.users_per_second,
+        "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(run.model) else {},
         "memory": peak_memory(),
         "processes": group.place().world_size,
-        "machine": {"cores": len(os.sched_getaffinity(0)), "torch_threads": torch.get_num_threads()},
-        "learning_curve": experiment.trainer.curve.points if hasattr(experiment.trainer, "curve") else [],
+        "machine": {"cores": usable_cores(), "torch_threads": torch.get_num_threads()},
+        "learning_curve": trainer.curve.points,
         "versions": versions(),
     }
 
@@ -161,7 +163,7 @@ def about_ranks(experiment: Experiment) -> dict[str, Any]:
         return {}
     about = {
         "file": RANKS,
-        "among": experiment.config["eval_args"]["mode"]["test"],
+        "among": RunOptions(experiment.config).eval_modes["test"],
         "list": ranks.top.shape[1],
         "rows": len(ranks.ranks),
         "censored": int(ranks.censored.sum()),
@@ -179,13 +181,13 @@ def peak_memory() -> dict[str, float | None]:
 
 def about_evaluation(experiment: Experiment) -> dict[str, Any]:
     """Return which candidates were ranked, unless the whole catalogue was, and what a generative model was asked."""
-    config = experiment.config
-    modes = config["eval_args"]["mode"]
+    run = RunOptions(experiment.config)
+    modes = run.eval_modes
     sampled = any(mode.startswith(("uni", "pop")) for mode in modes.values())
     about: dict[str, Any] = {"candidates": dict(modes)} if sampled else {}
-    if config["exclude_history"]:
+    if run.exclude_history:
         about["exclude_history"] = _about_exclusion(experiment)
-    if not registry.is_generative(config["model"]):
+    if not registry.is_generative(run.model):
         return about
     asked = experiment.model.evaluation
     about |= {"eval_task": asked.eval_task, "eval_prompts": asked.eval_prompts}

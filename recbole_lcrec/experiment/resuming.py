@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config import LCRecConfig, settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.saved_run import check_changes, read_result, saved_options
 from recbole_lcrec.distributed import group
 from recbole_lcrec.experiment.building import build
@@ -51,7 +52,7 @@ def resume(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[st
     values = saved_options(run_dir)
     config = LCRecConfig(config_dict=values, cli=options)
     config["output_dir"] = str(run_dir)  # it may have been moved
-    with output_folder(run_dir, LOG, config["state"], append=True) as keep:
+    with output_folder(run_dir, LOG, RunOptions(config).state, append=True) as keep:
         logger.info("Resuming the run in %s", run_dir)
         state = group.from_main(_newest_state(run_dir, config) if group.is_main() else None)
         if state is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.saved_run import recorded_split
 from recbole_lcrec.distributed import group
 from recbole_lcrec.evaluation.ranks import write_ranks
@@ -55,10 +56,11 @@ def run(
     """
     config = LCRecConfig(model, dataset, config_files, config_dict, cli)
     check_settings(config)
-    own_folder, output_dir = not config["output_dir"], output_dir_of(config)
+    chosen = RunOptions(config)
+    own_folder, output_dir = not chosen.output_dir, output_dir_of(config)
     config["output_dir"] = str(output_dir)
     try:
-        with output_folder(output_dir, LOG, config["state"]) as keep:
+        with output_folder(output_dir, LOG, chosen.state) as keep:
             return run_in_folder(config, keep)
     finally:
         if own_folder and group.is_main():
@@ -73,11 +75,12 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
         config: The experiment's configuration, with ``output_dir``.
         keep: What ``output_folder`` yielded.
     """
-    output_dir = Path(config["output_dir"])
+    chosen = RunOptions(config)
+    output_dir = output_dir_of(config)
     if group.is_main():
         # all that is needed if the run is killed before it has begun
         write_text(output_dir / STARTING, options_text(config))
-    if config["stage"] == "index":
+    if chosen.stage == "index":
         return _run_index(config, output_dir, keep)
     experiment = build(config=config)
     logger.info(experiment.model)
@@ -89,25 +92,28 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
             experiment.describe()
             write_facts(experiment)
 
-    if hasattr(experiment.trainer, "before_writing") and holds_training(output_dir):
+    if holds_training(output_dir):
         logger.warning("%s holds an earlier run, which this one replaces when it has something to save.", output_dir)
-        experiment.trainer.before_writing = begin
-    else:
-        begin()
+        return finish(experiment, before_writing=begin)
+    begin()
     return finish(experiment)
 
 
-def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def finish(
+    experiment: Experiment,
+    index: Mapping[str, Any] | None = None,
+    *,
+    before_writing: Callable[[], None] | None = None,
+) -> dict[str, Any]:
     """Train, test and write the result; the training states are not needed any more then.
 
     Args:
         experiment: A new experiment, or one that goes on from a training state.
         index: What was known of the item index when it was built, if that was in an earlier process.
+        before_writing: See ``Experiment.fit``.
     """
     output_dir = experiment.output_dir
-    best_valid = experiment.fit()
-    if hasattr(experiment.trainer, "announce"):
-        experiment.trainer.announce()
+    best_valid = experiment.fit(before_writing=before_writing)
     test = experiment.evaluate("test", load_best=True)
     if experiment.ranks is not None:
         write_ranks(output_dir / RANKS, experiment.ranks, experiment)
@@ -125,6 +131,7 @@ def finish(experiment: Experiment, index: Mapping[str, Any] | None = None) -> di
 
 def _run_index(config: LCRecConfig, output_dir: Path, keep: Callable[[], None]) -> dict[str, Any]:
     """Build the item index alone: index.json, the quantizer and the quality report."""
+    chosen = RunOptions(config)
     timer = StageTimer()
     with quiet():
         data, parts = split_of(config, timer)
@@ -137,9 +144,9 @@ def _run_index(config: LCRecConfig, output_dir: Path, keep: Callable[[], None]) 
         for warning in quality["warnings"]:
             logger.warning("Item index: %s", warning["text"])
         result = {
-            "model": config["model"],
-            "dataset": config["dataset"],
-            "seed": config["seed"],
+            "model": chosen.model,
+            "dataset": chosen.dataset,
+            "seed": chosen.seed,
             "index": indexed.report,
             "seconds": timer.seconds,
             "versions": versions(),
@@ -168,6 +175,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
         check_free(target)
     with output_folder(target, OF_EVALUATION[1], "INFO") as keep:
         experiment = load_experiment(run_dir, options)
+        chosen = RunOptions(experiment.config)
         before = recorded_split(run_dir)
         if before and before != experiment.split_sha256:
             raise UserError(
@@ -177,8 +185,8 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
         keep()
         valid, test = experiment.evaluate("valid"), experiment.evaluate("test")
         result = {
-            "model": experiment.config["model"],
-            "dataset": experiment.config["dataset"],
+            "model": chosen.model,
+            "dataset": chosen.dataset,
             "run": str(run_dir),
             "best_valid_result": valid,
             "test_result": test,

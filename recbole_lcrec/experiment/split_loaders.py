@@ -13,14 +13,17 @@ from recbole.sampler import KGSampler
 from recbole.utils import ModelType, init_seed
 
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.sizing import DataSize
 from recbole_lcrec.data.fetch import fetch_dataset
-from recbole_lcrec.data.seen import excluded_targets, seen_before
+from recbole_lcrec.data.seen import excluded_targets, seen_before, with_seen
 from recbole_lcrec.data.split import sample_users, split_sha256
 from recbole_lcrec.distributed import group
 from recbole_lcrec.distributed.data import balanced
 from recbole_lcrec.experiment import factory
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
+from recbole_lcrec.index.catalogue import Catalogue
+from recbole_lcrec.model.interface import PreparesCatalogue
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import fingerprint
 from recbole_lcrec.utils.recbole_patches import restore_numpy_names, restore_scipy_names
@@ -43,19 +46,21 @@ def build_data(
         saved: Folder of a finished run whose index and tokenizer are used, or None.
         split: What ``split_of`` returned for equal options of the data, instead of loading them again.
     """
+    run = RunOptions(config)
     data, parts = split or split_of(config, timer)
     if split:
         restore_numpy_names()
         restore_scipy_names()
-        init_seed(config["seed"], config["reproducibility"])
+        init_seed(run.seed, run.reproducibility)
         for part in (data, *parts):
-            part.config, part.dataset_path = config, config["data_path"]
+            part.config, part.dataset_path = config, run.data_path
     size_by_data(config, (data, parts))
     prepare_data((data, parts), timer, saved)
-    with timer("data"), refusals_of_recbole(f"data set {config['dataset']}"):
+    with timer("data"), refusals_of_recbole(f"data set {run.dataset}"):
         loaders = make_loaders(config, (data, parts))
-    catalogue = getattr(data, "catalogue", None)
-    group.agreed("data set and item index", (loaders[-1], fingerprint([getattr(catalogue, "paths", None)])))
+    catalogue = data.catalogue if isinstance(data, PreparesCatalogue) else None
+    paths = catalogue.paths if isinstance(catalogue, Catalogue) else None
+    group.agreed("data set and item index", (loaders[-1], fingerprint([paths])))
     return (data, *loaders)
 
 
@@ -82,19 +87,20 @@ def prepare_data(split: Split, timer: StageTimer, saved: Path | None = None) -> 
         saved: Folder of a finished run whose index and tokenizer are used, or None.
     """
     data, parts = split
-    if hasattr(data, "prepare"):
+    if isinstance(data, PreparesCatalogue):
         with group.main_first():  # the others find text, embeddings and index in the cache
             data.prepare(timer, parts, saved)
 
 
 def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
     """Load the data set and return it with the parts of its split: training, validation, test."""
+    run = RunOptions(config)
     restore_numpy_names()
     restore_scipy_names()
-    init_seed(config["seed"], config["reproducibility"])
+    init_seed(run.seed, run.reproducibility)
     with group.main_first():
         fetch_dataset(config)
-    with timer("data"), refusals_of_recbole(f"data set {config['dataset']}"):
+    with timer("data"), refusals_of_recbole(f"data set {run.dataset}"):
         data = factory.dataset_class(config)(config)
         logger.info(data)
         train, valid, test = data.build()
@@ -108,8 +114,9 @@ def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
 
 def _what_is_short(config: LCRecConfig, least: int) -> str:
     """Say why a part of the split is empty: users are too short, or the split gives it nothing."""
-    split = config["eval_args"]["split"]
-    if split == {"LS": "valid_and_test"} or config["benchmark_filename"] is not None:
+    run = RunOptions(config)
+    split = run.eval_args["split"]
+    if split == {"LS": "valid_and_test"} or run.benchmark_filename is not None:
         return f"The split needs users with at least {least} interactions; loosen the filters or bring more data."
     return (
         f"The split is {split}, and every run ends with a test: set it to {{'LS': valid_and_test}}, "
@@ -119,29 +126,31 @@ def _what_is_short(config: LCRecConfig, least: int) -> str:
 
 def make_loaders(config: LCRecConfig, split: Split) -> tuple[Any, Any, Any, str]:
     """Return the loaders of the three parts of the split (None without validation users), and the split's name."""
+    run = RunOptions(config)
     data, parts = split
     train, valid, test = parts
     sha = split_sha256(train, valid, test)
     # of whole parts: the loaders sort them, and users are drawn for the validation
-    seen = {phase: seen_before(phase, parts) for phase in ("valid", "test") if config["exclude_history"]}
+    seen = {phase: seen_before(phase, parts) for phase in ("valid", "test") if run.exclude_history}
     train_sampler, valid_sampler, test_sampler = create_samplers(config, data, list(parts))
     samplers = [train_sampler]
-    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
-        negatives = config["train_neg_sample_args"]
+    if run.model_type == ModelType.KNOWLEDGE:
+        negatives = run.train_neg_sample_args
         samplers.append(KGSampler(data, negatives["distribution"], negatives["alpha"]))
-    train_data = factory.train_loader_class(config)(config, train, *samplers, shuffle=config["shuffle"])
+    train_data = factory.train_loader_class(config)(config, train, *samplers, shuffle=run.shuffle)
     valid_data = None
     if len(valid.inter_feat):
-        valid = sample_users(valid, config["valid_users"], config["seed"])
+        valid = sample_users(valid, run.valid_users, run.seed)
         with balanced(config, len(valid)):
-            valid_data = get_dataloader(config, "valid")(config, valid, valid_sampler, shuffle=False)
+            loader_class = with_seen(get_dataloader(config, "valid"))
+            valid_data = loader_class(config, valid, valid_sampler, shuffle=False, seen=seen.get("valid"))
     else:
         logger.warning("No user has the four interactions that validation needs: training runs for all its epochs.")
     with balanced(config, len(test)):
-        test_data = get_dataloader(config, "test")(config, test, test_sampler, shuffle=False)
+        loader_class = with_seen(get_dataloader(config, "test"))
+        test_data = loader_class(config, test, test_sampler, shuffle=False, seen=seen.get("test"))
     for phase, loader in (("valid", valid_data), ("test", test_data)):
         if seen and loader is not None:
-            loader.seen = seen[phase]
             logger.info(
                 "exclude_history: %d of %d %s targets are in their user's history and count as misses.",
                 *excluded_targets(loader), phase,

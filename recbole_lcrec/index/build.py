@@ -33,7 +33,7 @@ from recbole_lcrec.quantizer import (
 )
 from recbole_lcrec.quantizer.autoencoder import uses_bfloat16
 from recbole_lcrec.quantizer.measures import collision_rate, perplexity
-from recbole_lcrec.quantizer.settings import MAX_LEVELS, check_tokens
+from recbole_lcrec.quantizer.quantizer_settings import MAX_LEVELS, check_tokens
 from recbole_lcrec.utils.cache import cached
 from recbole_lcrec.utils.errors import Mistakes, UserError
 from recbole_lcrec.utils.files import fingerprint, write_json
@@ -60,9 +60,7 @@ class IndexSettings:
 
     def __post_init__(self) -> None:
         mistakes = Mistakes()
-        for name, known in _CHOICES.items():
-            found = getattr(self, name)
-            mistakes.expect(found in known, f"{name}: expected {' or '.join(known)}, found {found!r}.")
+        mistakes.expect_choice(self, _CHOICES)
         mistakes.finish()
 
 

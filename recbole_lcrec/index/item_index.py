@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_lcrec.quantizer.settings import MAX_LEVELS, MIN_LEVELS
+from recbole_lcrec.quantizer.quantizer_settings import MAX_LEVELS, MIN_LEVELS
 from recbole_lcrec.utils.errors import UserError, nearest
 from recbole_lcrec.utils.files import write_text
 

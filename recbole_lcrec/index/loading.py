@@ -19,7 +19,7 @@ import numpy as np
 from recbole_lcrec.index.item_index import LEVEL_LETTERS, ItemIndex
 from recbole_lcrec.index.mapping import unique_paths
 from recbole_lcrec.quantizer.costs import own_code_costs
-from recbole_lcrec.quantizer.settings import MAX_CODES, MAX_LEVELS, MIN_LEVELS, check_tokens
+from recbole_lcrec.quantizer.quantizer_settings import MAX_CODES, MAX_LEVELS, MIN_LEVELS, check_tokens
 from recbole_lcrec.utils.errors import UserError, clipped
 
 logger = logging.getLogger(__name__)

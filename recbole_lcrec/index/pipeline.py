@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.config.making import Making
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.split import training_sequences
-from recbole_lcrec.data.text import ItemText, load_item_text
+from recbole_lcrec.data.text import ItemText, ItemTextSettings, load_item_text
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items
 from recbole_lcrec.embedding.new_items import ItemEncoder
 from recbole_lcrec.index.adding import IndexMaker
@@ -167,12 +169,13 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
 
 
 def _text(config: Any, dataset: Any, known_items: Sequence[str], required: bool) -> ItemText:
+    settings = settings_from(ItemTextSettings, config)
     return load_item_text(
         DataFiles.of(dataset),
         known_items,
-        config["item_text_fields"],
+        settings.item_text_fields,
         text_required=required,
-        cold_items=config["cold_items"],
+        cold_items=settings.cold_items,
     )
 
 
@@ -236,7 +239,7 @@ def _with_missing(indexed: IndexedItems, config: Any) -> IndexedItems:
         )
     documents = text.documents()
     of_missing = [documents[text.rows[item]] for item in missing]
-    index, vectors = maker.add(index, missing, of_missing, device=str(config["device"]))
+    index, vectors = maker.add(index, missing, of_missing, device=str(RunOptions(config).device))
     logger.info("Item index: %d new items added; no path that was there changed.", len(missing))
     embeddings = None if indexed.embeddings is None else np.concatenate([indexed.embeddings, vectors])
     return replace(indexed, index=index, embeddings=embeddings, added=len(missing))
@@ -250,20 +253,14 @@ def _needs_text(config: Any, quantizer: QuantizerSettings) -> bool:
 
 def _making(config: Any, sequences: Sequence[np.ndarray]) -> dict[str, Any]:
     """Return where and with what embeddings and index are made."""
-    return {
-        "cache_dir": Path(config["cache_dir"]),
-        "seed": config["seed"],
-        "device": str(config["device"]),
-        "show_progress": bool(config["show_progress"]),
-        "sequences": sequences,
-    }
+    return {**Making.arguments(config), "sequences": sequences}
 
 
 def _embedded(
     config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: StageTimer
 ) -> tuple[np.ndarray, ItemEncoder] | None:
     """Return the items' embeddings and what makes those of new items; None for a quantizer that needs none."""
-    if not quantizer_class(config["quantizer"]).needs_embeddings:
+    if not QuantizerSettings.component(config).load().needs_embeddings:
         return None
     chosen, making = settings_from(EmbeddingSettings, config), _making(config, sequences)
     with timer("embedding"):
@@ -287,5 +284,5 @@ def _built(
             text.items, embeddings, quantizer, mapping=settings.index_mapping, **_making(config, sequences)
         )
     maker = IndexMaker(built.quantizer, encoder)
-    source = None if embeddings is None else config["embedding"]
+    source = None if embeddings is None else settings_from(EmbeddingSettings, config).embedding
     return IndexedItems(text, built.index, embeddings, built, source, maker)

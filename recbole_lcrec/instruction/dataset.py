@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.config.making import Making
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.text import ItemText
@@ -21,7 +23,13 @@ from recbole_lcrec.instruction.prompt_settings import InstructionSettings
 from recbole_lcrec.instruction.prompts import PromptBuilder
 from recbole_lcrec.instruction.samples import Sequences
 from recbole_lcrec.instruction.templates import USER_TASKS
-from recbole_lcrec.instruction.tokenizer import add_index_tokens, index_token_ids, load_tokenizer, train_tokenizer
+from recbole_lcrec.instruction.tokenizer import (
+    TokenizerSettings,
+    add_index_tokens,
+    index_token_ids,
+    load_tokenizer,
+    train_tokenizer,
+)
 from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings, check_file, load_user_texts
 from recbole_lcrec.utils.timer import StageTimer
 
@@ -87,7 +95,7 @@ class WordsDataset(CatalogueDataset):
     def _tokenizer(self, text: ItemText, index: ItemIndex, saved: Path | None) -> Any:
         if saved:
             return load_tokenizer(saved / "tokenizer", "evaluate")
-        base_model = self.config["base_model"]
+        base_model = settings_from(TokenizerSettings, self.config).base_model
         tokenizer = load_tokenizer(base_model) if base_model else self.new_tokenizer(text)
         add_index_tokens(tokenizer, index.index_tokens())
         return tokenizer
@@ -105,7 +113,7 @@ class GenerativeDataset(WordsDataset):
             saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
         """
         settings = settings_from(UserTextSettings, self.config)  # refused before the long stages
-        wanted = USER_TASKS & set(self.config["tasks"])
+        wanted = USER_TASKS & set(settings_from(InstructionSettings, self.config).tasks)
         if wanted and saved is None:
             check_file(settings, DataFiles.of(self))
         catalogue = self.make_catalogue(self.index_items(timer, parts, saved), timer, saved)
@@ -122,18 +130,11 @@ class GenerativeDataset(WordsDataset):
     def new_tokenizer(self, text: ItemText) -> Any:
         """Return a tokenizer trained on the items' text and the wordings of the tasks."""
         corpus = [part for pair in zip(text.titles, text.descriptions, strict=True) for part in pair if part]
-        return train_tokenizer(corpus, self.config["vocab_size"])
+        return train_tokenizer(corpus, settings_from(TokenizerSettings, self.config).vocab_size)
 
     def user_text_options(self) -> dict[str, Any]:
         """Return where users' texts come from and how they are made: arguments of every function that reads them."""
-        config = self.config
-        return {
-            "files": DataFiles.of(self),
-            "cache_dir": Path(config["cache_dir"]),
-            "seed": config["seed"],
-            "device": str(config["device"]),
-            "show_progress": bool(config["show_progress"]),
-        }
+        return {"files": DataFiles.of(self), **Making.arguments(self.config)}
 
     def _user_texts(self, catalogue: Any, train: Any, saved: Path | None) -> UserTexts:
         users = self.field2id_token[self.uid_field]
@@ -143,7 +144,7 @@ class GenerativeDataset(WordsDataset):
                 settings_from(UserTextSettings, self.config),
                 train_sequences={str(users[u]): catalogue.row_of_id[i] for u, i in training_sequences(train).items()},
                 item_text=catalogue.text,
-                max_history=self.config["MAX_ITEM_LIST_LENGTH"],
+                max_history=RunOptions(self.config).max_history,
                 saved=saved,
                 **self.user_text_options(),
             )

@@ -11,6 +11,7 @@ import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import batches_by_length
 from recbole_lcrec.instruction.prompts import Sample
 from recbole_lcrec.instruction.samples import EpochSamples
@@ -35,10 +36,11 @@ class InstructionDataLoader(AbstractDataLoader):
     """
 
     def __init__(self, config: Any, dataset: Any, sampler: Any = None, shuffle: bool = True) -> None:
+        run = RunOptions(config)
         settings = dataset.catalogue.builder.settings
-        windows = config["MAX_ITEM_LIST_LENGTH"] if settings.history_windows else None
+        windows = run.max_history if settings.history_windows else None
         self.samples = EpochSamples(
-            dataset.catalogue.builder, dataset.sequences(), windows, config["seed"], dataset.catalogue.user_texts
+            dataset.catalogue.builder, dataset.sequences(), windows, run.seed, dataset.catalogue.user_texts
         )
         if not set(settings.recommending) & set(self.samples.per_epoch):
             raise UserError(
@@ -50,7 +52,7 @@ class InstructionDataLoader(AbstractDataLoader):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
     def _init_batch_size_and_step(self) -> None:
-        self.step = int(self.config["train_batch_size"])
+        self.step = RunOptions(self.config).train_batch_size
         self.set_batch_size(self.step)
 
     def set_epoch(self, epoch: int) -> None:
@@ -61,9 +63,10 @@ class InstructionDataLoader(AbstractDataLoader):
         return math.ceil(self.sample_size / self.step)
 
     def __iter__(self) -> Iterator[Interaction]:
+        run = RunOptions(self.config)
         samples = self.samples.build(self.epoch)
-        rng = np.random.default_rng([self.config["seed"], self.epoch])
-        accumulated = int(self.config["gradient_accumulation_steps"])
+        rng = np.random.default_rng([run.seed, self.epoch])
+        accumulated = run.gradient_accumulation_steps
         for batch in batches_by_length(samples.lengths, self.step, accumulated, rng, shuffle=self.shuffle):
             yield collate([samples[i] for i in batch], self.samples.builder.pad_id)
 

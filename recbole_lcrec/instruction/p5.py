@@ -13,7 +13,7 @@ from recbole_lcrec.instruction.dataset import WordsDataset
 from recbole_lcrec.instruction.prompt_settings import PromptSettings
 from recbole_lcrec.instruction.prompts import PromptBuilder
 from recbole_lcrec.instruction.templates import Template
-from recbole_lcrec.instruction.tokenizer import train_tokenizer
+from recbole_lcrec.instruction.tokenizer import TokenizerSettings, train_tokenizer
 from recbole_lcrec.utils.errors import Mistakes, nearest, shortened
 
 SOMEBODY = "somebody"
@@ -101,4 +101,5 @@ class P5Dataset(WordsDataset):
         """Return a tokenizer trained on the wordings and the users' names."""
         users = [user_name(str(token)) for token in self.field2id_token[self.uid_field][1:]]
         wording = [template.instruction for templates in P5_TEMPLATES.values() for template in templates]
-        return train_tokenizer([*users, SOMEBODY], self.config["vocab_size"], frame=(), wording=wording)
+        size = settings_from(TokenizerSettings, self.config).vocab_size
+        return train_tokenizer([*users, SOMEBODY], size, frame=(), wording=wording)

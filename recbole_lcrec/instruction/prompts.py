@@ -317,8 +317,9 @@ class PromptBuilder:
             return ", ".join(f'"{_first_words(title, words)}"' for title in titles if title)
         if name == "user":
             return context.user
-        if name in ("intention", "preferences", "answer"):
-            text: str = getattr(context, name)
+        said = {"intention": context.intention, "preferences": context.preferences, "answer": context.answer}
+        if name in said:
+            text = said[name]
             assert text, f"a template with {{{name}}} was drawn for a sample without"
             return _first_words(text, words)
         if name == "candidate":

@@ -43,7 +43,7 @@ class Sequences:
         return Context(self.histories[row, : self.lengths[row]], int(self.targets[row]))
 
 
-class Source(ABC):
+class SampleSource(ABC):
     """The samples of a task."""
 
     lacks: str = "it has no samples"
@@ -70,7 +70,7 @@ class Source(ABC):
         return self.context(row)
 
 
-class ItemSource(Source):
+class ItemSource(SampleSource):
     """One sample per item of the catalogue."""
 
     def __init__(self, text: ItemText) -> None:
@@ -90,7 +90,7 @@ class ItemSource(Source):
         return Context(np.zeros(0, np.int64), row)
 
 
-class SequenceSource(Source):
+class SequenceSource(SampleSource):
     """One sample per training sample of the split: a history and its target."""
 
     def __init__(self, sequences: Sequences, text: ItemText) -> None:
@@ -162,7 +162,7 @@ class JudgementSource(SequenceSource):
         return Context(asked.history, candidate=nth + skipped, answer=NO)
 
 
-class UserSource(Source):
+class UserSource(SampleSource):
     """One sample per user with a text: an intention and the item that answers it, or preferences.
 
     Args:
@@ -219,7 +219,7 @@ class UserSource(Source):
         return Context(self._histories[row], self._targets[row], **longest)
 
 
-def source_of(task: str, sequences: Sequences, text: ItemText, user_texts: UserTexts) -> Source:
+def source_of(task: str, sequences: Sequences, text: ItemText, user_texts: UserTexts) -> SampleSource:
     """Return what the samples of a task are made of."""
     if task in SEQUENCE_TASKS:
         return SequenceSource(sequences, text)

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.files import DataFiles
-from recbole_lcrec.data.text import ItemText, load_item_text
+from recbole_lcrec.data.text import ItemText, ItemTextSettings, load_item_text
 from recbole_lcrec.instruction.dataset import GenerativeDataset
 from recbole_lcrec.instruction.prompt_settings import InstructionSettings
 from recbole_lcrec.instruction.prompts import PromptBuilder
@@ -21,7 +22,7 @@ from recbole_lcrec.instruction.templates import (
     USER_TASKS,
     Template,
 )
-from recbole_lcrec.instruction.tokenizer import load_tokenizer, train_tokenizer
+from recbole_lcrec.instruction.tokenizer import TokenizerSettings, load_tokenizer, train_tokenizer
 from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.timer import StageTimer
@@ -114,34 +115,32 @@ class TextDataset(GenerativeDataset):
         Raises:
             UserError: If no item has a title.
         """
-        config, model = self.config, self.config["model"]
-        files = DataFiles.of(self)
+        settings, files = settings_from(ItemTextSettings, self.config), DataFiles.of(self)
         text = load_item_text(
             files,
             [str(token) for token in self.field2id_token[self.iid_field][1:]],
-            config["item_text_fields"],
+            settings.item_text_fields,
             text_required=False,
-            cold_items=config["cold_items"],
+            cold_items=settings.cold_items,
         )
         if not text.has_titles:
             raise UserError(
-                f"{model} reads the items' titles, and {files.path('item')} has none. Expected a file with the column "
-                f"{self.iid_field}:token and one of {', '.join(config['item_text_fields'])}; set item_text_fields if "
-                "they have other names."
+                f"{RunOptions(self.config).model} reads the items' titles, and {files.path('item')} has none. "
+                f"Expected a file with the column {self.iid_field}:token and one of "
+                f"{', '.join(settings.item_text_fields)}; set item_text_fields if they have other names."
             )
         return text
 
     def _tokenizer_for(self, text: ItemText, settings: RankingSettings, saved: Path | None) -> Any:
         if saved:
             return load_tokenizer(saved / "tokenizer", "evaluate")
-        if self.config["base_model"]:
-            return load_tokenizer(self.config["base_model"])
+        options = settings_from(TokenizerSettings, self.config)
+        if options.base_model:
+            return load_tokenizer(options.base_model)
         used = [template.instruction for task in settings.tasks for template in settings.templates[task]]
         # '", "' stands between the titles of a history
         wording = (*used, YES, NO, '"a", "b", "c"')
-        return train_tokenizer(
-            [*text.titles, *filter(None, text.descriptions)], self.config["vocab_size"], wording=wording
-        )
+        return train_tokenizer([*text.titles, *filter(None, text.descriptions)], options.vocab_size, wording=wording)
 
 
 class InstructRecDataset(TextDataset):

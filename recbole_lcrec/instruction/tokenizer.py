@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ FRAME_REPEATS, WORDING_REPEATS = 20_000, 1_000
 
 INSTRUCTION_FRAME = (PREAMBLE, RESPONSE_HEADER)
 INSTRUCTION_WORDING = tuple(t.instruction for task in TEMPLATES.values() for t in task)
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """Where a model's tokenizer comes from; the options are explained in properties/model/<model>.yaml.
+
+    Attributes:
+        base_model: Name or folder of the pretrained model whose tokenizer is taken; None trains one.
+        vocab_size: Entries of the one that is trained.
+    """
+
+    base_model: str | None
+    vocab_size: int
 
 
 def train_tokenizer(

@@ -19,6 +19,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.decoding.continuations import Continuations
 from recbole_lcrec.distributed.group import wants_fsdp
 from recbole_lcrec.instruction.text_dataset import TextCatalogue
@@ -52,20 +53,20 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        if not config["show_progress"]:
+        run = RunOptions(config)
+        if not run.show_progress:
             from transformers.utils.logging import disable_progress_bar
 
             disable_progress_bar()  # of loading weights
-        self._exclude_history = bool(config["exclude_history"])
+        self._exclude_history = run.exclude_history
         settings = settings_from(LMSettings, config)
-        saved = Path(config["saved_run"]) if config["saved_run"] else None
         self.catalogue: TextCatalogue = dataset.catalogue
         self.prepare_prompts(config)
-        self.lm = build_lm(settings, self.catalogue.tokenizer, (), saved)
+        self.lm = build_lm(settings, self.catalogue.tokenizer, (), run.saved_folder)
         self._adapter_only = settings.tuning == "lora"
         self._logits_at = SampleLogits(self.lm, settings_from(SampleLogitsSettings, config), once=wants_fsdp(config))
         self._continuations = Continuations(self.lm)
-        modes = config["eval_args"]["mode"]
+        modes = run.eval_modes
         logger.info(
             "%s ranks candidates (validation: %s, test: %s): compare it with models evaluated in the same mode only.",
             type(self).__name__, modes["valid"], modes["test"],

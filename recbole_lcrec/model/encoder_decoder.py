@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import DRAW, SequenceSettings
 from recbole_lcrec.decoding import TokenTrie
 from recbole_lcrec.decoding.encoder_decoder import encoder_decoder_beam_search, encoder_decoder_score_paths
@@ -96,7 +97,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.user_names: list[str] = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
-        saved = Path(config["saved_run"]) if config["saved_run"] else None
+        saved = RunOptions(config).saved_folder
         if saved:
             from transformers import AutoModelForSeq2SeqLM
 

@@ -14,6 +14,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, Softmax, TokenTrie
 from recbole_lcrec.embedding import EmbeddingSettings
@@ -77,9 +78,7 @@ class GenerativeRecommender(SequentialRecommender):
     Attributes:
         settings: What its options are made into, each checked before data are read.
         catalogue: What it recommends from.
-        prompts: Numbers of the wordings in use; several are an ensemble.
-        queries: What users look for, under ``eval_task: itemsearch``.
-        seen: Items that the users of an evaluation must not be given (``exclude_history``); None for no such items.
+        evaluation: What it is asked at evaluation.
         wordings: How many wordings the model has of each task that it can be asked; one task and one wording by
             itself, which stands for models that are asked without words.
         item_score_weight: Share of whole items in scores (`recbole_lcrec.decoding.item_scores`); the rest is their
@@ -97,16 +96,15 @@ class GenerativeRecommender(SequentialRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        if not config["show_progress"]:
+        run = RunOptions(config)
+        if not run.show_progress:
             from transformers.utils.logging import disable_progress_bar
 
             disable_progress_bar()  # of loading weights
-        self.num_beams = int(config["num_beams"])
+        self.num_beams = run.num_beams
         self.evaluation = self.asked(config)
-        self.prompts: tuple[int, ...] = self.evaluation.rounds[0]
-        self.queries: Queries = {}
-        self.seen: SeenItems | None = None
-        self._exclude_history = bool(config["exclude_history"])
+        self._queries: Queries = {}
+        self._exclude_history = run.exclude_history
         self.use_catalogue(dataset.catalogue)
 
     @classmethod
@@ -116,13 +114,7 @@ class GenerativeRecommender(SequentialRecommender):
         Raises:
             UserError: For a task or a wording that the model does not have.
         """
-        return EvaluationSettings(
-            config["eval_task"],
-            config["eval_prompts"],
-            config["score_normalization"],
-            config["loss_normalization"],
-            cls.wordings,
-        )
+        return settings_from(EvaluationSettings, config, wordings=cls.wordings)
 
     @classmethod
     def check_options(cls, config: Any) -> None:
@@ -134,10 +126,10 @@ class GenerativeRecommender(SequentialRecommender):
         mistakes = Mistakes()
         with mistakes.caught():
             cls.asked(config)
-        if not config["index_file"]:
-            with mistakes.caught():
-                mapping = settings_from(IndexSettings, config).index_mapping
-                index_level_sizes(settings_from(QuantizerSettings, config), mapping)
+        with mistakes.caught():
+            index = settings_from(IndexSettings, config)
+            if not index.index_file:
+                index_level_sizes(settings_from(QuantizerSettings, config), index.index_mapping)
         mistakes.finish()
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
@@ -149,6 +141,15 @@ class GenerativeRecommender(SequentialRecommender):
         self._item_trie = TokenTrie(torch.from_numpy(catalogue.paths[rows]))
         whole = len(rows) == len(catalogue.paths)
         self._catalogue_trie = self._item_trie if whole else TokenTrie(torch.from_numpy(catalogue.paths))
+
+    def use_queries(self, queries: Queries) -> None:
+        """Ask with what users look for, where that is known (``eval_task: itemsearch``)."""
+        self._queries = queries
+
+    @property
+    def prompts(self) -> tuple[int, ...]:
+        """Numbers of the wordings that the model is asked in by itself; several are an ensemble."""
+        return self.evaluation.rounds[0]
 
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
@@ -173,13 +174,19 @@ class GenerativeRecommender(SequentialRecommender):
         """Return what the model reads around the items of a history, in the wording in use."""
         raise TypeError(f"{type(self).__name__} does not implement history_frame")
 
-    def best(self, requests: Sequence[Request], trie: TokenTrie, num_beams: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best items by the wordings in use (``prompts``): (trie rows [B, K], scores [B, K]).
+    def best(
+        self,
+        requests: Sequence[Request],
+        trie: TokenTrie,
+        num_beams: int,
+        prompts: tuple[int, ...] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the best items by some wordings, or those in ``prompts``: (trie rows [B, K], scores [B, K]).
 
         The beams of several wordings are merged by the logarithm of their mean probability (of the exponentials of
         their scores, with ``item_score_weight``); an item that a wording's beams do not hold has 0 there.
         """
-        found = [self.generate(requests, trie, num_beams, prompt) for prompt in self.prompts]
+        found = [self.generate(requests, trie, num_beams, prompt) for prompt in prompts or self.prompts]
         if len(found) == 1:
             return found[0]
         rows, scores = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
@@ -229,39 +236,39 @@ class GenerativeRecommender(SequentialRecommender):
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Score all items for each history: generated items by their beam, all others equally and below.
 
-        What ``seen`` excludes has -inf.
-
         Args:
             interaction: Histories of B users (``item_id_list``, ``item_length``).
 
         Returns:
             float32 [B, n_items].
         """
-        top = self.full_sort_top(interaction)
-        found = top.scores.where(top.scores > -torch.inf, 0.0)
-        lowest = found.min(dim=1, keepdim=True).values - 1.0
-        scores = lowest.repeat(1, self.n_items).scatter_(1, top.items, top.scores)
-        if self.seen is not None:
-            scores[self.seen.of_users(interaction[self.USER_ID])] = -torch.inf
-        return scores
+        return self.full_sort_top(interaction).dense(self.n_items)
 
-    def full_sort_top(self, interaction: Interaction) -> TopItems:
+    def full_sort_top(
+        self, interaction: Interaction, seen: SeenItems | None = None, prompts: tuple[int, ...] | None = None
+    ) -> TopItems:
         """Return the generated items of each history: what ``full_sort_predict`` scores above all others.
 
         Args:
             interaction: Histories of B users (``item_id_list``, ``item_length``).
+            seen: Items that each user must not be given (``exclude_history``); None excludes nothing.
+            prompts: Numbers of the wordings to ask in; None for ``prompts`` of the model.
         """
         requests = self._requests(interaction)
-        if self.seen is not None:
-            requests = [replace(one, excluded=self.seen.of_user(one.user) - 1) for one in requests]
-        rows, scores = self.best(requests, self._item_trie, self.num_beams)
+        if seen is not None:
+            requests = [replace(one, excluded=seen.of_user(one.user) - 1) for one in requests]
+        rows, scores = self.best(requests, self._item_trie, self.num_beams, prompts)
         # trie rows follow RecBole's item ids, which start at 1; row -1, nothing, becomes the padding item
         return TopItems(rows + 1, scores.float())
 
-    def predict(self, interaction: Interaction) -> torch.Tensor:
+    def predict(self, interaction: Interaction, prompts: tuple[int, ...] | None = None) -> torch.Tensor:
         """Return the exact score of each row's item after its history, float32 [B]: what a beam of it would have.
 
         Rows of one user that share a history (candidates) share one prompt.
+
+        Args:
+            interaction: Histories of B users, and an item for each (``item_id``).
+            prompts: Numbers of the wordings to ask in; None for ``prompts`` of the model.
         """
         requests = self._requests(interaction)
         items = interaction[self.ITEM_ID].cpu().numpy()
@@ -276,7 +283,7 @@ class GenerativeRecommender(SequentialRecommender):
             where = np.array(same_size)  # [B, C]
             paths = torch.from_numpy(self.catalogue.paths[self.catalogue.row_of_id[items[where]]])
             asked = [requests[rows[0]] for rows in same_size]
-            scores = torch.stack([self.score(asked, paths, prompt) for prompt in self.prompts])
+            scores = torch.stack([self.score(asked, paths, prompt) for prompt in prompts or self.prompts])
             mean = scores.double().logsumexp(dim=0) - math.log(len(scores))
             result[torch.from_numpy(where).to(self.device)] = mean.float()
         return result
@@ -319,6 +326,6 @@ class GenerativeRecommender(SequentialRecommender):
         users = interaction[self.USER_ID].tolist()
         histories = [self.catalogue.row_of_id[row[:length]] for row, length in zip(ids, lengths, strict=True)]
         return [
-            Request(history, self.queries.get((user, history.tobytes()), ""), user)
+            Request(history, self._queries.get((user, history.tobytes()), ""), user)
             for user, history in zip(users, histories, strict=True)
         ]

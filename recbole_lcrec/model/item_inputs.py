@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +13,45 @@ from torch.nn import functional
 from recbole_lcrec.decoding.architecture import additive_mask
 from recbole_lcrec.decoding.trie import TokenTrie
 from recbole_lcrec.instruction.prompts import ITEM_IDS
+from recbole_lcrec.utils.errors import Mistakes
+
+
+@dataclass(frozen=True)
+class ItemVectorSettings:
+    """Options of items as single vectors; each is explained in properties/model/LCRec.yaml.
+
+    Raises:
+        UserError: For options without ``history_input: item``, which they are about, and weights out of range.
+    """
+
+    history_input: str
+    item_prefixes: bool
+    item_features: bool
+    item_loss_weight: float
+    item_score_weight: float
+
+    def __post_init__(self) -> None:
+        mistakes = Mistakes()
+        if not self.are_read:
+            for option in ("item_prefixes", "item_features", "item_loss_weight"):
+                mistakes.expect(
+                    not vars(self)[option],
+                    f"{option} is about the vectors of items. Use it with history_input=item.",
+                )
+        weight, share = self.item_loss_weight, self.item_score_weight
+        mistakes.expect(0 <= weight < math.inf, f"item_loss_weight: expected a number of 0 or more, found {weight}.")
+        mistakes.expect(0 <= share <= 1, f"item_score_weight: expected a share from 0 to 1, found {share}.")
+        mistakes.expect(
+            not share or bool(weight),
+            f"item_score_weight={share}: with item_loss_weight=0 the model never learns to judge whole items. Set "
+            "item_loss_weight above 0, or leave item_score_weight out.",
+        )
+        mistakes.finish()
+
+    @property
+    def are_read(self) -> bool:
+        """Whether histories are read as one vector per item."""
+        return self.history_input == "item"
 
 
 class ItemInputs(nn.Module):

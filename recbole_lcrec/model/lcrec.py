@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.config.registry import QUANTIZERS
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.decoding import (
     ItemScores,
     Mode,
@@ -30,6 +29,7 @@ from recbole_lcrec.decoding.item_scores import NUMBERS_PER_ITEM
 from recbole_lcrec.decoding.readout import HeadReadout, score_dtype
 from recbole_lcrec.distributed.group import wants_fsdp
 from recbole_lcrec.evaluation.queries import EVAL_TEMPLATES
+from recbole_lcrec.index.build import IndexSettings
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.loader import left_pad
@@ -38,10 +38,10 @@ from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.model.generative import GenerativeRecommender, HistoryFrame, Request, excluded_rows
 from recbole_lcrec.model.instruction_tuned import InstructionTuned, check_author
-from recbole_lcrec.model.item_inputs import ItemInputs, feed_items
+from recbole_lcrec.model.item_inputs import ItemInputs, ItemVectorSettings, feed_items
 from recbole_lcrec.model.lm import LMSettings, build_lm, save_architecture, trial_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
-from recbole_lcrec.quantizer import quantizer_class
+from recbole_lcrec.quantizer import QuantizerSettings, quantizer_class
 from recbole_lcrec.usertext import SAVED_TEXTS, UserTextSettings, write_published
 from recbole_lcrec.utils.errors import Mistakes, UserError
 from recbole_lcrec.utils.run_files import EMBEDDINGS
@@ -60,6 +60,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
     settings = (
         *GenerativeRecommender.settings,
         InstructionSettings,
+        ItemVectorSettings,
         UserTextSettings,
         LMSettings,
         SampleLogitsSettings,
@@ -70,17 +71,18 @@ class LCRec(InstructionTuned, GenerativeRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        settings = settings_from(LMSettings, config)
-        saved = Path(config["saved_run"]) if config["saved_run"] else None
+        settings, items = settings_from(LMSettings, config), settings_from(ItemVectorSettings, config)
+        saved = RunOptions(config).saved_folder
         self.tokenizer = self.catalogue.tokenizer
         self.lm = build_lm(settings, self.tokenizer, self.catalogue.index.index_tokens(), saved)
         self._adapter_only = settings.tuning == "lora"
-        self._reads_embeddings = bool(config["item_features"])
-        if config["history_input"] == "item":
-            self._feed_items(bool(config["item_prefixes"]))
-        self._item_loss_weight, self.item_score_weight = config["item_loss_weight"], config["item_score_weight"]
+        self._reads_embeddings = items.item_features
+        if items.are_read:
+            self._feed_items(items.item_prefixes)
+        self._item_loss_weight, self.item_score_weight = items.item_loss_weight, items.item_score_weight
         self._logits_at = self._sample_logits(self.lm, config)
-        self._without_words = "seqrec" if "seqrec" in config["tasks"] else "nextitem"
+        learned = settings_from(InstructionSettings, config).tasks
+        self._without_words = "seqrec" if "seqrec" in learned else "nextitem"
         level_of_token = torch.full((base_model(self.lm).get_input_embeddings().weight.shape[0],), -1)
         sizes = torch.tensor(self.catalogue.index.level_sizes)
         level_of_token[self.catalogue.code_ids] = torch.arange(len(sizes)).repeat_interleave(sizes)
@@ -100,43 +102,39 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         mistakes = Mistakes()
         with mistakes.caught():
             super().check_options(config)
-        task = config["eval_task"]
-        mistakes.expect(
-            task not in ("seqrec", "nextitem") or task in config["tasks"],
-            f"eval_task={task}: it is not among tasks={config['tasks']}, which are learned.",
-        )
-        if config["history_input"] == "item":
+        with mistakes.caught():
+            items, prompts = settings_from(ItemVectorSettings, config), settings_from(InstructionSettings, config)
+            task = cls.asked(config).eval_task
             mistakes.expect(
-                config["tuning"] != "lora",
-                "history_input=item: adapters read tokens only. Use tuning=full, or recipe=paper.",
+                task not in ("seqrec", "nextitem") or task in prompts.tasks,
+                f"eval_task={task}: it is not among tasks={prompts.tasks}, which are learned.",
             )
-            mistakes.expect(
-                not (config["packing"] and config["history_loss_weight"]),
-                "history_input=item with history_loss_weight does not go with packing. Leave packing out.",
-            )
-        else:
-            for option in ("item_prefixes", "item_features", "item_loss_weight"):
+            if items.are_read:
                 mistakes.expect(
-                    not config[option], f"{option} is about the vectors of items. Use it with history_input=item."
+                    settings_from(LMSettings, config).tuning != "lora",
+                    "history_input=item: adapters read tokens only. Use tuning=full, or recipe=paper.",
                 )
-        if config["item_features"] and not config["saved_run"]:
-            without = f"index_file={config['index_file']}" if config["index_file"] else ""
-            if config["quantizer"] in QUANTIZERS and not quantizer_class(config["quantizer"]).needs_embeddings:
-                without = without or f"quantizer={config['quantizer']}"
-            mistakes.expect(
-                not without,
-                f"item_features reads the embeddings that the index was built of; with {without} there are none. Set "
-                "item_features to False, or build the index of embeddings.",
-            )
-        weight, share = config["item_loss_weight"], config["item_score_weight"]
-        mistakes.expect(0 <= weight < math.inf, f"item_loss_weight: expected a number of 0 or more, found {weight}.")
-        mistakes.expect(0 <= share <= 1, f"item_score_weight: expected a share from 0 to 1, found {share}.")
-        mistakes.expect(
-            not share or bool(weight),
-            f"item_score_weight={share}: with item_loss_weight=0 the model never learns to judge whole items. Set "
-            "item_loss_weight above 0, or leave item_score_weight out.",
-        )
+                mistakes.expect(
+                    not (settings_from(SampleLogitsSettings, config).packing and prompts.history_loss_weight),
+                    "history_input=item with history_loss_weight does not go with packing. Leave packing out.",
+                )
+            if items.item_features and RunOptions(config).saved_folder is None:
+                cls._check_embeddings(config, mistakes)
         mistakes.finish()
+
+    @staticmethod
+    def _check_embeddings(config: Any, mistakes: Mistakes) -> None:
+        """Note that there are no embeddings for ``item_features`` to read."""
+        index_file = settings_from(IndexSettings, config).index_file
+        without = f"index_file={index_file}" if index_file else ""
+        quantizer = settings_from(QuantizerSettings, config).quantizer
+        if not quantizer_class(quantizer).needs_embeddings:
+            without = without or f"quantizer={quantizer}"
+        mistakes.expect(
+            not without,
+            f"item_features reads the embeddings that the index was built of; with {without} there are none. Set "
+            "item_features to False, or build the index of embeddings.",
+        )
 
     @classmethod
     def check_models(cls, config: Any) -> None:
@@ -156,9 +154,10 @@ class LCRec(InstructionTuned, GenerativeRecommender):
             UserError: For options that the model does not support.
         """
         logits = SampleLogits(lm, settings_from(SampleLogitsSettings, config), once=wants_fsdp(config))
-        if config["history_input"] == "item" and config["history_loss_weight"]:
+        items = settings_from(ItemVectorSettings, config)
+        if items.are_read and settings_from(InstructionSettings, config).history_loss_weight:
             logits.require_aside("history_input=item with history_loss_weight")
-        if config["item_loss_weight"] and not isinstance(logits.readout, HeadReadout):
+        if items.item_loss_weight and not isinstance(logits.readout, HeadReadout):
             raise UserError(
                 f"item_loss_weight: the logits of {type(base_model(lm)).__name__} are more than a linear layer on "
                 "hidden states, so there is no state to compare items with. Set it to 0, or use another base_model."
@@ -168,7 +167,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
     def use_catalogue(self, catalogue: Catalogue) -> None:
         """See the base class; histories may hold the new catalogue's items."""
         super().use_catalogue(catalogue)
-        lm = getattr(self, "lm", None)  # not there while the model is being made
+        lm = self._modules.get("lm")  # not there while the model is being made
         inputs = lm and base_model(lm).get_input_embeddings()
         if isinstance(inputs, ItemInputs):
             inputs.use_items(torch.from_numpy(catalogue.paths), self._features(catalogue))

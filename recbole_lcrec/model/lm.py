@@ -14,9 +14,10 @@ import torch
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.instruction.tokenizer import load_tokenizer
 from recbole_lcrec.utils.causal_lm import causal_config, load_causal_lm
-from recbole_lcrec.utils.errors import Mistakes, UserError, reason_of, shortened
+from recbole_lcrec.utils.errors import Mistakes, UserError, reason_of
 from recbole_lcrec.utils.files import fingerprint, write_json
 from recbole_lcrec.utils.hub import check_memory, saved_architecture, write_architecture
+from recbole_lcrec.utils.lm_config import number_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,18 +58,21 @@ class LMSettings:
     def __post_init__(self) -> None:
         mistakes = Mistakes()
         mistakes.expect_range(self, _LEAST, _MOST)
-        for option in ("lm_dropout", "lm_layer_dropout", "lora_dropout"):
+        dropouts = {
+            "lm_dropout": self.lm_dropout,
+            "lm_layer_dropout": self.lm_layer_dropout,
+            "lora_dropout": self.lora_dropout,
+        }
+        for option, dropout in dropouts.items():
             mistakes.expect(
-                0 <= getattr(self, option) < 1,
-                f"{option}: expected a probability in [0, 1), found {getattr(self, option)}.",
+                0 <= dropout < 1,
+                f"{option}: expected a probability in [0, 1), found {dropout}.",
             )
         mistakes.expect(
             not (self.lm_layer_dropout and self.base_model),
             "lm_layer_dropout is for the LM from scratch; a base_model keeps the dropout of its own.",
         )
-        for option, known in (("attention", ATTENTION), ("tuning", ("full", "lora"))):
-            found = getattr(self, option)
-            mistakes.expect(found in known, f"{option}: expected {' or '.join(known)}, found {shortened(found)}.")
+        mistakes.expect_choice(self, {"attention": ATTENTION, "tuning": ("full", "lora")})
         mistakes.expect(
             self.tuning != "lora" or bool(self.base_model),
             "tuning: lora adapts a pretrained model; give one with base_model, or use tuning: full.",
@@ -257,7 +261,7 @@ def check_length(config: Any, settings: LMSettings) -> None:
     Raises:
         UserError: Naming ``max_length``.
     """
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limit = number_of(config, "max_position_embeddings")
     if not limit or limit < 0:  # none, and XLNet's -1: any length
         return
     limit -= MAX_PATH  # beams go on behind a prompt that fills max_length

@@ -31,7 +31,7 @@ from recbole_lcrec.config import settings_from
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.p5 import P5_TEMPLATES, SOMEBODY, P5Settings, user_name
 from recbole_lcrec.instruction.prompts import Context
-from recbole_lcrec.instruction.tokenizer import load_tokenizer
+from recbole_lcrec.instruction.tokenizer import TokenizerSettings, load_tokenizer
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
 from recbole_lcrec.model.generative import HistoryFrame
 from recbole_lcrec.model.lm import extend_vocabulary
@@ -73,10 +73,11 @@ class P5CID(EncoderDecoderRecommender):
         Raises:
             UserError: If it cannot be loaded or is no T5.
         """
-        if config["base_model"]:
-            check_base_model(config["base_model"])
-            load_tokenizer(config["base_model"])
-            _pretrained(config["base_model"], 0, float(config["t5_dropout"]))
+        base_model = settings_from(TokenizerSettings, config).base_model
+        if base_model:
+            check_base_model(base_model)
+            load_tokenizer(base_model)
+            _pretrained(base_model, 0, settings_from(T5Settings, config).t5_dropout)
 
     @property
     def n_wordings(self) -> int:
@@ -85,11 +86,11 @@ class P5CID(EncoderDecoderRecommender):
 
     def new_lm(self, config: Any) -> Any:
         """Return the T5 to train: ``base_model`` with its vocabulary extended, or one from scratch."""
-        tokenizer = self.catalogue.tokenizer
-        if not config["base_model"]:
-            settings = settings_from(T5Settings, config)
+        tokenizer, settings = self.catalogue.tokenizer, settings_from(T5Settings, config)
+        base_model = settings_from(TokenizerSettings, config).base_model
+        if not base_model:
             return new_t5(settings, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
-        return _pretrained(config["base_model"], len(tokenizer), float(config["t5_dropout"]))
+        return _pretrained(base_model, len(tokenizer), settings.t5_dropout)
 
     def inputs(
         self, rows: torch.Tensor, lengths: torch.Tensor, users: torch.Tensor, wordings: Sequence[int]

@@ -25,12 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_lcrec.config import settings_from
 from recbole_lcrec.decoding.continuations import log_odds
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.sources import NO, YES
 from recbole_lcrec.instruction.templates import YESNO
 from recbole_lcrec.instruction.text_dataset import JudgementSettings
 from recbole_lcrec.model.candidates import CandidateRanker
+from recbole_lcrec.model.lm import LMSettings
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -51,9 +53,10 @@ class TALLRec(CandidateRanker):
         answers = [builder.response(self._template, Context(np.zeros(0, np.int64), answer=a)) for a in (YES, NO)]
         first = [int(ids[0]) for ids in answers]
         if first[0] == first[1]:
+            base_model = settings_from(LMSettings, config).base_model
             raise UserError(
-                f"base_model={config['base_model']}: its tokenizer writes {YES} and {NO} with the same first token, "
-                "so they cannot be told apart there. Choose another model."
+                f"base_model={base_model}: its tokenizer writes {YES} and {NO} with the same first token, so they "
+                "cannot be told apart there. Choose another model."
             )
         self._read = log_odds(*first)
         tails = [builder.from_candidate(self._template, row) for row in range(len(self.catalogue.text.items))]

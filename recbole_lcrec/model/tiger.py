@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from recbole_lcrec.config import settings_from
 from recbole_lcrec.index.catalogue import END_ID, FIRST_CODE_ID, PAD_ID, Catalogue
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
 from recbole_lcrec.model.generative import HistoryFrame
-from recbole_lcrec.utils.errors import Mistakes
+from recbole_lcrec.utils.errors import Mistakes, UserError
 
 MAX_BUCKETS = 10_000_000
 """User tokens at most: each is a row of the embeddings."""
@@ -45,6 +46,21 @@ def user_bucket(user: str, buckets: int) -> int:
     return int.from_bytes(digest[:8], "big") % buckets
 
 
+@dataclass(frozen=True)
+class TIGERSettings:
+    """Options of TIGER's inputs; each is explained in properties/model/TIGER.yaml.
+
+    Raises:
+        UserError: For too many user tokens, or none.
+    """
+
+    user_buckets: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.user_buckets <= MAX_BUCKETS:
+            raise UserError(f"user_buckets: expected 1 to {MAX_BUCKETS:,}, found {self.user_buckets}.")
+
+
 class TIGER(EncoderDecoderRecommender):
     """TIGER on the item index of this package; see the module for what is as published.
 
@@ -53,9 +69,14 @@ class TIGER(EncoderDecoderRecommender):
         dataset: The training part of a CatalogueDataset.
     """
 
+    settings = (*EncoderDecoderRecommender.settings, TIGERSettings)
+
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        first, buckets = FIRST_CODE_ID + len(self.catalogue.code_ids), int(config["user_buckets"])
+        first, buckets = (
+            FIRST_CODE_ID + len(self.catalogue.code_ids),
+            settings_from(TIGERSettings, config).user_buckets,
+        )
         tokens = [PAD_ID, *(first + user_bucket(user, buckets) for user in self.user_names[1:])]
         self._user_tokens = torch.tensor(tokens, device=self.device)
 
@@ -65,20 +86,17 @@ class TIGER(EncoderDecoderRecommender):
         mistakes = Mistakes()
         with mistakes.caught():
             super().check_options(config)
+        base_model = config["base_model"]
         mistakes.expect(
-            not config["base_model"],
-            f"base_model={config['base_model']}: TIGER has a vocabulary of its own and is trained from scratch. Leave "
+            not base_model,
+            f"base_model={base_model}: TIGER has a vocabulary of its own and is trained from scratch. Leave "
             "base_model out (P5CID takes a T5 checkpoint).",
-        )
-        mistakes.expect(
-            1 <= config["user_buckets"] <= MAX_BUCKETS,
-            f"user_buckets: expected 1 to {MAX_BUCKETS:,}, found {config['user_buckets']}.",
         )
         mistakes.finish()
 
     def new_lm(self, config: Any) -> Any:
         """Return the T5 to train, from scratch."""
-        size = FIRST_CODE_ID + len(self.catalogue.code_ids) + int(config["user_buckets"])
+        size = FIRST_CODE_ID + len(self.catalogue.code_ids) + settings_from(TIGERSettings, config).user_buckets
         return new_t5(settings_from(T5Settings, config), size, PAD_ID, END_ID)
 
     def use_catalogue(self, catalogue: Catalogue) -> None:

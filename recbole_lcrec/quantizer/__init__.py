@@ -3,8 +3,8 @@
 from recbole_lcrec.quantizer.base import Inputs, Quantizer
 from recbole_lcrec.quantizer.costs import Costs
 from recbole_lcrec.quantizer.fitting import fit_quantizer, load_quantizer, quantizer_class
+from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 from recbole_lcrec.quantizer.rqvae import RQVAE, train_rqvae
-from recbole_lcrec.quantizer.settings import QuantizerSettings
 
 __all__ = [
     "RQVAE",

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from recbole_lcrec.quantizer.base import Quantizer, load_arrays, load_settings, save_state
 from recbole_lcrec.quantizer.costs import Costs, nearest_codes, residual_costs
-from recbole_lcrec.quantizer.settings import QuantizerSettings
+from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 from recbole_lcrec.quantizer.sinkhorn import sinkhorn_log
 
 _CHUNK = 8192  # items encoded at once outside training; bounds memory, not the result

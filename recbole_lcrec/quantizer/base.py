@@ -17,7 +17,7 @@ import numpy as np
 
 from recbole_lcrec.embedding.ready_file import check_magnitude
 from recbole_lcrec.quantizer.costs import Costs
-from recbole_lcrec.quantizer.settings import QuantizerSettings
+from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import write_json
 

@@ -25,8 +25,8 @@ import numpy as np
 from recbole_lcrec.embedding.collaborative import flat_sequences
 from recbole_lcrec.quantizer.base import Inputs
 from recbole_lcrec.quantizer.kmeans import one_thread
+from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 from recbole_lcrec.quantizer.random_paths import FixedPaths
-from recbole_lcrec.quantizer.settings import QuantizerSettings
 
 _DENSE = 1500  # nodes up to which all eigenvectors are computed from the dense matrix, without iterations
 _STARTS = 3  # of k-means, the best of which is taken

@@ -11,7 +11,7 @@ from typing import Any
 from recbole_lcrec.config.registry import QUANTIZERS
 from recbole_lcrec.quantizer.base import SETTINGS, Inputs, Quantizer
 from recbole_lcrec.quantizer.measures import quality
-from recbole_lcrec.quantizer.settings import QuantizerSettings
+from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 from recbole_lcrec.utils.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from recbole_lcrec.quantizer.kmeans import (
     refined_centres,
 )
 from recbole_lcrec.quantizer.projected import ProjectedQuantizer, load_parts
-from recbole_lcrec.quantizer.settings import QuantizerSettings
+from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 
 ROUNDS = 30  # of rotation and k-means; with 10 the error was up to 10% larger on some thousand items
 _LLOYD = 3  # k-means iterations per round, which start where the last ones ended

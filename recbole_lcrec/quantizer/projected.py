@@ -10,7 +10,7 @@ import numpy as np
 
 from recbole_lcrec.quantizer.base import Inputs, Quantizer, load_arrays, load_settings, save_state
 from recbole_lcrec.quantizer.kmeans import Projection, code_limit
-from recbole_lcrec.quantizer.settings import QuantizerSettings
+from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 
 
 class ProjectedQuantizer(Quantizer):

@@ -11,7 +11,7 @@ import numpy as np
 
 from recbole_lcrec.quantizer.base import Inputs, Quantizer, load_arrays, load_settings, save_state
 from recbole_lcrec.quantizer.costs import Costs, own_code_costs
-from recbole_lcrec.quantizer.settings import QuantizerSettings
+from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 
 _LISTED = 1_000_000  # so many paths can be listed and drawn from without replacement
 

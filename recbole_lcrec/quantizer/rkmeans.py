@@ -13,7 +13,7 @@ import numpy as np
 from recbole_lcrec.quantizer.costs import Costs, residual_costs
 from recbole_lcrec.quantizer.kmeans import Projection, fit_codebook, nearest_codes
 from recbole_lcrec.quantizer.projected import ProjectedQuantizer, load_parts
-from recbole_lcrec.quantizer.settings import QuantizerSettings
+from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 
 
 class ResidualKMeans(ProjectedQuantizer):

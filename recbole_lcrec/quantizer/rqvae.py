@@ -9,7 +9,7 @@ import torch
 
 from recbole_lcrec.quantizer.autoencoder import ResidualAutoencoder
 from recbole_lcrec.quantizer.base import Inputs, check_embeddings
-from recbole_lcrec.quantizer.settings import QuantizerSettings
+from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 from recbole_lcrec.quantizer.training import train
 
 

@@ -16,6 +16,7 @@ import scipy.sparse
 import torch
 
 from recbole_lcrec.distributed import group
+from recbole_lcrec.model.interface import KeepsOwnWeights
 from recbole_lcrec.utils import integrity
 from recbole_lcrec.utils.errors import UserError, reason_of
 from recbole_lcrec.utils.files import atomic_folder
@@ -33,7 +34,7 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
 
     Args:
         folder: The checkpoint's folder; an earlier checkpoint there is replaced.
-        model: A RecBole model; ``checkpoint_state()`` says what to save if it has that method (adapters).
+        model: A RecBole model; it may choose what to save (``KeepsOwnWeights``).
         state: Epoch, optimizer state and the like: tensors, numbers, strings, lists and dicts of them.
 
     Raises:
@@ -47,7 +48,7 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
     if is_sharded(model):
         weights = whole_weights(model)
     else:
-        weights = model.checkpoint_state() if hasattr(model, "checkpoint_state") else model.state_dict()
+        weights = model.checkpoint_state() if isinstance(model, KeepsOwnWeights) else model.state_dict()
     tensors, aliases = _without_aliases(weights)
     # a module among them (RecBole's DIN) has its weights in the state dict already
     other = {k: v for k, v in (model.other_parameter() or {}).items() if not isinstance(v, torch.nn.Module)}
@@ -107,7 +108,7 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
     try:
         if is_sharded(model):
             spread_weights(model, weights)
-        elif hasattr(model, "load_checkpoint_state"):
+        elif isinstance(model, KeepsOwnWeights):
             model.load_checkpoint_state(weights)
         else:
             model.load_state_dict(weights)
@@ -168,7 +169,7 @@ def pack(name: str, value: Any) -> Any:
         return {"kind": "numpy", "data": torch.from_numpy(np.ascontiguousarray(value))}
     if scipy.sparse.issparse(value):
         csr = value.tocsr()
-        arrays = {part: getattr(csr, part) for part in ("data", "indices", "indptr")}
+        arrays = {"data": csr.data, "indices": csr.indices, "indptr": csr.indptr}
         parts = {part: torch.from_numpy(np.ascontiguousarray(array)) for part, array in arrays.items()}
         return {"kind": "scipy", "format": value.format, "shape": list(csr.shape), **parts}
     if isinstance(value, (list, tuple)):

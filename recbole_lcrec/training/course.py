@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.distributed import group
 from recbole_lcrec.training import interruption
 from recbole_lcrec.training.attributes import ModelAttributes
@@ -37,16 +38,14 @@ class Course:
     Attributes:
         step: Optimizer steps done in the current pass.
         steps_done: Optimizer steps done since the training began.
-        states: Where states are written while it trains, or None.
-        facts: Returns what else goes into a state, such as the seconds so far.
 
     Args:
         trainer: The trainer, whose model is as it was built.
     """
 
     def __init__(self, trainer: Any) -> None:
-        self.states: StateFolder | None = None
-        self.facts: Callable[[], dict[str, Any]] = dict
+        self._states: StateFolder | None = None
+        self._facts: Callable[[], dict[str, Any]] = dict
         self.step = 0
         self.steps_done = 0
         self._trainer = trainer
@@ -104,7 +103,7 @@ class Course:
         self._total = parts if self._total is None else tuple(a + b for a, b in zip(self._total, parts, strict=True))
         self.step += 1
         self.steps_done += 1
-        if self.states is not None and (interruption.asked() or self.states.is_due(self.steps_done)):
+        if self._states is not None and (interruption.asked() or self._states.is_due(self.steps_done)):
             self._write()
         interruption.check()
 
@@ -115,7 +114,7 @@ class Course:
         self._losses.append(loss)
         self._pass, self.step, self._total = self._pass + 1, 0, None
         _check_weights(self._trainer.model, self._epoch)
-        if self.states is not None:
+        if self._states is not None:
             self._write()
         interruption.check()
         return loss
@@ -125,6 +124,15 @@ class Course:
         return interruption.postponed()
 
     # ---- states -----------------------------------------------------------------------------------------------
+
+    def keep(self, states: StateFolder, facts: Callable[[], dict[str, Any]]) -> None:
+        """Write states while it trains.
+
+        Args:
+            states: Where.
+            facts: Returns what else goes into each, such as the seconds so far.
+        """
+        self._states, self._facts = states, facts
 
     def save(self, folder: Path, *, after_validation: bool = True) -> None:
         """Write the state to a folder, whole or not at all.
@@ -141,14 +149,14 @@ class Course:
         attributes = self._attributes.changed()
         state = {
             "version": _VERSION,
-            "model": trainer.config["model"],
+            "model": RunOptions(trainer.config).model,
             "epoch": self._epoch + 1 if over else self._epoch,
             "losses": [] if over else list(self._losses),
             "step": 0 if over else self.step,
             "total": None if over or self._total is None else list(self._total),
             "is_tuple": self._is_tuple,
             "steps_done": self.steps_done,
-            "counters": {name: _plain(getattr(trainer, name)) for name in _COUNTERS},
+            "counters": {name: _plain(vars(trainer)[name]) for name in _COUNTERS},
             "processes": group.place().world_size,
             "optimizers": {
                 name: trainer.team.optimizer_state(optimizer) for name, optimizer in self._optimizers().items()
@@ -157,7 +165,7 @@ class Course:
             "average": trainer.average.state(),
             "curve": _plain(trainer.curve.points),
             "attributes": {name: pack(f"attribute '{name}'", value) for name, value in attributes.items()},
-            "facts": self.facts(),
+            "facts": self._facts(),
         }
         mine = {"random": random_states(self._loader), "random_at_start": {} if over else self._at_start}
         random = group.gathered(mine) or [mine]
@@ -200,11 +208,12 @@ class Course:
     def _loaded(self, folder: Path) -> dict[str, Any]:
         """Load weights, optimizers, scaler and attributes; return the whole state."""
         trainer = self._trainer
+        model = RunOptions(trainer.config).model
         state = load_checkpoint(folder, trainer.model, trainer.device)
-        if state.get("version") != _VERSION or state["model"] != trainer.config["model"]:
+        if state.get("version") != _VERSION or state["model"] != model:
             found = f"a state of {state.get('model')}" if "version" in state else "weights alone"
             raise UserError(
-                f"{folder}: expected the state of a training of {trainer.config['model']}, found {found}. Give a "
+                f"{folder}: expected the state of a training of {model}, found {found}. Give a "
                 "folder that a run of this version wrote while it trained (RUN_DIR/resume/step-...)."
             )
         self._check_processes(state, folder)
@@ -243,15 +252,15 @@ class Course:
         self._pending = None
 
     def _write(self) -> None:
-        assert self.states is not None
+        assert self._states is not None
         try:
-            self.states.write(self.steps_done, lambda folder: self.save(folder, after_validation=False))
+            self._states.write(self.steps_done, lambda folder: self.save(folder, after_validation=False))
         except TypeError as error:
             self._trainer.logger.warning(
                 "No training state can be kept (%s): if this run is stopped, --resume starts from the beginning.",
                 error,
             )
-            self.states = None
+            self._states = None
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from recbole.trainer.trainer import PretrainTrainer
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.utils.files import atomic_path
 
 
@@ -32,11 +33,12 @@ class PretrainFeatures(PretrainTrainer):
 
     def pretrain(self, train_data: Any, verbose: bool = True, show_progress: bool = False) -> Any:
         """Pre-train for ``pretrain_epochs``; the last state is the checkpoint, and a file for the next stage."""
+        run = RunOptions(self.config)
         self.epochs = self.pretrain_epochs  # the schedule's length
         result = super().pretrain(train_data, verbose, show_progress)
         self._save_checkpoint(self.pretrain_epochs - 1, verbose=verbose)
-        name = f"{self.config['model']}-{self.config['dataset']}-{self.pretrain_epochs}.pth"
-        last = Path(self.config["checkpoint_dir"]) / name
+        name = f"{run.model}-{run.dataset}-{self.pretrain_epochs}.pth"
+        last = Path(run.checkpoint_dir) / name
         self.save_pretrained_model(self.pretrain_epochs - 1, str(last))
         self.logger.info("The next stage starts with --pre_model_path=%s", last)
         return result

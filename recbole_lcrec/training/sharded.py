@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.decoding.architecture import base_model, n_layers
 from recbole_lcrec.decoding.cache import without_shortcut
 from recbole_lcrec.distributed import group
@@ -137,8 +138,9 @@ def blocks_of(lm: nn.Module) -> list[nn.Module]:
 
 def team_for(model: nn.Module, config: Any) -> Alone:
     """Return how ``model`` is trained by the processes there are (option ``parallel``)."""
+    run = RunOptions(config)
     if not group.several():
         return Alone()
-    if config["parallel"] == "ddp":
+    if run.parallel == "ddp":
         return Replicated(model)
-    return Sharded(model, config["device"])
+    return Sharded(model, run.device)

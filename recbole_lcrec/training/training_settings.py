@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
@@ -33,9 +34,7 @@ class TrainingSettings:
             f"learner: unknown optimizer {self.learner!r}.{nearest(self.learner, LEARNERS)} "
             f"Known: {', '.join(LEARNERS)}.",
         )
-        for name, known in (("lr_scheduler", ("constant", "cosine")), ("precision", ("fp32", "bf16", "fp16"))):
-            found = getattr(self, name)
-            mistakes.expect(found in known, f"{name}: expected {' or '.join(known)}, found {found!r}.")
+        mistakes.expect_choice(self, {"lr_scheduler": ("constant", "cosine"), "precision": ("fp32", "bf16", "fp16")})
         mistakes.expect(
             0 <= self.warmup_ratio < 1,
             f"warmup_ratio: expected a share of all steps in [0, 1), found {self.warmup_ratio}.",
@@ -49,7 +48,7 @@ class TrainingSettings:
         """Return the options that ask for something that RecBole's trainers do not do by themselves."""
         plain: dict[str, Any] = {"lr_scheduler": "constant", "warmup_ratio": 0, "ema_decay": 0}
         plain |= {"gradient_accumulation_steps": 1, "precision": "fp32"}
-        return [name for name, value in plain.items() if getattr(self, name) != value]
+        return [name for name, value in plain.items() if vars(self)[name] != value]
 
     def _check_clipping(self, mistakes: Mistakes) -> None:
         known = tuple(inspect.signature(clip_grad_norm_).parameters)[1:]
@@ -72,5 +71,5 @@ def check_precision(settings: TrainingSettings, config: Any) -> None:
     Raises:
         UserError: For fp16 on a CPU.
     """
-    if settings.precision == "fp16" and torch.device(config["device"]).type == "cpu":
+    if settings.precision == "fp16" and torch.device(RunOptions(config).device).type == "cpu":
         raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")

@@ -10,7 +10,7 @@ from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.reading import Reading, check_names, read_files
 from recbole_lcrec.tuning.schedulers import changeable_mistakes
-from recbole_lcrec.tuning.settings import SearchSettings, read_settings, space_file, tune_options
+from recbole_lcrec.tuning.search_settings import SearchSettings, read_settings, space_file, tune_options
 from recbole_lcrec.tuning.space import Space, load_space
 from recbole_lcrec.utils.errors import UserError
 

@@ -15,9 +15,11 @@ from typing import Any
 from recbole_lcrec.config import LCRecConfig, registry
 from recbole_lcrec.config.features import OPTIONS as FEATURE_OPTIONS
 from recbole_lcrec.config.named_files import MODEL_PATHS
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.distributed.cluster import import_ray
 from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.experiment.split_loaders import Split, make_loaders, prepare_data, split_of
+from recbole_lcrec.model.interface import PreparesCatalogue
 from recbole_lcrec.tuning.space import Space
 from recbole_lcrec.utils.errors import UserError, nearest
 from recbole_lcrec.utils.recbole_patches import quiet
@@ -60,32 +62,33 @@ def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTime
     Raises:
         UserError: For data that cannot be used, before any trial starts.
     """
+    run = RunOptions(config)
     varied = frozenset(space.names)
     with quiet(), config.reads() as looked_at:
         split = split_of(config, timer)
     with quiet(), _threads(threads):
         prepare_data(split, timer)
-    made = getattr(split[0], "made", None) or {}
+    made = (split[0].made if isinstance(split[0], PreparesCatalogue) else None) or {}
     alone: dict[str, frozenset[str]] = {}
-    for stage, (_, options, uses) in made.items():  # in the order in which they were made
-        if options & varied or alone.keys() & set(uses):
-            alone[stage] = options
+    for stage, (_, read, uses) in made.items():  # in the order in which they were made
+        if read & varied or alone.keys() & set(uses):
+            alone[stage] = read
     reads: set[str] = set().union(*alone.values())
     pickled = None
     if looked_at & varied:
         reads |= looked_at.union(*(options for _, options, _ in made.values()))
     else:
         pickled = _pickled(split, {stage: product for stage, product in made.items() if stage not in alone})
-    if config["eval_task"] == SEARCH or "eval_task" in varied:
+    if run.eval_task == SEARCH or "eval_task" in varied:
         reads.add("data_path")  # queries are read when an experiment is put together
     with quiet():
         _, valid_data, _, sha = make_loaders(config, split)
     if valid_data is None:
         raise UserError(
-            f"{config['dataset']}: no user has the four interactions that validation needs, and a search compares "
+            f"{run.dataset}: no user has the four interactions that validation needs, and a search compares "
             "trials by their validation. Use other data, or another split (eval_args)."
         )
-    feature = FEATURE_OPTIONS.get(registry.base_of(config["model"]))
+    feature = FEATURE_OPTIONS.get(registry.base_of(run.model))
     chosen = [] if feature is None else [feature, "load_col"]
     options = {name: config[name] for name in chosen if name not in varied}
     return SharedData(pickled, options, sha, frozenset(reads) | MODEL_PATHS, tuple(sorted(varied & reads)))
@@ -129,13 +132,14 @@ def check_options_of_model(space: Space, config: LCRecConfig) -> None:
     Raises:
         UserError: With the nearest option that it has.
     """
+    run = RunOptions(config)
     import inspect
 
     known = set(config.final_config_dict)
     unknown = [name for name in space.names if name not in known]
     if unknown:
-        source = inspect.getsource(inspect.getmodule(registry.model_class(config["model"])))  # type: ignore[arg-type]
+        source = inspect.getsource(inspect.getmodule(registry.model_class(run.model)))  # type: ignore[arg-type]
         unknown = [name for name in unknown if f'config["{name}"]' not in source]
     if unknown:
         hints = "".join(f"\n  - {name}: no such option.{nearest(name, known)}" for name in unknown)
-        raise UserError(f"{space.source}: model {config['model']} does not have what the space varies:{hints}")
+        raise UserError(f"{space.source}: model {run.model} does not have what the space varies:{hints}")

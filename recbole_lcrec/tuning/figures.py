@@ -11,14 +11,14 @@ from recbole_lcrec.pages import display
 from recbole_lcrec.pages.plots import WIDTH, Axis, Plot, Series, categories, linear
 from recbole_lcrec.tuning.distributions import Dimension
 from recbole_lcrec.tuning.journal import FAILED, TrialRecord
-from recbole_lcrec.tuning.results import Outcome
+from recbole_lcrec.tuning.results import SearchOutcome
 
 _PER_AXIS = 160  # width of the parallel coordinates
 Ruler = tuple[list[float], dict[float, str]]
 """An axis of the parallel coordinates: a place per trial, and place -> label."""
 
 
-def parallel(outcome: Outcome, trials: Sequence[TrialRecord]) -> Plot:
+def parallel(outcome: SearchOutcome, trials: Sequence[TrialRecord]) -> Plot:
     """Return parallel coordinates: one axis per option and one for the score.
 
     Args:
@@ -87,7 +87,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [low + (high - low) * part / 4 for part in range(5)]
 
 
-def curves(outcome: Outcome, trials: Sequence[TrialRecord]) -> Plot:
+def curves(outcome: SearchOutcome, trials: Sequence[TrialRecord]) -> Plot:
     """Return the score of every trial after each validation.
 
     Args:

@@ -10,13 +10,13 @@ from recbole_lcrec.pages import display, render
 from recbole_lcrec.tuning import figures
 from recbole_lcrec.tuning.importance import importance_of, least_trials
 from recbole_lcrec.tuning.journal import FAILED, TrialRecord
-from recbole_lcrec.tuning.results import BEST, REPORT, TRIALS_CSV, Outcome, best_yaml, trials_csv
+from recbole_lcrec.tuning.results import BEST, REPORT, TRIALS_CSV, SearchOutcome, best_yaml, trials_csv
 from recbole_lcrec.utils.files import write_text
 
 _MOST_ROWS = 200
 
 
-def report_page(outcome: Outcome, result: Mapping[str, Any] | None = None) -> str:
+def report_page(outcome: SearchOutcome, result: Mapping[str, Any] | None = None) -> str:
     """Return the page.
 
     Args:
@@ -50,7 +50,7 @@ def report_page(outcome: Outcome, result: Mapping[str, Any] | None = None) -> st
     )
 
 
-def _row(outcome: Outcome, trial: TrialRecord) -> dict[str, Any]:
+def _row(outcome: SearchOutcome, trial: TrialRecord) -> dict[str, Any]:
     best = trial.best(outcome.bigger)
     values = best["values"] if best else trial.values
     cells = [
@@ -63,7 +63,7 @@ def _row(outcome: Outcome, trial: TrialRecord) -> dict[str, Any]:
             "cells": cells}  # fmt: skip
 
 
-def write_outputs(folder: Path, outcome: Outcome, result: Mapping[str, Any] | None = None) -> None:
+def write_outputs(folder: Path, outcome: SearchOutcome, result: Mapping[str, Any] | None = None) -> None:
     """Write trials.csv, report.html and, once there is a best trial, best.yaml, each whole or not at all.
 
     Args:

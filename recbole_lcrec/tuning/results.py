@@ -18,7 +18,7 @@ _NOT_OF_A_CONFIGURATION = ("output_dir", "show_progress")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SearchOutcome:
     """A search as far as it came.
 
     Attributes:
@@ -54,7 +54,7 @@ class Outcome:
         return dict(sorted(Counter(trial.status for trial in self.journal.trials.values()).items()))
 
 
-def best_yaml(outcome: Outcome, trial: TrialRecord) -> str:
+def best_yaml(outcome: SearchOutcome, trial: TrialRecord) -> str:
     """Return the options of a trial as a file for --config_files, which says model and data set too."""
     report = trial.best(outcome.bigger)
     assert report is not None
@@ -68,7 +68,7 @@ def best_yaml(outcome: Outcome, trial: TrialRecord) -> str:
     return f"{found}\n{note}{dump_values(options, sort_keys=False)}"
 
 
-def trials_csv(outcome: Outcome) -> str:
+def trials_csv(outcome: SearchOutcome) -> str:
     """Return one line per trial, best first: what it was, how it ended, its metrics at its best validation."""
     ranked = outcome.ranked()
     metrics = list(dict.fromkeys(name for t in ranked for report in t.reports for name in report["metrics"]))

@@ -9,7 +9,7 @@ from recbole_lcrec.tuning.journal import CUT, OVER, RUNNING, Journal, TrialRecor
 from recbole_lcrec.tuning.live import LiveTable
 from recbole_lcrec.tuning.named_search import make_searcher
 from recbole_lcrec.tuning.schedulers import make_scheduler, seed_ray
-from recbole_lcrec.tuning.settings import SearchSettings
+from recbole_lcrec.tuning.search_settings import SearchSettings
 from recbole_lcrec.tuning.space import Space
 from recbole_lcrec.tuning.storage import ENGINE
 from recbole_lcrec.tuning.trial import KEEP, TrialInputs, test_trial, train_trial

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.tuning.journal import OVER, Journal
-from recbole_lcrec.tuning.settings import SearchSettings
+from recbole_lcrec.tuning.search_settings import SearchSettings
 from recbole_lcrec.tuning.space import Space
 from recbole_lcrec.utils.errors import UserError
 

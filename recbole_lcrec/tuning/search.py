@@ -15,6 +15,7 @@ from typing import Any
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import Given
 from recbole_lcrec.config.named_files import absolute_options
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.contents import check_same_contents, contents
 from recbole_lcrec.distributed.cluster import check_resources, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.experiment import factory
@@ -26,10 +27,10 @@ from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
 from recbole_lcrec.tuning.live import LiveTable
 from recbole_lcrec.tuning.reach import check_reach, files_of
 from recbole_lcrec.tuning.report import write_outputs
-from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, Outcome
+from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, SearchOutcome
 from recbole_lcrec.tuning.runner import TrialRunner
 from recbole_lcrec.tuning.schedulers import check_population
-from recbole_lcrec.tuning.settings import SearchSettings, tune_options
+from recbole_lcrec.tuning.search_settings import SearchSettings, tune_options
 from recbole_lcrec.tuning.space import Space, read_space
 from recbole_lcrec.tuning.storage import ENGINE, TRIALS, Storage, is_uri
 from recbole_lcrec.tuning.tpe import check_hyperopt
@@ -176,14 +177,15 @@ def resume(folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(plan: SearchPlan, config: LCRecConfig) -> None:
     """Refuse what can be seen before the data are loaded."""
+    run = RunOptions(config)
     check_options_of_model(plan.space, config)
     check_settings(config)
     check_population(plan.settings, factory.trainer_class(config))
     if plan.settings.search_alg == "hyperopt":
         check_hyperopt(plan.space)
-    if config["eval_step"] < 1 or config["epochs"] < config["eval_step"]:
+    if run.eval_step < 1 or run.epochs < run.eval_step:
         raise UserError(
-            f"epochs is {config['epochs']} and eval_step {config['eval_step']}: trials would never be validated, and "
+            f"epochs is {run.epochs} and eval_step {run.eval_step}: trials would never be validated, and "
             "a search compares them by that. Set eval_step to 1 or more, and epochs to no less."
         )
 
@@ -199,20 +201,21 @@ def _configurations(plan: SearchPlan, seed: int) -> list[dict[str, Any]]:
 
 def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
     config = plan.config()
+    run = RunOptions(config)
     _check(plan, config)
-    found = _configurations(plan, config["seed"])
+    found = _configurations(plan, run.seed)
     if plan.settings.scheduler == "pbt" and len(found) < 2:
         raise UserError(f"{plan.space.source}: scheduler pbt needs two or more configurations, found {len(found)}.")
     number = len(list(plan.folder.glob("search*.log"))) + 1
     log = LOG if number == 1 else f"search-{number}.log"
-    with output_folder(plan.folder, log, config["state"]) as keep, run_lock(plan.folder), terminations():
+    with output_folder(plan.folder, log, run.state) as keep, run_lock(plan.folder), terminations():
         timer = StageTimer()
         data = share_data(config, plan.space, plan.settings.threads, timer)
         sha = data.sha256
         if saved and saved["split_sha256"] != sha:
             raise UserError(f"{plan.folder}: the data are not those that the search began with (split "
                             f"{saved['split_sha256'][:12]}, now {sha[:12]}). Bring back the old files.")  # fmt: skip
-        files = contents(Path(config["data_path"]), config["dataset"])
+        files = contents(Path(run.data_path), run.dataset)
         check_same_contents(saved.get("files", files), files, plan.folder, "search")
         keep()
         remove_temporary(saved.get("temporary"))
@@ -229,32 +232,29 @@ def _search(
     plan: SearchPlan, config: LCRecConfig, found: list[dict[str, Any]], data: SharedData, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Run the trials that are left and test the best one; write the results also when that is interrupted."""
-    bigger, metric, settings = bool(config["valid_metric_bigger"]), config["valid_metric"].lower(), plan.settings
+    run = RunOptions(config)
+    bigger, metric, settings = run.valid_metric_bigger, run.valid_metric.lower(), plan.settings
     temporary = temporary_folder()
     plan.save({**facts, "metric": metric, "bigger": bigger, "temporary": str(temporary)})
     journal, keeps_states = Journal(plan.folder / JOURNAL), False
-    outcome = Outcome(plan.model, plan.dataset, plan.given, plan.space, journal, metric, bigger, config["seed"])
+    outcome = SearchOutcome(plan.model, plan.dataset, plan.given, plan.space, journal, metric, bigger, run.seed)
     try:
         _plan_trials(journal, found)
         total = len(journal.trials) if found else settings.samples
         table = LiveTable(
-            journal, metric=metric, bigger=bigger, total=total, epochs=config["epochs"],
-            budget=settings.time_budget_s, show=bool(config["show_progress"]),
+            journal, metric=metric, bigger=bigger, total=total, epochs=run.epochs,
+            budget=settings.time_budget_s, show=run.show_progress,
         )  # fmt: skip
         with ray_session(
             settings.address, temporary, cpus=settings.cpus_per_trial, shared_bytes=len(data.split or b""),
             dashboard=settings.dashboard,
         ) as ray:  # fmt: skip
-            gpus = check_resources(
-                ray, settings.cpus_per_trial, settings.gpus_per_trial, bool(config["use_gpu"]), "trial"
-            )
+            gpus = check_resources(ray, settings.cpus_per_trial, settings.gpus_per_trial, run.use_gpu, "trial")
             inputs = _inputs(plan, config, data, gpus)
             _check_machines(ray, plan, inputs)
             runner = TrialRunner(ray, inputs, settings, plan.space, journal, table, facts["session"])
             try:
-                runner.run(
-                    total, epochs=_most_epochs(plan.space, config), eval_step=config["eval_step"], seed=config["seed"]
-                )
+                runner.run(total, epochs=_most_epochs(plan.space, config), eval_step=run.eval_step, seed=run.seed)
             finally:
                 keeps_states = runner.population_is_needed
             write_outputs(plan.folder, outcome)
@@ -287,11 +287,11 @@ def _check_room(folder: Path, journal: Journal) -> None:
 
 def _most_epochs(space: Space, config: LCRecConfig) -> int:
     if "epochs" not in space.names:
-        return int(config["epochs"])
+        return int(RunOptions(config).epochs)
     return int(max(space["epochs"].points() or ()))
 
 
-def _test_best(folder: Path, outcome: Outcome, runner: TrialRunner) -> dict[str, Any]:
+def _test_best(folder: Path, outcome: SearchOutcome, runner: TrialRunner) -> dict[str, Any]:
     """Test the best trial's checkpoint, write result.json and end the log."""
     best = outcome.best()
     if best is None:
@@ -343,11 +343,12 @@ def _plan_trials(journal: Journal, found: list[dict[str, Any]]) -> None:
 
 
 def _inputs(plan: SearchPlan, config: LCRecConfig, data: SharedData, gpus: float) -> TrialInputs:
+    run = RunOptions(config)
     settings = plan.settings
     # whatever the working directory of the machines' processes is
     folders = {
-        "data_path": str(Path(config["data_path"]).absolute().parent),
-        "cache_dir": str(_made(config["cache_dir"])),
+        "data_path": str(Path(run.data_path).absolute().parent),
+        "cache_dir": str(_made(run.cache_dir)),
     }
     return TrialInputs(
         model=plan.model,
@@ -355,9 +356,9 @@ def _inputs(plan: SearchPlan, config: LCRecConfig, data: SharedData, gpus: float
         given={**plan.given, **folders},
         storage=plan.storage,
         data=data,
-        metric=config["valid_metric"].lower(),
-        bigger=bool(config["valid_metric_bigger"]),
+        metric=run.valid_metric.lower(),
+        bigger=run.valid_metric_bigger,
         threads=settings.threads,
         gpus=gpus,
-        population_every=settings.pbt_interval * config["eval_step"] if settings.scheduler == "pbt" else 0,
+        population_every=settings.pbt_interval * run.eval_step if settings.scheduler == "pbt" else 0,
     )

@@ -22,7 +22,7 @@ from recbole_lcrec.config.loader import Given, load_options
 from recbole_lcrec.config.options import check, find_option
 from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.tuning.distributions import KINDS, Dimension
-from recbole_lcrec.tuning.settings import tune_options
+from recbole_lcrec.tuning.search_settings import tune_options
 from recbole_lcrec.utils.errors import UserError, nearest
 
 MOST_COMBINATIONS = 10_000

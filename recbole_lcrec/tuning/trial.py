@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.tuning.data import SharedData
 from recbole_lcrec.tuning.storage import Storage, TrialFolder
 from recbole_lcrec.utils.allocator import keep_freed_memory
@@ -131,14 +132,14 @@ def explain(error: BaseException) -> str:
     return text if isinstance(error, (UserError, FloatingPointError)) else f"{type(error).__name__}: {text}"
 
 
-def _train(name: str, config: Mapping[str, Any], inputs: TrialInputs, start: float) -> None:
+def _train(name: str, trial: Mapping[str, Any], inputs: TrialInputs, start: float) -> None:
     from ray import tune
 
     checkpoint = tune.get_checkpoint()
-    if checkpoint is None and config.get("resume"):
-        checkpoint = tune.Checkpoint(config["resume"])
+    if checkpoint is None and trial.get("resume"):
+        checkpoint = tune.Checkpoint(trial["resume"])
     with inputs.storage.working_folder(name, anew=checkpoint is None) as folder:
-        _train_at(folder, config["values"], checkpoint, inputs, start)
+        _train_at(folder, trial["values"], checkpoint, inputs, start)
 
 
 def _train_at(
@@ -151,26 +152,24 @@ def _train_at(
     split = inputs.data.unpickled()
     options = inputs.options_of(folder.path, values)
     config = LCRecConfig(inputs.model, inputs.dataset, cli=options, has_data=split is not None)
-    with output_folder(folder.path, "trial.log", config["state"]) as keep:
+    with output_folder(folder.path, "trial.log", RunOptions(config).state) as keep:
         experiment = build(config=config, split=split, with_test=False)
         keep()
         experiment.describe()
         trainer = experiment.trainer
-        if hasattr(trainer, "tensorboard_dir"):
-            trainer.tensorboard_dir = folder.tensorboard
+        trainer.write_tensorboard_in(folder.tensorboard)
         reporter = Reporter(folder, values, inputs, trainer, start)
         if checkpoint is not None:
             reporter.take_over(checkpoint)
             if trainer.start_epoch >= trainer.epochs:
                 return  # RecBole would save this state over the best one
         try:
-            epochs = hasattr(trainer, "last_valid_result")  # RecBole's tree models have none
-            best = experiment.fit((lambda epoch, _, found: reporter.validated(epoch + 1, found)) if epochs else None)
+            report = (lambda epoch, _, found: reporter.validated(epoch + 1, found)) if trainer.has_epochs else None
+            best = experiment.fit(report)
             if not reporter.best and best is not None:  # RecBole's models without epochs
                 reporter.validated(1, best)
         finally:
-            if hasattr(trainer, "tensorboard_dir"):
-                trainer.tensorboard.close()  # a trial that is stopped leaves the loop at a report
+            trainer.close_tensorboard()  # a trial that is stopped leaves the loop at a report
 
 
 def go_on_from(folder: Path, trainer: Any) -> None:

@@ -2,8 +2,8 @@
 
 from recbole_lcrec.usertext.loading import SAVED_TEXTS, check_file, load_user_texts
 from recbole_lcrec.usertext.published import write_published
-from recbole_lcrec.usertext.settings import UserTextSettings
 from recbole_lcrec.usertext.texts import NO_USER_TEXTS, Intention, Preferences, UserTexts
+from recbole_lcrec.usertext.user_text_settings import UserTextSettings
 
 __all__ = [
     "NO_USER_TEXTS",

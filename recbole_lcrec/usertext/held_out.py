@@ -17,7 +17,7 @@ from recbole_lcrec.usertext.jobs import INTENTION, Job
 from recbole_lcrec.usertext.loading import generate, reads_file
 from recbole_lcrec.usertext.published import KIND, intentions_of, read_published
 from recbole_lcrec.usertext.reviews import read_reviews
-from recbole_lcrec.usertext.settings import NONE, UserTextSettings
+from recbole_lcrec.usertext.user_text_settings import NONE, UserTextSettings
 
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from recbole_lcrec.usertext.prompts import item_lines, prompt, wording
 from recbole_lcrec.utils.causal_lm import causal_config, causal_tokenizer, load_causal_lm
 from recbole_lcrec.utils.errors import UserError, reason_of
 from recbole_lcrec.utils.files import fingerprint, storing
+from recbole_lcrec.utils.lm_config import number_of
 from recbole_lcrec.utils.progress import progress
 from recbole_lcrec.utils.special_tokens import broken_up, reserved_tokens
 
@@ -151,7 +152,7 @@ class Author:
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.convert_ids_to_tokens(0)
         self._tokenizer.padding_side = "left"  # every prompt of a batch ends where its answer starts
-        positions = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
+        positions = number_of(self._model.config, "max_position_embeddings") or 1 << 20
         self._room = min(positions, self._tokenizer.model_max_length) - max_tokens
         self._max_tokens = max_tokens
         self._option = option

@@ -20,8 +20,8 @@ from recbole_lcrec.usertext.generators import GENERATORS, Generated, Work
 from recbole_lcrec.usertext.jobs import INTENTION, PREFERENCES, Job
 from recbole_lcrec.usertext.published import KIND, intentions_of, preferences_of, read_published
 from recbole_lcrec.usertext.reviews import read_reviews
-from recbole_lcrec.usertext.settings import AUTO, FILE, NONE, UserTextSettings
 from recbole_lcrec.usertext.texts import NO_USER_TEXTS, Intention, Preferences, UserTexts
+from recbole_lcrec.usertext.user_text_settings import AUTO, FILE, NONE, UserTextSettings
 from recbole_lcrec.utils.errors import UserError
 
 SAVED_TEXTS = "user_texts.json"

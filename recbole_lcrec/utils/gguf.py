@@ -74,12 +74,21 @@ def _converted(file: Path, size: int, changed: int, option: str) -> Path:
     entry = home / "recbole_lcrec" / "models" / fingerprint("gguf", content)
     cached(
         entry,
-        load=lambda folder: None,
+        load=_whole,
         build=lambda: _read(file, option),
-        save=lambda parts, folder: [part.save_pretrained(folder) for part in parts],
+        save=_save,
         what="converted models",
     )
     return entry
+
+
+def _whole(folder: Path) -> Any:
+    return folder  # its manifest has been checked; whoever loads the model reads it
+
+
+def _save(parts: Any, folder: Path) -> None:
+    for part in parts:
+        part.save_pretrained(folder)
 
 
 def _read(file: Path, option: str) -> tuple[Any, Any]:
@@ -92,7 +101,7 @@ def _read(file: Path, option: str) -> tuple[Any, Any]:
     logger.info("%s: converting %s for transformers, once.", option, file.name)
     given: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     try:
-        model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
+        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **given)
     except Exception as error:  # gguf and transformers raise many kinds, all of which mean the same to the user
         raise UserError(

@@ -176,7 +176,7 @@ def logging_to(path: Path, level: str | None, *, append: bool = False) -> Iterat
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:  # libraries that would fill the log with their own affairs
         logging.getLogger(name).setLevel(logging.WARNING)
-    root.setLevel(getattr(logging, (level or "INFO").upper(), logging.INFO))
+    root.setLevel(logging.getLevelNamesMapping().get((level or "INFO").upper(), logging.INFO))
     root.addHandler(to_screen)
     root.addHandler(to_file)
     try:

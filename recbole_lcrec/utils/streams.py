@@ -52,9 +52,9 @@ class LastingStream:
     @property
     def problem(self) -> str | None:
         """Why something was not written; None if nothing was, or if its reader went away, who had enough."""
-        if self.lost is None or getattr(self.lost, "errno", None) == errno.EPIPE:
+        if self.lost is None or (isinstance(self.lost, OSError) and self.lost.errno == errno.EPIPE):
             return None
-        return str(getattr(self.lost, "strerror", None) or self.lost)
+        return str((self.lost.strerror if isinstance(self.lost, OSError) else None) or self.lost)
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from ray_nodes import cluster_of
 from test_comparison_runner import ENTRIES, STOPPED, _is_running, behave, board, options, prepare
 
 from recbole_lcrec.comparison import command, tasks
-from recbole_lcrec.comparison.processes import End
 from recbole_lcrec.comparison.specs import Cluster
+from recbole_lcrec.comparison.workers import End
 from recbole_lcrec.utils.errors import UserError
 
 pytest.importorskip("ray")
@@ -168,7 +168,7 @@ def test_a_result_may_be_seen_late(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     answers = iter(["there", 0])
     ray = SimpleNamespace(wait=lambda refs, timeout: (refs, []), get=lambda answer: answer)
     ray.exceptions = SimpleNamespace(RayError=ZeroDivisionError)
-    task = tasks.Task(ray, answers, tmp_path / "result.json")
+    task = tasks.RayStage(ray, answers, tmp_path / "result.json")
     assert (task.where, task.poll(), task.poll(), task.where) == (None, None, None, "there")
     (tmp_path / "result.json").touch()
     assert task.poll() == End(0)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from comparison_helpers import model_result, ranks_table
 
-from recbole_lcrec.comparison import figures, report
+from recbole_lcrec.comparison import plots, report
 from recbole_lcrec.comparison.leaderboard import (
     all_tests,
     leaderboard_csv,
@@ -130,7 +130,7 @@ def test_curves_have_a_mean_and_a_band_as_far_as_all_seeds_trained() -> None:
     one = model_result("One", [{"ndcg@2": 0.5}, {"ndcg@2": 0.4}])
     for run, values in zip(one.runs, ([0.1, 0.3], [0.2, 0.1, 0.4]), strict=True):
         run.result["learning_curve"] = learning([60, 120, 180][: len(values)], values)  # type: ignore[index]
-    epochs, minutes = figures.curves([one], {"One": "red"}, {"One": "One"}, "ndcg@2")
+    epochs, minutes = plots.curves([one], {"One": "red"}, {"One": "One"}, "ndcg@2")
     band, first, second, mean, dots = epochs.series
     assert band.points == [(1, 0.1), (2, 0.1), (2, 0.3), (1, 0.2)]
     assert mean.points == dots.points == [(1, pytest.approx(0.15)), (2, pytest.approx(0.2))]
@@ -142,7 +142,7 @@ def test_curves_have_a_mean_and_a_band_as_far_as_all_seeds_trained() -> None:
 
 def test_costs_lie_between_labelled_decades() -> None:
     board = make_board([model_result("One", [{"ndcg@2": 0.5}])], "ndcg@2")  # 90 seconds
-    plot = figures.costs(board, {"One": "red"}, {"One": "One"})
+    plot = plots.costs(board, {"One": "red"}, {"One": "One"})
     assert [label for _, label in plot.x.ticks if label] == ["1", "10"]
     left, right, *_ = plot.frame
     assert plot.at(1, 0)[0] == left and plot.at(10, 0)[0] == right and left < plot.at(1.5, 0)[0] < right

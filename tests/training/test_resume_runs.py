@@ -21,6 +21,7 @@ from recbole_lcrec.training import course as course_module
 from recbole_lcrec.training import states
 from recbole_lcrec.training.course import Course
 from recbole_lcrec.training.trainer import FeatureTrainer
+from recbole_lcrec.training.trees import TreeFeatures
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import FACTS
 
@@ -279,7 +280,7 @@ def test_changed_data_are_refused(folder: Path, tmp_path: Path, capsys: pytest.C
 def test_models_with_a_loop_of_their_own_say_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     options = {"model": "XGBoost", "checkpoint_every_n_steps": None, "keep_last": 2, "keep_states": False}
-    keep_states(SimpleNamespace(trainer=object(), config=options))  # type: ignore[arg-type]
+    keep_states(SimpleNamespace(trainer=TreeFeatures, config=options))  # type: ignore[arg-type]
     assert "XGBoost trains by a loop of its own, which keeps no states" in caplog.text
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from recbole_lcrec.cli import main as cli
 from recbole_lcrec.distributed.cluster import available_cpus
-from recbole_lcrec.tuning.settings import read_settings
+from recbole_lcrec.tuning.search_settings import read_settings
 from recbole_lcrec.utils.errors import UserError
 
 BASE = ["--model=SASRec", "--dataset=ml-100k"]

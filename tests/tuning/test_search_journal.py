@@ -11,7 +11,7 @@ from recbole_lcrec.tuning.importance import importance_of, least_trials
 from recbole_lcrec.tuning.journal import JOURNAL, Journal
 from recbole_lcrec.tuning.live import LiveTable, clock
 from recbole_lcrec.tuning.report import report_page, write_outputs
-from recbole_lcrec.tuning.results import Outcome, best_yaml, trials_csv
+from recbole_lcrec.tuning.results import SearchOutcome, best_yaml, trials_csv
 from recbole_lcrec.tuning.schedulers import Explorer
 from recbole_lcrec.tuning.space import Space, read_space
 from recbole_lcrec.utils.errors import UserError
@@ -49,9 +49,9 @@ def filled(folder: Path, trials: int = 30) -> Journal:
     return journal
 
 
-def outcome_of(journal: Journal, bigger: bool = True) -> Outcome:
+def outcome_of(journal: Journal, bigger: bool = True) -> SearchOutcome:
     given = {"epochs": 3, "output_dir": "/x"}
-    return Outcome("SASRec", "ml-100k", given, space(), journal, "ndcg@10", bigger, 2020)
+    return SearchOutcome("SASRec", "ml-100k", given, space(), journal, "ndcg@10", bigger, 2020)
 
 
 def test_a_journal_is_read_back_and_continued(tmp_path: Path) -> None:

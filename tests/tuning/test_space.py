@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recbole_lcrec.config.loader import Given
-from recbole_lcrec.tuning.settings import space_file
+from recbole_lcrec.tuning.search_settings import space_file
 from recbole_lcrec.tuning.space import Space, load_space, read_space
 from recbole_lcrec.utils.errors import UserError
 

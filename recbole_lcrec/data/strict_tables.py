@@ -24,6 +24,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_lcrec.config.intervals import filter_columns, parse_intervals
 from recbole_lcrec.config.needs import needs_labels
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.ids import check_histories, check_same_ids
 from recbole_lcrec.data.presplit import recent_histories
 from recbole_lcrec.utils.errors import UserError
@@ -76,7 +77,7 @@ class StrictTables(Dataset):
     @property
     def in_time_order(self) -> bool:
         """Whether interactions are sorted by time; a ready split is in the order of its files."""
-        return self.config["eval_args"]["order"] == "TO" and self.benchmark_filename_list is None
+        return RunOptions(self.config).eval_args["order"] == "TO" and self.benchmark_filename_list is None
 
     # Reading
 
@@ -90,8 +91,9 @@ class StrictTables(Dataset):
         Raises:
             UserError: For whatever is wrong with the file, naming its line.
         """
+        run = RunOptions(self.config)
         suffix = source.value if isinstance(source, FeatureSource) else source
-        header = read_header(Path(filepath), self.config["field_separator"], self.config["encoding"])
+        header = read_header(Path(filepath), run.field_separator, run.encoding)
         wanted = self._wanted_columns(header, source, suffix)
         if not wanted and suffix in ("kg", "link"):
             raise UserError(f"option load_col loads no column of {header.path}: name them, or '*' for all of them.")
@@ -139,7 +141,7 @@ class StrictTables(Dataset):
         if suffix == "inter":
             header.require(self.time_field, "float")
             if self.benchmark_filename_list is not None:
-                header.require(f"{self.iid_field}{self.config['LIST_SUFFIX']}", "token_seq")
+                header.require(f"{self.iid_field}{RunOptions(self.config).list_suffix}", "token_seq")
 
     def _note_type(self, header: Header, name: str, source: FeatureSource | str) -> None:
         before = self.field2source.get(name)
@@ -170,7 +172,7 @@ class StrictTables(Dataset):
             lists = [one[:limit] if len(one) > limit else one for one in lists]
             longest = min(limit, longest)
         self.field2seqlen[name] = longest
-        is_history = self.benchmark_filename_list is not None and name.endswith(self.config["LIST_SUFFIX"])
+        is_history = self.benchmark_filename_list is not None and name.endswith(RunOptions(self.config).list_suffix)
         if len(lists) * longest > _MOST and not is_history:  # histories are cut to MAX_ITEM_LIST_LENGTH
             row = max(range(len(lists)), key=lambda row: len(lists[row]))
             raise UserError(
@@ -215,8 +217,8 @@ class StrictTables(Dataset):
         if self._makes_labels_of_column() and self.label_field not in table.numbers:
             raise UserError(
                 f"{path}: no column {self.label_field}:float (LABEL_FIELD), and no option threshold, but "
-                f"{self.config['model']} with these options learns or is measured by whether a row is liked. Make "
-                'labels of a column, e.g. --threshold="{rating: 4}"; or name their column in LABEL_FIELD.'
+                f"{RunOptions(self.config).model} with these options learns or is measured by whether a row is liked. "
+                'Make labels of a column, e.g. --threshold="{rating: 4}"; or name their column in LABEL_FIELD.'
             )
         if not len(table):
             raise UserError(f"{path}: no interaction found. Expected one line per interaction after the header.")
@@ -225,18 +227,19 @@ class StrictTables(Dataset):
             raise UserError(f"{table.at(empty[0])}: no {self.time_field}. Every interaction needs a number there.")
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
+        run = RunOptions(self.config)
         super()._load_inter_feat(token, dataset_path)
         if self.benchmark_filename_list is not None:
             files = f"{token}.{{{','.join(map(str, self.benchmark_filename_list))}}}.inter"
-            column = f"{self.iid_field}{self.config['LIST_SUFFIX']}"
+            column = f"{self.iid_field}{run.list_suffix}"
             if column in self.inter_feat:
                 items = {item for history in self.inter_feat[column] for item in history.tolist()}
                 check_histories(items, self.inter_feat[self.iid_field], column, files)
-            recent_histories(self, self.config["MAX_ITEM_LIST_LENGTH"])
+            recent_histories(self, run.max_history)
 
     def _benchmark_presets(self) -> None:
         # RecBole asks for this name whatever the item column is called
-        self.item_id_list_field = f"{self.iid_field}{self.config['LIST_SUFFIX']}"
+        self.item_id_list_field = f"{self.iid_field}{RunOptions(self.config).list_suffix}"
         super()._benchmark_presets()
 
     def _check_filter_columns(self) -> None:
@@ -260,7 +263,7 @@ class StrictTables(Dataset):
         super()._data_filtering()
         self._refuse_nothing_left()
         for suffix, names in self._only_filters.items():
-            feat = getattr(self, f"{suffix}_feat")
+            feat = vars(self)[f"{suffix}_feat"]
             threshold = self.config["threshold"] or {}
             for name in names:
                 if name not in threshold:  # RecBole makes labels of that one and drops it afterwards
@@ -273,7 +276,7 @@ class StrictTables(Dataset):
 
     def _refuse_nothing_left(self) -> None:
         for name in ("inter_feat", *self.feat_name_list):
-            if not len(getattr(self, name)):
+            if not len(vars(self)[name]):
                 what = "interaction" if name == "inter_feat" else f"row of .{name.removesuffix('_feat')}"
                 raise UserError(
                     f"no {what} of {self.dataset_name} is left after filtering. Loosen user_inter_num_interval, "
@@ -310,7 +313,7 @@ class StrictTables(Dataset):
         RecBole fills ``feat[field]`` in place, which changes a copy with pandas 3.
         """
         for name in self.feat_name_list:
-            feat = getattr(self, name)
+            feat = vars(self)[name]
             for field in feat:
                 kind = self.field2type[field]
                 if kind == FeatureType.TOKEN:

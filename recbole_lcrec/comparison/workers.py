@@ -80,7 +80,7 @@ class Workers(Protocol):
         """Return who carries out the runs, for the log and the report."""
 
 
-class Processes:
+class LocalWorkers:
     """Carries out stages as processes of this machine, which share its cores.
 
     Args:

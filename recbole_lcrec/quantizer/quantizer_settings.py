@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recbole_lcrec.config.registry import QUANTIZERS, Component
-from recbole_lcrec.utils.errors import Mistakes, UserError, nearest, shortened
+from recbole_lcrec.utils.errors import Mistakes, UserError, shortened
 
 MIN_LEVELS, MAX_LEVELS = 2, 8
 _CHOICES = {
@@ -82,11 +82,7 @@ class QuantizerSettings:
         mistakes = Mistakes()
         with mistakes.caught():
             QUANTIZERS[self.quantizer]
-        for name, known in _CHOICES.items():
-            found = getattr(self, name)
-            mistakes.expect(
-                found in known, f"{name}: expected {' or '.join(known)}, found {found!r}.{nearest(str(found), known)}"
-            )
+        mistakes.expect_choice(self, _CHOICES)
         self._check_lists(mistakes)
         mistakes.expect_range(self, _LEAST, _MOST)
         mistakes.expect(

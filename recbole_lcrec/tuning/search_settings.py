@@ -44,11 +44,11 @@ class SearchSettings:
         _one_of("search_alg", self.search_alg, ALGORITHMS, reading)
         for name, least in (("num_samples", 1), ("max_concurrent", 1), ("trial_retries", 0), ("asha_grace", 1),
                             ("pbt_interval", 1), ("gpus_per_trial", 0)):  # fmt: skip
-            value = getattr(self, name)
+            value = vars(self)[name]
             if value is not None and not value >= least:
                 reading.add(f"option {name} is {value}; expected {least} or more")
         for name, above in (("time_budget_s", 0), ("cpus_per_trial", 0), ("asha_reduction", 1)):
-            value = getattr(self, name)
+            value = vars(self)[name]
             if value is not None and not value > above:
                 reading.add(f"option {name} is {value}; expected more than {above}")
         gpus = self.gpus_per_trial
