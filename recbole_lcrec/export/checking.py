@@ -18,7 +18,7 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Sample:
+class ScoredHistories:
     """What a run recommends to some users.
 
     Attributes:
@@ -34,7 +34,7 @@ class Sample:
     show_progress: bool
 
 
-def sample_of(experiment: Any) -> Sample:
+def sample_of(experiment: Any) -> ScoredHistories:
     """Return the run's recommendations for training histories of users at even distances."""
     train = experiment.train_data._dataset
     sequences = list(training_sequences(train).values())
@@ -42,10 +42,10 @@ def sample_of(experiment: Any) -> Sample:
     names = train.field2id_token[train.iid_field]
     histories = [[str(names[item]) for item in sequence] for sequence in chosen]
     items, scores = experiment.recommend(histories, PLACES)
-    return Sample(histories, items, scores, bool(experiment.config["show_progress"]))
+    return ScoredHistories(histories, items, scores, bool(experiment.config["show_progress"]))
 
 
-def agreement(script: Path, sample: Sample) -> float:
+def agreement(script: Path, sample: ScoredHistories) -> float:
     """Return the share of places of the sample in which a script has the run's item or one of the same score."""
     spec = importlib.util.spec_from_file_location("exported_recommend", script)
     assert spec is not None and spec.loader is not None

@@ -15,7 +15,7 @@ from recbole_lcrec.config.saved_run import read_result
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.experiment import load_experiment
 from recbole_lcrec.export.card import card, licence_of
-from recbole_lcrec.export.checking import Sample, agreement, sample_of
+from recbole_lcrec.export.checking import ScoredHistories, agreement, sample_of
 from recbole_lcrec.export.checks import check_exportable, check_new
 from recbole_lcrec.export.tokens import add_items, index_tokenizer
 from recbole_lcrec.export.weights import ADAPTER, save_weights
@@ -95,7 +95,7 @@ class Written:
     encoder_decoder: bool
     n_items: int
     levels: list[int]
-    sample: Sample
+    sample: ScoredHistories
 
 
 def _write(run_dir: Path, folder: Path, changes: Mapping[str, Any], *, beside: bool) -> Written:
@@ -226,7 +226,7 @@ def _write_tokenizer(model: Any, folder: Path, items: list[str], index_tokens: l
         tokenizer.save_pretrained(folder)
 
 
-def _checked(script: Path, sample: Sample) -> float:
+def _checked(script: Path, sample: ScoredHistories) -> float:
     """Return the share of places of the sample's top lists in which the script has the run's items or their ties.
 
     Raises:
