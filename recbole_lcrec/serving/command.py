@@ -87,12 +87,6 @@ def _check_runs(folders: tuple[Path, ...], changes: Mapping[str, Any]) -> None:
     datasets = [str(before["dataset"]) for before in saved]
     if len(set(datasets)) > 1:
         raise UserError(
-            f"--serve: {folders[0]} was trained on {datasets[0]}, {folders[1]} on {datasets[1]}. Runs are shown side by "
-            "side for the same histories: serve two of the same data set."
+            f"--serve: {folders[0]} was trained on {datasets[0]}, {folders[1]} on {datasets[1]}. Runs are shown side "
+            "by side for the same histories: serve two of the same data set."
         )
-
-
-def run_names(folders: tuple[Path, ...]) -> tuple[str, ...]:
-    """Return the names that runs are asked by: those of their folders, or the paths where these are the same."""
-    names = tuple(folder.resolve().name for folder in folders)
-    return names if len(set(names)) == len(names) else tuple(str(folder) for folder in folders)

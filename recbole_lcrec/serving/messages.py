@@ -91,7 +91,7 @@ class Items(BaseModel):
 
 
 class Recommended(BaseModel):
-    """A list of items per history, best first; ``skipped`` are the items of each history that were not known."""
+    """A list of items per history, best first; skipped: the items of each history that were not known."""
 
     recommendations: list[list[Item]]
     skipped: list[list[str]] | None = None

@@ -12,9 +12,8 @@ import uvicorn
 
 from recbole_lcrec.recommending import Recommender
 from recbole_lcrec.serving.app import make_app
-from recbole_lcrec.serving.command import run_names
 from recbole_lcrec.serving.service import Service
-from recbole_lcrec.serving.settings import ServeSettings
+from recbole_lcrec.serving.settings import ServeSettings, run_names
 from recbole_lcrec.training.interruption import Interrupted
 from recbole_lcrec.utils.errors import UserError, reason_of
 

@@ -1,10 +1,11 @@
-"""The options of a server, and the bounds that they set on what one request may ask for; nothing here imports torch."""
+"""The options of a server, and the bounds that they set on one request; nothing here imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.loader import load_values
@@ -100,3 +101,9 @@ def read_settings(given: Mapping[str, Any]) -> ServeSettings:
         given: Checked options; those that are none of a server are left alone.
     """
     return settings_from(ServeSettings, {**serve_options(), **given})
+
+
+def run_names(folders: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return the names that runs are asked by: those of their folders, or the paths where these are the same."""
+    names = tuple(folder.resolve().name for folder in folders)
+    return names if len(set(names)) == len(names) else tuple(str(folder) for folder in folders)

@@ -1,4 +1,4 @@
-"""A recommender without a model: what it recommends is a function of the history, so that every answer can be checked."""
+"""A recommender without a model: what it recommends is a function of the history, so that it can be checked."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ async function find() {
     return;
   }
   try {
-    const { items } = await ask(`items?limit=8&q=${encodeURIComponent(words)}`, undefined, finding.signal);
+    const { items } = await ask(`items?limit=6&q=${encodeURIComponent(words)}`, undefined, finding.signal);
     at("found").replaceChildren(...items.map((one) =>
       row(one, "", [make("span", {}, one.item)], [button("Add", `Add ${nameOf(one)}`, () => add(one))])));
     at("find-status").textContent = items.length ? `${items.length} found` : "Nothing found.";
