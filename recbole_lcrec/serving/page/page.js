@@ -113,11 +113,6 @@ async function refresh() {
   state.asked = new AbortController();
   const { signal } = state.asked;
   const history = state.history.map((one) => one.item);
-  if (!state.wish && !history.length) {
-    at("lists").replaceChildren();
-    at("status").textContent = "Recommendations appear here.";
-    return;
-  }
   const k = at("k").valueAsNumber;
   const runs = shown();
   at("lists").classList.add("busy");
@@ -138,14 +133,17 @@ async function refresh() {
   const failed = lists.filter((list) => list instanceof Error);
   const others = (mine) => lists.filter((list) => list !== mine && !(list instanceof Error)).flat();
   at("lists").replaceChildren(...runs.map((run, place) => panel(run, lists[place], others(lists[place]))));
-  at("status").textContent = failed.length === lists.length ? "No answer."
-    : state.wish ? `For the wish “${state.wish}”${history.length ? " and the history" : ""}`
-      : `After a history of ${history.length} ${history.length > 1 ? "items" : "item"}`;
+  at("status").textContent = failed.length === lists.length ? "No answer." : asked(history.length);
+}
+
+function asked(items) {
+  if (state.wish) return `For the wish “${state.wish}”${items ? " and the history" : ""}`;
+  return items ? `After a history of ${items} ${items > 1 ? "items" : "item"}` : "Without a history: what is most frequent";
 }
 
 function panel(run, list, others) {
   const title = make("h2", {}, state.runs.length > 1 ? run.name : "Recommended");
-  const about = make("p", { className: "quiet" }, `${run.model} on ${run.dataset}`);
+  const about = make("p", { className: "quiet" }, run.model);
   if (list instanceof Error) {
     const text = list instanceof TypeError ? "The server does not answer." : list.message;
     return make("section", {}, title, about, make("p", { className: "warning" }, text));
@@ -186,17 +184,34 @@ function why(run, one) {
   return opener;
 }
 
-function described(value) {
-  if (value === null || typeof value !== "object") {
-    return document.createTextNode(typeof value === "number" ? String(Number(value.toPrecision(4))) : `${value ?? "–"}`);
+function described(found) {
+  const box = make("div");
+  if (found.steps.length) {
+    const rows = found.steps.map((step) => {
+      const share = make("span", {}, percent(step.log_prob));
+      const other = step.alternative ? `best other: ${step.alternative.code} ${percent(step.alternative_log_prob)}` : "";
+      return [make("span", { className: "path" }, step.meaning.code), share, make("span", {}, meaning(step.meaning),
+        make("small", {}, other))];
+    });
+    box.append(table("Its path, code by code", ["code", "probability", "stands for"], rows));
   }
-  if (Array.isArray(value)) return make("ul", {}, ...value.map((part) => make("li", {}, described(part))));
-  const list = make("dl");
-  for (const [name, part] of Object.entries(value)) {
-    list.append(make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, described(part)));
-  }
-  return list;
+  const changes = found.influences.map((one) => [nameOf(one), one.change === null ? "–" : signed(one.change)]);
+  box.append(table("The history: what each item adds to the score", ["item", "score"], changes));
+  return box;
 }
+
+function table(caption, head, rows) {
+  const cells = (kind, values) => make("tr", {}, ...values.map((value) => make(kind, {}, value)));
+  const columns = cells("th", head);
+  columns.querySelectorAll("th").forEach((one) => { one.scope = "col"; });
+  return make("table", {}, make("caption", {}, caption), make("thead", {}, columns),
+    make("tbody", {}, ...rows.map((row) => cells("td", row))));
+}
+
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
+const percent = (logarithm) => `${(100 * Math.exp(logarithm)).toPrecision(2)}%`;
+const meaning = (code) => `${code.words.join(", ") || "–"} (${code.items} items${code.examples.length ? ", such as " : ""}${
+  code.examples.slice(0, 2).join("; ")})`;
 
 function begin({ runs, settings }) {
   state.runs = runs;
