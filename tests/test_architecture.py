@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "recbole_lcrec"
 
 ROOMS = (
     *("version", "utils", "pages", "distributed", "config", "data", "embedding", "quantizer", "index", "usertext"),
-    *("decoding", "instruction", "evaluation", "model", "training", "experiment"),
+    *("decoding", "instruction", "evaluation", "model", "training", "experiment", "recommending"),
     *("tuning", "comparison", "benchmarks", "convert"),
     *("cli", "__main__", "__init__"),
 )
