@@ -75,6 +75,16 @@ def seen_before(phase: str, parts: Sequence[Any]) -> SeenItems:
     return SeenItems(users, items, parts[0].item_num)
 
 
+def seen_by_now(data: Any) -> SeenItems:
+    """Return the items that users have had in all phases.
+
+    Args:
+        data: The whole data set, its split built.
+    """
+    users, items = (np.concatenate(columns) for columns in zip(_targets(data), _histories(data), strict=True))
+    return SeenItems(users, items, data.item_num)
+
+
 def excluded_targets(loader: Any) -> tuple[int, int]:
     """Return how many targets of an evaluation are in their user's history, and how many there are.
 

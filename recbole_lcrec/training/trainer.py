@@ -176,7 +176,7 @@ class FeatureTrainer(Trainer):
             mine, weight = self.team.share(batch, weigh)
             share = weight / total
             with self.team.holding_back(batch is not batches[-1]):
-                with self._autocast():
+                with self.autocast():
                     losses = self.team.loss(loss_func, on_device(mine, self.device))
                 is_tuple = isinstance(losses, tuple)
                 pieces = losses if is_tuple else (losses,)
@@ -210,7 +210,8 @@ class FeatureTrainer(Trainer):
             f"{kept}. {ADVICE}"
         )
 
-    def _autocast(self) -> Any:
+    def autocast(self) -> Any:
+        """Return a context for forward passes in the option's precision."""
         types = {"bf16": torch.bfloat16, "fp16": torch.float16}
         enabled = self.settings.precision in types or bool(self.enable_amp)
         return torch.autocast(self.device.type, dtype=types.get(self.settings.precision), enabled=enabled)
@@ -245,7 +246,7 @@ class FeatureTrainer(Trainer):
         self._batch = -1
         self.team.before_evaluation()
         seed = int(self.config["seed"])
-        with self._autocast(), self._bar, seeded(seed), self.team.evaluation(), self._excluding(eval_data):
+        with self.autocast(), self._bar, seeded(seed), self.team.evaluation(), self._excluding(eval_data):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=False)
         if result is None:
             return None
