@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def make_histories(recommender: Recommender, number: int, seed: int) -> list[list[str]]:
     """Return histories of 1 to 20 random items."""
-    rng, items = np.random.default_rng(seed), np.array(recommender.items)
+    rng, items = np.random.default_rng(seed), np.array([item for item in recommender.items.tokens if item is not None])
     return [rng.choice(items, size=size).tolist() for size in rng.integers(1, LONGEST + 1, size=number)]
 
 

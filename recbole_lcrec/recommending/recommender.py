@@ -21,7 +21,7 @@ from recbole_lcrec.recommending.meanings import CodeMeanings
 from recbole_lcrec.recommending.results import MODEL, Explanation, Influence, ItemList, Recommendations, Step
 from recbole_lcrec.recommending.similarity import item_vectors
 from recbole_lcrec.utils import arguments
-from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.errors import UserError, shortened
 from recbole_lcrec.utils.recbole_patches import quiet
 
 PREFERENCES = "preferenceobtain"
@@ -61,6 +61,16 @@ class Recommender:
     def model_name(self) -> str:
         """Name of the model."""
         return str(self.experiment.config["model"])
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the data set."""
+        return str(self.experiment.config["dataset"])
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether items have paths of codes."""
+        return registry.is_generative(self.model_name)
 
     def recommend(
         self,
@@ -225,6 +235,28 @@ class Recommender:
         """
         self.items.place("title_of", item)
         return self.items.title(str(item))
+
+    def history_of(self, user: str) -> tuple[str, ...]:
+        """Return the items of a user of the data set, oldest first; of general models in no certain order.
+
+        Raises:
+            UserError: For an unknown user.
+        """
+        number = self.users.id_of(user)
+        if not number:
+            raise UserError(f"history_of: user {shortened(user)} is not in the data set.")
+        ids = self.users.sequence(number) if self.users.is_sequential else self.users.seen.of_user(number)
+        dataset = self.experiment.dataset
+        return tuple(str(token) for token in dataset.field2id_token[dataset.iid_field][ids])
+
+    def known_parts(self, histories: Iterable[Iterable[str]], unknown: str = "error") -> tuple[list[list[str]], int]:
+        """Return histories as :meth:`recommend` reads them, and how many items it skips; the model is not asked.
+
+        Raises:
+            UserError: For what ``recommend`` refuses.
+        """
+        asked = arguments.item_lists("recommend: histories", histories, may_be_empty=True)
+        return self.without_unknown(self._asking("recommend", 1, None)[0], asked, unknown)
 
     def find_items(self, words: str, limit: int = 20) -> ItemList:
         """Return items whose titles have all the words, the most frequent ones of the training first.

@@ -80,11 +80,15 @@ def _add_questions(app: FastAPI, service: Service) -> None:
         """Recommend items for each history."""
         run, k = service.name(body.run), settings.k("recommend: k", body.k)
         histories = settings.histories("recommend: histories", body.histories)
-        _one_of("recommend: unknown", body.unknown, ("error", "skip"))
-        _one_of("recommend: paths", body.paths, (True, False))
-        found = await _answer(request, service.ask("recommend", run, histories, k, body.unknown))
-        path_of = service.runs[run].path_of if body.paths else None
-        return JSONResponse({"recommendations": [_items(items, path_of) for items in found]})
+        if not isinstance(body.paths, bool):
+            raise UserError(f"recommend: paths must be true or false, found {shortened(body.paths)}.")
+        recommender = service.runs[run]
+        # before others have to wait for it: a wrong item is told, or left out
+        histories, skipped = recommender.known_parts(histories, body.unknown)
+        found = await _answer(request, service.ask("recommend", run, histories, k))
+        path_of = recommender.path_of if body.paths else None
+        listed = {"recommendations": [_items(items, path_of) for items in found]}
+        return JSONResponse({**listed, "skipped": skipped} if body.unknown == "skip" else listed)
 
     @app.post("/search", responses={200: {"model": messages.Items}, **PROBLEMS})
     async def search(body: messages.SearchBody, request: Request) -> Response:
@@ -139,7 +143,10 @@ def _add_state(app: FastAPI, service: Service) -> None:
     async def health() -> Response:
         """Say that the server answers, what it serves, and how much a request may ask for."""
         bounds = dataclasses.asdict(service.settings)
-        runs = [{"name": name, **run.about()} for name, run in service.runs.items()]
+        runs = [
+            {"name": name, "model": run.model_name, "dataset": run.dataset_name, "paths": run.has_paths}
+            for name, run in service.runs.items()
+        ]
         return JSONResponse({"status": "ok", "version": __version__, "runs": runs, "settings": bounds})
 
     @app.get("/metrics")
@@ -242,12 +249,6 @@ def _token(what: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise UserError(f"{what}: item must be an item token, found {shortened(value)}.")
     return value
-
-
-def _one_of(what: str, value: Any, known: Sequence[Any]) -> None:
-    if not any(value is one or (isinstance(one, str) and value == one) for one in known):
-        listed = " or ".join(str(one).lower() for one in known)
-        raise UserError(f"{what} must be {listed}, found {shortened(value)}.")
 
 
 def _words(error: dict[str, Any]) -> str:

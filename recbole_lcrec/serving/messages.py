@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-_TOKENS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+_TOKENS = {"type": "array", "items": {"type": "string"}}
 
 
 def _shown(schema: dict[str, Any]) -> Any:
@@ -39,7 +39,10 @@ class RecommendBody(Body):
 
     histories: Annotated[
         Any,
-        Field(description="Histories of item tokens (raw ids), oldest first.", examples=[[["i1", "i2"]]]),
+        Field(
+            description="Histories of item tokens (raw ids), oldest first; an empty one gets what is most frequent.",
+            examples=[[["i1", "i2"]]],
+        ),
         _shown({"type": "array", "items": _TOKENS}),
     ]
     k: K = 10
@@ -91,10 +94,10 @@ class Items(BaseModel):
 
 
 class Recommended(BaseModel):
-    """A list of items per history, best first; skipped: the items of each history that were not known."""
+    """A list of items per history, best first; skipped: how many items were left out under unknown=skip."""
 
     recommendations: list[list[Item]]
-    skipped: list[list[str]] | None = None
+    skipped: int | None = None
 
 
 class User(BaseModel):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recbole_lcrec.recommending import Recommender
 
 KINDS: dict[str, Callable[..., Sequence[Any]]] = {
-    "recommend": lambda run, histories, k, unknown: run.recommend(histories, k, unknown=unknown),
+    "recommend": lambda run, histories, k: run.recommend(histories, k),
     "search": lambda run, wishes, k: [run.search(text, k, history=history) for text, history in wishes],
     "similar": lambda run, items, k: [run.similar_items(item, k) for item in items],
     "explain": lambda run, pairs: [run.explain(history, item) for history, item in pairs],

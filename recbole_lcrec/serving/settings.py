@@ -55,7 +55,7 @@ class ServeSettings:
                 f"{what}: at most {self.serve_histories} in one request (option serve_histories of the server), "
                 f"found {len(value)}."
             )
-        found = arguments.item_lists(what, value)
+        found = arguments.item_lists(what, value, may_be_empty=True)
         for history in found:
             _check_length(what, history)
         return found

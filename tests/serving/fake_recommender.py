@@ -5,26 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from recbole_lcrec.recommending.results import (
+    CodeMeaning,
+    Explanation,
+    Influence,
+    ItemList,
+    Recommendations,
+    ScoredItem,
+    Step,
+)
+from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
 
 ITEMS = [f"i{number}" for number in range(40)]
-
-
-@dataclass(frozen=True)
-class Scored:
-    item: str
-    title: str | None
-    score: float
-
-
-@dataclass(frozen=True)
-class Why:
-    item: str
-    score: float
-    odds: tuple[float, ...]
 
 
 class FakeRecommender:
@@ -41,26 +36,37 @@ class FakeRecommender:
         self.may_go_on.wait(10)
         time.sleep(self.seconds)
 
-    def about(self) -> dict[str, Any]:
-        return {"model": "Fake", "dataset": "none", "items": len(ITEMS), "paths": True}
+    model_name, dataset_name, has_paths = "Fake", "none", True
 
-    def recommend(self, histories: Sequence[Sequence[str]], k: int = 10, **options: Any) -> list[list[Scored]]:
+    def known_parts(self, histories: Any, unknown: str = "error") -> tuple[list[list[str]], int]:
+        asked = arguments.item_lists("recommend: histories", histories, may_be_empty=True)
+        if unknown not in ("error", "skip"):
+            raise UserError(f"recommend: unknown: expected error or skip, found {unknown!r}.")
+        kept = [[item for item in history if item in ITEMS] for history in asked]
+        skipped = sum(map(len, asked)) - sum(map(len, kept))
+        if skipped and unknown == "error":
+            raise UserError(f"recommend: {skipped} item(s) of the histories are not known to the model.")
+        return kept, skipped
+
+    def recommend(self, histories: Sequence[Sequence[str]], k: int = 10) -> Recommendations:
         self._work(len(histories))
-        return [expected(history, k) for history in histories]
+        return Recommendations(tuple(expected(history, k) for history in histories))
 
-    def search(self, text: str, k: int = 10, *, history: Sequence[str] | None = None) -> list[Scored]:
+    def search(self, text: str, k: int = 10, *, history: Sequence[str] | None = None) -> ItemList:
         self._work(1)
         if text == "break":
             raise RuntimeError("a mistake of ours")
-        return [scored(item, 0.5) for item in ITEMS[:k]]
+        return ItemList(tuple(scored(item, 0.5) for item in ITEMS[:k]))
 
-    def similar_items(self, item: str, k: int = 10) -> list[Scored]:
+    def similar_items(self, item: str, k: int = 10) -> ItemList:
         self._work(1)
         return expected([item], k)
 
-    def explain(self, history: Sequence[str], item: str) -> Why:
+    def explain(self, history: Sequence[str], item: str) -> Explanation:
         self._work(1)
-        return Why(item, 0.25, (1.0, float("-inf")))
+        meaning = CodeMeaning("<a_1>", ("red", "saw"), ("<i>Red</i> saw",), 3)
+        influences = tuple(Influence(one, f"Title of <b>{one}</b>", None, -0.5) for one in history)
+        return Explanation(item, None, 0.25, (Step(meaning, -0.5, None, float("-inf")),), influences)
 
     def title_of(self, item: str) -> str | None:
         return f"Title of <b>{item}</b>"
@@ -73,18 +79,15 @@ class FakeRecommender:
             raise UserError(f"user '{user}' is not in the data set.")
         return ("i3", "i4")
 
-    def find_items(self, words: str, limit: int = 20) -> list[Scored]:
-        return [scored(item, 0.0) for item in ITEMS if words in item][:limit]
+    def find_items(self, words: str, limit: int = 20) -> ItemList:
+        return ItemList(tuple(scored(item, 0.0) for item in ITEMS if words in item)[:limit], "titles")
 
 
-def scored(item: str, score: float) -> Scored:
-    return Scored(item, f"Title of <b>{item}</b>", score)
+def scored(item: str, score: float) -> ScoredItem:
+    return ScoredItem(item, f"Title of <b>{item}</b>", score)
 
 
-def expected(history: Sequence[str], k: int) -> list[Scored]:
-    """Return what the fake recommends; it refuses items that it does not have."""
-    unknown = [item for item in history if item not in ITEMS]
-    if unknown:
-        raise UserError(f"recommend: {len(unknown)} item(s) are not in the data set, e.g. {unknown[0]!r}.")
+def expected(history: Sequence[str], k: int) -> ItemList:
+    """Return what the fake recommends."""
     first = sum(ITEMS.index(item) for item in history)
-    return [scored(ITEMS[(first + place) % len(ITEMS)], -float(place)) for place in range(k)]
+    return ItemList(tuple(scored(ITEMS[(first + place) % len(ITEMS)], -float(place)) for place in range(k)))

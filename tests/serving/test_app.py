@@ -41,6 +41,8 @@ def test_recommends_for_every_history(client: TestClient) -> None:
     answer = client.post("/recommend", json={"histories": histories, "k": 3})
     assert answer.status_code == 200
     assert answer.json() == {"recommendations": [listed(history, 3) for history in histories]}
+    skipping = client.post("/recommend", json={"histories": [["i1", "x"], []], "k": 3, "unknown": "skip"}).json()
+    assert skipping == {"recommendations": [listed(["i1"], 3), listed([], 3)], "skipped": 1}
     with_paths = client.post("/recommend", json={"histories": [["i1"]], "k": 1, "paths": True, "run": "second"}).json()
     assert with_paths["recommendations"][0][0]["path"] == ["<a_1>", "<b_1>"]
 
@@ -50,7 +52,9 @@ def test_the_other_endpoints_answer(client: TestClient) -> None:
     assert [one["item"] for one in found["items"]] == ["i0", "i1"]
     assert client.post("/similar", json={"item": "i5", "k": 4}).json() == {"items": listed(["i5"], 4)}
     why = client.post("/explain", json={"history": ["i1"], "item": "i2"}).json()
-    assert why == {"item": "i2", "score": 0.25, "odds": [1.0, None]}
+    assert (why["item"], why["score"], why["influences"][0]["change"]) == ("i2", 0.25, -0.5)
+    (step,) = why["steps"]
+    assert step["meaning"]["words"] == ["red", "saw"] and step["alternative_log_prob"] is None  # was -inf
     assert client.get("/items", params={"q": "i3", "limit": 2}).json()["items"][1]["item"] == "i30"
     assert [one["item"] for one in client.get("/users/u1").json()["history"]] == ["i3", "i4"]
     assert [run["name"] for run in client.get("/health").json()["runs"]] == ["first", "second"]
@@ -69,21 +73,21 @@ WRONG: list[tuple[str, Any, str]] = [
         "recommend: k must be at most 100 (option serve_k of the server)",
     ),
     ("/recommend", {"histories": ["i1"]}, "recommend: histories: expected lists of item tokens"),
-    ("/recommend", {"histories": [[]]}, "recommend: histories: expected lists of item tokens"),
     ("/recommend", {"histories": [["i1", None]]}, "found None (NoneType)"),
     ("/recommend", {"histories": [["i1"]] * 65}, "at most 64 in one request (option serve_histories of the server)"),
     ("/recommend", {"histories": [["i1"] * (LONGEST_HISTORY + 1)]}, "a history has 1,001 items; at most 1,000"),
-    ("/recommend", {"histories": [["i1"], ["nothing"]]}, "1 item(s) are not in the data set, e.g. 'nothing'"),
+    ("/recommend", {"histories": [["i1"], ["nothing"]]}, "1 item(s) of the histories are not known to the model"),
     (
         "/recommend",
         {"histories": [["i1"]], "unknown": "drop"},
-        "recommend: unknown must be error or skip, found 'drop'",
+        "recommend: unknown: expected error or skip, found 'drop'",
     ),
     (
         "/recommend",
         {"histories": [["i1"]], "run": "secnd"},
         "'secnd' is not served; expected first or second. Did you",
     ),
+    ("/recommend", {"histories": [["i1"]], "paths": "yes"}, "recommend: paths must be true or false, found 'yes'"),
     ("/recommend", {"history": [["i1"]]}, "histories is missing. unknown field 'history'. Did you mean 'history'?"),
     ("/recommend", [1], "the body is not a JSON object that is sent"),
     ("/search", {"query": "  "}, "search: query must be text"),
