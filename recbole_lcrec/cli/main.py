@@ -43,6 +43,7 @@ from recbole_lcrec.config.saved_run import (
 )
 from recbole_lcrec.distributed import group
 from recbole_lcrec.distributed.request import OPTIONS, Processes, processes_of
+from recbole_lcrec.recommending.command import parse_recommendation, refuse_recommending
 from recbole_lcrec.training.interruption import Interrupted, Terminated, watched
 from recbole_lcrec.utils.allocator import keep_freed_memory
 from recbole_lcrec.utils.errors import UserError
@@ -66,6 +67,7 @@ class Command:
         cluster: Where the runs of a comparison are carried out; None for this machine.
         resume: Folder of an interrupted run to go on with, or None.
         search: A search for hyper-parameters, new or resumed, or None.
+        recommend: Recommendations with a finished run, or None.
         processes: Processes that share a single run.
     """
 
@@ -80,6 +82,7 @@ class Command:
     cluster: Cluster | None = None
     resume: Path | None = None
     search: Callable[[], Any] | None = None
+    recommend: Callable[[], Any] | None = None
     processes: Processes = Processes()
 
 
@@ -100,6 +103,10 @@ def parse(argv: Sequence[str]) -> Command:
         values = {name: one.value for name, one in given.items()}
         refuse_cluster(values, "a search has trials: use cpus_per_trial and gpus_per_trial", reading, searching=True)
         return Command(search=parse_search(given, config_files, reading))
+    if "recommend" in given:
+        return Command(
+            recommend=parse_recommendation(given if files is None else {**given, "config_files": files}, reading)
+        )
     saved: dict[str, Given] = {name: given.pop(name) for name in ("evaluate", "resume") if name in given}
     options = reading.checked(given)
     if saved:
@@ -108,6 +115,7 @@ def parse(argv: Sequence[str]) -> Command:
     reading.name_plugins(options)
     merged = {**load_values(properties_dir() / "overall.yaml"), **from_files, **options}
     _check_no_search(options, reading)
+    refuse_recommending(options, reading)
     if is_comparison(merged):
         return _comparison(merged, {**from_files, **options}, reading)
     if merged["jobs"] not in (None, 1):
@@ -243,8 +251,8 @@ def _check_together(model: Any, given: Mapping[str, Any], reading: Reading) -> N
 
 def start(command: Command) -> int:
     """Carry out a command and return its exit status; this is where torch and RecBole are imported."""
-    if command.search is not None:
-        command.search()
+    if (work := command.search or command.recommend) is not None:
+        work()
         return 0
     if command.entries:
         from recbole_lcrec.comparison.command import compare
