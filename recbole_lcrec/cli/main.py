@@ -43,8 +43,8 @@ from recbole_lcrec.config.saved_run import (
 )
 from recbole_lcrec.distributed import group
 from recbole_lcrec.distributed.request import OPTIONS, Processes, processes_of
-from recbole_lcrec.serving.command import parse_serve
-from recbole_lcrec.serving.settings import serve_options
+from recbole_lcrec.recommending.command import parse_recommendation, refuse_recommending
+from recbole_lcrec.serving.command import parse_serve, refuse_serving
 from recbole_lcrec.training.interruption import Interrupted, Terminated, watched
 from recbole_lcrec.utils.allocator import keep_freed_memory
 from recbole_lcrec.utils.errors import UserError
@@ -69,6 +69,7 @@ class Command:
         resume: Folder of an interrupted run to go on with, or None.
         search: A search for hyper-parameters, new or resumed, or None.
         serve: A server of saved runs, or None.
+        recommend: Recommendations with a finished run, or None.
         processes: Processes that share a single run.
     """
 
@@ -84,6 +85,7 @@ class Command:
     resume: Path | None = None
     search: Callable[[], Any] | None = None
     serve: Callable[[], None] | None = None
+    recommend: Callable[[], Any] | None = None
     processes: Processes = Processes()
 
 
@@ -104,19 +106,21 @@ def parse(argv: Sequence[str]) -> Command:
         values = {name: one.value for name, one in given.items()}
         refuse_cluster(values, "a search has trials: use cpus_per_trial and gpus_per_trial", reading, searching=True)
         return Command(search=parse_search(given, config_files, reading))
-    saved: dict[str, Given] = {name: given.pop(name) for name in ("evaluate", "resume", "serve") if name in given}
+    if "recommend" in given or "serve" in given:
+        asked = given if files is None else {**given, "config_files": files}
+        if "serve" in given:
+            return Command(serve=parse_serve(asked, reading))
+        return Command(recommend=parse_recommendation(asked, reading))
+    saved: dict[str, Given] = {name: given.pop(name) for name in ("evaluate", "resume") if name in given}
     options = reading.checked(given)
-    if "serve" in saved:
-        asked = {**options, **({} if files is None else {"config_files": files})}
-        return Command(serve=parse_serve(saved, asked, reading))
-    for name in options.keys() & serve_options().keys():
-        reading.add(f"the command line: --{name} is an option of a server and has no effect without --serve")
+    refuse_serving(options, reading)
     if saved:
         return _on_saved_run(saved, {**options, **({} if files is None else {"config_files": files})}, reading)
     from_files = read_files(config_files, reading)
     reading.name_plugins(options)
     merged = {**load_values(properties_dir() / "overall.yaml"), **from_files, **options}
     _check_no_search(options, reading)
+    refuse_recommending(options, reading)
     if is_comparison(merged):
         return _comparison(merged, {**from_files, **options}, reading)
     if merged["jobs"] not in (None, 1):
@@ -252,11 +256,8 @@ def _check_together(model: Any, given: Mapping[str, Any], reading: Reading) -> N
 
 def start(command: Command) -> int:
     """Carry out a command and return its exit status; this is where torch and RecBole are imported."""
-    if command.search is not None:
-        command.search()
-        return 0
-    if command.serve is not None:
-        command.serve()
+    if (work := command.search or command.recommend or command.serve) is not None:
+        work()
         return 0
     if command.entries:
         from recbole_lcrec.comparison.command import compare

@@ -36,7 +36,7 @@ _TYPE_WORDS = {
 }
 _NULL_TEXTS = {"None", "null", "Null", "NULL", "~"}
 ANY = frozenset({"any"})
-COMMANDS = ("config_files", "evaluate", "resume", "serve", "tune", "resume_tune")
+COMMANDS = ("config_files", "evaluate", "resume", "tune", "resume_tune", "recommend", "serve")
 """What the command line takes beside options."""
 
 # What RecBole's comments and defaults do not say, but its documentation and code allow; and the options of its command
@@ -100,6 +100,7 @@ def yaml_files() -> list[Path]:
         recbole / "dataset" / "sample.yaml",
         ours / "tune.yaml",
         ours / "serve.yaml",
+        ours / "recommend.yaml",
     ]
     for root in (ours, recbole):
         for folder in ("model", "dataset", "quick_start_config"):

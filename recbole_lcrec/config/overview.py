@@ -24,7 +24,9 @@ usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="
        python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]
        python run_recbole_lcrec.py --serve=RUN_DIR[,RUN_DIR] [--serve_port=8000 ...]
        python run_recbole_lcrec.py --resume=RUN_DIR [--show_progress=False ...]
-       python run_recbole_lcrec.py --resume_tune=SEARCH_DIR"""
+       python run_recbole_lcrec.py --resume_tune=SEARCH_DIR
+       python run_recbole_lcrec.py --recommend=RUN_DIR --users=all|FILE --output=recs.csv [--topk=N ...]
+       python run_recbole_lcrec.py --recommend=RUN_DIR --histories=FILE --output=recs.csv [--among=FILE ...]"""
 
 _EXAMPLES = """\
 Examples:
@@ -80,6 +82,7 @@ def help_text() -> str:
         _section("Options of models that rank candidates", [ours / "candidates.yaml"]),
         _section("Options of a search for hyper-parameters (--tune)", [ours / "tune.yaml"]),
         _section("Options of a server of one saved run, or of two side by side (--serve)", [ours / "serve.yaml"]),
+        _section("Options of recommending (--recommend)", [ours / "recommend.yaml"]),
         *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS.names),
         *(_own_section(component) for component in components_with_options()),
         _EXAMPLES,

@@ -9,33 +9,46 @@ from typing import Any
 
 from recbole_lcrec.config.domain import path_problem
 from recbole_lcrec.config.loader import Given
+from recbole_lcrec.config.options import COMMANDS
 from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.saved_run import check_evaluation, read_options
+from recbole_lcrec.recommending.order import recommend_options
 from recbole_lcrec.serving.settings import read_settings, serve_options
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import CHECKPOINT, CONFIG
 
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 MOST_RUNS = 2
+_OF_THE_RUN = (
+    "model",
+    "dataset",
+    "seeds",
+    "ablation",
+    "jobs",
+    "cpus_per_run",
+    "gpus_per_run",
+    "address",
+    "output_dir",
+)
+_PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "parallel")
 
 
-def parse_serve(given: dict[str, Given], options: Mapping[str, Any], reading: Reading) -> Callable[[], None]:
+def parse_serve(given: dict[str, Given], reading: Reading) -> Callable[[], None]:
     """Return the server that a command line asks for, as a function that runs it until it is asked to stop.
 
     Args:
-        given: Arguments about saved runs, ``serve`` among them.
-        options: Checked values of the others.
+        given: Arguments of the command line, ``serve`` among them.
         reading: Gets the mistakes.
 
     Raises:
         UserError: One message for everything that is wrong.
     """
-    text = given["serve"].text or ""
-    for name in (name for name in given if name != "serve"):
-        reading.add(f"the command line: --{name} cannot go with --serve")
-    for name in ("model", "dataset", "config_files"):
-        if name in options:
-            reading.add(f"the command line: --{name} cannot go with --serve, which takes it from the saved run")
+    text = given.pop("serve").text or ""
+    for name in (*COMMANDS, *_OF_THE_RUN, *_PROCESSES, *recommend_options()):
+        if name in given:
+            del given[name]
+            reading.add(f"the command line: --{name} cannot go with --serve")
+    options = reading.checked(given)
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         reading.add(
             f"--serve needs packages that are not installed: {', '.join(missing)}. Install them: "
@@ -53,6 +66,13 @@ def parse_serve(given: dict[str, Given], options: Mapping[str, Any], reading: Re
         serve(folders, settings, changes)
 
     return start
+
+
+def refuse_serving(options: Mapping[str, Any], reading: Reading) -> None:
+    """Add the options of a server to the mistakes: no other command has a use for them."""
+    for name in serve_options():
+        if name in options:
+            reading.add(f"the command line: --{name} is an option of --serve=RUN_DIR and has no effect without it")
 
 
 def _folders(text: str, reading: Reading) -> tuple[Path, ...]:

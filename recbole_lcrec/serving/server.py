@@ -44,7 +44,7 @@ def serve(folders: tuple[Path, ...], settings: ServeSettings, changes: Mapping[s
             backlog=BACKLOG,
             timeout_graceful_shutdown=STOPPING,
             log_config=None,
-            log_level="error",  # not every line that is no HTTP,
+            log_level="error",  # no line for every request that is not HTTP
             access_log=False,
             server_header=False,
         )

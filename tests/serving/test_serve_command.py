@@ -53,7 +53,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     for words in (
         f"{tmp_path} is not the folder of a finished run: it has no {CONFIG}",
         "option serve_port is 70000; expected a whole number from 0 to 65,535",
-        "--model cannot go with --serve, which takes it from the saved run",
+        "--model cannot go with --serve",
         "--evaluate cannot go with --serve",
     ):
         assert words in message
@@ -67,7 +67,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
 
 def test_options_of_a_server_alone_have_no_effect() -> None:
     message = refused("--model=Pop", "--dataset=ml-100k", "--serve_port=80")
-    assert "--serve_port is an option of a server and has no effect without --serve" in message
+    assert "--serve_port is an option of --serve=RUN_DIR and has no effect without it" in message
 
 
 def test_missing_packages_are_one_message_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
