@@ -15,5 +15,6 @@ setup(
     package_data={
         "recbole_lcrec.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml"],
         "recbole_lcrec.pages": ["templates/*"],
+        "recbole_lcrec.serving": ["page/*"],
     },
 )

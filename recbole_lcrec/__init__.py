@@ -13,12 +13,14 @@ from recbole_lcrec.version import __version__
 if TYPE_CHECKING:
     from recbole_lcrec.config.registry import register_converter, register_encoder, register_model, register_quantizer
     from recbole_lcrec.experiment import Experiment, build, load_experiment, run
+    from recbole_lcrec.recommending import Recommender
 
 if sys.version_info < (3, 11):  # pip refuses, too; this is for whoever starts a checkout
     raise ImportError("recbole_lcrec needs Python 3.11 or newer; this is Python {}.{}".format(*sys.version_info))
 
 __all__ = [
     "Experiment",
+    "Recommender",
     "__version__",
     "build",
     "load_experiment",
@@ -39,7 +41,7 @@ def __getattr__(name: str) -> Any:
         from recbole_lcrec.config.paths import recbole_dir
 
         recbole_dir()  # one clear message if RecBole is missing or too old, rather than the first import that fails
-        from recbole_lcrec import experiment
+        from recbole_lcrec import experiment, recommending
 
-        return getattr(experiment, name)
+        return getattr(recommending if name == "Recommender" else experiment, name)
     raise AttributeError(f"module {__name__} has no attribute {name}")

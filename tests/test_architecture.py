@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "recbole_lcrec"
 
 ROOMS = (
     *("version", "utils", "pages", "distributed", "config", "data", "embedding", "quantizer", "index", "usertext"),
-    *("decoding", "instruction", "evaluation", "model", "training", "experiment", "export"),
+    *("decoding", "instruction", "evaluation", "model", "training", "experiment", "export", "recommending"),
+    "serving",
     *("tuning", "comparison", "benchmarks", "convert"),
     *("cli", "__main__", "__init__"),
 )

@@ -69,6 +69,10 @@ def test_the_wheel_holds_the_package_and_its_yamls_only(wheel: Path) -> None:
     assert {name for name in names if name.startswith(pages)} == {
         f"{pages}{path.name}" for path in (ROOT / pages).iterdir()
     }
+    page = "recbole_lcrec/serving/page/"
+    assert {name for name in names if name.startswith(page)} == {
+        f"{page}{path.name}" for path in (ROOT / page).iterdir()
+    }
     assert any(name.endswith("LICENSE") for name in names)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from recbole_lcrec.benchmarks import decoding, index, scale, training
+from recbole_lcrec.benchmarks import decoding, index, scale, serving, training
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -33,6 +33,9 @@ BENCHMARKS = {
     ),
     "training": Benchmark("Training against the plain recipe.", training.add_arguments, training.run),
     "scale": Benchmark("A whole run's parts on a large catalogue.", scale.add_arguments, scale.run),
+    "serving": Benchmark(
+        "A server of a saved run, against one request after another.", serving.add_arguments, serving.run
+    ),
     "index": Benchmark("Uniform semantic mapping of a made-up catalogue.", index.add_arguments, index.run),
 }
 

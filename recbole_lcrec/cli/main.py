@@ -44,6 +44,8 @@ from recbole_lcrec.config.saved_run import (
 from recbole_lcrec.distributed import group
 from recbole_lcrec.distributed.request import OPTIONS, Processes, processes_of
 from recbole_lcrec.export.command import parse_export
+from recbole_lcrec.recommending.command import parse_recommendation, refuse_recommending
+from recbole_lcrec.serving.command import parse_serve, refuse_serving
 from recbole_lcrec.training.interruption import Interrupted, Terminated, watched
 from recbole_lcrec.utils.allocator import keep_freed_memory
 from recbole_lcrec.utils.errors import UserError
@@ -68,6 +70,8 @@ class Command:
         resume: Folder of an interrupted run to go on with, or None.
         search: A search for hyper-parameters, new or resumed, or None.
         export: What exports a finished run, or None.
+        serve: A server of saved runs, or None.
+        recommend: Recommendations with a finished run, or None.
         processes: Processes that share a single run.
     """
 
@@ -83,6 +87,8 @@ class Command:
     resume: Path | None = None
     search: Callable[[], Any] | None = None
     export: Callable[[], Any] | None = None
+    serve: Callable[[], None] | None = None
+    recommend: Callable[[], Any] | None = None
     processes: Processes = Processes()
 
 
@@ -105,14 +111,21 @@ def parse(argv: Sequence[str]) -> Command:
         return Command(search=parse_search(given, config_files, reading))
     if "export" in given:
         return Command(export=parse_export(given if files is None else {**given, "config_files": files}, reading))
+    if "recommend" in given or "serve" in given:
+        asked = given if files is None else {**given, "config_files": files}
+        if "serve" in given:
+            return Command(serve=parse_serve(asked, reading))
+        return Command(recommend=parse_recommendation(asked, reading))
     saved: dict[str, Given] = {name: given.pop(name) for name in ("evaluate", "resume") if name in given}
     options = reading.checked(given)
+    refuse_serving(options, reading)
     if saved:
         return _on_saved_run(saved, {**options, **({} if files is None else {"config_files": files})}, reading)
     from_files = read_files(config_files, reading)
     reading.name_plugins(options)
     merged = {**load_values(properties_dir() / "overall.yaml"), **from_files, **options}
     _check_no_search(options, reading)
+    refuse_recommending(options, reading)
     if is_comparison(merged):
         return _comparison(merged, {**from_files, **options}, reading)
     if merged["jobs"] not in (None, 1):
@@ -248,8 +261,8 @@ def _check_together(model: Any, given: Mapping[str, Any], reading: Reading) -> N
 
 def start(command: Command) -> int:
     """Carry out a command and return its exit status; this is where torch and RecBole are imported."""
-    if command.search is not None:
-        command.search()
+    if (work := command.search or command.recommend or command.serve) is not None:
+        work()
         return 0
     if command.export is not None:
         command.export()

@@ -44,7 +44,8 @@ COMMANDS = {
     "resume_tune": "Folder of a search to go on with.",
     "export": "Folder of a finished run to write for plain transformers, into --output.",
     "export_lora": "With --export: adapters go into the weights (merged, the default) or into a folder (beside).",
-    "output": "Where a command on a finished run writes what it makes.",
+    "recommend": "Folder of a finished run to recommend with, for --users or --histories, into --output.",
+    "serve": "Folder of a finished run to serve over HTTP, or of two, side by side.",
 }
 """What the command line takes beside options."""
 
@@ -108,6 +109,8 @@ def yaml_files() -> list[Path]:
         recbole / "overall.yaml",
         recbole / "dataset" / "sample.yaml",
         ours / "tune.yaml",
+        ours / "serve.yaml",
+        ours / "recommend.yaml",
     ]
     for root in (ours, recbole):
         for folder in ("model", "dataset", "quick_start_config"):

@@ -22,8 +22,11 @@ usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="
        python run_recbole_lcrec.py --ablation=index|tasks --dataset=NAME [--seeds=1,2,3] [--option=value ...]
        python run_recbole_lcrec.py --model=NAME --dataset=NAME --tune[=space.yaml] [--option=value ...]
        python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]
+       python run_recbole_lcrec.py --serve=RUN_DIR[,RUN_DIR] [--serve_port=8000 ...]
        python run_recbole_lcrec.py --resume=RUN_DIR [--show_progress=False ...]
        python run_recbole_lcrec.py --resume_tune=SEARCH_DIR
+       python run_recbole_lcrec.py --recommend=RUN_DIR --users=all|FILE --output=recs.csv [--topk=N ...]
+       python run_recbole_lcrec.py --recommend=RUN_DIR --histories=FILE --output=recs.csv [--among=FILE ...]
        python run_recbole_lcrec.py --export=RUN_DIR --output=DIR [--export_lora=merged|beside] [--option=value ...]"""
 
 _EXAMPLES = """\
@@ -80,6 +83,8 @@ def help_text() -> str:
         _section("Options of models with an item index", [ours / "generative.yaml"]),
         _section("Options of models that rank candidates", [ours / "candidates.yaml"]),
         _section("Options of a search for hyper-parameters (--tune)", [ours / "tune.yaml"]),
+        _section("Options of a server of one saved run, or of two side by side (--serve)", [ours / "serve.yaml"]),
+        _section("Options of recommending (--recommend)", [ours / "recommend.yaml"]),
         *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS.names),
         *(_own_section(component) for component in components_with_options()),
         _EXAMPLES,

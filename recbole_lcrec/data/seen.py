@@ -92,6 +92,16 @@ def with_seen(loader_class: type) -> Any:
     return type(loader_class.__name__, (WithSeen, loader_class), {})
 
 
+def seen_by_now(data: Any) -> SeenItems:
+    """Return the items that users have had in all phases.
+
+    Args:
+        data: The whole data set, its split built.
+    """
+    users, items = (np.concatenate(columns) for columns in zip(_targets(data), _histories(data), strict=True))
+    return SeenItems(users, items, data.item_num)
+
+
 def excluded_targets(loader: Any) -> tuple[int, int]:
     """Return how many targets of an evaluation are in their user's history, and how many there are.
 

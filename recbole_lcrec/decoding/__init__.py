@@ -6,7 +6,7 @@
 The package knows token ids and language models only; what the ids mean is the caller's business.
 """
 
-from recbole_lcrec.decoding.beam import constrained_beam_search, score_paths
+from recbole_lcrec.decoding.beam import PathStep, constrained_beam_search, path_steps, score_paths
 from recbole_lcrec.decoding.forward import Mode
 from recbole_lcrec.decoding.item_scores import ItemScores
 from recbole_lcrec.decoding.mode import choose_mode
@@ -20,10 +20,12 @@ __all__ = [
     "ItemScores",
     "LevelSoftmax",
     "Mode",
+    "PathStep",
     "SharedPrefix",
     "Softmax",
     "TokenTrie",
     "choose_mode",
     "constrained_beam_search",
+    "path_steps",
     "score_paths",
 ]

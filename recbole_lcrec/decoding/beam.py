@@ -8,7 +8,7 @@ and of what the model says of the item as a whole.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,13 @@ MAX_LOG_PROBS = 2**26
 
 VOCABULARY = Softmax()
 """The paper's softmax."""
+
+
+class PathStep(NamedTuple):
+    """What may follow a prefix of a path: tokens int64 [C], one of which is the path's, and their scores [C]."""
+
+    tokens: Tensor
+    scores: Tensor
 
 
 @torch.no_grad()
@@ -244,6 +251,58 @@ def score(
     chunks = zip(first.split(chunk, 1), paths.split(chunk, 1), columns.split(chunk, 1), strict=True)
     scores = torch.cat([_score_chunk(forward, *parts, tokens, softmax) for parts in chunks], dim=1)
     return scores if items is None or of_items is None else scores.lerp(of_items.to(scores.dtype), items.weight)
+
+
+def path_steps(
+    lm: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    path: Tensor,
+    trie: TokenTrie,
+    mode: ModeOption = "auto",
+    prefix: SharedPrefix | None = None,
+    softmax: Softmax = VOCABULARY,
+    items: ItemScores | None = None,
+) -> list[PathStep]:
+    """Return what each token of one path competed with after one prompt; the path's scores add up to its own.
+
+    Args:
+        lm: A causal language model of transformers, also one wrapped by peft.
+        input_ids: [1, T].
+        attention_mask: [1, T].
+        path: [L] int64 vocabulary ids, a path of the trie.
+        trie: The paths of all items.
+        mode: As for `constrained_beam_search`; likewise the others.
+        prefix: Tokens that the prompt begins with and ``input_ids`` does not have.
+        softmax: As for `constrained_beam_search`.
+        items: As for `constrained_beam_search`.
+    """
+    _check_prompts(input_ids, attention_mask)
+    return steps(_open(lm, input_ids, attention_mask, mode, len(path) - 1, prefix), path, trie, softmax, items)
+
+
+@torch.no_grad()
+def steps(
+    forward: BeamForward, path: Tensor, trie: TokenTrie, softmax: Softmax = VOCABULARY, items: ItemScores | None = None
+) -> list[PathStep]:
+    """Return what each token of a path competed with after the prompt of ``forward``; see `path_steps`."""
+    states = forward.start().unsqueeze(1)
+    nodes = torch.zeros(1, 1, dtype=torch.int64, device=states.device)
+    of_nodes = None if items is None else NodeScores(items, states.squeeze(1))
+    found = []
+    for depth in range(trie.n_levels):
+        level = trie.level_tokens(depth)
+        log_probs = softmax.log_probs(forward.readout, states, level, path[:depth].view(1, 1, -1))
+        children = trie.children(depth, nodes)
+        columns = children.columns[0, 0]
+        scores = log_probs[:, :, columns]
+        if of_nodes is not None:
+            scores = scores.lerp(of_nodes.steps(depth, nodes, children.nodes).to(scores.dtype), of_nodes.weight)
+        found.append(PathStep(level[columns], scores[0, 0]))
+        if depth + 1 < trie.n_levels:
+            nodes = children.nodes[:, 0, level[columns] == path[depth]]
+            states = forward.advance(path[depth].view(1, 1), torch.zeros_like(nodes))
+    return found
 
 
 def _score_chunk(

@@ -60,13 +60,18 @@ class ItemEncoder:
         scale = float(np.sqrt(((vectors - mean) ** 2).sum(axis=1).mean()))
         return cls(settings, fitted, tuple(mean.tolist()), scale, embeddings.shape[1] - vectors.shape[1])
 
+    @property
+    def embeds_texts(self) -> bool:
+        """Whether an item's text is enough to embed it."""
+        return self.settings.uses_text and self.settings.kind != "file"
+
     def embed(self, texts: Sequence[str], *, device: str = "cpu", show_progress: bool = False) -> np.ndarray:
         """Return vectors of new items' texts, float32 [n, d].
 
         Raises:
             UserError: If the index's embeddings were not made from text.
         """
-        if not self.settings.uses_text or self.settings.kind == "file":
+        if not self.embeds_texts:
             made = "interactions" if not self.settings.uses_text else self.settings.text_encoder
             raise UserError(
                 f"the index was built from {made}, so new items cannot be embedded from their text: give their "

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from recbole.data.interaction import Interaction
-from recbole.utils import ModelType
 
 from recbole_lcrec.config import LCRecConfig, registry
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.evaluation.ranks import RankCollector, Ranks
+from recbole_lcrec.experiment.asking import Asking
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
-from recbole_lcrec.experiment.saving import write_config
-from recbole_lcrec.model.interface import RecommendsRows, SavesAssets, UsesCatalogue
+from recbole_lcrec.experiment.saving import save_run, write_config
+from recbole_lcrec.model.interface import SavesAssets, UsesCatalogue
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.recbole_patches import quiet
@@ -152,16 +150,14 @@ class Experiment:
         k = arguments.whole_number("recommend: k", k)
         asked = arguments.item_lists("recommend: histories", histories)
         expected = "recommend: among: expected a non-empty list of item tokens"
-        chosen = None if among is None else list(dict.fromkeys(arguments.item_list(expected, among)))
-        self.model.eval()
+        chosen = None if among is None else arguments.item_list(expected, among)
+        asking = Asking(self, k, chosen)
         items: list[list[str]] = []
         scores: list[list[float]] = []
-        step = max(int(self._run.eval_batch_size), 1) if registry.is_generative(self._run.model) else 256
-        with torch.no_grad(), self.trainer.team.evaluation():
-            for start in range(0, len(asked), step):
-                tokens, values = self._recommend_batch(asked[start : start + step], k, chosen)
-                items += tokens
-                scores += values
+        for start in range(0, len(asked), asking.step):
+            tokens, values = asking.of_histories(asked[start : start + asking.step])
+            items += tokens
+            scores += values
         return items, scores
 
     def add_items(
@@ -191,61 +187,18 @@ class Experiment:
         indexed = catalogue.indexed.add(titles, descriptions, embeddings, device=device)
         self.model.use_catalogue(catalogue.extended(indexed))
 
-    def _recommend_batch(
-        self, histories: list[list[str]], k: int, among: list[str] | None
-    ) -> tuple[list[list[str]], list[list[float]]]:
-        if isinstance(self.model, RecommendsRows):
-            from recbole_lcrec.index.catalogue import rows_of_items
+    def save(self, folder: str | Path) -> Path:
+        """Write the finished run, with the items that were added to it, into a new folder that can be loaded.
 
-            catalogue = self.model.catalogue
-            chosen = None if among is None else rows_of_items(catalogue, among)
-            rows, values = self.model.recommend_rows([rows_of_items(catalogue, h) for h in histories], k, chosen)
-            return _lists(catalogue.text.items, rows, values)
-        tokens = self.dataset.field2id_token[self.dataset.iid_field]
-        scores = self.model.full_sort_predict(self._interaction(histories)).view(len(histories), -1).float()
-        allowed = torch.zeros(scores.shape[1], dtype=torch.bool)
-        allowed[slice(1, None) if among is None else self._item_ids(among)] = True
-        scores[:, ~allowed] = -torch.inf
-        if self._run.exclude_history:
-            for row, history in zip(scores, histories, strict=True):
-                row[self._item_ids(history)] = -torch.inf
-        best, ids = scores.topk(min(k, int(allowed.sum())), dim=1)
-        return _lists(tokens, ids.cpu().numpy(), best.cpu().numpy())
+        Args:
+            folder: A new or empty folder.
 
-    def _item_ids(self, items: Sequence[str]) -> list[int]:
-        known = self.dataset.field2token_id[self.dataset.iid_field]
-        unknown = [item for item in items if item not in known]
-        if unknown:
-            raise UserError(f"recommend: {len(unknown)} item(s) are not in the data set, e.g. {unknown[0]!r}.")
-        return [int(known[item]) for item in items]
+        Returns:
+            Its absolute path.
 
-    def _interaction(self, histories: list[list[str]]) -> Interaction:
-        """Return RecBole's form of histories of item tokens for its sequential models."""
-        if self._run.model_type != ModelType.SEQUENTIAL:
-            raise UserError(
-                f"recommend: {self._run.model} scores users of the data set and has no use for histories. "
-                "Use a sequential or generative model."
-            )
-        dataset, width = self.dataset, self._run.max_history
-        ids = torch.zeros(len(histories), width, dtype=torch.int64)
-        lengths = torch.zeros(len(histories), dtype=torch.int64)
-        for row, history in enumerate(histories):
-            kept = self._item_ids(history)[-width:]
-            ids[row, : len(kept)] = torch.tensor(kept)
-            lengths[row] = len(kept)
-        fields = {
-            dataset.uid_field: torch.zeros(len(histories), dtype=torch.int64),
-            dataset.iid_field + self._run.list_suffix: ids,
-            self._run.length_field: lengths,
-        }
-        return Interaction(fields).to(self._run.device)
-
-
-def _lists(
-    tokens: Sequence[str] | np.ndarray, numbers: np.ndarray, scores: np.ndarray
-) -> tuple[list[list[str]], list[list[float]]]:
-    """Return tokens and scores of the places [B, k] that have an item, that is, a score above -inf."""
-    found = [line > -np.inf for line in scores]
-    kept = [line[is_one].tolist() for line, is_one in zip(numbers, found, strict=True)]
-    values = [line[is_one].tolist() for line, is_one in zip(scores, found, strict=True)]
-    return [[str(tokens[number]) for number in line] for line in kept], values
+        Raises:
+            UserError: If the run has no checkpoint, or there are files in the new folder.
+        """
+        target = Path(folder).absolute()
+        save_run(self.output_dir, self.model, target)
+        return target

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.data.download import without_credentials
 from recbole_lcrec.distributed import group
-from recbole_lcrec.utils.files import write_text
-from recbole_lcrec.utils.run_files import CONFIG, STARTING
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import atomic_folder, write_text
+from recbole_lcrec.utils.run_files import ASSETS, CHECKPOINT, CONFIG, RESULT, STARTING
+from recbole_lcrec.utils.run_folder import check_empty, note_all, seal
 
 
 def options_text(config: LCRecConfig) -> str:
@@ -26,3 +30,30 @@ def write_config(config: LCRecConfig, output_dir: Path) -> None:
         return
     write_text(output_dir / CONFIG, options_text(config))
     (output_dir / STARTING).unlink(missing_ok=True)
+
+
+def save_run(run: Path, model: Any, folder: Path) -> None:
+    """Write a finished run into another folder, with the catalogue that its model has now.
+
+    Args:
+        run: Folder of the run.
+        model: Its model, perhaps with items that were added since.
+        folder: Where the new run is to lie.
+
+    Raises:
+        UserError: If the run has no checkpoint, or there are files in the new folder.
+    """
+    for name in (CONFIG, CHECKPOINT):
+        if not (run / name).exists():
+            raise UserError(f"{run} is not the folder of a finished run: it has no {name}. Train the model first.")
+    check_empty(folder, "run")
+    with atomic_folder(folder) as temporary:
+        for name in (*ASSETS, CHECKPOINT, RESULT):
+            if (run / name).is_dir():
+                shutil.copytree(run / name, temporary / name)
+            elif (run / name).is_file():
+                shutil.copyfile(run / name, temporary / name)
+        if hasattr(model, "save_assets"):
+            model.save_assets(temporary)
+        seal(temporary)
+        note_all(temporary)

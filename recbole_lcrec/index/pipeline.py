@@ -26,6 +26,7 @@ from recbole_lcrec.index.build import BuiltIndex, IndexSettings, build_index, in
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import last_code_ranks
+from recbole_lcrec.index.new_texts import with_new_items, write_new_items
 from recbole_lcrec.quantizer import QuantizerSettings, quantizer_class
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import atomic_path
@@ -120,13 +121,15 @@ class IndexedItems:
         return quality
 
     def save(self, folder: Path, *, embeddings: bool = False) -> None:
-        """Write index.json, and the quantizer in a folder beside it, into an existing folder.
+        """Write index.json, the texts of added items and, in a folder, the quantizer into an existing folder.
 
         Args:
             folder: Where they go.
             embeddings: Whether to write the embeddings, too: for models that read them.
         """
         self.index.save(folder / "index.json")
+        if self.added:
+            write_new_items(folder, self.text, self.index.items[self.n_trained :])
         if self.maker is not None:
             self.maker.save(folder)
         if embeddings:
@@ -183,6 +186,7 @@ def _loaded(config: Any, text: ItemText, timer: StageTimer, saved: Path | None =
     """Return the text with the index of option ``index_file``, or with that of a finished run."""
     settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
     source = Path(saved / "index.json" if saved else settings.index_file)  # type: ignore[arg-type]
+    text, n_new = with_new_items(text, saved) if saved else (text, 0)
     sizes: Any = quantizer.codebook_size
     if saved and not settings.index_file:  # built by us: index_mapping=digit gave it a level more
         sizes = list(index_level_sizes(quantizer, settings.index_mapping))
@@ -196,7 +200,7 @@ def _loaded(config: Any, text: ItemText, timer: StageTimer, saved: Path | None =
         logger.info("Item index: %d items, %d levels, from %s.", len(index.items), len(index.level_sizes), source)
         maker = IndexMaker.load(source.parent)
         embeddings = _saved_embeddings(saved, len(index.items)) if saved else None
-        indexed = _with_missing(IndexedItems(text, index, embeddings, maker=maker), config)
+        indexed = _with_missing(IndexedItems(text, index, embeddings, maker=maker, added=n_new), config)
         return indexed if saved else replace(indexed, added=0)
 
 
@@ -242,7 +246,7 @@ def _with_missing(indexed: IndexedItems, config: Any) -> IndexedItems:
     index, vectors = maker.add(index, missing, of_missing, device=str(RunOptions(config).device))
     logger.info("Item index: %d new items added; no path that was there changed.", len(missing))
     embeddings = None if indexed.embeddings is None else np.concatenate([indexed.embeddings, vectors])
-    return replace(indexed, index=index, embeddings=embeddings, added=len(missing))
+    return replace(indexed, index=index, embeddings=embeddings, added=indexed.added + len(missing))
 
 
 def _needs_text(config: Any, quantizer: QuantizerSettings) -> bool:

@@ -128,7 +128,11 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
         raise UserError(f"{type(self).__name__} ranks candidates; it cannot rank the whole catalogue.")
 
     def recommend_rows(
-        self, histories: Sequence[np.ndarray], k: int, among: np.ndarray | None = None
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        among: np.ndarray | None = None,
+        users: Sequence[int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k of the candidates for each history: (catalogue rows, scores), [B, k].
 
@@ -138,6 +142,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
             histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
             k: Items per history; fewer where there are not so many.
             among: Catalogue rows to choose from, int64 [n].
+            users: RecBole's ids of the users, of whom the model knows nothing but their histories.
 
         Raises:
             UserError: Without candidates.
@@ -154,6 +159,12 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
             scores = scores.masked_fill(torch.from_numpy(seen), -torch.inf)
         order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
         return among[order.numpy()], scores.gather(1, order).numpy()
+
+    def score_row(self, histories: Sequence[np.ndarray], row: int) -> list[float]:
+        """Return the score of a catalogue row after each history of catalogue rows."""
+        limit = int(self.max_seq_length)
+        scores = self.score([history[-limit:] for history in histories], [np.array([row])] * len(histories))
+        return [float(one) for one in torch.cat(scores)]
 
     def save_assets(self, folder: Path) -> None:
         """Write what a saved run needs beside the weights: tokenizer, user texts, the LM's architecture."""

@@ -17,8 +17,13 @@ from recbole.data.interaction import Interaction
 
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import DRAW, SequenceSettings
-from recbole_lcrec.decoding import TokenTrie
-from recbole_lcrec.decoding.encoder_decoder import encoder_decoder_beam_search, encoder_decoder_score_paths
+from recbole_lcrec.decoding import PathStep, TokenTrie
+from recbole_lcrec.decoding.beam import steps
+from recbole_lcrec.decoding.encoder_decoder import (
+    EncoderDecoderForward,
+    encoder_decoder_beam_search,
+    encoder_decoder_score_paths,
+)
 from recbole_lcrec.decoding.readout import LogitsReadout
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.model.generative import GenerativeRecommender, Request, excluded_rows
@@ -168,6 +173,12 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         ids, mask = self._request_inputs(requests, prompt)
         softmax = self.softmax(self.evaluation.normalization)
         return encoder_decoder_score_paths(self.lm, ids, mask, paths.to(ids.device), softmax)
+
+    def steps(self, request: Request, path: torch.Tensor) -> list[PathStep]:
+        """Return what each code of a path [L] (vocabulary ids) competed with, in the first wording in use."""
+        ids, mask = self._request_inputs([request], self.prompts[0])
+        softmax, forward = self.softmax(self.evaluation.normalization), EncoderDecoderForward(self.lm, ids, mask)
+        return steps(forward, path.to(ids.device), self._whole_trie(), softmax)
 
     def _request_inputs(self, requests: Sequence[Request], prompt: int) -> tuple[torch.Tensor, torch.Tensor]:
         lengths = [len(request.history) for request in requests]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from recbole.utils import InputType
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.seen import SeenItems
-from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, Softmax, TokenTrie
+from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, PathStep, Softmax, TokenTrie
 from recbole_lcrec.embedding import EmbeddingSettings
 from recbole_lcrec.evaluation.queries import ONE_WORDING, EvaluationSettings, Queries, TopItems
 from recbole_lcrec.index.build import IndexSettings, index_level_sizes
@@ -34,12 +35,37 @@ class Request:
         query: What the user looks for in words; "" outside search.
         user: RecBole's id of the user; 0 for somebody whom the data set does not have.
         excluded: Rows of the trie that is searched which must not be recommended, int64 [n].
+        searching: Whether the query is anybody's, at any time: it is asked in a wording of itemsearch then, whatever
+            the task of the evaluation is.
     """
 
     history: np.ndarray
     query: str = ""
     user: int = 0
     excluded: np.ndarray | None = None
+    searching: bool = False
+
+
+class Shelf:
+    """The items to choose from.
+
+    Attributes:
+        trie: Their paths, on the model's device.
+        rows: The catalogue row of each of the trie's rows, int64 [n].
+    """
+
+    def __init__(self, trie: TokenTrie, rows: torch.Tensor) -> None:
+        self.trie, self.rows = trie, rows
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return np.argsort(self.rows.numpy(), kind="stable")
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Return the trie's rows of those catalogue rows that stand here, int64 [n]."""
+        wanted, ours = np.unique(rows), self.rows.numpy()
+        at = self._order[np.searchsorted(ours, wanted, sorter=self._order).clip(max=len(ours) - 1)]
+        return at[ours[at] == wanted]
 
 
 @dataclass(frozen=True)
@@ -141,6 +167,7 @@ class GenerativeRecommender(SequentialRecommender):
         self._item_trie = TokenTrie(torch.from_numpy(catalogue.paths[rows]))
         whole = len(rows) == len(catalogue.paths)
         self._catalogue_trie = self._item_trie if whole else TokenTrie(torch.from_numpy(catalogue.paths))
+        self._kept: tuple[np.ndarray | None, Shelf] | None = None
 
     def use_queries(self, queries: Queries) -> None:
         """Ask with what users look for, where that is known (``eval_task: itemsearch``)."""
@@ -283,13 +310,15 @@ class GenerativeRecommender(SequentialRecommender):
             where = np.array(same_size)  # [B, C]
             paths = torch.from_numpy(self.catalogue.paths[self.catalogue.row_of_id[items[where]]])
             asked = [requests[rows[0]] for rows in same_size]
-            scores = torch.stack([self.score(asked, paths, prompt) for prompt in prompts or self.prompts])
-            mean = scores.double().logsumexp(dim=0) - math.log(len(scores))
-            result[torch.from_numpy(where).to(self.device)] = mean.float()
+            result[torch.from_numpy(where).to(self.device)] = self._mean_score(asked, paths, prompts).float()
         return result
 
     def recommend_rows(
-        self, histories: Sequence[np.ndarray], k: int, among: np.ndarray | None = None
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        among: np.ndarray | None = None,
+        users: Sequence[int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k rows of the whole catalogue for each history of catalogue rows: (rows, scores), [B, k].
 
@@ -300,24 +329,52 @@ class GenerativeRecommender(SequentialRecommender):
             histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
             k: Items per history; fewer where there are not so many.
             among: Catalogue rows to choose from, int64 [n]; None for all.
+            users: RecBole's ids of the users whose histories these are; None for unknown users.
         """
         limit = int(self.max_seq_length)
-        requests = [Request(history[-limit:]) for history in histories]
-        if among is not None:
-            trie, row_of_trie = TokenTrie(torch.from_numpy(self.catalogue.paths[among])), torch.from_numpy(among)
-        elif self._catalogue_trie is self._item_trie:
-            trie, row_of_trie = self._item_trie, self._item_rows
-        else:
-            trie, row_of_trie = self._catalogue_trie, torch.arange(len(self.catalogue.paths))
+        ids = [0] * len(histories) if users is None else users
+        requests = [Request(history[-limit:], user=user) for history, user in zip(histories, ids, strict=True)]
+        shelf = self._shelf(among)
         if self._exclude_history:
-            of_trie = row_of_trie.numpy()
             requests = [
-                replace(one, excluded=np.flatnonzero(np.isin(of_trie, history)))
-                for one, history in zip(requests, histories, strict=True)
+                replace(one, excluded=shelf.places(history)) for one, history in zip(requests, histories, strict=True)
             ]
-        rows, scores = self.best(requests, trie, max(k, self.num_beams))
-        order = row_of_trie.to(rows.device)[rows].masked_fill(rows < 0, -1)
+        return self.chosen(*self.best(requests, shelf.trie, max(k, self.num_beams)), shelf, k)
+
+    def score_row(self, histories: Sequence[np.ndarray], row: int) -> list[float]:
+        """Return the exact score of a catalogue row after each history of catalogue rows: what a beam would have."""
+        limit = int(self.max_seq_length)
+        requests = [Request(history[-limit:]) for history in histories]
+        paths = torch.from_numpy(self.catalogue.paths[[row]]).expand(len(requests), 1, -1)
+        return [float(score) for score in self._mean_score(requests, paths)[:, 0]]
+
+    def steps(self, request: Request, path: torch.Tensor) -> list[PathStep]:
+        """Return what each code of a path [L] (vocabulary ids) competed with, in the first wording in use."""
+        raise TypeError(f"{type(self).__name__} does not implement steps")
+
+    def chosen(self, rows: torch.Tensor, scores: torch.Tensor, shelf: Shelf, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first k of what beams found on a shelf, in catalogue rows: (rows, scores), both [B, k]."""
+        order = shelf.rows.to(rows.device)[rows].masked_fill(rows < 0, -1)
         return order[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
+
+    def _shelf(self, among: np.ndarray | None) -> Shelf:
+        """Return the shelf of some catalogue rows, or of all; the last one is kept, as requests come in batches."""
+        if self._kept is None or not _same_rows(self._kept[0], among):
+            if among is not None:
+                shelf = Shelf(TokenTrie(torch.from_numpy(self.catalogue.paths[among])), torch.from_numpy(among))
+            elif self._catalogue_trie is self._item_trie:
+                shelf = Shelf(self._whole_trie(), self._item_rows)
+            else:
+                shelf = Shelf(self._whole_trie(), torch.arange(len(self.catalogue.paths)))
+            self._kept = among, shelf
+        return self._kept[1]
+
+    def _mean_score(
+        self, requests: Sequence[Request], paths: torch.Tensor, prompts: tuple[int, ...] | None = None
+    ) -> torch.Tensor:
+        """Return the scores [B, C] of paths [B, C, L], wordings merged as those of beams are; None: those in use."""
+        scores = torch.stack([self.score(requests, paths, prompt) for prompt in prompts or self.prompts])
+        return scores.double().logsumexp(dim=0) - math.log(len(scores))
 
     def _requests(self, interaction: Interaction) -> list[Request]:
         """Return each row's user, history in catalogue rows, oldest first, and query if there are queries."""
@@ -329,3 +386,9 @@ class GenerativeRecommender(SequentialRecommender):
             Request(history, self._queries.get((user, history.tobytes()), ""), user)
             for user, history in zip(users, histories, strict=True)
         ]
+
+
+def _same_rows(some: np.ndarray | None, others: np.ndarray | None) -> bool:
+    if some is None or others is None:
+        return some is others
+    return np.array_equal(some, others)

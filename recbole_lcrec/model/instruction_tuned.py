@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional
@@ -31,6 +33,7 @@ class InstructionTuned:
 
     shares_weights = True  # option parallel=fsdp
     catalogue: Any
+    device: Any
     lm: Any
     _logits_at: SampleLogits
     _adapter_only: bool
@@ -75,6 +78,26 @@ class InstructionTuned:
         """Return what a training batch is known by in messages: its size, and how its first sample ends."""
         text = self.catalogue.builder.decode(interaction[INPUT_IDS][0].cpu().numpy(), skip_special_tokens=True)
         return f"{len(interaction)} samples, the first ends with {text[-100:]!r}"
+
+    @torch.no_grad()
+    def written_behind(self, prompt: np.ndarray, max_tokens: int, without: Sequence[int] = ()) -> str:
+        """Return the words that the language model writes behind a prompt, the likeliest one at each step.
+
+        Args:
+            prompt: Token ids, int64 [T].
+            max_tokens: Tokens of the answer at most.
+            without: Token ids that are no words.
+        """
+        from transformers import GenerationConfig
+
+        tokenizer = self.catalogue.tokenizer
+        ids = torch.from_numpy(prompt).long().view(1, -1).to(self.device)
+        settings = GenerationConfig(
+            max_new_tokens=max_tokens, do_sample=False, num_beams=1, pad_token_id=self.catalogue.builder.pad_id,
+            eos_token_id=tokenizer.eos_token_id, suppress_tokens=list(without) or None,
+        )  # fmt: skip
+        output = self.lm.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+        return str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip()
 
     def checkpoint_state(self) -> dict[str, torch.Tensor]:
         """Return the weights to save: all of them, or under LoRA the adapter and the index tokens' rows."""

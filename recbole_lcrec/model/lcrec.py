@@ -16,10 +16,12 @@ from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.decoding import (
     ItemScores,
     Mode,
+    PathStep,
     SharedPrefix,
     TokenTrie,
     choose_mode,
     constrained_beam_search,
+    path_steps,
     score_paths,
 )
 from recbole_lcrec.decoding.architecture import base_model
@@ -28,14 +30,14 @@ from recbole_lcrec.decoding.beam import MAX_CHUNK
 from recbole_lcrec.decoding.item_scores import NUMBERS_PER_ITEM
 from recbole_lcrec.decoding.readout import HeadReadout, score_dtype
 from recbole_lcrec.distributed.group import wants_fsdp
-from recbole_lcrec.evaluation.queries import EVAL_TEMPLATES
+from recbole_lcrec.evaluation.queries import EVAL_TEMPLATES, SEARCH
 from recbole_lcrec.index.build import IndexSettings
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
 from recbole_lcrec.instruction.loader import left_pad
 from recbole_lcrec.instruction.prompt_settings import InstructionSettings
 from recbole_lcrec.instruction.prompts import Context
-from recbole_lcrec.instruction.templates import Template
+from recbole_lcrec.instruction.templates import PREFERENCEOBTAIN, Template
 from recbole_lcrec.model.generative import GenerativeRecommender, HistoryFrame, Request, excluded_rows
 from recbole_lcrec.model.instruction_tuned import InstructionTuned, check_author
 from recbole_lcrec.model.item_inputs import ItemInputs, ItemVectorSettings, feed_items
@@ -251,6 +253,39 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         before, between, behind = (ids.tolist() for ids in builder.around_history(template))
         return HistoryFrame(before, between, behind, builder.settings.max_length)
 
+    def steps(self, request: Request, path: torch.Tensor) -> list[PathStep]:
+        """Return what each code of a path [L] (vocabulary ids) competed with, in the first wording in use."""
+        found: list[PathStep] = []
+        path, trie, softmax = path.to(self.device), self._whole_trie(), self.softmax(self.evaluation.normalization)
+        items = self._item_scores(trie)
+
+        def run(numbers: np.ndarray, ids: torch.Tensor, mask: torch.Tensor, prefix: SharedPrefix) -> None:
+            found[:] = path_steps(self.lm, ids, mask, path, trie, self._decoding_mode(), prefix, softmax, items)
+
+        self._in_batches([request], self.prompts[0], len(path) - 1, run)
+        return found
+
+    def search_rows(self, text: str, history: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best k rows of the whole catalogue for free words (task itemsearch): (rows, scores), [1, k].
+
+        Args:
+            text: What somebody looks for.
+            history: Their catalogue rows, oldest first; it may be empty.
+            k: Items to return.
+        """
+        request, shelf = Request(history[-int(self.max_seq_length) :], text, searching=True), self._shelf(None)
+        return self.chosen(*self.generate([request], shelf.trie, max(k, self.num_beams), 0), shelf, k)
+
+    def preferences_of(self, history: np.ndarray, max_tokens: int) -> str:
+        """Return what the model says of somebody's preferences (task preferenceobtain), in its own words.
+
+        Args:
+            history: Catalogue rows, oldest first.
+            max_tokens: Tokens of the answer at most.
+        """
+        prompt = self.catalogue.builder.prompt(PREFERENCEOBTAIN[0], Context(history[-int(self.max_seq_length) :]))
+        return self.written_behind(prompt, max_tokens, without=self.catalogue.code_ids.tolist())
+
     def save_assets(self, folder: Path) -> None:
         """Write what a saved run needs beside the weights: index, tokenizer, user texts, the LM's architecture."""
         self.catalogue.indexed.save(folder, embeddings=self._reads_embeddings)
@@ -346,6 +381,9 @@ class LCRec(InstructionTuned, GenerativeRecommender):
 
     def _template(self, request: Request, prompt: int) -> Template:
         """Return the wording for a request; one without the text that the task needs is asked as in seqrec."""
+        if request.searching:
+            known = bool(len(request.history))
+            return next(one for one in EVAL_TEMPLATES[SEARCH] if ("history" in one.fields) == known)
         text, task = self.catalogue.text, self.evaluation.eval_task
         answerable = {
             "itemsearch": bool(request.query),

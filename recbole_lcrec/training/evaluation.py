@@ -77,7 +77,7 @@ class EvaluatingTrainer(Trainer):
         self._batch = -1
         self._longest_list = max(self._run.topk)
 
-    def _autocast(self) -> Any:
+    def autocast(self) -> Any:
         raise NotImplementedError
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
@@ -117,7 +117,7 @@ class EvaluatingTrainer(Trainer):
         seen = eval_data.seen if isinstance(eval_data, WithSeen) else None
         # sampled candidates are the same for every model, and when a saved run is evaluated again
         seed = self._run.seed
-        with self._autocast(), self._bar, seeded(seed), self.team.evaluation(), self._about(seen, prompts, ranks):
+        with self.autocast(), self._bar, seeded(seed), self.team.evaluation(), self._about(seen, prompts, ranks):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=False)
         if result is None:
             return None

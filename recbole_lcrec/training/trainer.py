@@ -176,7 +176,7 @@ class FeatureTrainer(EvaluatingTrainer):
             mine, weight = self.team.share(batch, self._weigh)
             share = weight / total
             with self.team.holding_back(batch is not batches[-1]):
-                with self._autocast():
+                with self.autocast():
                     losses = self.team.loss(loss_func, on_device(mine, self.device))
                 is_tuple = isinstance(losses, tuple)
                 pieces = losses if is_tuple else (losses,)
@@ -211,7 +211,8 @@ class FeatureTrainer(EvaluatingTrainer):
             f"{kept}. {ADVICE}"
         )
 
-    def _autocast(self) -> Any:
+    def autocast(self) -> Any:
+        """Return a context for forward passes in the option's precision."""
         types = {"bf16": torch.bfloat16, "fp16": torch.float16}
         enabled = self.settings.precision in types or bool(self.enable_amp)
         return torch.autocast(self.device.type, dtype=types.get(self.settings.precision), enabled=enabled)

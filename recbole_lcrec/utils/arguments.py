@@ -30,37 +30,40 @@ def whole_number(what: str, value: Any) -> int:
     return number
 
 
-def item_lists(what: str, value: Any) -> list[list[str]]:
+def item_lists(what: str, value: Any, *, may_be_empty: bool = False) -> list[list[str]]:
     """Return lists of item tokens as lists of texts.
 
     Args:
         what: Their name, for the message.
         value: What the caller gave: any iterable of iterables; ids may be numbers.
+        may_be_empty: Whether a list may be empty.
 
     Raises:
-        UserError: If it is anything else, or a list is empty.
+        UserError: If it is anything else, or a list is empty that may not be.
     """
-    expected = f"{what}: expected lists of item tokens, such as [['i1', 'i2'], ['i7']], none of them empty"
+    expected = f"{what}: expected lists of item tokens, such as [['i1', 'i2'], ['i7']]"
+    expected += "" if may_be_empty else ", none of them empty"
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise UserError(f"{expected}; found {_brief(value)}.")
-    return [item_list(expected, entry) for entry in value]
+    return [item_list(expected, entry, may_be_empty=may_be_empty) for entry in value]
 
 
-def item_list(expected: str, value: Any) -> list[str]:
+def item_list(expected: str, value: Any, *, may_be_empty: bool = False) -> list[str]:
     """Return one list of item tokens as texts.
 
     Args:
         expected: The beginning of the message.
         value: What the caller gave.
+        may_be_empty: Whether it may be empty.
 
     Raises:
-        UserError: If it is anything but an iterable that is not empty of texts or numbers.
+        UserError: If it is anything but an iterable of texts or numbers, or empty and may not be.
     """
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise UserError(f"{expected}; found {_brief(value)}.")
     items = list(value)
     wrong = [item for item in items if not isinstance(item, str) and not _is_id(item)]
-    if wrong or not items:
+    if wrong or not (items or may_be_empty):
         raise UserError(f"{expected}; found {_brief(wrong[0] if wrong else items)}.")
     return [str(item) for item in items]
 

@@ -144,13 +144,13 @@ class LogFile(logging.FileHandler):
 
 
 @contextmanager
-def logging_to(path: Path, level: str | None, *, append: bool = False) -> Iterator[None]:
+def logging_to(path: Path | None, level: str | None, *, append: bool = False) -> Iterator[None]:
     """Send the log to the terminal and to ``path``, in RecBole's format, and undo it at the end.
 
     RecBole's ``init_logger`` writes to ``./log``; it also logs through the root logger, so ours has to as well.
 
     Args:
-        path: The log file.
+        path: The log file; None for the terminal alone.
         level: RecBole's option ``state`` (INFO, DEBUG, ...).
         append: Whether to go on behind what the file holds.
     """
@@ -160,7 +160,9 @@ def logging_to(path: Path, level: str | None, *, append: bool = False) -> Iterat
     from recbole.utils.logger import log_colors_config
 
     root, old_level = logging.getLogger(), logging.getLogger().level
-    to_file = LogFile(path, mode="a" if append else "w", encoding="utf-8", delay=False)
+    to_file: logging.Handler = logging.NullHandler()
+    if path is not None:
+        to_file = LogFile(path, mode="a" if append else "w", encoding="utf-8", delay=False)
     to_file.setFormatter(logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
     to_screen = logging.StreamHandler(sys.stdout)
     to_screen.setFormatter(

@@ -9,11 +9,13 @@ REPORT = "report.html"
 """What was run and how it did, for people; of an index that was built alone, its quality."""
 EMBEDDINGS = "embeddings.safetensors"
 """The items' embeddings, where the model reads them."""
+NEW_ITEMS = "new_items.json"
+"""Items that were added to a finished run, with their texts."""
 STARTING = "starting.yaml"
 """The options of a run that has not got so far yet as to replace what the folder holds."""
 RESUME, FACTS = "resume", "run.json"
 """Folder of the training states, and the file in it that is written once index, tokenizer and texts are there."""
-ASSETS = (CONFIG, "index.json", EMBEDDINGS, "quantizer", "tokenizer", "lm", "user_texts.json")
+ASSETS = (CONFIG, "index.json", NEW_ITEMS, EMBEDDINGS, "quantizer", "tokenizer", "lm", "user_texts.json")
 """What a saved run is loaded from beside its checkpoint."""
 OF_EVALUATION = (EVALUATION, "evaluation.log")
 OF_A_RUN = (

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from recbole_lcrec.utils.errors import UserError
-from recbole_lcrec.utils.files import is_temporary, remove, write_json
+from recbole_lcrec.utils.files import fingerprint, is_temporary, remove, write_json
 from recbole_lcrec.utils.integrity import MANIFEST, difference, facts_of_all
 from recbole_lcrec.utils.locks import LOCK
 from recbole_lcrec.utils.run_files import ASSETS, CHECKPOINT, CONFIG, LOG, OF_A_RUN, RESUME, STARTING
@@ -138,6 +138,13 @@ def check_assets(folder: Path) -> None:
                 f"{folder / name}: the saved run has changed ({problem}). {remedy}ring back the file as the run "
                 "wrote it, or train the run again."
             )
+
+
+def seal_of(folder: Path) -> str:
+    """Return a name of what a saved run is loaded from: its files as they were sealed, and its checkpoint's."""
+    checkpoint = folder / CHECKPOINT / MANIFEST
+    record = _read(folder) or {"files": {}}
+    return fingerprint(record["files"], checkpoint.read_bytes() if checkpoint.is_file() else b"")
 
 
 def holds_training(folder: Path) -> bool:

@@ -1,0 +1,196 @@
+"""``--recommend``: from an order to a file, part by part, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.experiment.asking import Asking
+from recbole_lcrec.recommending.order import ALL, PART, Order
+from recbole_lcrec.recommending.output import Parts, encoded, parts_of_output
+from recbole_lcrec.recommending.recommender import Recommender
+from recbole_lcrec.recommending.results import ItemList, Recommendations
+from recbole_lcrec.recommending.sources import Asker, Part, parts_of, read_histories, read_tokens
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.integrity import facts_of
+from recbole_lcrec.utils.progress import progress
+from recbole_lcrec.utils.recbole_patches import logging_to, quiet
+from recbole_lcrec.utils.run_folder import seal_of
+
+logger = logging.getLogger(__name__)
+
+
+def carry_out(order: Order) -> Path:
+    """Write the recommendations that are ordered; an interrupted order goes on behind the parts that are written.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: For anything that the user has to change, before anything is recommended.
+    """
+    with logging_to(None, str(order.options.get("state") or "INFO")), quiet():
+        recommender = Recommender.load(order.run_dir, **order.options)
+        answering = Answering.of(order, recommender)
+        askers = _Askers(order, recommender, answering)
+        request = _request(order, recommender, answering)
+        with parts_of_output(order.output, order.partial, request, titles=order.titles) as parts:
+            waiting = [number for number in range(askers.n_parts) if not parts.has(number)]
+            if len(waiting) < askers.n_parts:
+                logger.info("%d of %d parts are written already.", askers.n_parts - len(waiting), askers.n_parts)
+            start, users = time.perf_counter(), sum(askers.size(number) for number in waiting)
+            _write_all(order, recommender, answering, askers, parts, frozenset(waiting))
+            seconds = max(time.perf_counter() - start, 1e-9)
+            parts.join(askers.n_parts)
+        logger.info("%d users, %.1f a second. Recommendations are in %s", askers.count, users / seconds, order.output)
+    return order.output
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How a recommender answers a part; the same on every machine.
+
+    Attributes:
+        k: Items per user.
+        among: Item tokens to choose from, or None.
+        titles: Whether titles are written.
+        unknown: ``error`` or ``skip``.
+        suffix: Format of the output.
+    """
+
+    k: int
+    among: list[str] | None
+    titles: bool
+    unknown: str
+    suffix: str
+
+    @classmethod
+    def of(cls, order: Order, recommender: Recommender) -> Answering:
+        """Return how an order is to be answered."""
+        topk = recommender.experiment.config["topk"]
+        among = None if order.among is None else list(dict.fromkeys(read_tokens(order.among, "among")))
+        return cls(order.k or max(topk), among, order.titles, order.unknown, order.output.suffix)
+
+    def answer(self, recommender: Recommender, part: Part) -> bytes:
+        """Return a part of the output."""
+        options: dict[str, Any] = {"k": self.k, "titles": self.titles, "among": self.among}
+        found: Recommendations | list[ItemList]
+        if part.histories is not None:
+            found = recommender.recommend(part.histories, unknown=self.unknown, **options)
+        else:
+            known = [name for name in part.names if recommender.users.id_of(name)]
+            lists = iter(recommender.recommend_users(known, **options) if known else ())
+            popular = recommender.items.popular(self.k, self.among, titles=self.titles)
+            of_known = set(known)
+            found = Recommendations(tuple(next(lists) if name in of_known else popular for name in part.names))
+        return encoded(found, part.names, self.suffix, titles=self.titles)
+
+
+class _Askers:
+    """Those who are recommended to, counted and checked once before the first of them is.
+
+    Args:
+        order: What is ordered.
+        recommender: Knows users and items.
+        answering: How they are answered.
+
+    Raises:
+        UserError: For a broken file, nobody in it, or unknown users or items under ``error``.
+    """
+
+    def __init__(self, order: Order, recommender: Recommender, answering: Answering) -> None:
+        self._order, self._users = order, recommender.users
+        asking = Asking(recommender.experiment, answering.k, answering.among)
+        if order.histories is not None and not asking.takes_histories:
+            raise UserError(
+                f"histories={order.histories}: {recommender.model_name} scores users of the data set and has no use "
+                "for histories. Give --users=all or a file of user tokens."
+            )
+        self.count, items, users, example = 0, 0, 0, ""
+        for name, history in self:
+            self.count += 1
+            unknown = [] if history is None else [item for item in history if not asking.known(item)]
+            items += len(unknown)
+            if history is None and not self._users.id_of(name):
+                users, example = users + 1, example or name
+            example = example or (unknown[0] if unknown else "")
+        source = f"histories={order.histories}" if order.histories else f"users={order.users}"
+        if not self.count:
+            raise UserError(f"{source}: there is nobody in it.")
+        if found := f"{users} unknown users" if users else f"{items} unknown items" if items else "":
+            if order.unknown == "error":
+                raise UserError(
+                    f"{source}: {found}, e.g. {example!r}. Tokens are the raw ids of the data set's files. Correct "
+                    "them, or give --unknown=skip."
+                )
+            logger.warning("%s: %s, e.g. %s: %s.", source, found, example, "popular items" if users else "left out")
+
+    def __iter__(self) -> Iterator[Asker]:
+        order = self._order
+        if order.histories is not None:
+            return read_histories(order.histories)
+        names = self._users.tokens if order.users == ALL else read_tokens(Path(order.users or ""), "users")
+        return ((name, None) for name in names)
+
+    @property
+    def n_parts(self) -> int:
+        """Number of parts."""
+        return -(-self.count // PART)
+
+    def size(self, number: int) -> int:
+        """Return the number of users in a part."""
+        return min(PART, self.count - number * PART)
+
+    def parts(self, wanted: frozenset[int]) -> Iterator[Part]:
+        """Yield the parts of these numbers."""
+        return (part for part in parts_of(self) if part.number in wanted)
+
+
+def _write_all(
+    order: Order,
+    recommender: Recommender,
+    answering: Answering,
+    askers: _Askers,
+    parts: Parts,
+    waiting: frozenset[int],
+) -> None:
+    """Answer and write the parts that are waiting."""
+    show = bool(recommender.experiment.config["show_progress"])
+    done = sum(askers.size(number) for number in range(askers.n_parts) if number not in waiting)
+    bar = progress(total=askers.count, initial=done, description="Recommend ", show=show, unit="user")
+    with bar:
+        if order.address is not None:
+            from recbole_lcrec.recommending.cluster import answers_of_cluster
+
+            needs = recommender.experiment
+            for number, data in answers_of_cluster(order, answering, askers.parts(waiting), len(waiting), needs):
+                parts.write(number, data)
+                bar.update(askers.size(number))
+            return
+        for part in askers.parts(waiting):
+            parts.write(part.number, answering.answer(recommender, part))
+            bar.update(len(part.names))
+
+
+def _request(order: Order, recommender: Recommender, answering: Answering) -> dict[str, Any]:
+    """Return all that the rows depend on."""
+    file = order.histories or (Path(order.users) if order.users and order.users != ALL else None)
+    return {
+        "run": seal_of(order.run_dir),
+        "data": recommender.experiment.split_sha256,
+        "users" if order.users else "histories": ALL if file is None else facts_of(file),
+        "among": None if order.among is None else facts_of(order.among),
+        "topk": answering.k,
+        "titles": order.titles,
+        "unknown": order.unknown,
+        "options": {name: order.options[name] for name in sorted(order.options) if name not in _WITHOUT_EFFECT},
+        "part": PART,
+    }
+
+
+_WITHOUT_EFFECT = ("show_progress", "state", "data_path", "cache_dir", "download", "dataset_url")
+"""Options that say where things are, or what is shown; the data themselves are named by the split."""

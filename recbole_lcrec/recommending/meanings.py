@@ -1,0 +1,97 @@
+"""What the codes of an item index stand for, in words and examples.
+
+The first code of a path splits the catalogue, the second one the items that share the first, and so on. So a code
+means something at its place only: what tells the items behind it from the others that share the codes before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from recbole_lcrec.data.text import ItemText
+from recbole_lcrec.index.item_index import ItemIndex, index_token
+from recbole_lcrec.recommending.results import CodeMeaning
+from recbole_lcrec.usertext.words import terms_of
+
+WORDS, EXAMPLES = 5, 3
+"""Words and titles that are given of a code."""
+
+
+class CodeMeanings:
+    """The meanings of the codes of an index.
+
+    Args:
+        text: The catalogue's text.
+        index: The item index; it has all items of the catalogue, and perhaps more.
+        counts: How often each catalogue item was taken in training, int64 [n_rows].
+    """
+
+    def __init__(self, text: ItemText, index: ItemIndex, counts: np.ndarray) -> None:
+        self._text, self._counts = text, counts
+        codes = index.codes[[index.row(item) for item in text.items]]
+        self._order = np.lexsort(codes.T[::-1])  # items with the same first codes lie side by side
+        self._codes = codes[self._order]
+
+    def of(self, prefix: Sequence[int]) -> CodeMeaning:
+        """Return what the last code of a prefix stands for.
+
+        Args:
+            prefix: The first codes of a path, one or more.
+        """
+        group, parent = self._rows(prefix), self._rows(prefix[:-1])
+        token = index_token(len(prefix) - 1, prefix[-1])
+        best = group[np.argsort(-self._counts[group], kind="stable")]
+        titles = [self._text.titles[row] for row in best.tolist() if self._text.titles[row]]
+        return CodeMeaning(token, self._words(group, parent), tuple(titles[:EXAMPLES]), len(group))
+
+    def _rows(self, prefix: Sequence[int]) -> np.ndarray:
+        """Return the catalogue rows of the items whose paths begin with a prefix."""
+        first, last = 0, len(self._order)
+        for level, code in enumerate(prefix):
+            column = self._codes[first:last, level]
+            first, last = (first + int(np.searchsorted(column, code, side=side)) for side in ("left", "right"))
+        return self._order[first:last]
+
+    def _words(self, group: np.ndarray, parent: np.ndarray) -> tuple[str, ...]:
+        """Return the words of a group by how much the group tells of them: n p(w | group) log of p(w | group) to p(w).
+
+        Of a word that most items of the parent have, nothing is told; one that a single item of many has is no word
+        of the group.
+        """
+        inside = self._frequencies(group)
+        around = self._all if len(parent) == len(self._order) else self._frequencies(parent)
+        least = min(2, len(group))
+        told = {
+            word: count * math.log(count / len(group) * len(parent) / around[word])
+            for word, count in inside.items()
+            if count >= least
+        }
+        if len(group) == len(parent):  # the code tells nothing: these are the words of all
+            told = {word: float(count) for word, count in inside.items()}
+        ranked = sorted((word for word in told if told[word] > 0), key=lambda word: (-told[word], word))
+        return tuple(_without_parts(ranked)[:WORDS])
+
+    def _frequencies(self, rows: np.ndarray) -> Counter[str]:
+        """Return in how many of the items' texts each word stands."""
+        found: Counter[str] = Counter()
+        for row in rows.tolist():
+            found.update(set(terms_of(f"{self._text.titles[row]}. {self._text.descriptions[row]}")))
+        return found
+
+    @cached_property
+    def _all(self) -> Counter[str]:
+        return self._frequencies(self._order)
+
+
+def _without_parts(words: Sequence[str]) -> list[str]:
+    """Return words and pairs without those that a more telling one has, or is part of."""
+    kept: list[str] = []
+    for word in words:
+        if not any(set(word.split()) & set(other.split()) for other in kept):
+            kept.append(word)
+    return kept

@@ -1,0 +1,112 @@
+"""The command line of a server: all that is wrong with it is said at once, before torch is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_lcrec.config.domain import path_problem
+from recbole_lcrec.config.loader import Given
+from recbole_lcrec.config.options import COMMANDS
+from recbole_lcrec.config.reading import Reading
+from recbole_lcrec.config.saved_run import check_evaluation, read_options
+from recbole_lcrec.recommending.order import recommend_options
+from recbole_lcrec.serving.settings import read_settings, serve_options
+from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.run_files import CHECKPOINT, CONFIG
+
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
+MOST_RUNS = 2
+_OF_THE_RUN = (
+    "model",
+    "dataset",
+    "seeds",
+    "ablation",
+    "jobs",
+    "cpus_per_run",
+    "gpus_per_run",
+    "address",
+    "output_dir",
+)
+_PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "parallel")
+
+
+def parse_serve(given: dict[str, Given], reading: Reading) -> Callable[[], None]:
+    """Return the server that a command line asks for, as a function that runs it until it is asked to stop.
+
+    Args:
+        given: Arguments of the command line, ``serve`` among them.
+        reading: Gets the mistakes.
+
+    Raises:
+        UserError: One message for everything that is wrong.
+    """
+    text = given.pop("serve").text or ""
+    for name in (*COMMANDS, *_OF_THE_RUN, *_PROCESSES, *recommend_options()):
+        if name in given:
+            del given[name]
+            reading.add(f"the command line: --{name} cannot go with --serve")
+    options = reading.checked(given)
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        reading.add(
+            f"--serve needs packages that are not installed: {', '.join(missing)}. Install them: "
+            'pip install "recbole-lcrec[serve]"'
+        )
+    folders = _folders(text, reading)
+    reading.finish()
+    settings = read_settings(options)
+    changes = {name: value for name, value in options.items() if name not in serve_options()}
+    _check_runs(folders, changes)
+
+    def start() -> None:
+        from recbole_lcrec.serving.server import serve
+
+        serve(folders, settings, changes)
+
+    return start
+
+
+def refuse_serving(options: Mapping[str, Any], reading: Reading) -> None:
+    """Add the options of a server to the mistakes: no other command has a use for them."""
+    for name in serve_options():
+        if name in options:
+            reading.add(f"the command line: --{name} is an option of --serve=RUN_DIR and has no effect without it")
+
+
+def _folders(text: str, reading: Reading) -> tuple[Path, ...]:
+    """Return the folders of ``--serve``: one, or two with a comma between them."""
+    names = [text] if path_problem(text) is None and Path(text).is_dir() else text.split(",")
+    if len(names) > MOST_RUNS:
+        reading.add(f"the command line: --serve={text} names {len(names)} runs; at most {MOST_RUNS} are served")
+        return ()
+    for name in names:
+        lacks = [
+            file for file in (CONFIG, CHECKPOINT) if not name or path_problem(name) or not Path(name, file).exists()
+        ]
+        if lacks:
+            reading.add(
+                f"the command line: --serve={text}: {name or 'an empty name'} is not the folder of a finished run: "
+                f"it has no {lacks[0]}. Expected --serve=RUN_DIR or --serve=RUN_DIR,RUN_DIR"
+            )
+    if len({str(Path(name).resolve()) for name in names}) < len(names):
+        reading.add(f"the command line: --serve={text} names the same run twice")
+    return tuple(Path(name) for name in names)
+
+
+def _check_runs(folders: tuple[Path, ...], changes: Mapping[str, Any]) -> None:
+    """Refuse what no run can be served with, and runs of several data sets.
+
+    Raises:
+        UserError: If so.
+    """
+    saved = [read_options(folder / CONFIG) for folder in folders]
+    for before in saved:
+        check_evaluation(changes, before)
+    datasets = [str(before["dataset"]) for before in saved]
+    if len(set(datasets)) > 1:
+        raise UserError(
+            f"--serve: {folders[0]} was trained on {datasets[0]}, {folders[1]} on {datasets[1]}. Runs are shown side "
+            "by side for the same histories: serve two of the same data set."
+        )
