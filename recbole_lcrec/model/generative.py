@@ -83,6 +83,10 @@ class HistoryFrame:
     max_length: int | None = None
 
 
+def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))
+
+
 def excluded_rows(requests: Sequence[Request], device: torch.device) -> torch.Tensor | None:
     """Return the rows that must not be recommended, int64 [B, E] padded with -1; None if there are none at all."""
     lists = [np.zeros(0, np.int64) if request.excluded is None else request.excluded for request in requests]
@@ -359,15 +363,16 @@ class GenerativeRecommender(SequentialRecommender):
 
     def _shelf(self, among: np.ndarray | None) -> Shelf:
         """Return the shelf of some catalogue rows, or of all; the last one is kept, as requests come in batches."""
-        if self._kept is None or not _same_rows(self._kept[0], among):
+        kept = self._kept
+        if kept is None or not _same(kept[0], among):
             if among is not None:
                 shelf = Shelf(TokenTrie(torch.from_numpy(self.catalogue.paths[among])), torch.from_numpy(among))
             elif self._catalogue_trie is self._item_trie:
                 shelf = Shelf(self._whole_trie(), self._item_rows)
             else:
                 shelf = Shelf(self._whole_trie(), torch.arange(len(self.catalogue.paths)))
-            self._kept = among, shelf
-        return self._kept[1]
+            self._kept = kept = among, shelf
+        return kept[1]
 
     def _mean_score(
         self, requests: Sequence[Request], paths: torch.Tensor, prompts: tuple[int, ...] | None = None
@@ -386,9 +391,3 @@ class GenerativeRecommender(SequentialRecommender):
             Request(history, self._queries.get((user, history.tobytes()), ""), user)
             for user, history in zip(users, histories, strict=True)
         ]
-
-
-def _same_rows(some: np.ndarray | None, others: np.ndarray | None) -> bool:
-    if some is None or others is None:
-        return some is others
-    return np.array_equal(some, others)

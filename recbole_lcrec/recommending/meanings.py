@@ -60,8 +60,8 @@ class CodeMeanings:
     def _words(self, group: np.ndarray, parent: np.ndarray) -> tuple[str, ...]:
         """Return the words of a group by how much the group tells of them: n p(w | group) log of p(w | group) to p(w).
 
-        Of a word that most items of the parent have, nothing is told; one that a single item of many has is no word
-        of the group.
+        A word that a single item of many has is no word of the group. Where the codes before leave no other items, the
+        code tells nothing and has no words.
         """
         inside = self._frequencies(group)
         around = self._all if len(parent) == len(self._order) else self._frequencies(parent)
@@ -71,8 +71,6 @@ class CodeMeanings:
             for word, count in inside.items()
             if count >= least
         }
-        if len(group) == len(parent):  # the code tells nothing: these are the words of all
-            told = {word: float(count) for word, count in inside.items()}
         ranked = sorted((word for word in told if told[word] > 0), key=lambda word: (-told[word], word))
         return tuple(_without_parts(ranked)[:WORDS])
 

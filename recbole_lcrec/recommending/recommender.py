@@ -215,11 +215,11 @@ class Recommender:
         place = self.items.place("explain", item)
         tokens, item = tokens[-int(self.experiment.config["MAX_ITEM_LIST_LENGTH"]) :], str(item)
         shorter = [[*tokens[:n], *tokens[n + 1 :]] for n in range(len(tokens))] if len(tokens) > 1 else []
-        score, *rest = asking.scores_of([tokens, *shorter], item)
-        without: list[float | None] = [*rest] or [None]
+        score, *without = asking.scores_of([tokens, *shorter], item)
+        others: list[float | None] = [*without] or [None]
         influences = tuple(
             Influence(one, self.items.title(one), other, None if other is None else score - other)
-            for one, other in zip(tokens, without, strict=True)
+            for one, other in zip(tokens, others, strict=True)
         )
         steps: tuple[Step, ...] = ()
         if registry.is_generative(self.model_name):
