@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.config.paths import bundled_ml_100k
@@ -17,9 +17,6 @@ from recbole_lcrec.distributed.machines import check_seen, machines_for, room_fo
 from recbole_lcrec.recommending.order import Order
 from recbole_lcrec.recommending.sources import Part
 from recbole_lcrec.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from recbole_lcrec.recommending.job import Answering
 
 
 class Actor:
@@ -31,7 +28,7 @@ class Actor:
         answering: How parts are answered.
     """
 
-    def __init__(self, run_dir: Path, options: dict[str, Any], answering: Answering) -> None:
+    def __init__(self, run_dir: Path, options: dict[str, Any], answering: Any) -> None:
         from recbole_lcrec.recommending.recommender import Recommender
 
         self._recommender = Recommender.load(run_dir, **{**options, "show_progress": False})
@@ -46,7 +43,7 @@ class Actor:
 
 
 def answers_of_cluster(
-    order: Order, answering: Answering, parts: Iterable[Part], count: int, experiment: Any
+    order: Order, answering: Any, parts: Iterable[Part], count: int, experiment: Any
 ) -> Iterator[tuple[int, bytes]]:
     """Yield (number, part of the output) of all parts, in any order.
 

@@ -63,7 +63,8 @@ def refuse_recommending(options: Mapping[str, Any], reading: Reading) -> None:
     """Add the options of recommending to the mistakes: no other command has a use for them."""
     for name in recommend_options():
         if name in options:
-            reading.add(f"the command line: --{name} is an option of --recommend=RUN_DIR and has no effect without it")
+            of = "--recommend and --export" if name == "output" else "--recommend=RUN_DIR"
+            reading.add(f"the command line: --{name} is an option of {of} and has no effect without it")
 
 
 def _instead(name: str) -> str:

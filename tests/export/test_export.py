@@ -174,7 +174,7 @@ def test_mistakes_are_told_at_once(exports: Exports, tmp_path: Path, capsys: pyt
         ([f"--export={paper}", new, "--num_levels=3", "--lm_layers=2"], "--lm_layers cannot go with a saved run"),
         ([f"--export={paper}", new, "--model=SASRec"], "--model does not go with --export"),
         ([f"--export={others}", new], "it is a run of SASRec, which generates no items"),
-        (["--model=LCRec", "--dataset=toy", new], "output is not an option of a run"),
+        (["--model=LCRec", "--dataset=toy", new], "--output is an option of --recommend and --export"),
     ):
         assert cli.main(argv) == 2, argv
         assert message in capsys.readouterr().err, argv
