@@ -122,7 +122,7 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 def _processes(options: Mapping[str, Any]) -> Processes:
-    """Return the processes to start; those that torchrun or this program has started start none."""
+    """Return the processes to start; processes that torchrun or this program started start no others."""
     return Processes() if group.place_of(os.environ) is not None else processes_of(options)
 
 

@@ -52,7 +52,7 @@ def slices(values: pd.DataFrame, by: pd.Series, count: int = 5, *, zero: str = "
         values: Per-user values, users x labels.
         by: What to group by, one value per user, of the same index.
         count: Most groups.
-        zero: Name of a group of its own for the value 0; "" for none.
+        zero: Name of a group of its own for the value 0; "" without one.
     """
     by = by.reindex(values.index)
     found = []

@@ -86,7 +86,9 @@ def check_dataset(name: str, options: Mapping[str, Any]) -> None:
     """
     data_path = str(options["data_path"])
     if not name or Path(name).name != name:
-        raise UserError(f"'{name}' is no name of a data set: give the folder that holds it as --data_path instead.")
+        raise UserError(
+            f"'{name}' is not the name of a data set: give the folder that holds it as --data_path instead."
+        )
     parts: Sequence[str] | None = options.get("benchmark_filename")
     folder = dataset_folder(name, data_path)
     missing = missing_files(name, folder, parts)

@@ -183,7 +183,7 @@ def _option(
     domain = parse_declaration(declaration) if declaration else None
     if domain is not None:
         found = domain.types
-    else:  # a default alone is no promise: k: 100 does not say that 0.5 is wrong
+    else:  # a default alone promises nothing: k: 100 does not say that 0.5 is wrong
         found = frozenset(types) if commented and "any" not in types else ANY
     return Option(name, found, texts.get(name, ""), defaults.get(name), declaration or "")
 

@@ -104,7 +104,7 @@ def adopt(model: type) -> tuple[str, str | None]:
         model: A recommender class of RecBole, of this package or of a user.
 
     Returns:
-        Its name, and a reference by which another process finds it: None where none is needed or possible.
+        Its name, and a reference by which another process finds it: None where no reference is needed or possible.
 
     Raises:
         UserError: If it is not a recommender, or its name is that of another model.

@@ -16,7 +16,7 @@ class Part:
     Attributes:
         name: What it is called in messages: the file's name.
         read: Records found, good or bad.
-        blank: Empty lines, which are no records.
+        blank: Empty lines, which are not records.
         passed: Records handed on.
         rejected: Reason -> number of records.
     """

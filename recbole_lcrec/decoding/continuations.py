@@ -104,7 +104,7 @@ class Continuations:
         readout = readout_of(split) if split else None
         self._body: Any = split.body if split and readout else lm
         self.of_prompts: dict[str, Any] = {} if readout else {"logits_to_keep": 1}
-        """Arguments that keep a prompt's forward from computing what nobody reads."""
+        """Arguments that keep a prompt's forward from computing what is never read."""
         self._result = "last_hidden_state" if readout else "logits"
         self._readout = readout or LogitsReadout()
         self._modes: dict[Any, Mode] = {}

@@ -175,7 +175,7 @@ class Experiment:
         Args:
             titles: New item tokens and their titles, which may be empty.
             descriptions: Their descriptions, where they have any.
-            embeddings: float32 [len(titles), d], made as those of the index, in place of texts.
+            embeddings: float32 [len(titles), d], made like those of the index, instead of texts.
 
         Raises:
             UserError: For a model without an item index, or items that cannot be placed in it.

@@ -57,7 +57,7 @@ def output_folder(folder: Path, log: str, level: str | None, *, append: bool = F
         that no file of it passes for this one's.
 
     Raises:
-        UserError: If the folder cannot be written to or holds files of somebody else, or another run is writing there.
+        UserError: If the folder cannot be written to, holds files that are not a run's, or is in use by another run.
     """
     if not group.is_main():
         with silenced():

@@ -37,7 +37,7 @@ def load_index(
     required_items: Sequence[str] = (),
     codebook_size: int | Sequence[int] = 1,
 ) -> ItemIndex:
-    """Load an index file, ours or anybody's.
+    """Load an index file, whoever wrote it.
 
     Args:
         path: A file of index tokens or of integers.

@@ -32,7 +32,7 @@ class Request:
     Attributes:
         history: Catalogue rows, oldest first, int64 [n].
         query: What the user looks for in words; "" outside search.
-        user: RecBole's id of the user; 0 for somebody whom the data set does not have.
+        user: RecBole's id of the user; 0 for a user who is not in the data set.
         excluded: Rows of the trie that is searched which must not be recommended, int64 [n].
     """
 
@@ -43,7 +43,7 @@ class Request:
 
 
 def excluded_rows(requests: Sequence[Request], device: torch.device) -> torch.Tensor | None:
-    """Return the rows that must not be recommended, int64 [B, E] padded with -1; None if there are none at all."""
+    """Return the rows that must not be recommended, int64 [B, E] padded with -1; None if nothing is excluded."""
     lists = [np.zeros(0, np.int64) if request.excluded is None else request.excluded for request in requests]
     width = max(map(len, lists))
     if not width:

@@ -97,7 +97,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
 
         Raises:
             UserError: Also if the model does not learn the task that it is to be evaluated in, for options of item
-                vectors without these or without what they need, or for weights that are none.
+                vectors that contradict each other or lack what they need.
         """
         mistakes = Mistakes()
         with mistakes.caught():

@@ -224,7 +224,7 @@ def _name_of_weights(lm: Any) -> str:
 
 
 def _check_same_base(found: str, saved: Path, option: str) -> None:
-    """Refuse another base model than the one that a saved run adapts; runs of earlier versions name none.
+    """Refuse another base model than the one that a saved run adapts; runs of earlier versions do not name it.
 
     Raises:
         UserError: Naming ``option``.

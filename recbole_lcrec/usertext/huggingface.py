@@ -41,7 +41,7 @@ def generate(
     device: str,
     show_progress: bool,
 ) -> tuple[list[tuple[str, ...]], dict[str, int]]:
-    """Return the texts of each job (empty for none) and what happened to the answers.
+    """Return the texts of each job (empty if it got none) and what happened to the answers.
 
     Args:
         jobs: The texts that are wanted; one whose items have neither text nor review is not asked about.

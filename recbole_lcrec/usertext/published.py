@@ -93,7 +93,7 @@ def preferences_of(value: dict[str, Any], path: Path, *, as_is: bool = False) ->
     """Return user token -> preferences, cleaned (unless ``as_is``); empty when no words are left.
 
     Raises:
-        UserError: Naming the entry that is no list of texts.
+        UserError: Naming the entry that is not a list of texts.
     """
     users = _dict(value.get(PREFERENCES, {}), path, PREFERENCES)
     return {user: _texts(texts, path, f"{PREFERENCES}.{user}", as_is) for user, texts in users.items()}

@@ -1,4 +1,4 @@
-"""Causal language models of transformers: what is no causal LM is refused, by numbers and before long work.
+"""Causal language models of transformers: other models are refused, by numbers and before long work.
 
 A name says little: transformers loads BERT as a "causal LM" that reads the token it is to predict, the decoder of an
 encoder-decoder without what it was trained to read, and a body without its head with a random one. All of them train

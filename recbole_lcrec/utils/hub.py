@@ -1,6 +1,6 @@
 """Loading of transformers models, configurations and tokenizers by hub name or from a folder: the one door.
 
-Everything that comes from a hub or from somebody's folder goes through here, so that Python code that a model brings
+Everything that comes from a hub or from a user's folder goes through here, so that Python code that a model brings
 along (``auto_map``) is never run, pickles are read as tensors only, nothing is asked on the terminal, and every
 failure ends in one message that names the option.
 """
@@ -58,7 +58,7 @@ def load_weights(
         auto_class: AutoModel, AutoModelForCausalLM, ...
         source: Name on the hub or local folder; adapters are refused.
         option: As for ``load_pretrained``.
-        may_lack: Parts of the names of weights that nobody reads, which may be missing.
+        may_lack: Parts of the names of weights that are not read and may be missing.
         options: Passed on.
 
     Raises:
@@ -183,7 +183,7 @@ def _explained(kind: str, option: str, error: Exception) -> str:
 
 
 def revision_of(name: str) -> str | None:
-    """Return the commit that a model's name on the hub stands for now, there or in the local cache; None for none."""
+    """Return the commit that a model's name on the hub stands for now, there or in the local cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     if not _HUB_NAME.fullmatch(name):
