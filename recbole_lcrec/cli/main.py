@@ -153,7 +153,7 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
     elif merged.get("model"):
         entries = parse_entries(merged["model"], reading)
     else:
-        reading.add("--model=NAME missing: seeds alone say not what to run")
+        reading.add("--model=NAME missing: seeds alone do not say what to run")
     if given.get("stage") == "index":
         reading.add("option stage is index, but a comparison is about results of tests: build indices one by one")
     seeds = parse_seeds(merged["seeds"], merged["seed"], reading)

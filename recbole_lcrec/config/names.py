@@ -16,7 +16,7 @@ from recbole_lcrec.utils.errors import UserError, nearest
 
 @lru_cache(maxsize=1)
 def recbole_models() -> list[str]:
-    """Return the names of RecBole's models, sorted: the classes that bear the name of their module, as it needs."""
+    """Return the names of RecBole's models, sorted: the classes that have the name of their module, as it needs."""
     names = []
     for path in (recbole_dir() / "model").glob("*_recommender/*.py"):
         classes = re.findall(r"^class (\w+)", path.read_text(encoding="utf-8", errors="replace"), re.M)

@@ -1,6 +1,6 @@
 """The table of known options and the check of what a user gives for them.
 
-RecBole returns None for an option it does not know, so a typing error trains a different model in silence. The table
+RecBole returns None for an option it does not know, so a typing error trains a different model silently. The table
 here is read from the YAMLs themselves, RecBole's and ours, whose comments carry type, range and text
 (``num_beams: 20  # (int >= 1) Beams kept per user``). Nothing here imports torch or recbole, so that mistakes are
 answered at once.

@@ -42,7 +42,7 @@ def recent_histories(dataset: Dataset, length: int) -> None:
 
 
 def training_pairs(train: Dataset) -> Interaction:
-    """Return user-item pairs for a general model: targets, and what the histories hold beside them.
+    """Return user-item pairs for a general model: targets, and what the histories hold in addition.
 
     A pair that a history adds is a copy of the row it was found in, with the other item.
     """

@@ -1,7 +1,7 @@
 """Scores of continuations of different lengths: many candidates behind one prompt.
 
 `recbole_lcrec.decoding.beam` grows beams token by token; here the continuations are known beforehand, so each runs in
-one forward, padded at the right. As there, what a model bears is found out by numbers:
+one forward, padded at the right. As there, what a model supports is found out by numbers:
 
 - ``fold``: a prompt's keys and values are computed once and copied to rows of several continuations each, side by side
   under a 4D mask: long rows cost attention, many rows cost copies.

@@ -138,7 +138,7 @@ class Experiment:
 
         Args:
             histories: Item tokens (raw ids, as strings), oldest first; only the last MAX_ITEM_LIST_LENGTH count.
-            k: Items per history; fewer where there are not so many to choose from.
+            k: Items per history; fewer if there are not that many to choose from.
             among: Item tokens to choose from, such as new arrivals; None for the whole catalogue, which models that
                 rank candidates (TALLRec, InstructRec) refuse.
 

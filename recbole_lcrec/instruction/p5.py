@@ -45,7 +45,7 @@ P5_TEMPLATES: dict[str, tuple[Template, ...]] = {
         "{user} is here . What do you offer ?",
     ),
 }
-"""Task -> wordings; the first of ``sequential`` is the one that evaluation uses by itself."""
+"""Task -> wordings; the first of ``sequential`` is the one that evaluation uses by default."""
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,6 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         return self.inputs(histories, counts, users, [prompt] * len(requests))
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: the index and the architecture."""
+        """Write what a saved run needs besides the weights: the index and the architecture."""
         self.catalogue.indexed.save(folder)
         self.lm.config.save_pretrained(folder / "lm")

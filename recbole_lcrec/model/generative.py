@@ -64,8 +64,8 @@ class GenerativeRecommender(SequentialRecommender):
         settings: What its options are made into, each checked before data are read.
         catalogue: What it recommends from.
         evaluation: What it is asked at evaluation.
-        wordings: How many wordings the model has of each task that it can be asked; one task and one wording by
-            itself, which stands for models that are asked without words.
+        wordings: How many wordings the model has of each task that it can be asked; one task and one
+            wording by default, which stands for models that are asked without words.
         item_score_weight: Share of whole items in scores (`recbole_lcrec.decoding.item_scores`); the rest is their
             paths'. Where it is 0, scores are log-likelihoods.
 
@@ -133,7 +133,7 @@ class GenerativeRecommender(SequentialRecommender):
 
     @property
     def prompts(self) -> tuple[int, ...]:
-        """Numbers of the wordings that the model is asked in by itself; several are an ensemble."""
+        """Numbers of the wordings that the model is asked in by default; several are an ensemble."""
         return self.evaluation.rounds[0]
 
     def generate(
@@ -279,7 +279,7 @@ class GenerativeRecommender(SequentialRecommender):
 
         Args:
             histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
-            k: Items per history; fewer where there are not so many.
+            k: Items per history; fewer if there are not that many.
             among: Catalogue rows to choose from, int64 [n]; None for all.
         """
         limit = int(self.max_seq_length)

@@ -138,7 +138,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
 
     @classmethod
     def check_models(cls, config: Any) -> None:
-        """Make the language model once, as far as that is possible without an index, and see what it bears.
+        """Make the language model once, as far as that is possible without an index, and check what it supports.
 
         Raises:
             UserError: For a model of another kind, or options that it does not support.
@@ -245,7 +245,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         return torch.stack([found[number] for number in range(len(requests))])
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: index, tokenizer, user texts, the LM's architecture."""
+        """Write what a saved run needs besides the weights: index, tokenizer, user texts, the LM's architecture."""
         self.catalogue.indexed.save(folder, embeddings=self._reads_embeddings)
         self.tokenizer.save_pretrained(folder / "tokenizer")
         save_architecture(self.lm, folder / "lm")

@@ -244,7 +244,7 @@ def _check_same_base(found: str, saved: Path, option: str) -> None:
 
 
 def save_architecture(lm: Any, folder: Path) -> None:
-    """Write what ``build_lm`` needs of a trained model beside its checkpoint: architecture, and an adapter's base."""
+    """Write what ``build_lm`` needs of a trained model besides its checkpoint: architecture, and an adapter's base."""
     inner = base_model(lm)
     inner.config.save_pretrained(folder)
     if getattr(inner, "base_weights", None):

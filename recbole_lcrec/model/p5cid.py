@@ -111,7 +111,7 @@ class P5CID(EncoderDecoderRecommender):
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: the index, the tokenizer and the architecture."""
+        """Write what a saved run needs besides the weights: the index, the tokenizer and the architecture."""
         super().save_assets(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
 

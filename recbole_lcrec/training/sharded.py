@@ -94,7 +94,7 @@ class Sharded(Several):
 
 
 def _nothing() -> None:
-    """Run no module."""
+    """Do nothing."""
 
 
 def _whole() -> Any:

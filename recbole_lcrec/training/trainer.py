@@ -65,7 +65,7 @@ class FeatureTrainer(EvaluatingTrainer):
         self.course = Course(self)
 
     def announce(self) -> None:
-        """Say that a file is about to be written: the first time, ``before_writing`` of ``fit`` is called."""
+        """Announce that a file is about to be written: the first time, ``before_writing`` of ``fit`` is called."""
         call, self._before_writing = self._before_writing, None
         if call is not None:
             call()

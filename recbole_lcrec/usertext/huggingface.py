@@ -231,7 +231,7 @@ def _in_chat(tokenizer: Any, request: str, option: str) -> str:
         problem = reason_of(error)
     if problem:
         raise UserError(
-            f"{option}: the chat template of its tokenizer cannot be used ({problem}). Mend chat_template, or remove "
+            f"{option}: the chat template of its tokenizer cannot be used ({problem}). Fix chat_template, or remove "
             "it to have the model asked in plain text."
         )
     return text

@@ -47,7 +47,7 @@ def causal_config(source: str, option: str) -> Any:
     if config.is_encoder_decoder:
         raise UserError(
             f"{option}: expected a causal (decoder-only) language model, found an encoder-decoder of type {kind!r}. "
-            "P5CID takes T5 checkpoints; the other models take Llama, Qwen, GPT-2 and their like."
+            "P5CID takes T5 checkpoints; the other models take Llama, Qwen, GPT-2 and similar ones."
         )
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise UserError(

@@ -97,7 +97,9 @@ def saved_architecture(auto_class: Any, run: Path) -> Any:
     except UserError:
         raise
     except Exception as error:  # as many kinds as there are architectures
-        raise UserError(f"{option}: no model can be made of it ({reason_of(error)}). Train the run again.") from error
+        raise UserError(
+            f"{option}: no model can be built from it ({reason_of(error)}). Train the run again."
+        ) from error
 
 
 def check_memory(parameters: int, what: str) -> None:
