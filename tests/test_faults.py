@@ -1,4 +1,4 @@
-"""Kills, full disks, broken files, two runs in one folder, a loss that is no number.
+"""Kills, full disks, broken files, two runs in one folder, a loss that is not a number.
 
 Each is said clearly, nothing half-written is taken for whole, and the same command succeeds afterwards.
 """
@@ -292,7 +292,7 @@ def test_an_unreadable_run_file_of_an_interrupted_run(tmp_path: Path, capsys: py
     assert whole(tmp_path)
 
 
-# ---- two runs, and a loss that is no number ------------------------------------------------------------------------
+# ---- two runs, and a loss that is not a number ----------------------------------------------------------------------
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,7 +140,7 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 def _processes(options: Mapping[str, Any]) -> Processes:
-    """Return the processes to start; those that torchrun or this program has started start none."""
+    """Return the processes to start; processes that torchrun or this program started start no others."""
     return Processes() if group.place_of(os.environ) is not None else processes_of(options)
 
 
@@ -171,7 +171,7 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
     elif merged.get("model"):
         entries = parse_entries(merged["model"], reading)
     else:
-        reading.add("--model=NAME missing: seeds alone say not what to run")
+        reading.add("--model=NAME missing: seeds alone do not say what to run")
     if given.get("stage") == "index":
         reading.add("option stage is index, but a comparison is about results of tests: build indices one by one")
     seeds = parse_seeds(merged["seeds"], merged["seed"], reading)

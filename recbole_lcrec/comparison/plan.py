@@ -48,7 +48,7 @@ class Stage:
         return (self.folder / RESULT).is_file() and not self.changes()
 
     def changes(self) -> list[str]:
-        """Return the options in which a run that is there differs, [] if none is there."""
+        """Return the options in which a run that is there differs, [] if there is no run."""
         try:
             saved = load_values(self.folder / CONFIG)
         except UserError:

@@ -201,7 +201,7 @@ def per_user(results: Sequence[ModelResult], metric: str) -> pd.DataFrame:
 
 
 def targets(results: Sequence[ModelResult]) -> pd.DataFrame | None:
-    """Return what is known of each user beside the ranks: history length and popularity of the target (means)."""
+    """Return what is known of each user besides the ranks: history length and popularity of the target (means)."""
     for result in results:
         for run in result.runs:
             if run.ranks is not None:

@@ -134,7 +134,7 @@ class Runner:
     def _start_stage(self, stage: Stage) -> Started:
         stage.folder.mkdir(parents=True, exist_ok=True)
         if not any(stage.folder.iterdir()):
-            claim(stage.folder)  # or the run would take it for a folder of somebody's own files
+            claim(stage.folder)  # or the run would take it for a folder of the user's own files
         (stage.folder / RESULT).unlink(missing_ok=True)  # an old result must not pass for this run's
         write_text(stage.folder / OPTIONS, dump_values(dict(stage.options)))
         return self._workers.start(COMMAND, stage.folder)

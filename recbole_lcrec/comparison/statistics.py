@@ -17,7 +17,7 @@ from scipy import stats
 
 RESAMPLES = 10_000
 LEVEL = 0.05
-"""Family-wise error: the chance that any of the pairs is called different although none is."""
+"""Family-wise error: the chance that any of the pairs is called different although no pair differs."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """RecBole's Config without its surprises.
 
-RecBole's own reads sys.argv (also pytest's) and evaluates it, returns None for options that nobody knows, overwrites
+RecBole's own reads sys.argv (also pytest's) and evaluates it, returns None for unknown options, overwrites
 CUDA_VISIBLE_DEVICES and lets its sample.yaml win over everything but the user. :class:`LCRecConfig` overrides those
 steps; what RecBole computes from the options (metric types, sampling arguments, ...) is left to RecBole.
 """

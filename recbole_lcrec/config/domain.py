@@ -4,7 +4,7 @@
 
 Types are ``bool``, ``int``, ``float``, ``str``, ``list``, ``dict`` and ``None``. Four kinds of text have checks of
 their own: ``word`` (letter case does not count), ``name`` (not empty), ``path`` (a file or folder) and ``interval``
-(RecBole's ``[5,inf)``). A number alone (``-1``) is a value beside the range. Numbers are finite, and those without an
+(RecBole's ``[5,inf)``). A number alone (``-1``) is a value outside the range. Numbers are finite, and those without an
 upper bound stay below :data:`HUGE`.
 """
 
@@ -140,7 +140,7 @@ class Domain:
 
     Attributes:
         kinds: The alternatives.
-        literals: Numbers that are allowed beside their ranges.
+        literals: Numbers that are allowed outside their ranges.
     """
 
     kinds: tuple[Kind, ...]

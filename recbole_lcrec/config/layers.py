@@ -19,7 +19,7 @@ RECIPES = ("scratch", "paper")
 
 
 def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options that nobody has given.
+    """Return the defaults of all options.
 
     Models that RecBole evaluates by value metrics (context-aware ones, decision trees, DIN and DIEN) predict labels
     and cannot rank a catalogue, so their quick-start settings are laid over our overall.yaml.

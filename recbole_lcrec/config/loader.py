@@ -75,7 +75,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Construct a mapping after checking that no key is written twice and none swallowed its value."""
+        """Construct a mapping after checking that every key is written once and has a value of its own."""
         if not isinstance(node, yaml.MappingNode):
             raise _refusal(node, "expected a mapping")
         seen: set[str] = set()

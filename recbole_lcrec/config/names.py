@@ -16,7 +16,7 @@ from recbole_lcrec.utils.errors import UserError, nearest
 
 @lru_cache(maxsize=1)
 def recbole_models() -> list[str]:
-    """Return the names of RecBole's models, sorted: the classes that bear the name of their module, as it needs."""
+    """Return the names of RecBole's models, sorted: the classes that have the name of their module, as it needs."""
     names = []
     for path in (recbole_dir() / "model").glob("*_recommender/*.py"):
         classes = re.findall(r"^class (\w+)", path.read_text(encoding="utf-8", errors="replace"), re.M)
@@ -86,7 +86,9 @@ def check_dataset(name: str, options: Mapping[str, Any]) -> None:
     """
     data_path = str(options["data_path"])
     if not name or Path(name).name != name:
-        raise UserError(f"'{name}' is no name of a data set: give the folder that holds it as --data_path instead.")
+        raise UserError(
+            f"'{name}' is not the name of a data set: give the folder that holds it as --data_path instead."
+        )
     parts: Sequence[str] | None = options.get("benchmark_filename")
     folder = dataset_folder(name, data_path)
     missing = missing_files(name, folder, parts)

@@ -1,6 +1,6 @@
 """The table of known options and the check of what a user gives for them.
 
-RecBole returns None for an option it does not know, so a typing error trains a different model in silence. The table
+RecBole returns None for an option it does not know, so a typing error trains a different model silently. The table
 here is read from the YAMLs themselves, RecBole's and ours, whose comments carry type, range and text
 (``num_beams: 20  # (int >= 1) Beams kept per user``). Nothing here imports torch or recbole, so that mistakes are
 answered at once.
@@ -195,7 +195,7 @@ def _option(
     domain = parse_declaration(declaration) if declaration else None
     if domain is not None:
         found = domain.types
-    else:  # a default alone is no promise: k: 100 does not say that 0.5 is wrong
+    else:  # a default alone promises nothing: k: 100 does not say that 0.5 is wrong
         found = frozenset(types) if commented and "any" not in types else ANY
     return Option(name, found, texts.get(name, ""), defaults.get(name), declaration or "")
 

@@ -44,7 +44,7 @@ def load_installed() -> None:
                 found()
         except Exception as error:
             raise UserError(
-                f"the plugin {point.name} of the installed package {package} cannot be loaded: {_brief(error)}. Mend "
+                f"the plugin {point.name} of the installed package {package} cannot be loaded: {_brief(error)}. Fix "
                 f"it, or remove it: pip uninstall {package}."
             ) from error
 
@@ -104,7 +104,7 @@ def adopt(model: type) -> tuple[str, str | None]:
         model: A recommender class of RecBole, of this package or of a user.
 
     Returns:
-        Its name, and a reference by which another process finds it: None where none is needed or possible.
+        Its name, and a reference by which another process finds it: None where no reference is needed or possible.
 
     Raises:
         UserError: If it is not a recommender, or its name is that of another model.
@@ -157,7 +157,8 @@ def without_unasked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         add = f'--plugins="[{", ".join(plugins)}]"' if plugins else f"--plugins=FILE.py:{model}"
         raise UserError(
             f"{path}: the run used the {' and the '.join(unknown)}, of neither RecBole nor this package. Code that a "
-            f"saved run names is not run unasked: add {add} if you trust it, or install the package that has it."
+            f"saved run names is run only if you ask for it: add {add} if you trust it, or install the package that "
+            "has it."
         )
     return {**values, "plugins": [one for one in plugins if one in LOADED]}
 

@@ -22,7 +22,7 @@ def refuse_filters(options: Mapping[str, Any]) -> None:
         settings = " ".join(f"--{name}=~" for name in found)
         raise UserError(
             f"option benchmark_filename: the split is ready, so {', '.join(found)} cannot apply (RecBole would skip "
-            f"them in silence). Take them out, e.g. with {settings}, or give the whole data in one .inter file."
+            f"them silently). Take them out, e.g. with {settings}, or give the whole data in one .inter file."
         )
     if len(options["benchmark_filename"]) != 3:
         raise UserError(

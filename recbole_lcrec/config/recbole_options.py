@@ -179,7 +179,7 @@ _LOSSES = {
 }
 """Values of loss_type of RecBole's models that have others than CE and BPR."""
 HEADS = {"n_heads": ("hidden_size", "embedding_size"), "num_heads": ("attention_size",)}
-"""Number of attention heads -> the width that is cut into so many; the first that the model has."""
+"""Number of attention heads -> the width that is divided among them; the first that the model has."""
 
 
 @lru_cache(maxsize=1)

@@ -53,7 +53,7 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def problems_of_given(model: str, dataset: str, given: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with a user's options beside the defaults of a model.
+    """Return what is wrong with a user's options on top of a model's defaults.
 
     Args:
         model: A known model.

@@ -21,7 +21,7 @@ CHANGEABLE = (
     *("use_gpu", "gpu_id", "show_progress", "state", "checkpoint_every_n_steps", "keep_last", "keep_states"),
     *("data_path", "download", "dataset_url", "cache_dir", "plugins"),
 )
-"""Options that a resumed run may be given: none changes the result, but for a GPU's last digits."""
+"""Options that a resumed run may be given: they change nothing in the result except the last digits on a GPU."""
 
 EVALUATION_ONLY = (
     *CHANGEABLE,

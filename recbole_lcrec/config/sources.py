@@ -74,14 +74,14 @@ def downloadable_datasets() -> list[str]:
 
 
 def source_of(name: str, options: Mapping[str, Any]) -> DatasetArchive | None:
-    """Return where the archive of a data set comes from, or None when nobody knows.
+    """Return where the archive of a data set comes from, or None if it is not known.
 
     Args:
         name: The data set.
         options: Option ``dataset_url``, which wins over the known addresses.
 
     Raises:
-        UserError: If ``dataset_url`` is no web address.
+        UserError: If ``dataset_url`` is not a web address.
     """
     recbole_name = PAPER_NAMES.get(name, name)
     given = options.get("dataset_url")

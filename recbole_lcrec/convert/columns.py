@@ -64,7 +64,7 @@ class Tokens:
         self._checks = Column(folder / f"{name}.checks", np.uint64)
 
     def append(self, tokens: Sequence[str]) -> None:
-        """Add ids at the end; none has a line break."""
+        """Add ids at the end; they must not have line breaks."""
         values = np.array(tokens, dtype=object)
         for column, key in zip((self._keys, self._checks), _KEYS, strict=True):
             column.append(pd.util.hash_array(values, hash_key=key, categorize=False))

@@ -16,7 +16,7 @@ class Part:
     Attributes:
         name: What it is called in messages: the file's name.
         read: Records found, good or bad.
-        blank: Empty lines, which are no records.
+        blank: Empty lines, which are not records.
         passed: Records handed on.
         rejected: Reason -> number of records.
     """
@@ -57,7 +57,9 @@ class Part:
             f"{reason} ({count} times, first at {self._examples[reason]})"
             for reason, count in self.rejected.most_common(3)
         )
-        return UserError(f"{self.name}: {found} can be used: {reasons}. Is it the file, and the kind, you meant?")
+        return UserError(
+            f"{self.name}: {found} can be used: {reasons}. Are the file and the kind the ones that you meant?"
+        )
 
     def check(self) -> None:
         """Assert that nothing was lost.

@@ -100,7 +100,7 @@ class _NotAnItem:
 
 def _interactions_file(folder: Path) -> Path:
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; expected one with <name>.inter.json and <name>.item.json.")
+        raise UserError(f"{folder} is not a folder; expected one with <name>.inter.json and <name>.item.json.")
     found = sorted(folder.glob("*.inter.json"))
     if len(found) == 1:
         return found[0]
@@ -130,7 +130,7 @@ def _read_object(path: Path, expected: str) -> dict[str, Any]:
 
 
 def _check_index(path: Path) -> None:
-    """Refuse an index that is no index; equal paths are fine here, option ``index_collisions`` deals with them."""
+    """Refuse what is not an index; equal paths are fine here, option ``index_collisions`` deals with them."""
     expected = '{"<item>": ["<a_12>", "<b_201>", ...], ...}'
     for item, codes in _read_object(path, expected).items():
         if not (isinstance(codes, list) and codes and all(isinstance(code, str) for code in codes)):

@@ -143,7 +143,7 @@ class _Clock:
         try:
             time, is_date = number(value, "time"), False
         except Rejection as rejection:
-            if str(rejection) != "time is no number":
+            if str(rejection) != "time is not a number":
                 raise
             time, is_date = _seconds(value), True
         if self._dates is None:

@@ -95,7 +95,9 @@ def id_token(value: Any, what: str) -> str:
     elif isinstance(value, float) and value.is_integer():
         text = str(int(value))  # a whole column of ids with one gap becomes float in pandas and Parquet
     else:
-        raise Rejection(f"no {what}" if value is None or value != value else f"{what} is no text or whole number")
+        raise Rejection(
+            f"no {what}" if value is None or value != value else f"{what} is neither text nor a whole number"
+        )
     if not text or text.isspace():
         raise Rejection(f"no {what}")
     if text in MISSING_WORDS:
@@ -115,21 +117,21 @@ def number(value: Any, what: str) -> float:
     """
     if value is None or value == "" or isinstance(value, bool):
         raise Rejection(f"no {what}")
-    if isinstance(value, str) and "_" in value:  # Python takes 1_000 for a number, nobody else does
-        raise Rejection(f"{what} is no number")
+    if isinstance(value, str) and "_" in value:  # Python alone takes 1_000 for a number
+        raise Rejection(f"{what} is not a number")
     try:
         result = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise Rejection(f"{what} is no number") from None
+        raise Rejection(f"{what} is not a number") from None
     if not math.isfinite(result):
-        raise Rejection(f"{what} is no number")
+        raise Rejection(f"{what} is not a number")
     if abs(result) > _LARGEST:
         raise Rejection(f"{what} is beyond 2**53, more than a float holds exactly")
     return result
 
 
 def clean(value: Any, separator: str = " ") -> str:
-    """Return any text value of a catalogue as one clean line; "" for none.
+    """Return any text value of a catalogue as one clean line; "" if there is none.
 
     Args:
         value: A string, a number, None, or lists of them, nested as deep as they like.

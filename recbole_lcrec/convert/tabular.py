@@ -28,7 +28,7 @@ class NamedColumns(Protocol):
         ...
 
     def rows(self, columns: Sequence[str], part: Part) -> Iterator[tuple[str, list[Any], str]]:
-        """Yield (where, cells of ``columns``, the row as text), counting what is read and rejecting what is no row."""
+        """Yield (where, cells of ``columns``, the row as text), counting what is read and rejecting broken rows."""
         ...
 
 

@@ -26,13 +26,15 @@ _TOKEN_FIELDS = ("brand",)  # one value each; every other text is a sequence of 
 
 
 def check_target(folder: Path, name: str, overwrite: bool) -> None:
-    """Refuse a name that is none, and a folder that holds the data set already.
+    """Refuse an unusable name, and a folder that already holds the data set.
 
     Raises:
         UserError: Also when the folder is a file.
     """
     if not name or Path(name).name != name or name != name.strip() or name.startswith("."):
-        raise UserError(f"--name={name!r} is no name of a data set; expected the name of a folder, such as Games.")
+        raise UserError(
+            f"--name={name!r} is not the name of a data set; expected the name of a folder, such as Games."
+        )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; expected a folder to write the data set into.")
     found = [name + suffix for suffix in SUFFIXES if (folder / (name + suffix)).exists()]

@@ -1,6 +1,6 @@
 """Unpacking the zip archive of a data set: its atomic files only, under the data set's name, and nothing outside.
 
-RecBole unpacks whatever an archive holds and then renames what bears the archive's name
+RecBole unpacks whatever an archive holds and then renames what has the archive's name
 (``Amazon_Video_Games.inter`` becomes ``amazon-video-games-18.inter``). Here the wanted members are chosen first, and
 their paths inside the archive never reach the disk.
 """
@@ -20,7 +20,7 @@ from recbole_lcrec.utils.progress import progress
 
 _CHUNK = 1 << 20
 _MOST_BYTES, _MOST_TIMES = 1 << 30, 100
-"""Text shrinks tenfold: what is larger than 1 GiB and than 100 times its archive is no data set."""
+"""Text shrinks tenfold: what is larger than 1 GiB and than 100 times its archive is not a data set."""
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError, OSError)
 """What zipfile raises for damage, encryption and unknown compression."""
 
@@ -118,7 +118,7 @@ def _check_size(total: int, archive: Path, folder: Path) -> None:
     packed = archive.stat().st_size
     if total > _MOST_BYTES and total > _MOST_TIMES * packed:
         raise BadArchive(
-            f"{archive.absolute()} is refused: {packed} bytes that unpack to {total} are no table of interactions."
+            f"{archive.absolute()} is refused: {packed} bytes that unpack to {total} are not a table of interactions."
         )
     if total > shutil.disk_usage(folder).free:
         raise UserError(f"{folder.parent.absolute()}: no room to unpack {archive.name}, {total / 2**20:.1f} MiB.")

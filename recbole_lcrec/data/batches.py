@@ -116,7 +116,7 @@ class SequenceDataLoader(TrainDataLoader):
     """RecBole's loader of sequential training rows (every prefix of a user's items -> the next item).
 
     What differs: the rows and their order are a function of (seed, epoch); histories of similar length share a batch;
-    with ``train_samples`` an epoch has so many rows, whatever the size of the data; and each has a number ``draw``.
+    with ``train_samples`` an epoch has that many rows, whatever the size of the data; and each has a number ``draw``.
 
     Args:
         config: The experiment's configuration.

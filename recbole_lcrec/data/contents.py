@@ -13,7 +13,7 @@ _READ = (".inter", ".item", ".user", ".kg", ".link", ".net", ".review", ".user.j
 
 
 def contents(folder: Path, name: str) -> dict[str, Any]:
-    """Return file name -> size and SHA-256 of the files that runs on a data set may read; {} for none yet."""
+    """Return file name -> size and SHA-256 of the files that runs on a data set may read; {} before there are any."""
     names = [path.name for path in folder.glob(f"{name}.*") if path.is_file() and path.name.endswith(_READ)]
     return facts_of_all(folder, names)
 

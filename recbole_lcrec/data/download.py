@@ -42,7 +42,7 @@ class _Interrupted(Exception):
 
     Args:
         reason: How.
-        reached: Whether there was a connection; without a network, or without such a server, waiting is no use.
+        reached: Whether there was a connection; without a network, or without such a server, waiting is of no use.
     """
 
     def __init__(self, reason: str, *, reached: bool = True) -> None:

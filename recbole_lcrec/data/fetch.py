@@ -34,7 +34,7 @@ _LOCK, _UNPACKED = ".download.lock", ".unpacking"
 def fetch_dataset(config: Any) -> None:
     """Bring the files of ``config["dataset"]`` to where they are expected, unless they are there.
 
-    An archive that somebody put into the folder is unpacked; otherwise it is downloaded, if option ``download`` is on.
+    An archive that was put there by hand is unpacked; otherwise it is downloaded, if option ``download`` is on.
     ``<name>.source.json`` keeps address, size and SHA-256 of the archive.
 
     Args:
@@ -52,7 +52,7 @@ def fetch_dataset(config: Any) -> None:
     show = run.show_progress
     try:
         with _alone(folder):
-            if missing_files(name, folder, run.benchmark_filename):  # nobody was faster
+            if missing_files(name, folder, run.benchmark_filename):  # no other process was faster
                 _fetch(source, folder, bool(run.download), show)
     except OSError as error:
         raise UserError(
@@ -96,7 +96,7 @@ def _install(archive: Path, url: str | None, source: DatasetArchive, folder: Pat
     """Unpack beside the target, then move the files to their places, interactions last.
 
     Raises:
-        UserError: If the archive is no good, or a file of another origin is in the way.
+        UserError: If the archive is unusable, or a file of another origin is in the way.
     """
     with archive.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

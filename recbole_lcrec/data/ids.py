@@ -16,7 +16,7 @@ LEAST_SHARE = 0.05
 """Share of the smaller side's ids that the other side must have: catalogues that have little to do with each other
 share fewer, and even a file of a tenth of the items, chosen without looking at the interactions, shares more."""
 
-_NOTABLE = 0.1  # share of ids that must be missing before anybody asks how they are written
+_NOTABLE = 0.1  # share of ids that must be missing before the way they are written is questioned
 _ENOUGH = 20  # ids of a split's smaller side from which on its share says something
 _LIST_MARKS = "[](){}<>'\"` "
 

@@ -1,4 +1,4 @@
-"""Data that somebody has split already: RecBole's ``benchmark_filename``, with ready histories, for every model.
+"""Data that come with a split: RecBole's ``benchmark_filename``, with ready histories, for every model.
 
 The files are ``<name>.<part>.inter`` with the columns user_id, item_id (the target) and item_id_list (the history,
 oldest first). RecBole cuts histories to their *first* items and filters nothing in this mode without saying so; here
@@ -42,7 +42,7 @@ def recent_histories(dataset: Dataset, length: int) -> None:
 
 
 def training_pairs(train: Dataset) -> Interaction:
-    """Return user-item pairs for a general model: targets, and what the histories hold beside them.
+    """Return user-item pairs for a general model: targets, and what the histories hold in addition.
 
     A pair that a history adds is a copy of the row it was found in, with the other item.
     """

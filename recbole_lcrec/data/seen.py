@@ -30,7 +30,7 @@ class SeenItems:
         self._pairs = np.unique((users * n_items + items)[items > 0])  # sorted: a user's pairs lie side by side
 
     def of_user(self, user: int) -> np.ndarray:
-        """Return the items of a user, ascending, int64 [n]; none for users without interactions."""
+        """Return the items of a user, ascending, int64 [n]; empty for users without interactions."""
         ends = np.searchsorted(self._pairs, np.array([user, user + 1]) * self._n_items)
         return self._pairs[ends[0] : ends[1]] - user * self._n_items
 
@@ -117,7 +117,7 @@ def _targets(part: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _histories(part: Any, *, first_only: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Return the users and items of the histories in the rows of a part; nothing where rows carry none.
+    """Return the users and items of the histories in the rows of a part; nothing where rows have no histories.
 
     Without a ready split a user's first row is enough: the histories behind it add the targets before them only.
     """

@@ -56,7 +56,7 @@ class GeneralSplit(StableOrder):
     """Mixin of datasets for models without histories: the same training, validation and test pairs.
 
     Training pairs are the interactions that a sequential model sees in training, as part of a history or as a
-    target: all but the held-out targets, and none of users with a single interaction, who have no sample.
+    target: all but the held-out targets, but nothing of users with a single interaction, who have no sample.
     """
 
     def build(self) -> list[Dataset]:

@@ -203,7 +203,7 @@ class StrictTables(Dataset):
         return needs_labels(self.config) and not self.config["threshold"]
 
     def _check_interactions(self, table: Table) -> None:
-        """Refuse interactions without ids, without time where there is an order in time, and none at all."""
+        """Refuse interactions without ids, without time where there is an order in time, and empty files."""
         path, types = table.header.path, table.header.types
         loaded = {*table.cells, *table.numbers}
         wanted = [self.uid_field, self.iid_field] + ([self.time_field] if self.in_time_order else [])
@@ -297,7 +297,7 @@ class StrictTables(Dataset):
             elif kind == FeatureType.TOKEN and isinstance(value, list):
                 as_text[name] = [str(one) for one in value]
             else:
-                expected = "a list of its values" if kind == FeatureType.TOKEN else "none: lists cannot be filtered"
+                expected = "a list of its values" if kind == FeatureType.TOKEN else "no filter, as for any list"
                 raise UserError(
                     f"option val_interval is {value} for column {name} of type {kind.value}; expected {expected}."
                 )

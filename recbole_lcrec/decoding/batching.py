@@ -39,7 +39,7 @@ def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int, more: int = 0)
         lm: The language model.
         length: Tokens of the longest prompt.
         beam_tokens: Tokens that all beams of a prompt append.
-        more: Bytes per prompt that are needed beside the language model's.
+        more: Bytes per prompt that are needed in addition to the language model's.
     """
     config = text_config(base_model(lm).config)
     hidden = config.hidden_size

@@ -78,7 +78,7 @@ def constrained_beam_search(
     Returns:
         Rows of the trie's ``item_token_ids`` [B, K] without duplicates, K = min(num_beams, n_items), and their
         log-probabilities [B, K] (with ``items``, their scores) in float32, or float64 if the model computes in it. A
-        user whom fewer than K items are left for has row -1 and log-probability -inf in the last places.
+        user with fewer than K items left has row -1 and log-probability -inf in the last places.
 
     Raises:
         ValueError: on inputs that are not left-padded [B, T], fewer than one beam, an unknown mode, a trie on another

@@ -1,7 +1,7 @@
 """Scores of continuations of different lengths: many candidates behind one prompt.
 
 `recbole_lcrec.decoding.beam` grows beams token by token; here the continuations are known beforehand, so each runs in
-one forward, padded at the right. As there, what a model bears is found out by numbers:
+one forward, padded at the right. As there, what a model supports is found out by numbers:
 
 - ``fold``: a prompt's keys and values are computed once and copied to rows of several continuations each, side by side
   under a 4D mask: long rows cost attention, many rows cost copies.
@@ -104,7 +104,7 @@ class Continuations:
         readout = readout_of(split) if split else None
         self._body: Any = split.body if split and readout else lm
         self.of_prompts: dict[str, Any] = {} if readout else {"logits_to_keep": 1}
-        """Arguments that keep a prompt's forward from computing what nobody reads."""
+        """Arguments that keep a prompt's forward from computing what is never read."""
         self._result = "last_hidden_state" if readout else "logits"
         self._readout = readout or LogitsReadout()
         self._modes: dict[Any, Mode] = {}

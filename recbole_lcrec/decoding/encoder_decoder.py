@@ -4,8 +4,8 @@ A user's beams are query tokens of one decoder sequence, as in `recbole_lcrec.de
 has one copy of keys and values per user, whatever the number of beams, and the decoder's cache is only appended to.
 T5 knows no position ids, though. The first layer of its decoder looks at where a token lies in the sequence, and adds
 a learned bias for the distance to each key. Attention masks are added to the same scores, per head; so the mask here
-hides what is no ancestor of a beam and carries, for what is one, the difference between the bias of the true distance
-and the bias that T5 will add. The model's own forward stays as it is.
+hides what is not an ancestor of a beam and carries, for its ancestors, the difference between the bias of the true
+distance and the bias that T5 will add. The model's own forward stays as it is.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class BeamForward(ABC):
         return states[:, -1]
 
     def _no_other_logits(self) -> dict[str, int]:
-        """Return what keeps a model that is no body from computing the logits of other tokens than the last."""
+        """Return what keeps a model with a head from computing the logits of other tokens than the last."""
         return {"logits_to_keep": 1} if self._result == "logits" else {}
 
     def _prompt_positions(self) -> Tensor:

@@ -148,7 +148,7 @@ def _is_split(lm: nn.Module, parts: SplitModel) -> bool:
 
 
 def readout_of(parts: SplitModel) -> Readout | None:
-    """Return the way from hidden states to log-probabilities; None for a head that is no plain linear layer."""
+    """Return the way from hidden states to log-probabilities; None for a head that is not a plain linear layer."""
     return HeadReadout(parts.head) if type(parts.head) is nn.Linear else None
 
 

@@ -56,7 +56,7 @@ class Softmax:
         """Make sure that paths [..., L] have a probability.
 
         Raises:
-            ValueError: If some have none.
+            ValueError: If an item has no competitors.
         """
 
 

@@ -83,7 +83,7 @@ def temporary_folder() -> Path:
 
 
 def remove_temporary(folder: str | None) -> None:
-    """Remove what a killed search left behind; anything that is none of our folders is left alone."""
+    """Remove what a killed search left behind, and nothing else."""
     if folder and Path(folder).name.startswith(_PREFIX):
         shutil.rmtree(folder, ignore_errors=True)
 

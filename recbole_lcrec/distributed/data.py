@@ -21,8 +21,8 @@ from recbole_lcrec.distributed import group
 def share_of(batch: Any) -> tuple[Any, bool]:
     """Return this process's rows of a batch, and whether they count.
 
-    Of fewer rows than processes, those that get none take the first row, which then counts nothing: they take part in
-    the step, so that nobody waits for them.
+    Of fewer rows than processes, processes without a row take the first one with weight 0: they take part in
+    the step, so that no process waits for them.
 
     Args:
         batch: RecBole's Interaction, the same in all processes.

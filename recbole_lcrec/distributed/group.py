@@ -74,7 +74,7 @@ def place_of(environment: Mapping[str, str]) -> Place | None:
         return Place(rank, local, size, int(environment.get("LOCAL_WORLD_SIZE", size)))
     except (ValueError, AssertionError) as error:
         found = ", ".join(f"{name}={environment[name]}" for name in _ENVIRONMENT)
-        raise UserError(f"the environment: {found} is no place in a group of processes. Use torchrun.") from error
+        raise UserError(f"the environment: {found} is not a place in a group of processes. Use torchrun.") from error
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def joined(mine: Place | None) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Have the system end this process when its launcher is killed, so that none is left behind (Linux only)."""
+    """Have the system end this process when its launcher is killed, so that no process is left behind (Linux only)."""
     import signal
 
     from torch import multiprocessing

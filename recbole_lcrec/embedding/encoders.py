@@ -108,7 +108,7 @@ class Encoder:
         form: How the option is written, for messages.
         takes_source: Whether a model or file follows the name.
         compute: Makes the embeddings [n_items, d].
-        key: What the result depends on beside the texts; None where a cache would only be a copy.
+        key: What the result depends on besides the texts; None where a cache would only be a copy.
     """
 
     form: str

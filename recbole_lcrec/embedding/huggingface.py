@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def cache_key(source: str, max_length: int, device: str) -> list[Any]:
-    """Return what a model's numbers depend on beside the texts, as far as it is known before it is loaded.
+    """Return what a model's numbers depend on besides the texts, as far as it is known before it is loaded.
 
     Args:
         source: Name on the hub, which counts with its revision, or local folder, which counts with its files' names,

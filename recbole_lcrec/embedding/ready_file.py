@@ -1,4 +1,4 @@
-"""Embeddings that somebody computed already: an .npy file, rows matched to items by an ids file or by order."""
+"""Embeddings that were computed elsewhere: an .npy file, rows matched to items by an ids file or by order."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ EVAL_TEMPLATES: dict[str, tuple[Template, ...]] = {
     task: tuple(t for t in LCREC_TEMPLATES[task] if t.response == "{index}" and "preferences" not in t.fields)
     for task in ("seqrec", "itemsearch", "fusionseqrec", "nextitem")
 }
-"""Task -> wordings that are answered with an item; the first is the one that evaluation uses by itself."""
+"""Task -> wordings that are answered with an item; the first is the one that evaluation uses by default."""
 
 SEARCH = "itemsearch"
 

@@ -8,8 +8,8 @@ look at, so Hit@k, NDCG@k and MRR@k of one target per user, recomputed from the 
 k <= K, also where scores are equal. Beyond the list, items with a higher score stand before the target and half of
 those with an equal one (rounded down): torch.topk leaves their order open. Generative models score what their beams
 hold; a target beyond is *censored*: its rank is the number given or a greater one. With ``exclude_history`` a target
-that the user has had already is no candidate: its rank is one more than there are candidates, and beyond the list, for
-every model.
+that the user has had already is not a candidate: its rank is one more than there are candidates, and beyond the list,
+for every model.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class RankCollector:
 
         Args:
             users: RecBole's user ids, [B].
-            scores: Scores of all items, [B, n_items or more]; -inf for what is no candidate.
+            scores: Scores of all items, [B, n_items or more]; -inf for what is not a candidate.
             rows: Row of each target in ``scores``, [T].
             items: The targets, [T].
             batch: Number of the batch in the evaluation.
@@ -198,7 +198,7 @@ def history_lengths(data: Any, test: Any) -> np.ndarray:
         np.maximum.at(lengths, users, (lists != 0).sum(axis=1))
         return lengths
     everything = np.bincount(data.inter_feat[data.uid_field].numpy(), minlength=data.user_num)
-    first = 1 if isinstance(data, SequentialDataset) else 0  # a sequence's first item is no sample of its own
+    first = 1 if isinstance(data, SequentialDataset) else 0  # a sequence's first item is not a sample of its own
     return everything + first - np.bincount(users, minlength=data.user_num)
 
 

@@ -139,7 +139,7 @@ def load_experiment(
         if not (run_dir / name).exists():
             raise UserError(f"{run_dir} is not the folder of a finished run: it has no {name}. Give its output_dir.")
     check_assets(run_dir)
-    # by how many processes it was trained is no matter now
+    # any number of processes can load it, however many trained it
     options = {**read_options(run_dir / CONFIG), "nproc": 1, "world_size": None}
     check_evaluation(changes, options)
     config = LCRecConfig(config_dict=options, cli=changes, has_data=split is not None)

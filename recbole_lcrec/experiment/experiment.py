@@ -136,7 +136,7 @@ class Experiment:
 
         Args:
             histories: Item tokens (raw ids, as strings), oldest first; only the last MAX_ITEM_LIST_LENGTH count.
-            k: Items per history; fewer where there are not so many to choose from.
+            k: Items per history; fewer if there are not that many to choose from.
             among: Item tokens to choose from, such as new arrivals; None for the whole catalogue, which models that
                 rank candidates (TALLRec, InstructRec) refuse.
 
@@ -171,7 +171,7 @@ class Experiment:
         Args:
             titles: New item tokens and their titles, which may be empty.
             descriptions: Their descriptions, where they have any.
-            embeddings: float32 [len(titles), d], made as those of the index, in place of texts.
+            embeddings: float32 [len(titles), d], made like those of the index, instead of texts.
 
         Raises:
             UserError: For a model without an item index, or items that cannot be placed in it.

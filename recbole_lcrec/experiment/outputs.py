@@ -57,7 +57,7 @@ def output_folder(folder: Path, log: str, level: str | None, *, append: bool = F
         that no file of it passes for this one's.
 
     Raises:
-        UserError: If the folder cannot be written to or holds files of somebody else, or another run is writing there.
+        UserError: If the folder cannot be written to, holds files that are not a run's, or is in use by another run.
     """
     if not group.is_main():
         with silenced():
@@ -104,7 +104,7 @@ def output_folder(folder: Path, log: str, level: str | None, *, append: bool = F
 
 @contextmanager
 def wandb_in(folder: Path) -> Iterator[None]:
-    """Have Weights & Biases write below ``folder`` when RecBole starts it, not into the working directory."""
+    """Make Weights & Biases write below ``folder`` when RecBole starts it, not into the working directory."""
     before = os.environ.get("WANDB_DIR")
     os.environ["WANDB_DIR"] = str(folder)
     try:
@@ -157,7 +157,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
 
 
 def about_ranks(experiment: Experiment) -> dict[str, Any]:
-    """Return what the tested lists are like beside accuracy, and how many ranks are known exactly."""
+    """Return what the tested lists are like apart from accuracy, and how many ranks are known exactly."""
     ranks = experiment.ranks
     if ranks is None:
         return {}

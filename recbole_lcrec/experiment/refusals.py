@@ -1,4 +1,4 @@
-"""What RecBole raises about a user's options and data, told as the user's to mend."""
+"""What RecBole raises about a user's options and data, as errors that the user can fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training states of a run, and what they need beside them to be gone on with."""
+"""The training states of a run, and what else is needed to continue from them."""
 
 from __future__ import annotations
 

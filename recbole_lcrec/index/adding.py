@@ -31,7 +31,7 @@ class IndexMaker:
 
     Attributes:
         quantizer: A fitted quantizer.
-        encoder: Makes embeddings of texts; None for quantizers that need none.
+        encoder: Makes embeddings of texts; None for quantizers that need no embeddings.
     """
 
     quantizer: Quantizer

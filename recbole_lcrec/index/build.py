@@ -101,7 +101,7 @@ def build_index(
 
     Args:
         item_tokens: Item tokens, distinct.
-        embeddings: [n_items, d]; None for quantizers that need none (``cid``, ``random``).
+        embeddings: [n_items, d]; None for quantizers that need no embeddings (``cid``, ``random``).
         quantizer_settings: Options of the quantizer.
         cache_dir: Folder of the caches; the index lies in ``index/<key>/`` there.
         seed: Seed of the quantizer.
@@ -117,7 +117,7 @@ def build_index(
     level_sizes = index_level_sizes(quantizer_settings, mapping)
     check_capacity(len(item_tokens), level_sizes)
     kind = quantizer_class(quantizer_settings.quantizer)
-    # what a quantizer does not look at is no part of the key
+    # the key has only what a quantizer looks at
     embeddings = embeddings if kind.needs_embeddings else None
     inputs = Inputs(
         len(item_tokens),

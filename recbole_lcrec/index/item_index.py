@@ -57,7 +57,7 @@ class ItemIndex:
     _rows: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        codes = np.array(self.codes, dtype=np.int64)  # a copy, so that nobody else can write to it
+        codes = np.array(self.codes, dtype=np.int64)  # a copy, which nothing else can write to
         codes.flags.writeable = False
         sizes = tuple(int(size) for size in self.level_sizes)
         rows = {item: row for row, item in enumerate(self.items)}

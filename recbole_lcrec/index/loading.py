@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CODE = MAX_CODES - 1  # every code up to the largest becomes a token of the LM: a typo must not make a billion
 SPARSE_CODES, CODES_PER_ITEM = 4096, 8
-"""A level may have so many codes in any case, and so many per item."""
+"""Codes that a level may have in any case, and codes per item."""
 _TOKEN = re.compile(r"<([a-z])_(0|[1-9][0-9]{0,8})>")
 
 
@@ -37,7 +37,7 @@ def load_index(
     required_items: Sequence[str] = (),
     codebook_size: int | Sequence[int] = 1,
 ) -> ItemIndex:
-    """Load an index file, ours or anybody's.
+    """Load an index file, whoever wrote it.
 
     Args:
         path: A file of index tokens or of integers.

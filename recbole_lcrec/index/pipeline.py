@@ -84,7 +84,7 @@ class IndexedItems:
         Args:
             titles: New item tokens and their titles, which may be empty.
             descriptions: Their descriptions, where they have any.
-            embeddings: float32 [len(titles), d], made as those of the index, in place of texts.
+            embeddings: float32 [len(titles), d], made like those of the index, instead of texts.
             device: Where an ``hf:`` encoder runs.
 
         Raises:
@@ -205,7 +205,7 @@ def _loaded(config: Any, text: ItemText, timer: StageTimer, saved: Path | None =
 
 
 def _saved_embeddings(run: Path, n_items: int) -> np.ndarray | None:
-    """Return the embeddings that a finished run's model reads, float32 [n_items, d]; None if it reads none.
+    """Return the embeddings that a finished run's model reads, float32 [n_items, d]; None if it reads no embeddings.
 
     Raises:
         UserError: If they cannot be read, or are those of another index.
@@ -263,7 +263,7 @@ def _making(config: Any, sequences: Sequence[np.ndarray]) -> dict[str, Any]:
 def _embedded(
     config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: StageTimer
 ) -> tuple[np.ndarray, ItemEncoder] | None:
-    """Return the items' embeddings and what makes those of new items; None for a quantizer that needs none."""
+    """Return the items' embeddings and what makes those of new items; None for a quantizer without embeddings."""
     if not QuantizerSettings.component(config).load().needs_embeddings:
         return None
     chosen, making = settings_from(EmbeddingSettings, config), _making(config, sequences)

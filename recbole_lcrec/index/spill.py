@@ -3,7 +3,7 @@
 The rule is local and looks at each item once. From the first level down to the last prefix, every over-full prefix
 loses its surplus, before anything deeper is looked at:
 
-1. Who leaves: those for whom leaving costs least, that is the cheapest path elsewhere less what staying costs. On the
+1. Which items leave: those whose move costs least: the cheapest path elsewhere minus what staying costs. On the
    last level staying costs a code of its own, so an assignment problem over the prefix's items and free codes decides;
    above it staying costs the item's cheapest code.
 2. Elsewhere means: under a few prefixes with room, namely the ``NEIGHBOURS`` nearest siblings of the over-full prefix
@@ -29,7 +29,7 @@ _MANY = 4096  # items of a prefix above which only those that an optimal assignm
 
 
 class Occupancy:
-    """How many items lie under each prefix, by parent and only where somebody asks.
+    """How many items lie under each prefix, by parent and only where it is asked for.
 
     Args:
         codes: int64 [n, L] of all items. It is kept and read later: a first code of -1 marks an item without a path.
@@ -134,7 +134,7 @@ def spill(codes: np.ndarray, n_fixed: int, level_sizes: Sequence[int], costs: Co
         if not groups:
             continue
         tree = tree or Occupancy(codes, level_sizes)
-        for rows in groups:  # first all that is over-full counts as full, so that nobody plans to go there
+        for rows in groups:  # first all that is over-full counts as full, so that no item plans to go there
             tree.add(tuple(codes[rows[0], :level].tolist()), room - len(rows))
         leaving = [_leaving(codes, rows[rows >= n_fixed], len(rows) - room, level, tree, costs) for rows in groups]
         rows, prices = (np.concatenate(parts) for parts in zip(*leaving, strict=True))
@@ -190,7 +190,7 @@ def _leaving(
 def _not_kept(
     codes: np.ndarray, rows: np.ndarray, n_kept: int, elsewhere: np.ndarray, tree: Occupancy, costs: Costs
 ) -> np.ndarray:
-    """Return positions in ``rows`` of those to which the best assignment of a prefix's free codes gives none."""
+    """Return positions in ``rows`` of those to which the best assignment of a prefix's free codes gives no code."""
     from scipy.optimize import linear_sum_assignment
 
     kept = np.empty(0, dtype=np.int64)

@@ -16,8 +16,8 @@ from recbole_lcrec.instruction.templates import Template
 from recbole_lcrec.instruction.tokenizer import TokenizerSettings, train_tokenizer
 from recbole_lcrec.utils.errors import Mistakes, nearest, shortened
 
-SOMEBODY = "somebody"
-"""How a user is called whom the data set does not have."""
+UNKNOWN_USER = "somebody"
+"""What an unknown user is called in a prompt."""
 
 
 def _all(*instructions: str) -> tuple[Template, ...]:
@@ -45,7 +45,7 @@ P5_TEMPLATES: dict[str, tuple[Template, ...]] = {
         "{user} is here . What do you offer ?",
     ),
 }
-"""Task -> wordings; the first of ``sequential`` is the one that evaluation uses by itself."""
+"""Task -> wordings; the first of ``sequential`` is the one that evaluation uses by default."""
 
 
 @dataclass(frozen=True)
@@ -102,4 +102,4 @@ class P5Dataset(WordsDataset):
         users = [user_name(str(token)) for token in self.field2id_token[self.uid_field][1:]]
         wording = [template.instruction for templates in P5_TEMPLATES.values() for template in templates]
         size = settings_from(TokenizerSettings, self.config).vocab_size
-        return train_tokenizer([*users, SOMEBODY], size, frame=(), wording=wording)
+        return train_tokenizer([*users, UNKNOWN_USER], size, frame=(), wording=wording)

@@ -39,7 +39,7 @@ class Context:
 
     Attributes:
         history: Catalogue rows of the user's items, oldest first.
-        target: Catalogue row of the target item, None where the template asks for none.
+        target: Catalogue row of the target item, None where the template asks for no target.
         intention: What the user looks for, in words; "" where the template does not say it.
         preferences: What the user likes, in words; likewise.
         user: How the user is called; likewise.
@@ -330,7 +330,7 @@ class PromptBuilder:
         return _first_words(column[context.target], words)
 
     def _tokenize(self, text: str, place: str) -> np.ndarray:
-        """Tokenize a stretch of words as it would be inside the whole prompt; none of them becomes a reserved token.
+        """Tokenize a stretch of words as it would be inside the whole prompt; words never become reserved tokens.
 
         Args:
             text: Words without index tokens.

@@ -55,7 +55,7 @@ class SampleSource(ABC):
 
     @abstractmethod
     def characters(self, field: str, rows: np.ndarray) -> np.ndarray:
-        """Return how much text samples have for a placeholder, int64 [n]; 0 for none and for index tokens."""
+        """Return how much text samples have for a placeholder, int64 [n]; 0 without text and for index tokens."""
 
     @abstractmethod
     def context(self, row: int, draw: float = 0.0) -> Context:
@@ -141,7 +141,7 @@ class JudgementSource(SequenceSource):
         return 2 * len(self.sequences.targets)
 
     def has(self, field: str, rows: np.ndarray) -> np.ndarray:
-        if field in ("candidate", "answer"):  # somebody who has everything cannot be asked about anything else
+        if field in ("candidate", "answer"):  # a user who has had every item cannot be asked about another
             return (rows % 2 == 0) | (self._free[self._user_of[rows // 2]] > 0)
         return super().has(field, rows // 2)
 

@@ -277,4 +277,4 @@ USER_TASKS = frozenset({"itemsearch", "preferenceobtain", "titlesearch", "titlep
 """Tasks with one sample per user, made of what the user says."""
 
 JUDGEMENT_TASKS = frozenset({"yesno"})
-"""Tasks with two samples per history, its target and another item. Tasks in none of the sets have one per item."""
+"""Tasks with two samples per history, its target and another item. Tasks outside these sets have one per item."""

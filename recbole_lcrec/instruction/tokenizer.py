@@ -19,7 +19,7 @@ PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 MAX_TEXTS = 50_000
 """Texts that the vocabulary is learned from, at most."""
 FRAME_REPEATS, WORDING_REPEATS = 20_000, 1_000
-"""How often preamble and header (every sample has them), and each instruction, count beside the texts."""
+"""How often preamble and header (every sample has them), and each instruction, count compared with the texts."""
 
 
 INSTRUCTION_FRAME = (PREAMBLE, RESPONSE_HEADER)

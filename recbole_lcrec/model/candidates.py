@@ -74,7 +74,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
 
     @classmethod
     def check_models(cls, config: Any) -> None:
-        """Make the language model once, and see what it bears.
+        """Make the language model once, and check what it supports.
 
         Raises:
             UserError: For a model of another kind, or options that it does not support.
@@ -140,7 +140,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
 
         Args:
             histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
-            k: Items per history; fewer where there are not so many.
+            k: Items per history; fewer if there are not that many.
             among: Catalogue rows to choose from, int64 [n].
             users: RecBole's ids of the users, of whom the model knows nothing but their histories.
 
@@ -167,7 +167,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
         return [float(one) for one in torch.cat(scores)]
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: tokenizer, user texts, the LM's architecture."""
+        """Write what a saved run needs besides the weights: tokenizer, user texts, the LM's architecture."""
         self.catalogue.tokenizer.save_pretrained(folder / "tokenizer")
         save_architecture(self.lm, folder / "lm")
         if self.catalogue.user_texts:

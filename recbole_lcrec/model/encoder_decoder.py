@@ -38,7 +38,7 @@ class T5Settings:
     """Architecture of a T5 from scratch; each option is explained in properties/model/TIGER.yaml.
 
     Raises:
-        UserError: For a size below 1 or a dropout that is no probability.
+        UserError: For a size below 1 or a dropout that is not a probability.
     """
 
     t5_d_model: int
@@ -127,7 +127,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         Args:
             rows: Histories in catalogue rows, oldest first, -1 behind the end, int64 [B, W].
             lengths: Items in each history, int64 [B].
-            users: RecBole's user ids, 0 for somebody unknown, int64 [B].
+            users: RecBole's user ids, 0 for an unknown user, int64 [B].
             wordings: Number of the wording for each, for models that have several.
         """
         raise TypeError(f"{type(self).__name__} does not implement inputs")
@@ -190,6 +190,6 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         return self.inputs(histories, counts, users, [prompt] * len(requests))
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: the index and the architecture."""
+        """Write what a saved run needs besides the weights: the index and the architecture."""
         self.catalogue.indexed.save(folder)
         write_architecture(self.lm.config, folder / "lm")

@@ -33,7 +33,7 @@ class Request:
     Attributes:
         history: Catalogue rows, oldest first, int64 [n].
         query: What the user looks for in words; "" outside search.
-        user: RecBole's id of the user; 0 for somebody whom the data set does not have.
+        user: RecBole's id of the user; 0 for a user who is not in the data set.
         excluded: Rows of the trie that is searched which must not be recommended, int64 [n].
         searching: Whether the query is anybody's, at any time: it is asked in a wording of itemsearch then, whatever
             the task of the evaluation is.
@@ -88,7 +88,7 @@ def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 
 def excluded_rows(requests: Sequence[Request], device: torch.device) -> torch.Tensor | None:
-    """Return the rows that must not be recommended, int64 [B, E] padded with -1; None if there are none at all."""
+    """Return the rows that must not be recommended, int64 [B, E] padded with -1; None if nothing is excluded."""
     lists = [np.zeros(0, np.int64) if request.excluded is None else request.excluded for request in requests]
     width = max(map(len, lists))
     if not width:
@@ -109,8 +109,8 @@ class GenerativeRecommender(SequentialRecommender):
         settings: What its options are made into, each checked before data are read.
         catalogue: What it recommends from.
         evaluation: What it is asked at evaluation.
-        wordings: How many wordings the model has of each task that it can be asked; one task and one wording by
-            itself, which stands for models that are asked without words.
+        wordings: How many wordings the model has of each task that it can be asked; one task and one
+            wording by default, which stands for models that are asked without words.
         item_score_weight: Share of whole items in scores (`recbole_lcrec.decoding.item_scores`); the rest is their
             paths'. Where it is 0, scores are log-likelihoods.
 
@@ -179,7 +179,7 @@ class GenerativeRecommender(SequentialRecommender):
 
     @property
     def prompts(self) -> tuple[int, ...]:
-        """Numbers of the wordings that the model is asked in by itself; several are an ensemble."""
+        """Numbers of the wordings that the model is asked in by default; several are an ensemble."""
         return self.evaluation.rounds[0]
 
     def generate(
@@ -331,7 +331,7 @@ class GenerativeRecommender(SequentialRecommender):
 
         Args:
             histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
-            k: Items per history; fewer where there are not so many.
+            k: Items per history; fewer if there are not that many.
             among: Catalogue rows to choose from, int64 [n]; None for all.
             users: RecBole's ids of the users whose histories these are; None for unknown users.
         """

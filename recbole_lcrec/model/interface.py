@@ -208,4 +208,4 @@ class SavesAssets(Protocol):
     """A model that needs more than its weights to be loaded again: an index, a tokenizer, an architecture."""
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights into an existing folder."""
+        """Write what a saved run needs besides the weights into an existing folder."""

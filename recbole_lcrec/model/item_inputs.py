@@ -1,4 +1,4 @@
-"""One input vector per item: what ``history_input: item`` feeds the language model in place of a path's tokens."""
+"""One input vector per item: what ``history_input: item`` feeds the language model instead of a path's tokens."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class ItemInputs(nn.Module):
     Args:
         tokens: The LM's own input embeddings.
         paths: Vocabulary ids of each catalogue item's path, int64 [n_items, L].
-        trained: Vocabulary ids of the paths whose prefixes have embeddings, int64 [n_trained, L]; None for none.
-        features: Embedding of each catalogue item, float32 [n_items, F]; None for none.
+        trained: Vocabulary ids of the paths whose prefixes have embeddings, int64 [n_trained, L], or None.
+        features: Embedding of each catalogue item, float32 [n_items, F]; None without features.
     """
 
     paths: Tensor
@@ -157,8 +157,8 @@ def feed_items(lm: Any, paths: Tensor, trained: Tensor | None = None, features: 
     Args:
         lm: A causal language model of transformers.
         paths: Vocabulary ids of each catalogue item's path, int64 [n_items, L].
-        trained: Those of the paths whose prefixes have embeddings; None for none.
-        features: Embedding of each catalogue item, float32 [n_items, F]; None for none.
+        trained: Those of the paths whose prefixes have embeddings; None without prefixes.
+        features: Embedding of each catalogue item, float32 [n_items, F]; None without features.
     """
     inputs = ItemInputs(lm.get_input_embeddings(), paths, trained, features)
     lm.set_input_embeddings(inputs)

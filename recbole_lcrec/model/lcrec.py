@@ -99,7 +99,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
 
         Raises:
             UserError: Also if the model does not learn the task that it is to be evaluated in, for options of item
-                vectors without these or without what they need, or for weights that are none.
+                vectors that contradict each other or lack what they need.
         """
         mistakes = Mistakes()
         with mistakes.caught():
@@ -140,7 +140,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
 
     @classmethod
     def check_models(cls, config: Any) -> None:
-        """Make the language model once, as far as that is possible without an index, and see what it bears.
+        """Make the language model once, as far as that is possible without an index, and check what it supports.
 
         Raises:
             UserError: For a model of another kind, or options that it does not support.
@@ -287,7 +287,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         return self.written_behind(prompt, max_tokens, without=self.catalogue.code_ids.tolist())
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: index, tokenizer, user texts, the LM's architecture."""
+        """Write what a saved run needs besides the weights: index, tokenizer, user texts, the LM's architecture."""
         self.catalogue.indexed.save(folder, embeddings=self._reads_embeddings)
         self.tokenizer.save_pretrained(folder / "tokenizer")
         save_architecture(self.lm, folder / "lm")

@@ -224,7 +224,7 @@ def _name_of_weights(lm: Any) -> str:
 
 
 def _check_same_base(found: str, saved: Path, option: str) -> None:
-    """Refuse another base model than the one that a saved run adapts; runs of earlier versions name none.
+    """Refuse another base model than the one that a saved run adapts; runs of earlier versions do not name it.
 
     Raises:
         UserError: Naming ``option``.
@@ -244,7 +244,7 @@ def _check_same_base(found: str, saved: Path, option: str) -> None:
 
 
 def save_architecture(lm: Any, folder: Path) -> None:
-    """Write what ``build_lm`` needs of a trained model beside its checkpoint: architecture, and an adapter's base."""
+    """Write what ``build_lm`` needs of a trained model besides its checkpoint: architecture, and an adapter's base."""
     inner = base_model(lm)
     write_architecture(inner.config, folder)
     if getattr(inner, "base_weights", None):

@@ -11,7 +11,7 @@ What differs:
 
 - The wordings are our own. An item is its codes; the published prompts write ``item_`` before them.
 - Users are called by their raw token, not by a number given when the data were prepared, so that a user is called the
-  same in every version of the data. Somebody whom the data set does not have is called ``somebody``.
+  same in every version of the data. An unknown user is called ``somebody``.
 - No whole-word embeddings (an option of the published code).
 - Without ``base_model`` the T5 is small and from scratch, with a byte-level BPE trained on the wordings and the users'
   names. With it (T5-small in the paper), its weights and tokenizer, and the paper's recipe are used.
@@ -29,7 +29,7 @@ import torch
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.instruction.dataset import InstructionCatalogue
-from recbole_lcrec.instruction.p5 import P5_TEMPLATES, SOMEBODY, P5Settings, user_name
+from recbole_lcrec.instruction.p5 import P5_TEMPLATES, UNKNOWN_USER, P5Settings, user_name
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.tokenizer import TokenizerSettings, load_tokenizer
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
@@ -57,7 +57,7 @@ class P5CID(EncoderDecoderRecommender):
         super().__init__(config, dataset)
         self._templates = settings_from(P5Settings, config).templates
         self.tokenizer = self.catalogue.tokenizer
-        self._names = [SOMEBODY, *map(user_name, self.user_names[1:])]
+        self._names = [UNKNOWN_USER, *map(user_name, self.user_names[1:])]
         self._check_room()
 
     def _check_room(self) -> None:
@@ -121,7 +121,7 @@ class P5CID(EncoderDecoderRecommender):
         return HistoryFrame(before, between, [*behind, end], builder.settings.max_length + 1)
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: the index, the tokenizer and the architecture."""
+        """Write what a saved run needs besides the weights: the index, the tokenizer and the architecture."""
         super().save_assets(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
 

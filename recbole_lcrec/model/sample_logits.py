@@ -90,7 +90,7 @@ class SampleLogits:
             input_ids: [B, T] samples, padded at the right.
             where: bool [B, T], where logits are wanted.
             lengths: [B] tokens of each sample.
-            aside: bool [B, T], tokens that only the rest of their own run sees; None for none. The model must have
+            aside: bool [B, T], tokens that only the rest of their own run sees; or None. The model must have
                 passed ``require_aside``.
         """
         if self._split is None:

@@ -13,7 +13,7 @@ What differs:
 - Decoding is constrained to paths of existing items. The paper decodes freely and drops ids that no item has.
 - Training is AdamW with warm-up and a cosine, for as long as a CPU allows (the paper: 200,000 steps of 256 samples,
   learning rate 0.01 and then its inverse square root, on accelerators).
-- Somebody whom the data set does not have (``recommend``) has no user token: the encoder reads the history alone.
+- A user who is not in the data set (``recommend``) has no user token: the encoder reads the history alone.
   Training never sees that, so expect a little less of it than of a known user.
 - The encoder's input ends with an end token, as T5's do; the paper does not say. The decoder's target is the path.
 """
@@ -110,8 +110,7 @@ class TIGER(EncoderDecoderRecommender):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return user token, the paths of the history and the end token, padded at the right: (ids, mask) [B, T].
 
-        The place of the user token is masked for somebody unknown: T5 knows distances only, so that is as if it were
-        not there.
+        The user token's place is masked for an unknown user: T5 knows only distances, so it might as well be absent.
         """
         paths = self._path_or_pad[rows[:, : int(lengths.max())]].flatten(1)
         ids = torch.cat([self._user_tokens[users].unsqueeze(1), paths, torch.full_like(paths[:, :1], PAD_ID)], dim=1)

@@ -60,7 +60,7 @@ class Axis:
         return (value - low) / (high - low)
 
     def text(self, value: float, digits: int = 10) -> str:
-        """Return the name of a value, or the number with so many digits that count."""
+        """Return the name of a value, or the number with that many significant digits."""
         return self.names[int(value)] if self.names else f"{value:.{digits}g}"
 
 
@@ -121,7 +121,7 @@ class Series:
         hover: A text per point, shown instead of name and place; of a line, a single one.
         texts: Written at the end of each bar.
         errors: Half lengths of the lines through the ends of bars.
-        slot: (n, of): this is the n-th of so many bars beside each other.
+        slot: (n, of): this is the n-th of several bars side by side.
         dash: As SVG's stroke-dasharray; "" for a solid line.
         weight: Width of a line, radius of a point.
         opacity: From 0 to 1.
@@ -242,7 +242,7 @@ def pieces(text: str) -> list[str]:
 
 
 def lines(text: str, letters: int) -> list[str]:
-    """Return a label in lines of at most so many letters, or of one whole word."""
+    """Return a label in lines of at most that many letters, or of one whole word."""
     broken = []
     for part in text.split("\n"):
         broken.append("")

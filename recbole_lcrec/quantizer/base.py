@@ -30,7 +30,7 @@ class Inputs:
 
     Attributes:
         n_items: Items of the catalogue, 1 or more.
-        embeddings: float32 [n_items, d], or None for quantizers that need none.
+        embeddings: float32 [n_items, d], or None for quantizers that need no embeddings.
         sequences: The item rows of each user's training interactions, in time order, or None. Nothing of a validation
             or test interaction may be in them.
 
@@ -91,7 +91,7 @@ class Quantizer(ABC):
 
     @property
     def input_dim(self) -> int | None:
-        """Width of the embeddings it was fitted to; None for quantizers that need none."""
+        """Width of the embeddings it was fitted to; None for quantizers that need no embeddings."""
         return None
 
     @classmethod

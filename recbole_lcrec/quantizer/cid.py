@@ -159,7 +159,7 @@ def spectral_points(users: Any, dimensions: int, seed: int) -> np.ndarray:
         vectors = vectors[:, ::-1]
     vectors = np.where((degrees > 0)[:, None], vectors, 0)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    # what an eigenvector only holds as rounding is no direction
+    # an eigenvector that holds only rounding errors is not a direction
     return np.where(lengths > 1e-9, vectors / np.maximum(lengths, 1e-9), 0)
 
 

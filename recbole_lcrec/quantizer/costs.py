@@ -19,7 +19,7 @@ CELLS = 2**21  # costs computed at once, 16 MB: bounds memory, not the result
 
 
 def rows_at_once(n_codes: int) -> int:
-    """Return of how many items the costs of so many codes are computed at once."""
+    """Return for how many items the costs of that many codes are computed at once."""
     return max(1, CELLS // n_codes)
 
 

@@ -65,7 +65,7 @@ def fit_codebook(points: np.ndarray, size: int, used: int, rng: np.random.Genera
 
 
 def _parked(points: np.ndarray, n_codes: int, rng: np.random.Generator) -> np.ndarray:
-    """Return places for codes that are not to be used: distinct, and too far away to be anybody's nearest code."""
+    """Return places for codes that are not to be used: distinct, and too far away to be any item's nearest code."""
     directions = rng.normal(size=(n_codes, points.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     return (100 * max(1.0, float(np.abs(points).max())) * directions).astype(np.float32)
@@ -96,7 +96,7 @@ def refined_centres(points: np.ndarray, start: np.ndarray, rng: np.random.Genera
 
     kmeans = KMeans(len(start), init=start, n_init=1, max_iter=iterations, random_state=_seed(rng))
     with one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nearly equal points give fewer clusters, which is no harm here
+        warnings.simplefilter("ignore")  # nearly equal points give fewer clusters, which does no harm here
         return kmeans.fit(points).cluster_centers_.astype(np.float32)
 
 
@@ -141,7 +141,7 @@ class Projection:
         with one_thread():
             variances, components = np.linalg.eigh(centred.T @ centred / (len(centred) * scale**2))
         variances, components = variances[::-1][:dimensions], components[:, ::-1][:, :dimensions]
-        # the sign of an eigenvector is anybody's: let its largest entry be positive
+        # the sign of an eigenvector is arbitrary: let its largest entry be positive
         signs = np.sign(components[np.abs(components).argmax(axis=0), np.arange(components.shape[1])])
         return cls(
             mean.astype(np.float32),

@@ -45,7 +45,7 @@ def quality(quantizer: Quantizer, embeddings: np.ndarray | None) -> dict[str, An
     exact = embeddings.astype(np.float64)
     spread = float(((exact - exact.mean(axis=0)) ** 2).mean())
     error = float(((rebuilt - exact) ** 2).mean())
-    # nothing to describe where all embeddings are equal; their rounding is no spread
+    # nothing to describe where all embeddings are equal; their rounding errors are not a spread
     flat = spread <= 1e-12 * float((exact**2).mean())
     unit = 1.0 if flat else spread
     return report | {

@@ -13,7 +13,7 @@ from recbole_lcrec.quantizer.base import Inputs, Quantizer, load_arrays, load_se
 from recbole_lcrec.quantizer.costs import Costs, own_code_costs
 from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 
-_LISTED = 1_000_000  # so many paths can be listed and drawn from without replacement
+_LISTED = 1_000_000  # this many paths can be listed and drawn from without replacement
 
 
 class FixedPaths(Quantizer):

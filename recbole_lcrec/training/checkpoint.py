@@ -121,7 +121,7 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds beside the weights.
+    """Return what a checkpoint holds besides the weights.
 
     Raises:
         UserError: If it cannot be read.

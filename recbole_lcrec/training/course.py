@@ -273,7 +273,7 @@ def _plain(value: Any) -> Any:
 
 
 def _check_weights(model: Any, epoch: int) -> None:
-    """Refuse to go on, and to keep a state, with weights that are no numbers.
+    """Refuse to go on, and to keep a state, with weights that are not finite.
 
     Raises:
         FloatingPointError: Naming the first such parameter.

@@ -25,7 +25,7 @@ class LearningCurve:
         self._before = float(points[-1]["seconds"]) if points else 0.0
 
     def start(self) -> None:
-        """Set the clock to zero."""
+        """Start the clock."""
         self._start = time.perf_counter()
 
     def trained(self, epoch: int, losses: Any) -> None:

@@ -118,7 +118,7 @@ def watched(*, shared: bool = False) -> Iterator[None]:
 
 
 def _on_signal(signum: int, frame: Any) -> None:
-    if os.getpid() != _watch.process:  # a forked worker, whose state is nobody's concern
+    if os.getpid() != _watch.process:  # a forked worker, whose state does not matter
         if signum == signal.SIGINT:
             return  # a terminal sends it to all; the main process still needs its workers for a step
         signal.signal(signum, signal.SIG_DFL)
@@ -155,7 +155,7 @@ def pending() -> int | None:
 
 
 def agree(signum: int | None) -> None:
-    """Note the signal that some process of the group was given; None if none was."""
+    """Note the signal that any process of the group was given; None if there was no signal."""
     _watch.agreed = signum
 
 

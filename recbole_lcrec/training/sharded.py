@@ -4,7 +4,7 @@ In training every block's weights are gathered when it runs and dropped afterwar
 in shares only. For an evaluation the weights are gathered once and kept until it ends: decoding runs every block many
 times, and processes with other users run them another number of times, so gathering per block would take far longer
 and could not be kept in step. So a device has to hold the weights in float32 (4 bytes per parameter) while it
-evaluates, in place of the 16 bytes of weights, gradients and Adam's state in training without FSDP.
+evaluates, instead of the 16 bytes of weights, gradients and Adam's state in training without FSDP.
 
 Checkpoints are whole: those of one process.
 """
@@ -53,7 +53,7 @@ class Sharded(Several):
         for block in blocks_of(model.lm):  # type: ignore[arg-type]
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
-        model.to(device)  # what is no parameter, and what blocks do not hold
+        model.to(device)  # buffers, and whatever the blocks do not hold
         model.wake = _nothing  # type: ignore[assignment]
         for method in ("calculate_loss", "wake"):
             register_fsdp_forward_method(model, method)
@@ -94,7 +94,7 @@ class Sharded(Several):
 
 
 def _nothing() -> None:
-    """Run no module."""
+    """Do nothing."""
 
 
 def _whole() -> Any:

@@ -28,7 +28,7 @@ class StateSettings:
         mistakes.expect(
             self.checkpoint_every_n_steps is None or self.checkpoint_every_n_steps >= 1,
             f"checkpoint_every_n_steps: expected 1 or more, found {self.checkpoint_every_n_steps}. It counts "
-            "optimizer steps; leave it out for a state per epoch; keep_last=0 writes none.",
+            "optimizer steps; leave it out for a state per epoch; keep_last=0 writes no states.",
         )
         mistakes.expect(self.keep_last >= 0, f"keep_last: expected 0 or more training states, found {self.keep_last}.")
         mistakes.finish()
@@ -54,7 +54,7 @@ class StateFolder:
     def write(self, steps_done: int, save: Callable[[Path], None]) -> None:
         """Have ``save`` write a state; then remove those that are too many."""
         save(self.folder / f"step-{steps_done:08d}")
-        group.barrier()  # nobody goes on, or ends, before it is whole
+        group.barrier()  # no process goes on or ends before it is whole
         if not group.is_main():
             return
         for old in self.all()[: -self._settings.keep_last]:

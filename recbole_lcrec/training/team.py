@@ -140,7 +140,7 @@ class Replicated(Several):
 
     @property
     def _engine(self) -> Any:
-        """The engine; an evaluation needs none."""
+        """The engine, which an evaluation does not need."""
         if self._made is None:
             # RecBole's trainers alternate between losses, each of which uses some of the parameters
             self._made = nn.parallel.DistributedDataParallel(

@@ -67,7 +67,7 @@ class FeatureTrainer(EvaluatingTrainer):
         self.course = Course(self)
 
     def announce(self) -> None:
-        """Say that a file is about to be written: the first time, ``before_writing`` of ``fit`` is called."""
+        """Announce that a file is about to be written: the first time, ``before_writing`` of ``fit`` is called."""
         call, self._before_writing = self._before_writing, None
         if call is not None:
             call()
@@ -196,7 +196,7 @@ class FeatureTrainer(EvaluatingTrainer):
         return self.team.finish_step(parts, batches), is_tuple
 
     def _diverged(self, loss: Any, batches: list[Any], batch: Any, epoch: int, step: int) -> FloatingPointError:
-        """Return the error that names the batch whose loss is no number, and what is left of the training."""
+        """Return the error that names the batch whose loss is not finite, and says what is left of the training."""
         place = next(number for number, other in enumerate(batches) if other is batch)
         number = step * self.settings.gradient_accumulation_steps + place
         best = Path(self.saved_model_file)

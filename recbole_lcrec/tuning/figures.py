@@ -115,7 +115,7 @@ def curves(outcome: SearchOutcome, trials: Sequence[TrialRecord]) -> Plot:
 
 
 def _with_gaps(trial: TrialRecord) -> list[tuple[float, float] | None]:
-    """Return the scores with a gap where pbt put a copy of another trial in place of this one."""
+    """Return the scores with a gap where pbt replaced this trial by a copy of another."""
     drawn: list[tuple[float, float] | None] = []
     for before, report in zip([None, *trial.reports], trial.reports, strict=False):
         if before and (report["values"] != before["values"] or report["epoch"] <= before["epoch"]):

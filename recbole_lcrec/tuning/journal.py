@@ -160,8 +160,8 @@ class Journal:
 
 def _broken(path: Path, number: int, error: Exception) -> UserError:
     return UserError(
-        f"{path}, line {number}: this is no event of a search ({error}). The journal was changed by hand or the disk "
-        "is damaged; take the line out, or start the search anew."
+        f"{path}, line {number}: this is not an event of a search ({error}). The journal was changed by hand or the "
+        "disk is damaged; take the line out, or start the search anew."
     )
 
 

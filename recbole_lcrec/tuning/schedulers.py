@@ -20,7 +20,7 @@ CHANGEABLE = frozenset(
         *("reg_weight", "clip_grad_norm", "temperature", "label_smoothing"),
     }
 )
-"""Options that a training can go on with from another one's checkpoint: none changes a weight's shape or meaning."""
+"""Options that a training can go on with from another one's checkpoint: no weight changes its shape or meaning."""
 
 
 def changeable_mistakes(space: Space) -> list[str]:

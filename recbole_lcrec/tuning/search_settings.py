@@ -110,7 +110,7 @@ def read_settings(given: Mapping[str, Any]) -> SearchSettings:
     """Return the settings of a search.
 
     Args:
-        given: Checked options; those that are none of a search are left alone.
+        given: Checked options; those that do not belong to a search are left alone.
 
     Raises:
         UserError: For values out of range and options that do not go together, all of them in one message.

@@ -195,7 +195,7 @@ def _dimension(name: str, given: Given) -> Dimension:
     when = body.pop("when", {})
     if len(body) != 1:
         raise UserError(
-            f"found {', '.join(map(str, body)) or 'no kind'}; expected one of {_kinds_text()}, beside 'when'"
+            f"found {', '.join(map(str, body)) or 'no kind'}; expected one of {_kinds_text()}, besides 'when'"
         )
     ((kind, values),) = body.items()
     if kind not in KINDS:

@@ -28,7 +28,7 @@ _LIKED_DETAILS = ("; looks for {}", "; cares about {}", "; typical words: {}", "
 
 
 def generate(jobs: Sequence[Job], text: ItemText, seed: int) -> list[tuple[str, ...]]:
-    """Return up to two texts per job; none where no item of the job has any text.
+    """Return up to two texts per job; no text for jobs whose items have none.
 
     Args:
         jobs: The texts that are wanted.

@@ -44,7 +44,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Generated:
-    """The answers of a generator: texts of every job (empty for none), and counts for the log."""
+    """The answers of a generator: texts of every job (empty if it got none), and counts for the log."""
 
     texts: Sequence[tuple[str, ...]]
     counts: dict[str, int] = field(default_factory=dict)

@@ -41,7 +41,7 @@ def generate(
     device: str,
     show_progress: bool,
 ) -> tuple[list[tuple[str, ...]], dict[str, int]]:
-    """Return the texts of each job (empty for none) and what happened to the answers.
+    """Return the texts of each job (empty if it got none) and what happened to the answers.
 
     Args:
         jobs: The texts that are wanted; one whose items have neither text nor review is not asked about.
@@ -231,7 +231,7 @@ def _in_chat(tokenizer: Any, request: str, option: str) -> str:
         problem = reason_of(error)
     if problem:
         raise UserError(
-            f"{option}: the chat template of its tokenizer cannot be used ({problem}). Mend chat_template, or remove "
+            f"{option}: the chat template of its tokenizer cannot be used ({problem}). Fix chat_template, or remove "
             "it to have the model asked in plain text."
         )
     return text

@@ -17,7 +17,7 @@ class Job:
         kind: An "intention" is a query that the only item answers; "preferences" show in all the items.
         user: User token.
         items: Catalogue rows, oldest first.
-        reviews: The user's review of each item, "" for none.
+        reviews: The user's review of each item, "" without one.
     """
 
     kind: Literal["intention", "preferences"]

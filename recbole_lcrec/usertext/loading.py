@@ -59,7 +59,7 @@ def load_user_texts(
         seed: Draws the phrasing of generated texts.
         device: Device of a model.
         show_progress: Whether to show a bar.
-        saved: Folder of a finished run whose texts are used, whatever the options say; none if it kept none.
+        saved: Folder of a finished run whose texts are used, whatever the options say; no texts if it kept none.
 
     Raises:
         UserError: For a file that is missing or malformed, or a model that cannot be loaded.

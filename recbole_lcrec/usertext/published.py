@@ -54,7 +54,7 @@ def read_published(path: Path) -> dict[str, Any]:
             raise UserError(f"{path}: larger than {_MOST_BYTES >> 30} GiB. Expected a few sentences per user.")
         value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=lambda pairs: _object(pairs, path))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON in UTF-8 ({error}). Mend or remove it.") from error
+        raise UserError(f"{path}: cannot be read as JSON in UTF-8 ({error}). Fix or remove it.") from error
     value = _dict(value, path, "the whole file")
     if PREFERENCES not in value and INTENTIONS not in value:
         raise UserError(
@@ -93,7 +93,7 @@ def preferences_of(value: dict[str, Any], path: Path, *, as_is: bool = False) ->
     """Return user token -> preferences, cleaned (unless ``as_is``); empty when no words are left.
 
     Raises:
-        UserError: Naming the entry that is no list of texts.
+        UserError: Naming the entry that is not a list of texts.
     """
     users = _dict(value.get(PREFERENCES, {}), path, PREFERENCES)
     return {user: _texts(texts, path, f"{PREFERENCES}.{user}", as_is) for user, texts in users.items()}
@@ -163,7 +163,7 @@ def _object(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise UserError(f"{path}: key {twice!r} is there twice in one object. Keep one of them.")
+        raise UserError(f"{path}: key {twice!r} occurs twice in one object. Keep one of them.")
     return found
 
 

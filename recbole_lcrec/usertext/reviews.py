@@ -23,7 +23,7 @@ def read_reviews(
     """Return (user token, catalogue row) -> review of the interactions that are asked for, and of no others.
 
     A user may have had an item several times, in training and after it. Of a pair with more reviews than interactions
-    asked for, the earliest are used if the file has times, and none if not: they could be of a held-out interaction.
+    asked for, the earliest are used if the file has times; otherwise none: they could be of a held-out interaction.
 
     Args:
         files: The data set's files; without ``.review`` there are no reviews.

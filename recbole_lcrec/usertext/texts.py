@@ -24,7 +24,7 @@ class Intention:
     queries: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        assert self.queries and all(self.queries), "an intention without words is none"
+        assert self.queries and all(self.queries), "an intention needs a query, and its queries need words"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Preferences:
 
     def __post_init__(self) -> None:
         assert self.history, "preferences show in a history"
-        assert self.texts and all(self.texts), "preferences without words are none"
+        assert self.texts and all(self.texts), "preferences need a text, and their texts need words"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class UserTexts:
     counts: Mapping[str, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Whether anybody says anything."""
+        """Whether there are any texts."""
         return bool(self.preferences or self.intentions)
 
 

@@ -60,7 +60,7 @@ class Trait:
 
     Attributes:
         kinds: Its most specific category, or its genres.
-        brand: Its maker, "" for none.
+        brand: Its maker, "" if unknown.
         terms: (weight, word or pair of words), most telling first.
         name: A few words of its title or else description, for an item that has nothing of the above.
     """

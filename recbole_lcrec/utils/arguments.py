@@ -103,7 +103,7 @@ def paths(value: Any) -> list[str | Path]:
 
 
 def options(what: str, value: Any) -> dict[str, Any]:
-    """Return options as a dictionary of its own; None is none.
+    """Return options as a new dictionary; None means no options.
 
     Raises:
         UserError: If it is not a mapping of names to values.
@@ -116,7 +116,7 @@ def options(what: str, value: Any) -> dict[str, Any]:
 
 
 def name(what: str, value: Any) -> str | None:
-    """Return the name of a model or of a data set; None is none.
+    """Return the name of a model or of a data set; None means no name.
 
     Raises:
         UserError: If it is not text.

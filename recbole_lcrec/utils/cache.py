@@ -1,7 +1,7 @@
 """Results that are costly to compute, kept in folders named after all that they were made of.
 
 An entry is a folder with a manifest. It is added by one rename and never replaced: of two processes that make the same
-entry, the second takes what the first has added, so that nobody ever finds half an entry or another one than before.
+entry, the second takes what the first has added, so a reader never finds half an entry or a changed one.
 An entry whose files have changed is removed and made anew. The cache may be deleted at any time: what a run has
 computed it does not read again.
 """
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _ABANDONED_SECONDS = 24 * 3600.0
-"""Nobody takes as long to write an entry: what is older was left by a process that was killed."""
+"""Writing an entry never takes this long: what is older was left by a process that was killed."""
 
 
 def cached(
@@ -109,5 +109,5 @@ def _sweep(folder: Path) -> None:
         try:
             if time.time() - rest.stat().st_mtime > _ABANDONED_SECONDS:
                 remove(rest)
-        except OSError:  # somebody else was faster
+        except OSError:  # another process was faster
             continue

@@ -1,4 +1,4 @@
-"""Causal language models of transformers: what is no causal LM is refused, by numbers and before long work.
+"""Causal language models of transformers: other models are refused, by numbers and before long work.
 
 A name says little: transformers loads BERT as a "causal LM" that reads the token it is to predict, the decoder of an
 encoder-decoder without what it was trained to read, and a body without its head with a random one. All of them train
@@ -47,7 +47,7 @@ def causal_config(source: str, option: str) -> Any:
     if config.is_encoder_decoder:
         raise UserError(
             f"{option}: expected a causal (decoder-only) language model, found an encoder-decoder of type {kind!r}. "
-            "P5CID takes T5 checkpoints; the other models take Llama, Qwen, GPT-2 and their like."
+            "P5CID takes T5 checkpoints; the other models take Llama, Qwen, GPT-2 and similar ones."
         )
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise UserError(

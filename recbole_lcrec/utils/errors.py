@@ -87,7 +87,7 @@ class Mistakes:
                 self.add(f"{name}: expected at most {largest:,}, found {value}.")
 
     def expect_choice(self, settings: object, choices: Mapping[str, Sequence[str]]) -> None:
-        """Note the options of a settings object that are none of the known values.
+        """Note the options of a settings object that have an unknown value.
 
         Args:
             settings: The object.

@@ -238,7 +238,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     hidden = hidden_beside(path)
-    with suppress(FileNotFoundError):  # somebody else was faster
+    with suppress(FileNotFoundError):  # another process was faster
         os.replace(path, hidden)
     shutil.rmtree(hidden, ignore_errors=True)
 

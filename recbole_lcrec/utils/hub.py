@@ -1,6 +1,6 @@
 """Loading of transformers models, configurations and tokenizers by hub name or from a folder: the one door.
 
-Everything that comes from a hub or from somebody's folder goes through here, so that Python code that a model brings
+Everything that comes from a hub or from a user's folder goes through here, so that Python code that a model brings
 along (``auto_map``) is never run, pickles are read as tensors only, nothing is asked on the terminal, and every
 failure ends in one message that names the option.
 """
@@ -70,7 +70,7 @@ def load_weights(
         auto_class: AutoModel, AutoModelForCausalLM, ...
         source: Name on the hub or local folder; adapters are refused.
         option: As for ``load_pretrained``.
-        may_lack: Parts of the names of weights that nobody reads, which may be missing.
+        may_lack: Parts of the names of weights that are not read and may be missing.
         options: Passed on.
 
     Raises:
@@ -120,7 +120,9 @@ def saved_architecture(auto_class: Any, run: Path) -> Any:
     except UserError:
         raise
     except Exception as error:  # as many kinds as there are architectures
-        raise UserError(f"{option}: no model can be made of it ({reason_of(error)}). Train the run again.") from error
+        raise UserError(
+            f"{option}: no model can be built from it ({reason_of(error)}). Train the run again."
+        ) from error
 
 
 def check_memory(parameters: int, what: str) -> None:
@@ -206,7 +208,7 @@ def _explained(kind: str, option: str, error: Exception) -> str:
 
 
 def revision_of(name: str) -> str | None:
-    """Return the commit that a model's name on the hub stands for now, there or in the local cache; None for none."""
+    """Return the commit that a model's name on the hub stands for now, there or in the local cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     if not _HUB_NAME.fullmatch(name):

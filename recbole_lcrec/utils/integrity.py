@@ -29,7 +29,7 @@ def files_below(folder: Path) -> list[str]:
 
 
 def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Write the manifest of a folder that nobody reads yet: of the files ``names``, or of all in it."""
+    """Write the manifest of a folder that is not read by others yet: of the files ``names``, or of all in it."""
     facts = facts_of_all(folder, files_below(folder) if names is None else names)
     (folder / MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

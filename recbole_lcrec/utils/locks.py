@@ -1,6 +1,6 @@
 """Locks between processes: one run per output folder, one process that fetches or converts a data set.
 
-They are the operating system's (flock, by the package filelock), so that a killed process leaves none behind. On
+They are the operating system's (flock, by the package filelock), so that a killed process leaves no lock behind. On
 network file systems they hold between machines where the server supports locks (NFS 4 does). Where it does not, a
 warning says so and processes are not kept apart.
 """

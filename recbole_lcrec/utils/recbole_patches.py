@@ -122,7 +122,7 @@ class PlainText(logging.Filter):
 
 
 class LogFile(logging.FileHandler):
-    """A log file that says once when it cannot be written (a full disk), in place of a traceback per line."""
+    """A log file that says once when it cannot be written (a full disk), instead of a traceback per line."""
 
     _told = False
 

@@ -2,7 +2,7 @@
 
 ``manifest.json`` of a run says it: ``written`` names what may be removed when another run takes the folder, ``files``
 has the size and the SHA-256 of what a saved run is loaded from beside its checkpoint, which has a manifest of its own.
-It is the first file of a run, so that a run that was killed is told from a folder of somebody's own files.
+It is the first file of a run, so that a run that was killed can be told from a folder of the user's own files.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def check_empty(folder: Path, work: str, own: Collection[str] = ()) -> None:
     Args:
         folder: An output folder, which may not be there yet.
         work: Who else may have written into it, for the message: "run".
-        own: Names of files that are no hindrance.
+        own: Names of files that do not matter.
 
     Raises:
         UserError: Naming some of the files.
@@ -102,7 +102,7 @@ def seal(folder: Path) -> None:
 
 
 def note_all(folder: Path) -> None:
-    """Note exactly which files a finished run wrote: what comes later is somebody else's."""
+    """Note exactly which files a finished run wrote: what is added later is not the run's."""
     if record := _read(folder):
         _write(folder, record["files"], [name for name in _present(folder) if name != STARTING])
 

@@ -1,7 +1,7 @@
 """Text of others is text: an id, a title or a review that reads ``</s>`` or ``<a_1>`` must not become that token.
 
 Tokenizers look for such tokens before anything else, wherever they stand. What separates prompts from responses and
-items from words would then be anybody's to write.
+items from words could then be written by any text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def reserved_tokens(tokenizer: Any) -> dict[int, str]:
     """Return the tokens that no text may hold: token id -> how it is written.
 
     These are special tokens (end, padding, marks of a chat) and the item index's. The token for what a vocabulary does
-    not have is not among them, unless it is the end token, too; words that somebody added to a vocabulary are words.
+    not have is not among them, unless it is the end token, too; words that were added to a vocabulary are words.
     """
     ids = set(tokenizer.all_special_ids)
     for number, token in tokenizer.added_tokens_decoder.items():

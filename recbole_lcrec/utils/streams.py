@@ -1,6 +1,6 @@
 """Standard streams that cannot end a run: closed ones, readers that went away (``| head``), full disks, ASCII locales.
 
-A run takes hours and has everything it prints in its log file too; a terminal that is gone is no reason to lose it.
+A run takes hours and has everything it prints in its log file too; a run should not be lost with its terminal.
 """
 
 from __future__ import annotations

@@ -317,7 +317,7 @@ def _columns(path: Path, line: str, separator: str) -> dict[str, str]:
     if all(len(cell) == 2 and cell[0] and cell[1] in TYPES for cell in cells):
         names = [name for name, _ in cells]
         if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-            raise UserError(f"{path}, line 1: column {twice[0]} is there twice. Columns need different names.")
+            raise UserError(f"{path}, line 1: column {twice[0]} occurs twice. Columns need different names.")
         return dict(zip(names, (kind for _, kind in cells), strict=True))
     other = _other_separator(line, separator)
     if other is not None:
@@ -339,7 +339,7 @@ def _columns(path: Path, line: str, separator: str) -> dict[str, str]:
 
 
 def _other_separator(line: str, separator: str) -> str | None:
-    """Return the separator that makes name:type columns, or at least several names, of a header; None if none does."""
+    """Return the separator that makes name:type columns, or at least several names, of a header, or None."""
     for other in _SEPARATORS:
         cells = [cell.split(":") for cell in line.split(other)]
         if other != separator and len(cells) > 1 and all(len(cell) == 2 and cell[1] in TYPES for cell in cells):

@@ -47,7 +47,7 @@ def test_a_file_in_pieces_is_read_as_a_whole_one(tmp_path: Path, monkeypatch: py
         (HEAD + "u\ti\t1\nu\ti\t5\t2\n", "line 3: found 4 cells, expected 3"),
         (HEAD + "u\ti\n", "line 2: found 2 cells"),
         (HEAD + "\t\n", "line 2: found 2 cells"),
-        ("user_id:token\tuser_id:token\nu\tu\n", "column user_id is there twice"),
+        ("user_id:token\tuser_id:token\nu\tu\n", "column user_id occurs twice"),
         ("user_id\titem_id\nu\ti\n", "'user_id' is not a column's name and type"),
         ("user_id:tokn\nu\n", "unknown type 'tokn'. Did you mean 'token'"),
         ("user_id,item_id\nu,i\n", "looks separated by ','"),

@@ -1,7 +1,7 @@
 """Kills before the first trial, full disks, broken files, two searches in one folder.
 
 Each is said clearly, and the search goes on afterwards. Kills of trials and of the search: test_search_killed.py; a
-lost machine: test_search_cluster.py; a loss that is no number: test_search.py.
+lost machine: test_search_cluster.py; a loss that is not a number: test_search.py.
 """
 
 import json
@@ -97,8 +97,8 @@ def test_a_search_has_its_folder_to_itself(tmp_path: Path, capsys: pytest.Captur
         ("search.json", lambda text: "[]", "not readable as what a search writes"),
         ("search.json", lambda text: text.replace('"settings"', '"setings"'), "not readable as what a search writes"),
         ("search.json", lambda text: text.replace('"num_samples"', '"num_sample"'), "not readable as what a search"),
-        ("trials.jsonl", lambda text: "{}\n" + text, "trials.jsonl, line 1: this is no event of a search"),
-        ("trials.jsonl", lambda text: text[5:], "trials.jsonl, line 1: this is no event of a search"),
+        ("trials.jsonl", lambda text: "{}\n" + text, "trials.jsonl, line 1: this is not an event of a search"),
+        ("trials.jsonl", lambda text: text[5:], "trials.jsonl, line 1: this is not an event of a search"),
         ("trials.jsonl", lambda text: text.replace("planned", "reported"), "trials.jsonl, line 1"),
     ],
 )

@@ -71,7 +71,7 @@ def _code_use(level: dict[str, Any], quality: dict[str, Any]) -> Warnings:
         return []
     kind, text = fault
     if number == len(quality["levels"]) and not quality["inputs"]["nearest_codes"]:
-        text += " (A last level that was added only to tell items apart looks so too, and is no fault.)"
+        text += " (A last level that was added only to tell items apart looks like this too, and is not a fault.)"
     return [(f"level {number}: {kind}", f"level {number} {text}")]
 
 

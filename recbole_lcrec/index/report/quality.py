@@ -38,7 +38,7 @@ def index_quality(
 
     Args:
         index: The finished index.
-        titles: One per item; "" for none.
+        titles: One per item; "" without one.
         embeddings: [n, d], what the quantizer was fitted to.
         nearest_codes: int64 [n, L] or [n, L-1], the codes before the mapping.
         build_report: ``reconstruction_error``, ``mean_predictor_error`` and ``relative_error`` are taken from it.
