@@ -95,5 +95,5 @@ def _appended(lists: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor) 
     width = lists.shape[1]
     full = (lengths >= width).view(-1, *[1] * (lists.dim() - 1))
     result = torch.where(full, lists.roll(-1, dims=1), lists)
-    result[torch.arange(len(lists)), lengths.clamp(max=width - 1)] = values
+    result[torch.arange(len(lists)), lengths.clamp(max=width - 1)] = values.to(result.dtype)
     return result

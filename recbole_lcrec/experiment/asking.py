@@ -153,7 +153,13 @@ class Asking:
         trainer.tot_item_num = dataset.item_num
         if trainer.item_tensor is None:
             trainer.item_tensor = dataset.get_item_feature().to(self._config["device"])
-        _, scores, *_ = Trainer._full_sort_batch_eval(trainer, (interaction, None, None, None))
+        try:
+            _, scores, *_ = Trainer._full_sort_batch_eval(trainer, (interaction, None, None, None))
+        except KeyError as error:
+            raise UserError(
+                f"recommend: {self._config['model']} reads column {error} of the interactions, which histories of "
+                "items do not have. Recommend to users of the data set."
+            ) from error
         return scores.float()
 
     def _item_ids(self, items: Sequence[str]) -> list[int]:
