@@ -115,7 +115,7 @@ class P5CID(EncoderDecoderRecommender):
         """See the base class."""
         builder = self.catalogue.builder
         before, between, behind = (
-            ids.tolist() for ids in builder.around_history(self._templates[self.prompts[0]], SOMEBODY)
+            ids.tolist() for ids in builder.around_history(self._templates[self.prompts[0]], UNKNOWN_USER)
         )
         end = int(self.tokenizer.eos_token_id)
         return HistoryFrame(before, between, [*behind, end], builder.settings.max_length + 1)
