@@ -8,9 +8,24 @@ from typing import Any
 from recbole_lcrec.config.declared import defaults_of
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
-from recbole_lcrec.config.registry import MODELS, base_of, components_with_options, is_generative, ranks_candidates
+from recbole_lcrec.config.registry import (
+    MODELS,
+    base_of,
+    components_with_options,
+    has_index,
+    is_generative,
+    ranks_candidates,
+    reads_embeddings,
+)
 
 _VALUE_MODELS = ("CONTEXT", "DECISIONTREE")
+KINDS = {
+    "embedding.yaml": reads_embeddings,
+    "index.yaml": has_index,
+    "generative.yaml": is_generative,
+    "candidates.yaml": ranks_candidates,
+}
+"""Files of options that several models of ours share -> which models have them."""
 
 
 def defaults(model: str, model_type: str | None, dataset: str, *, from_lm: bool) -> dict[str, Any]:
@@ -41,14 +56,19 @@ def defaults(model: str, model_type: str | None, dataset: str, *, from_lm: bool)
         *(layer for layer in quick_start if layer not in by_value),
         load_values(ours / "overall.yaml"),
         *by_value,
-        *([load_values(ours / "generative.yaml"), *own] if is_generative(model) else []),
-        load_values(ours / "candidates.yaml") if ranks_candidates(model) else {},
-        _load_if_there(ours / "model" / f"{base}.yaml"),
+        *(load_values(path) for path in kinds_of(model)),
+        *(own if reads_embeddings(model) else []),
+        *(_load_if_there(ours / "model" / f"{name}.yaml") for name in dict.fromkeys((base, model))),
         _base_model_layer(base) if from_lm else {},
         defaults_of(MODELS[model])[0] if model in MODELS else {},
         _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
     ]
     return {name: value for layer in layers for name, value in layer.items()}
+
+
+def kinds_of(model: str) -> list[Path]:
+    """Return the files of options that a model shares with others of its kind."""
+    return [properties_dir() / name for name, has in KINDS.items() if has(model)]
 
 
 def _base_model_layer(model: str) -> dict[str, Any]:

@@ -175,8 +175,8 @@ class Experiment:
         Raises:
             UserError: For a model without an item index, or items that cannot be placed in it.
         """
-        if not registry.is_generative(self.config["model"]):
-            raise UserError(f"add_items: {self.config['model']} has no item index. Use a generative model.")
+        if not registry.has_index(self.config["model"]):
+            raise UserError(f"add_items: {self.config['model']} has no item index. Use a model that has one.")
         titles = arguments.texts("add_items: titles", titles)
         descriptions = None if descriptions is None else arguments.texts("add_items: descriptions", descriptions)
         if not titles:

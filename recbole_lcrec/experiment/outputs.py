@@ -145,7 +145,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         "epochs": len(experiment.trainer.train_loss_dict) if hasattr(experiment.trainer, "train_loss_dict") else None,
         "seconds": experiment.timer.seconds,
         "evaluated_users_per_second": getattr(experiment.trainer, "users_per_second", None),
-        "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(config["model"]) else {},
+        "index": experiment.dataset.catalogue.indexed.report if registry.has_index(config["model"]) else {},
         "memory": peak_memory(),
         "processes": group.place().world_size,
         "machine": {"cores": len(os.sched_getaffinity(0)), "torch_threads": torch.get_num_threads()},

@@ -51,7 +51,7 @@ _ALGORITHM = 3  # part of the key: raise it when the same inputs are to give ano
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """Options of the item index; each is explained in properties/generative.yaml."""
+    """Options of the item index; each is explained in properties/index.yaml."""
 
     index_file: str | None
     index_collisions: str

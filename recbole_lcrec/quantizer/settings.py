@@ -50,7 +50,7 @@ def check_tokens(level_sizes: Sequence[int], what: str) -> None:
 
 @dataclass(frozen=True)
 class QuantizerSettings:
-    """Options of the quantizer; each is explained in properties/generative.yaml.
+    """Options of the quantizer; each is explained in properties/index.yaml.
 
     Attributes:
         own: The options that a plugin's quantizer has declared.
