@@ -361,9 +361,14 @@ def _register_ours() -> None:
         "P5CID", "recbole_lcrec.model.p5cid:P5CID", generative=True,
         dataset="recbole_lcrec.instruction.p5:P5Dataset", **sequences,
     )  # fmt: skip
+    register_model("LIGER", "recbole_lcrec.model.liger:LIGER", base="LCRec")
     register_model(
         "SASRecText", "recbole_lcrec.model.sasrec_text:SASRecText", base="SASRec", embeddings=True,
         dataset="recbole_lcrec.embedding.items:EmbeddedDataset",
+    )  # fmt: skip
+    register_model(
+        "RPG", "recbole_lcrec.model.rpg:RPG", index=True, dataset="recbole_lcrec.index.catalogue:CatalogueDataset",
+        train_loader="recbole_lcrec.data.batches:WindowDataLoader", trainer=loader["trainer"],
     )  # fmt: skip
     quantizers = "recbole_lcrec.quantizer"
     register_quantizer("rqvae", f"{quantizers}.rqvae:RQVAE", text="residual-quantized autoencoder")

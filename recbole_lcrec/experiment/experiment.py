@@ -122,8 +122,8 @@ class Experiment:
 
     def _rank_collector(self) -> RankCollector:
         full = self.config["eval_args"]["mode"]["test"] == "full"  # sampled candidates are all scored
-        beams = self.config["num_beams"] if full and registry.is_generative(self.config["model"]) else None
-        return RankCollector(max(self.config["topk"]), beams)
+        found = getattr(self.model, "list_length", None) if full else None
+        return RankCollector(max(self.config["topk"]), found)
 
     def recommend(
         self, histories: Sequence[Sequence[str]], k: int = 10, *, among: Sequence[str] | None = None

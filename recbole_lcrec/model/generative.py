@@ -94,6 +94,11 @@ class GenerativeRecommender(SequentialRecommender):
         self._exclude_history = bool(config["exclude_history"])
         self.use_catalogue(dataset.catalogue)
 
+    @property
+    def list_length(self) -> int:
+        """How many items it finds per user: those that its beams end at, and no others are scored."""
+        return self.num_beams
+
     @classmethod
     def asked(cls, config: Any) -> EvaluationSettings:
         """Return what the model is asked at evaluation.

@@ -10,7 +10,7 @@ from typing import Any
 from recbole_lcrec.config.registry import QUANTIZERS, Component
 from recbole_lcrec.utils.errors import Mistakes, UserError, nearest, shortened
 
-MIN_LEVELS, MAX_LEVELS = 2, 8
+MIN_LEVELS, MAX_LEVELS = 2, 32
 _CHOICES = {
     "rqvae_codebook": ("gradient", "ema"),
     "rqvae_precision": ("auto", "float32", "bfloat16"),

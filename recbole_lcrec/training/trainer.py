@@ -258,21 +258,25 @@ class FeatureTrainer(Trainer):
     def _excluding(self, eval_data: Any) -> Iterator[None]:
         """Keep the items that the loader's users had before out of their lists, under ``exclude_history``."""
         self._seen = getattr(eval_data, "seen", None)
-        generates = hasattr(self.model, "full_sort_top")
-        if generates:
+        if self._finds_lists:
             self.model.seen = self._seen
         try:
             yield
         finally:
             self._seen = None
-            if generates:
+            if self._finds_lists:
                 self.model.seen = None
+
+    @property
+    def _finds_lists(self) -> bool:
+        """Whether the model finds so many items per user (its ``list_length``) and scores no others."""
+        return getattr(self.model, "list_length", None) is not None
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         users = self.config["USER_ID_FIELD"]
         if not self._is_mine():
             return None, None, None, None
-        if hasattr(self.model, "full_sort_top") and self.eval_collector.reads_top_items_only():
+        if self._finds_lists and self.eval_collector.reads_top_items_only():
             interaction, _, positive_u, positive_i = batched_data
             self._bar.update()
             top = self.model.full_sort_top(on_device(interaction, self.device)).widened(max(self.config["topk"]))
