@@ -12,8 +12,8 @@ What differs:
 - The dense loss is a softmax over the whole catalogue of inner products with the item's own input vector
   (``item_loss_weight``); the paper's is of cosine similarities with the text's vector.
 - An item's score is the weighted mean of both log-probabilities (``item_score_weight``), by which beams are searched,
-  too (`recbole_lcrec.decoding.item_scores`). The paper generates candidates, adds the cold items, and ranks them by the
-  dense score alone.
+  too (`recbole_lcrec.decoding.item_scores`). The paper generates candidates, adds the cold items, and ranks them by
+  the dense score alone.
 - Embeddings, index and training are this package's.
 
 All of it are options of LCRec, set in properties/model/LIGER.yaml; every one of them can be given.

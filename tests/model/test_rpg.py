@@ -125,7 +125,8 @@ def test_a_wide_graph_search_finds_what_scoring_everything_finds() -> None:
     torch.testing.assert_close(found, expected.values)
     assert torch.equal(items[0], expected.indices[0]) and items[1, -2:].tolist() == [-1, -1]
     narrow, _ = graph_search(graph, lambda places: scores.gather(1, places), closed, beams=6, steps=3)
-    hits = [len({*line} & {*best}) for line, best in zip(narrow.tolist(), expected.indices[:, :6].tolist(), strict=False)]
+    best = expected.indices[:, :6].tolist()
+    hits = [len({*line} & {*wanted}) for line, wanted in zip(narrow.tolist(), best, strict=True)]
     assert sum(hits) >= 15, "of 18: a search is near the best, far from the 1.8 of chance"
     assert all(len({*line}) == 6 for line in narrow.tolist())
 
