@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.utils.errors import UserError, nearest
 from recbole_lcrec.utils.recbole_patches import same_anomaly_detection
 
@@ -375,6 +376,10 @@ def _register_ours() -> None:
     register_quantizer("rkmeans", f"{quantizers}.rkmeans:ResidualKMeans", text="residual k-means")
     register_quantizer("opq", f"{quantizers}.opq:OPQ", text="optimised product quantization")
     register_quantizer("cid", f"{quantizers}.cid:CollaborativeIndexing", text="clusters of training co-occurrence")
+    register_quantizer(
+        "letter", f"{quantizers}.letter:LETTER", defaults=properties_dir() / "quantizer" / "letter.yaml",
+        text="rqvae aligned with a trained recommender, with diverse codes",
+    )  # fmt: skip
     register_quantizer("random", f"{quantizers}.random_paths:RandomPaths", text="no meaning, for ablations")
     encoders = "recbole_lcrec.embedding.encoders"
     register_encoder("lsa", f"{encoders}:LSA", text="TF-IDF and truncated SVD, offline")

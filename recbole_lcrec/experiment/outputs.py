@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 from recbole_lcrec.config import registry
 from recbole_lcrec.data.seen import excluded_targets
+from recbole_lcrec.data.split import items_sha256
 from recbole_lcrec.distributed import group
 from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.evaluation.ranks import beyond_accuracy, item_counts
@@ -137,6 +138,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         **about_ranks(experiment),
         **about_evaluation(experiment),
         "split_sha256": experiment.split_sha256,
+        "items_sha256": items_sha256(experiment.dataset),
         "tasks": samples.per_epoch if samples is not None else {},
         "parameters": {
             "total": sum(p.numel() for p in parameters),

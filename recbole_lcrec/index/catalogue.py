@@ -104,7 +104,7 @@ class CatalogueDataset(StagedDataset):
             parts: The split's datasets of training, validation and test; only the first is learned from.
             saved: Folder of a finished run whose index is to be used; None builds it.
         """
-        return index_items(self.config, self, parts[0], timer, saved)
+        return index_items(self.config, self, parts, timer, saved)
 
     def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
         """Set ``catalogue`` of this dataset and of its parts.

@@ -20,6 +20,7 @@ from recbole_lcrec.embedding.items import (
     embedded_catalogue,
     item_text,
     making,
+    rows_of_ids,
     save_embeddings,
     saved_embeddings,
     training_rows,
@@ -27,6 +28,7 @@ from recbole_lcrec.embedding.items import (
 from recbole_lcrec.embedding.new_items import ItemEncoder
 from recbole_lcrec.index.adding import IndexMaker
 from recbole_lcrec.index.build import BuiltIndex, IndexSettings, build_index, index_level_sizes
+from recbole_lcrec.index.collaborative_run import collaborative_vectors
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import last_code_ranks
@@ -136,13 +138,15 @@ class IndexedItems:
             save_embeddings(folder, self.embeddings)
 
 
-def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved: Path | None = None) -> IndexedItems:
+def index_items(
+    config: Any, dataset: Any, parts: Sequence[Any], timer: StageTimer, saved: Path | None = None
+) -> IndexedItems:
     """Run the stages from item text to item index.
 
     Args:
         config: The experiment's configuration.
         dataset: The whole dataset, filtered and remapped.
-        train: Its training part, for indices made of interactions.
+        parts: Its training, validation and test parts; only the first is learned from.
         timer: Gets the seconds of each stage.
         saved: Folder of a finished run whose index is taken, or None.
 
@@ -159,10 +163,21 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
     if source:
         return dataset.once("index", lambda: _loaded(config, text, timer), uses=["text"])
     check_capacity(len(text.items), index_level_sizes(quantizer, settings.index_mapping))
-    sequences = training_rows(dataset, train, text)
+    sequences = training_rows(dataset, parts[0], text)
     embedded = dataset.once("embedding", lambda: _embedded(config, text, sequences, timer), uses=["text"])
-    uses = ["text", "embedding"]
-    return dataset.once("index", lambda: _built(config, text, embedded, sequences, timer), uses=uses)
+    known = dataset.once("collaborative", lambda: _collaborative(config, dataset, parts, text), uses=["text"])
+    uses = ["text", "embedding", "collaborative"]
+    return dataset.once("index", lambda: _built(config, text, embedded, sequences, known, timer), uses=uses)
+
+
+def _collaborative(config: Any, dataset: Any, parts: Sequence[Any], text: ItemText) -> np.ndarray | None:
+    """Return what the run of ``collaborative_from`` knows of the catalogue's items, NaN for those that it does not."""
+    if not quantizer_class(config["quantizer"]).needs_collaborative or not config["collaborative_from"]:
+        return None
+    known = collaborative_vectors(config["collaborative_from"], dataset, parts)
+    vectors = np.full((len(text.items), known.shape[1]), np.nan, dtype=np.float32)
+    vectors[rows_of_ids(dataset, text)[1:]] = known
+    return vectors
 
 
 def _loaded(config: Any, text: ItemText, timer: StageTimer, saved: Path | None = None) -> IndexedItems:
@@ -230,14 +245,14 @@ def _built(
     text: ItemText,
     embedded: tuple[np.ndarray, ItemEncoder] | None,
     sequences: Sequence[np.ndarray],
+    collaborative: np.ndarray | None,
     timer: StageTimer,
 ) -> IndexedItems:
     settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
     embeddings, encoder = embedded or (None, None)
     with timer("index"):
-        built = build_index(
-            text.items, embeddings, quantizer, mapping=settings.index_mapping, **making(config, sequences)
-        )
+        options = {**making(config, sequences), "mapping": settings.index_mapping, "collaborative": collaborative}
+        built = build_index(text.items, embeddings, quantizer, **options)
     maker = IndexMaker(built.quantizer, encoder)
     source = None if embeddings is None else config["embedding"]
     return IndexedItems(text, built.index, embeddings, built, source, maker)

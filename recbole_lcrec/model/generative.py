@@ -13,12 +13,11 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
-from recbole_lcrec.config import settings_from
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, Softmax, TokenTrie
 from recbole_lcrec.embedding import EmbeddingSettings
 from recbole_lcrec.evaluation.queries import ONE_WORDING, EvaluationSettings, Queries, TopItems
-from recbole_lcrec.index.build import IndexSettings, index_level_sizes
+from recbole_lcrec.index.build import IndexSettings, check_index_options
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.quantizer import QuantizerSettings
 from recbole_lcrec.utils.errors import Mistakes
@@ -124,10 +123,8 @@ class GenerativeRecommender(SequentialRecommender):
         mistakes = Mistakes()
         with mistakes.caught():
             cls.asked(config)
-        if not config["index_file"]:
-            with mistakes.caught():
-                mapping = settings_from(IndexSettings, config).index_mapping
-                index_level_sizes(settings_from(QuantizerSettings, config), mapping)
+        with mistakes.caught():
+            check_index_options(config)
         mistakes.finish()
 
     def use_catalogue(self, catalogue: Catalogue) -> None:

@@ -41,7 +41,7 @@ from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.decoding.code_graph import CodeGraph, graph_search, similar_items
 from recbole_lcrec.embedding import EmbeddingSettings
 from recbole_lcrec.evaluation.queries import TopItems
-from recbole_lcrec.index.build import IndexSettings, index_level_sizes
+from recbole_lcrec.index.build import IndexSettings, check_index_options
 from recbole_lcrec.index.catalogue import FIRST_CODE_ID, Catalogue
 from recbole_lcrec.quantizer import QuantizerSettings
 from recbole_lcrec.utils.errors import Mistakes
@@ -169,10 +169,8 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
             UserError: Naming the option.
         """
         mistakes = Mistakes()
-        if not config["index_file"]:
-            with mistakes.caught():
-                mapping = settings_from(IndexSettings, config).index_mapping
-                index_level_sizes(settings_from(QuantizerSettings, config), mapping)
+        with mistakes.caught():
+            check_index_options(config)
         beams, longest = config["graph_beams"], max(config["topk"])
         mistakes.expect(
             config["rpg_decoding"] != "graph" or beams >= longest,
