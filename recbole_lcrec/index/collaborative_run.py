@@ -56,9 +56,7 @@ def collaborative_vectors(run: str | Path, dataset: Any, parts: Any) -> np.ndarr
         with safe_open(str(folder / CHECKPOINT / WEIGHTS), framework="np") as weights:
             if TABLE not in weights.keys():
                 model = result.get("model")
-                raise UserError(
-                    f"{what}: {model} has no table {TABLE}. Take a run of SASRec, GRU4Rec, BPR or LightGCN."
-                )
+                raise UserError(f"{what}: {model} has no table {TABLE}. Take a run of SASRec, GRU4Rec or LightGCN.")
             table = weights.get_tensor(TABLE).astype(np.float32)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{what}: its weights cannot be read ({error}). Train that run again.") from error

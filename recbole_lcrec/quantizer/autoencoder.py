@@ -154,6 +154,10 @@ class ResidualAutoencoder(nn.Module, Quantizer):
         """
         return result.loss.new_zeros(())
 
+    def penalty(self, result: Quantized) -> float:
+        """Return what a variant wants small of the whole catalogue beside the reconstruction error; 0 here."""
+        return 0.0
+
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return the context of training's matrix products; quantization and inference are always in float32."""
         if uses_bfloat16(self.settings, device):

@@ -33,6 +33,10 @@ from recbole_lcrec.quantizer.training import train
 from recbole_lcrec.utils.errors import UserError
 
 
+_JUDGED = 2048
+"""Items by which the alignment of a state is judged: a softmax over all of a large catalogue would not fit."""
+
+
 def alignment_loss(vectors: Tensor, collaborative: Tensor) -> Tensor:
     """Return the mean of -log softmax_i(<z_i, h_j>) at i = j over a batch: z_i is to be told from others by its h_i.
 
@@ -133,6 +137,14 @@ class LETTER(ResidualAutoencoder):
                 partners = torch.from_numpy(_partners(chosen.cpu().numpy(), groups, rng)).to(chosen.device)
                 loss = loss + own["letter_diversity"] * diversity_loss(book, chosen, partners)
         return loss
+
+    def penalty(self, result: Quantized) -> float:
+        """Return the weighted alignment loss of the catalogue's first items, for the choice of the best state."""
+        assert self._targets is not None
+        targets = self._targets[:_JUDGED]
+        known = targets.isfinite().all(dim=1)
+        weight = float(self.settings.own["letter_alignment"])
+        return weight * float(alignment_loss(result.vectors[:_JUDGED][known], targets[known])) if weight else 0.0
 
 
 def _partners(chosen: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:

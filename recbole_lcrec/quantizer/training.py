@@ -139,5 +139,6 @@ class _Training:
         """
         result = self.model.quantize(self.model.encoder(self.inputs))
         codes = result.codes.cpu().numpy()
-        error = float(functional.mse_loss(self.model.decoder(result.vectors), self.inputs)) / self.baseline
+        error = float(functional.mse_loss(self.model.decoder(result.vectors), self.inputs))
+        error = (error + self.model.penalty(result)) / self.baseline
         return collision_rate(codes) + error, codes, result.residuals

@@ -62,20 +62,20 @@ def test_targets_keep_inner_products_and_unknown_rows() -> None:
 
 
 def test_aligned_codes_follow_the_recommender() -> None:
-    """Items whose text says nothing of who likes them share codes with those that the same users like."""
+    """Items whose text says little of who likes them share codes with those that the same users like."""
     texts, users = clustered(300, seed=1), np.arange(300) % 5
     liked = (np.eye(5)[users] * 4 + np.random.default_rng(2).normal(size=(300, 5)) * 0.1).astype(np.float32)
     texts = np.concatenate([texts, np.eye(5, dtype=np.float32)[users] * 0.3], axis=1)
 
     def together(weight: float) -> float:
         own = {"letter_alignment": weight, "letter_diversity": 1e-4, "letter_clusters": 4}
-        settings = small_settings(quantizer="letter", own=own, rqvae_epochs=60, rqvae_patience=60)
+        settings = small_settings(quantizer="letter", own=own, rqvae_epochs=40, rqvae_patience=40)
         codes = fit_quantizer(Inputs(300, texts, None, liked), settings, seed=1)[0].codes_of(texts)
-        same = codes[:, None, 0] == codes[None, :, 0]
+        same = (codes[:, None, :2] == codes[None, :, :2]).all(axis=-1)
         np.fill_diagonal(same, False)
         return float((users[:, None] == users[None])[same].mean())
 
-    assert together(1.0) > together(0.0) + 0.2
+    assert together(0.3) > together(0.0) + 0.5
 
 
 @pytest.fixture
