@@ -32,7 +32,6 @@ from recbole_lcrec.quantizer.settings import QuantizerSettings
 from recbole_lcrec.quantizer.training import train
 from recbole_lcrec.utils.errors import UserError
 
-
 _JUDGED = 2048
 """Items by which the alignment of a state is judged: a softmax over all of a large catalogue would not fit."""
 
