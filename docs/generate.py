@@ -17,16 +17,23 @@ DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "recbole_lcrec"
 FILES = {
     "overall.yaml": "Every model",
-    "generative.yaml": "Models with an item index (LCRec, TIGER, P5CID, ...)",
+    "embedding.yaml": "Models that read embeddings of the items",
+    "index.yaml": "Models with an item index",
+    "generative.yaml": "Models that generate paths (LCRec, TIGER, P5CID, LIGER)",
     "model/LCRec.yaml": "LCRec",
     "model/LCRec/scratch.yaml": "LCRec under `recipe: scratch`",
     "model/LCRec/paper.yaml": "LCRec under `recipe: paper`",
     "model/LCRec/base_model.yaml": "LCRec with `base_model`",
     "model/TIGER.yaml": "TIGER",
+    "quantizer/letter.yaml": "Quantizer `letter`",
+    "model/LIGER.yaml": "LIGER",
+    "model/RPG.yaml": "RPG",
     "model/P5CID.yaml": "P5CID",
     "candidates.yaml": "Models that rank candidates (TALLRec, InstructRec)",
     "model/TALLRec.yaml": "TALLRec",
     "model/InstructRec.yaml": "InstructRec",
+    "recommend.yaml": "Recommending (`--recommend`)",
+    "serve.yaml": "Serving (`--serve`)",
     "tune.yaml": "Searches (`--tune`)",
 }
 

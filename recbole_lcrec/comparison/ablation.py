@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recbole_lcrec.comparison.specs import Entry
+from recbole_lcrec.config.layers import kinds_of
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.reading import Reading
@@ -131,5 +132,5 @@ def parse_ablation(
 def _defaults(dataset: str | None) -> dict[str, Any]:
     """Return what LCRec is run with under recipe=paper; ``base_model`` changes nothing of the index."""
     folder = properties_dir()
-    files = [folder / "generative.yaml", folder / "model" / f"{MODEL}.yaml", folder / "dataset" / f"{dataset}.yaml"]
+    files = [*kinds_of(MODEL), folder / "model" / f"{MODEL}.yaml", folder / "dataset" / f"{dataset}.yaml"]
     return {name: value for path in files if path.is_file() for name, value in load_values(path).items()}

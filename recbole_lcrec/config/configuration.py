@@ -20,7 +20,7 @@ from recbole_lcrec.config import protocol, relations, sizing
 from recbole_lcrec.config.declared import defaults_of
 from recbole_lcrec.config.device import device_of
 from recbole_lcrec.config.features import item_features
-from recbole_lcrec.config.layers import defaults, recbole_overall
+from recbole_lcrec.config.layers import KINDS, defaults, recbole_overall
 from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.named_files import PATHS, absolute
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
@@ -33,7 +33,7 @@ from recbole_lcrec.config.recbole_options import INSTEAD
 from recbole_lcrec.config.registry import (
     base_of,
     components_with_options,
-    is_generative,
+    has_index,
     model_class,
     ranks_candidates,
 )
@@ -232,7 +232,7 @@ class LCRecConfig(Config):
 
         RecBole demands null for most of them, and would train RepeatNet on sampled negatives as if they were targets.
         """
-        if is_generative(self.model) or ranks_candidates(self.model):
+        if has_index(self.model) or ranks_candidates(self.model):
             return True
         return self.model_class.type == ModelType.SEQUENTIAL and options.get("loss_type") == "CE"
 
@@ -243,15 +243,14 @@ class LCRecConfig(Config):
         stage = self["stage"]
         if stage not in (None, "all", "index"):
             raise UserError(f"option stage is {stage}; expected all or index.")
-        if stage == "index" and not is_generative(self.model):
+        if stage == "index" and not has_index(self.model):
             raise UserError(f"option stage is index, but {self.model} has no item index. Leave stage out.")
 
     def without_use(self) -> list[str]:
         """Return the given options that belong to other models of this package, sorted."""
         folder = properties_dir()
         of_models = [
-            folder / "generative.yaml",
-            folder / "candidates.yaml",
+            *(folder / name for name in KINDS),
             *sorted((folder / "model").rglob("*.yaml")),
         ]
         names = {name for path in of_models for name in load_values(path)}

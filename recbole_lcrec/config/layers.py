@@ -9,9 +9,24 @@ from typing import Any
 from recbole_lcrec.config.declared import defaults_of
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
-from recbole_lcrec.config.registry import MODELS, base_of, components_with_options, is_generative, ranks_candidates
+from recbole_lcrec.config.registry import (
+    MODELS,
+    base_of,
+    components_with_options,
+    has_index,
+    is_generative,
+    ranks_candidates,
+    reads_embeddings,
+)
 
 _VALUE_MODELS = ("CONTEXT", "DECISIONTREE")
+KINDS = {
+    "embedding.yaml": reads_embeddings,
+    "index.yaml": has_index,
+    "generative.yaml": is_generative,
+    "candidates.yaml": ranks_candidates,
+}
+"""Files of options that several models of ours share -> which models have them."""
 
 
 RECIPES = ("scratch", "paper")
@@ -47,28 +62,37 @@ def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[st
         *(layer for layer in quick_start if layer not in by_value),
         load_values(ours / "overall.yaml"),
         *by_value,
-        *([load_values(ours / "generative.yaml"), *own] if is_generative(model) else []),
-        load_values(ours / "candidates.yaml") if ranks_candidates(model) else {},
+        *(load_values(path) for path in kinds_of(model)),
+        *(own if reads_embeddings(model) else []),
         _load_if_there(ours / "model" / f"{base}.yaml"),
-        *_recipe_layers(base, given),
+        _recipe_layer(base, given),
+        _load_if_there(ours / "model" / f"{model}.yaml") if model != base else {},
+        _base_model_layer(base) if given.get("base_model") else {},
         defaults_of(MODELS[model])[0] if model in MODELS else {},
         _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
     ]
     return {name: value for layer in layers for name, value in layer.items()}
 
 
-def _recipe_layers(model: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a model sets differently under a recipe, and when it starts from a pretrained LM."""
-    folder, from_lm = properties_dir() / "model", bool(given.get("base_model"))
-    if ranks_candidates(model):
-        return [load_values(folder / "candidates" / "base_model.yaml")] if from_lm else []
-    if not is_generative(model):
-        return []
-    recipe = given.get("recipe") or ("paper" if from_lm else "scratch")
-    layers = [_load_if_there(folder / model / f"{recipe}.yaml")] if recipe in RECIPES else []
+def kinds_of(model: str) -> list[Path]:
+    """Return the files of options that a model shares with others of its kind."""
+    return [properties_dir() / name for name, has in KINDS.items() if has(model)]
+
+
+def _recipe_layer(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model sets differently under the recipe that is given, or that goes with what is given."""
+    recipe = given.get("recipe") or ("paper" if given.get("base_model") else "scratch")
+    layer = _load_if_there(properties_dir() / "model" / model / f"{recipe}.yaml") if recipe in RECIPES else {}
     if given.get("index_file") or given.get("quantizer") in ("random", "cid"):  # no embeddings that could be features
-        layers.append({name: False for layer in layers for name in ("item_features",) if name in layer})
-    return [*layers, _load_if_there(folder / model / "base_model.yaml")] if from_lm else layers
+        layer |= {name: False for name in ("item_features",) if name in layer}
+    return layer
+
+
+def _base_model_layer(model: str) -> dict[str, Any]:
+    """Return what a model sets differently when it starts from a pretrained LM."""
+    if ranks_candidates(model):
+        return load_values(properties_dir() / "model" / "candidates" / "base_model.yaml")
+    return _load_if_there(properties_dir() / "model" / model / "base_model.yaml") if is_generative(model) else {}
 
 
 def _quick_start(model: str, model_type: str | None, dataset: str) -> list[str]:

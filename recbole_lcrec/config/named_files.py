@@ -8,7 +8,7 @@ from typing import Any
 
 MODEL_PATHS = frozenset({"base_model", "pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path"})
 """Options that name a file or folder that a model's constructor reads."""
-PATHS = MODEL_PATHS | {"index_file", "embedding_ids_file", "text_encoder", "user_text"}
+PATHS = MODEL_PATHS | {"index_file", "collaborative_from", "embedding_ids_file", "text_encoder", "user_text"}
 """Options that may name a file or folder beside the data set."""
 
 

@@ -12,7 +12,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_lcrec.config.intervals import check_filters
-from recbole_lcrec.config.registry import is_generative, ranks_candidates
+from recbole_lcrec.config.registry import has_index, ranks_candidates
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -45,7 +45,7 @@ def _check_labeled(config: Any) -> None:
         return
     rankings = [name for name in config["metrics"] if metric_types[name.lower()] == EvaluatorType.RANKING]
     model = config["model"]
-    if is_generative(model) or ranks_candidates(model):
+    if has_index(model) or ranks_candidates(model):
         problem = f"{model} ranks items and predicts no labels"
     elif rankings:
         problem = f"metrics has {', '.join(rankings)}, which are of lists of items"

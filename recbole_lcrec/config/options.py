@@ -105,6 +105,8 @@ def yaml_files() -> list[Path]:
     ours, recbole = properties_dir(), recbole_dir() / "properties"
     files = [
         ours / "overall.yaml",
+        ours / "embedding.yaml",
+        ours / "index.yaml",
         ours / "generative.yaml",
         recbole / "overall.yaml",
         recbole / "dataset" / "sample.yaml",

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.utils.errors import UserError, nearest
 from recbole_lcrec.utils.recbole_patches import same_anomaly_detection
 
@@ -75,6 +76,10 @@ class RegisteredModel(Component):
         generative: Whether it recommends by generating paths of the item index with beams; None as the model that its
             class is derived from.
         ranks_candidates: Whether it only ranks candidates that it is given; None likewise.
+        index: Whether its items have paths of codes; None likewise, or because it generates them.
+        embeddings: Whether it reads the items' embeddings; None likewise, or because it has an index.
+        base: Name of the model of ours or of RecBole that it is derived from. Plugins leave it out, and their class
+            decides; ours that are derived from none do, too.
     """
 
     dataset: Any = None
@@ -82,6 +87,9 @@ class RegisteredModel(Component):
     trainer: Any = None
     generative: bool | None = None
     ranks_candidates: bool | None = None
+    index: bool | None = None
+    embeddings: bool | None = None
+    base: str | None = None
 
 
 _Component = TypeVar("_Component", bound=Component)
@@ -159,6 +167,9 @@ def register_model(
     trainer: type | str | None = None,
     generative: bool | None = None,
     ranks_candidates: bool | None = None,
+    index: bool | None = None,
+    embeddings: bool | None = None,
+    base: str | None = None,
     defaults: Defaults = None,
     text: str = "",
 ) -> None:
@@ -173,6 +184,10 @@ def register_model(
         dataset: Its data module; likewise ``train_loader`` and ``trainer``.
         generative: Whether it generates paths of the item index.
         ranks_candidates: Whether it ranks given candidates only.
+        index: Whether its items have paths of codes, whether it generates them or not: it gets the options of
+            properties/index.yaml.
+        embeddings: Whether it reads the items' embeddings: it gets the options of properties/embedding.yaml.
+        base: Name of the model that its class is derived from, to be known without importing the class.
         defaults: Its own options: a YAML file, a mapping or a dataclass.
         text: One line for ``--help``.
 
@@ -180,8 +195,11 @@ def register_model(
         UserError: If the name is taken.
     """
     MODELS.add(
-        RegisteredModel(name, model, defaults, text, dataset, train_loader, trainer, generative, ranks_candidates)
-    )
+        RegisteredModel(
+            name, model, defaults, text, dataset, train_loader, trainer, generative, ranks_candidates,
+            index, embeddings, base,
+        )
+    )  # fmt: skip
 
 
 def register_quantizer(name: str, quantizer: type | str, *, defaults: Defaults = None, text: str = "") -> None:
@@ -268,10 +286,13 @@ def is_ours(model: str) -> bool:
 
 
 def base_of(model: str) -> str:
-    """Return the model of this package or of RecBole that a plugin's is derived from; any other model itself.
+    """Return the model of this package or of RecBole that a registered one is derived from; any other model itself.
 
-    Its class decides: the first of the classes that it inherits from that has a name in the registry or in RecBole.
+    It is the one that was registered with it; of a plugin's without one the class decides: the first of the classes
+    that it inherits from that has a name in the registry or in RecBole.
     """
+    if model in MODELS and (base := MODELS[model].base) is not None:
+        return base_of(base)
     if model not in MODELS or is_ours(model):
         return model
     ours = {component.where: name for name, component in MODELS.components.items() if name != model}
@@ -300,6 +321,16 @@ def part(model: str, name: str) -> Any:
 def is_generative(model: str) -> bool:
     """Return True for models that generate paths of an item index (they have an index, a trie and beams)."""
     return bool(part(model, "generative"))
+
+
+def has_index(model: str) -> bool:
+    """Return True for models whose items have paths of codes, whether they are generated or not."""
+    return bool(part(model, "index")) or is_generative(model)
+
+
+def reads_embeddings(model: str) -> bool:
+    """Return True for models that read the items' embeddings, or codes that are made of them."""
+    return bool(part(model, "embeddings")) or has_index(model)
 
 
 def ranks_candidates(model: str) -> bool:
@@ -331,11 +362,24 @@ def _register_ours() -> None:
         "P5CID", "recbole_lcrec.model.p5cid:P5CID", generative=True,
         dataset="recbole_lcrec.instruction.p5:P5Dataset", **sequences,
     )  # fmt: skip
+    register_model("LIGER", "recbole_lcrec.model.liger:LIGER", base="LCRec")
+    register_model(
+        "SASRecText", "recbole_lcrec.model.sasrec_text:SASRecText", base="SASRec", embeddings=True,
+        dataset="recbole_lcrec.embedding.items:EmbeddedDataset",
+    )  # fmt: skip
+    register_model(
+        "RPG", "recbole_lcrec.model.rpg:RPG", index=True, dataset="recbole_lcrec.index.catalogue:CatalogueDataset",
+        train_loader="recbole_lcrec.data.batches:WindowDataLoader", trainer=loader["trainer"],
+    )  # fmt: skip
     quantizers = "recbole_lcrec.quantizer"
     register_quantizer("rqvae", f"{quantizers}.rqvae:RQVAE", text="residual-quantized autoencoder")
     register_quantizer("rkmeans", f"{quantizers}.rkmeans:ResidualKMeans", text="residual k-means")
     register_quantizer("opq", f"{quantizers}.opq:OPQ", text="optimised product quantization")
     register_quantizer("cid", f"{quantizers}.cid:CollaborativeIndexing", text="clusters of training co-occurrence")
+    register_quantizer(
+        "letter", f"{quantizers}.letter:LETTER", defaults=properties_dir() / "quantizer" / "letter.yaml",
+        text="rqvae aligned with a trained recommender, with diverse codes",
+    )  # fmt: skip
     register_quantizer("random", f"{quantizers}.random_paths:RandomPaths", text="no meaning, for ablations")
     encoders = "recbole_lcrec.embedding.encoders"
     register_encoder("lsa", f"{encoders}:LSA", text="TF-IDF and truncated SVD, offline")

@@ -126,9 +126,14 @@ class SequenceDataLoader(TrainDataLoader):
     """
 
     def __init__(self, config: Any, dataset: Any, sampler: Any = None, shuffle: bool = True) -> None:
-        self.per_epoch = settings_from(SequenceSettings, config).train_samples or len(dataset)
+        self.pool = self.rows(dataset)
+        self.per_epoch = settings_from(SequenceSettings, config).train_samples or len(self.pool)
         self.epoch = 0
         super().__init__(config, dataset, sampler, shuffle=shuffle)
+
+    def rows(self, dataset: Any) -> np.ndarray:
+        """Return the rows of the training part that epochs are drawn from, int64 [n]."""
+        return np.arange(len(dataset))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose rows the next iteration yields."""
@@ -140,9 +145,9 @@ class SequenceDataLoader(TrainDataLoader):
     def __iter__(self) -> Iterator[Interaction]:
         run = RunOptions(self.config)
         dataset, seed = self._dataset, run.seed
-        rows = np.arange(self.per_epoch) % len(dataset)
+        rows = self.pool[np.arange(self.per_epoch) % len(self.pool)]
         if self.shuffle:
-            rows = epoch_rows(len(dataset), self.per_epoch, self.epoch, seed)
+            rows = self.pool[epoch_rows(len(self.pool), self.per_epoch, self.epoch, seed)]
         draws = np.random.default_rng([seed, self.epoch, 1]).random(len(rows))
         lengths = dataset.inter_feat[dataset.item_list_length_field].numpy()[rows]
         rng = np.random.default_rng([seed, self.epoch, 0])
@@ -151,3 +156,21 @@ class SequenceDataLoader(TrainDataLoader):
             interaction = self.collate_fn(rows[batch])
             interaction.update(Interaction({DRAW: torch.from_numpy(draws[batch])}))
             yield interaction
+
+
+class WindowDataLoader(SequenceDataLoader):
+    """For models that predict every item of a row's history, too: rows that cover each training target once.
+
+    A user's last row holds all of his items up to MAX_ITEM_LIST_LENGTH targets back, the row so many before it the
+    items before these, and so on. Of a ready split, whose rows need not follow each other, all rows are taken.
+    """
+
+    def rows(self, dataset: Any) -> np.ndarray:
+        """Return the last row of each window of each user, int64 [n], ascending."""
+        if dataset.config["benchmark_filename"] is not None:
+            return super().rows(dataset)
+        users = dataset.inter_feat[dataset.uid_field].numpy()
+        order = np.argsort(users, kind="stable")
+        ends = np.flatnonzero(np.r_[users[order][1:] != users[order][:-1], True])
+        to_end = ends[np.searchsorted(ends, np.arange(len(order)))] - np.arange(len(order))
+        return np.sort(order[to_end % int(dataset.config["MAX_ITEM_LIST_LENGTH"]) == 0])

@@ -221,6 +221,12 @@ def split_sha256(train: Dataset, valid: Dataset, test: Dataset) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def items_sha256(dataset: Dataset) -> str:
+    """Return the SHA-256 of the item tokens in the order of their ids: tables of embeddings with equal ones agree."""
+    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
+    return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
+
+
 def sample_users(dataset: Dataset, n_users: int | None, seed: int) -> Dataset:
     """Return ``dataset`` limited to the rows of ``n_users`` seeded users (all rows when there are no more users).
 

@@ -29,7 +29,7 @@ _VECTORS = "embeddings.npy"
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """Options of the embeddings; each is explained in properties/generative.yaml.
+    """Options of the embeddings; each is explained in properties/embedding.yaml.
 
     Attributes:
         own: The options that a plugin's encoder has declared.

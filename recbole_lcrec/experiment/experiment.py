@@ -15,7 +15,7 @@ from recbole_lcrec.evaluation.ranks import RankCollector, Ranks
 from recbole_lcrec.experiment.asking import Asking
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.saving import save_run, write_config
-from recbole_lcrec.model.interface import SavesAssets, UsesCatalogue
+from recbole_lcrec.model.interface import RecommendsTopItems, SavesAssets, UsesCatalogue
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.recbole_patches import quiet
@@ -126,8 +126,8 @@ class Experiment:
 
     def _rank_collector(self) -> RankCollector:
         full = self._run.eval_modes["test"] == "full"  # sampled candidates are all scored
-        beams = self._run.num_beams if full and registry.is_generative(self._run.model) else None
-        return RankCollector(max(self._run.topk), beams)
+        found = self.model.list_length if full and isinstance(self.model, RecommendsTopItems) else None
+        return RankCollector(max(self._run.topk), found)
 
     def recommend(
         self, histories: Sequence[Sequence[str]], k: int = 10, *, among: Sequence[str] | None = None
@@ -177,7 +177,7 @@ class Experiment:
             UserError: For a model without an item index, or items that cannot be placed in it.
         """
         if not isinstance(self.model, UsesCatalogue):
-            raise UserError(f"add_items: {self._run.model} has no item index. Use a generative model.")
+            raise UserError(f"add_items: {self._run.model} has no item index. Use a model that has one.")
         titles = arguments.texts("add_items: titles", titles)
         descriptions = None if descriptions is None else arguments.texts("add_items: descriptions", descriptions)
         if not titles:

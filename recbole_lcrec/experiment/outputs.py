@@ -19,6 +19,7 @@ from tabulate import tabulate
 from recbole_lcrec.config import registry
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.seen import excluded_targets
+from recbole_lcrec.data.split import items_sha256
 from recbole_lcrec.distributed import group
 from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.evaluation.ranks import beyond_accuracy, item_counts
@@ -139,6 +140,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         **about_ranks(experiment),
         **about_evaluation(experiment),
         "split_sha256": experiment.split_sha256,
+        "items_sha256": items_sha256(experiment.dataset),
         "tasks": dict(loader.samples.per_epoch) if isinstance(loader, HasSamples) else {},
         "parameters": {
             "total": sum(p.numel() for p in parameters),
@@ -147,7 +149,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         "epochs": trainer.epochs_done,
         "seconds": experiment.timer.seconds,
         "evaluated_users_per_second": trainer.users_per_second,
-        "index": experiment.dataset.catalogue.indexed.report if registry.is_generative(run.model) else {},
+        "index": experiment.dataset.catalogue.indexed.report if registry.has_index(run.model) else {},
         "memory": peak_memory(),
         "processes": group.place().world_size,
         "machine": {"cores": usable_cores(), "torch_threads": torch.get_num_threads()},

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def write_facts(experiment: Experiment) -> None:
     """Note what a resumed run has to be given: from now on it goes on from the newest training state."""
     report = {}
-    if registry.is_generative(RunOptions(experiment.config).model):
+    if registry.has_index(RunOptions(experiment.config).model):
         report = experiment.dataset.catalogue.indexed.report
     facts = {"data": data_fingerprint(experiment), "index": report}
     write_json(experiment.output_dir / RESUME / FACTS, facts)

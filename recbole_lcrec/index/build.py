@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.config import settings_from
 from recbole_lcrec.config.registry import QUANTIZERS
 from recbole_lcrec.embedding.collaborative import flat_sequences
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
@@ -51,7 +52,7 @@ _ALGORITHM = 3  # part of the key: raise it when the same inputs are to give ano
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """Options of the item index; each is explained in properties/generative.yaml."""
+    """Options of the item index; each is explained in properties/index.yaml."""
 
     index_file: str | None
     index_collisions: str
@@ -96,6 +97,7 @@ def build_index(
     show_progress: bool = False,
     mapping: str = "optimal",
     sequences: Sequence[np.ndarray] | None = None,
+    collaborative: np.ndarray | None = None,
 ) -> BuiltIndex:
     """Build the index of a catalogue, or take it from the cache.
 
@@ -109,6 +111,7 @@ def build_index(
         show_progress: Whether to show a bar.
         mapping: Option ``index_mapping``.
         sequences: Item rows of each user's training interactions, for ``cid``; others do not look at them.
+        collaborative: Item embeddings of a trained recommender, float32 [n_items, d'], for ``letter`` likewise.
 
     Raises:
         UserError: For more items than paths (before any training), embeddings that are not finite, embeddings or
@@ -123,6 +126,7 @@ def build_index(
         len(item_tokens),
         None if embeddings is None else np.ascontiguousarray(embeddings, dtype=np.float32),
         sequences if kind.needs_sequences else None,
+        collaborative if kind.needs_collaborative else None,
     )
     folder = Path(cache_dir) / "index" / _key(item_tokens, inputs, quantizer_settings, seed, device, mapping)
 
@@ -151,6 +155,28 @@ def _tell(built: BuiltIndex) -> None:
         len(built.index), report["quantizer"], 100 * report["collision_rate_before"], report["moved"],
         report["seconds"],
     )  # fmt: skip
+
+
+def check_index_options(config: Any) -> None:
+    """Refuse options of an index that is to be built before the long stages.
+
+    Raises:
+        UserError: Naming the option.
+    """
+    if config["index_file"]:
+        return
+    mistakes = Mistakes()
+    with mistakes.caught():
+        index_level_sizes(settings_from(QuantizerSettings, config), settings_from(IndexSettings, config).index_mapping)
+    kind = config["quantizer"]
+    if kind in QUANTIZERS and quantizer_class(kind).needs_collaborative and not config["saved_run"]:
+        mistakes.expect(
+            bool(config["collaborative_from"]),
+            f"quantizer={kind}: it aligns codes with the item embeddings of a trained recommender. Train one with the "
+            "same data options, e.g. --model=SASRec --output_dir=saved/sasrec, and give "
+            "--collaborative_from=saved/sasrec.",
+        )
+    mistakes.finish()
 
 
 def index_level_sizes(settings: QuantizerSettings, mapping: str) -> tuple[int, ...]:
@@ -233,6 +259,8 @@ def _key(
     sequences = None if inputs.sequences is None else flat_sequences(inputs.sequences)
     code = QUANTIZERS[settings.quantizer].version
     made_of = [list(item_tokens), inputs.embeddings, sequences, settings, mapping, seed, machine, versions, code]
+    if inputs.collaborative is not None:
+        made_of.append(inputs.collaborative)
     return fingerprint("index", _ALGORITHM, made_of)
 
 

@@ -6,21 +6,20 @@ Models whose vocabulary is the index alone (TIGER) need nothing else; those that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.data.split import SequentialSplitDataset
+from recbole_lcrec.data.stages import StagedDataset
 from recbole_lcrec.data.text import ItemText
+from recbole_lcrec.embedding.items import rows_of_ids
 from recbole_lcrec.index.item_index import ItemIndex
 from recbole_lcrec.index.pipeline import IndexedItems, index_items
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.timer import StageTimer
-
-Product = TypeVar("Product")
 
 PAD_ID, END_ID, FIRST_CODE_ID = 0, 1, 2
 """The vocabulary of a model that reads no words: padding, end, then every code of every level, used or not."""
@@ -89,33 +88,13 @@ def catalogue_paths(indexed: IndexedItems, code_ids: np.ndarray) -> np.ndarray:
     return path_ids(indexed.index, code_ids)[rows]
 
 
-class CatalogueDataset(SequentialSplitDataset):
+class CatalogueDataset(StagedDataset):
     """RecBole's sequential dataset that carries a ``catalogue`` once ``prepare`` has been called.
 
     Here the vocabulary is that of the index, without words.
     """
 
     catalogue: Any = None
-    made: dict[str, tuple[Any, frozenset[str], tuple[str, ...]]] | None = None
-    """Stage -> what it made of files and caches, the options that it looked at, and the stages that it used."""
-
-    def once(self, stage: str, make: Callable[[], Product], uses: Sequence[str] = ()) -> Product:
-        """Return what a stage makes of files and caches; what is made already is taken as it is.
-
-        The trials of a search get it from the search, and so need neither the files nor the caches.
-
-        Args:
-            stage: Name of the stage.
-            make: Does it.
-            uses: Earlier stages whose products it reads.
-        """
-        if self.made is None:
-            self.made = {}
-        if stage not in self.made:
-            with self.config.reads() as options:
-                product = make()
-            self.made[stage] = product, frozenset(options), tuple(uses)
-        return self.made[stage][0]
 
     def index_items(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> IndexedItems:
         """Build (or load) text, embeddings and item index.
@@ -125,7 +104,7 @@ class CatalogueDataset(SequentialSplitDataset):
             parts: The split's datasets of training, validation and test; only the first is learned from.
             saved: Folder of a finished run whose index is to be used; None builds it.
         """
-        return index_items(self.config, self, parts[0], timer, saved)
+        return index_items(self.config, self, parts, timer, saved)
 
     def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
         """Set ``catalogue`` of this dataset and of its parts.
@@ -154,12 +133,7 @@ class CatalogueDataset(SequentialSplitDataset):
         """
         n_codes = sum(indexed.index.level_sizes)
         code_ids = np.arange(FIRST_CODE_ID, FIRST_CODE_ID + n_codes, dtype=np.int64)
-        return Catalogue(indexed, code_ids, self.rows_of_ids(indexed.text), catalogue_paths(indexed, code_ids))
-
-    def rows_of_ids(self, text: ItemText) -> np.ndarray:
-        """Return the catalogue row of each of RecBole's item ids, int64 [item_num]; -1 for the padding item 0."""
-        known_items = self.field2id_token[self.iid_field][1:]
-        return np.array([-1] + [text.rows[str(item)] for item in known_items], dtype=np.int64)
+        return Catalogue(indexed, code_ids, rows_of_ids(self, indexed.text), catalogue_paths(indexed, code_ids))
 
 
 def rows_of_items(catalogue: Catalogue, items: Sequence[str]) -> np.ndarray:

@@ -15,7 +15,9 @@ from recbole_lcrec.quantizer.quantizer_settings import MAX_LEVELS, MIN_LEVELS
 from recbole_lcrec.utils.errors import UserError, nearest
 from recbole_lcrec.utils.files import write_text
 
-LEVEL_LETTERS = string.ascii_lowercase[:MAX_LEVELS]
+_ALPHABET = string.ascii_lowercase
+LEVEL_LETTERS = (*_ALPHABET, *(first + second for first in _ALPHABET for second in _ALPHABET))[:MAX_LEVELS]
+"""The names of the levels in index tokens: a to z, then aa, ab and so on, as columns of a spreadsheet."""
 
 
 def index_token(level: int, code: int) -> str:
@@ -48,7 +50,7 @@ class ItemIndex:
         level_sizes: Codes of each level, used or not.
 
     Raises:
-        ValueError: For equal paths, duplicate items, codes out of range, or fewer than 2 or more than 8 levels.
+        ValueError: For equal paths, duplicate items, codes out of range, or or a number of levels outside 2 to 32.
     """
 
     items: tuple[str, ...]

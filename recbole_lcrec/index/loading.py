@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 MAX_CODE = MAX_CODES - 1  # every code up to the largest becomes a token of the LM: a typo must not make a billion
 SPARSE_CODES, CODES_PER_ITEM = 4096, 8
 """Codes that a level may have in any case, and codes per item."""
-_TOKEN = re.compile(r"<([a-z])_(0|[1-9][0-9]{0,8})>")
+_TOKEN = re.compile(r"<([a-z]{1,2})_(0|[1-9][0-9]{0,8})>")
 
 
 def load_index(

@@ -14,23 +14,28 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.config.making import Making
 from recbole_lcrec.config.run_options import RunOptions
-from recbole_lcrec.data.files import DataFiles
-from recbole_lcrec.data.split import training_sequences
-from recbole_lcrec.data.text import ItemText, ItemTextSettings, load_item_text
-from recbole_lcrec.embedding import EmbeddingSettings, embed_items
+from recbole_lcrec.data.text import ItemText
+from recbole_lcrec.embedding import EmbeddingSettings
+from recbole_lcrec.embedding.items import (
+    embedded_catalogue,
+    item_text,
+    making,
+    rows_of_ids,
+    save_embeddings,
+    saved_embeddings,
+    training_rows,
+)
 from recbole_lcrec.embedding.new_items import ItemEncoder
 from recbole_lcrec.index.adding import IndexMaker
 from recbole_lcrec.index.build import BuiltIndex, IndexSettings, build_index, index_level_sizes
+from recbole_lcrec.index.collaborative_run import collaborative_vectors
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
 from recbole_lcrec.index.loading import load_index
 from recbole_lcrec.index.mapping import last_code_ranks
 from recbole_lcrec.index.new_texts import with_new_items, write_new_items
 from recbole_lcrec.quantizer import QuantizerSettings, quantizer_class
 from recbole_lcrec.utils.errors import UserError
-from recbole_lcrec.utils.files import atomic_path
-from recbole_lcrec.utils.run_files import EMBEDDINGS
 from recbole_lcrec.utils.timer import StageTimer
 
 logger = logging.getLogger(__name__)
@@ -133,20 +138,19 @@ class IndexedItems:
         if self.maker is not None:
             self.maker.save(folder)
         if embeddings:
-            from safetensors.numpy import save_file
-
             assert self.embeddings is not None
-            with atomic_path(folder / EMBEDDINGS) as temporary:
-                save_file({"embeddings": np.ascontiguousarray(self.embeddings)}, temporary)
+            save_embeddings(folder, self.embeddings)
 
 
-def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved: Path | None = None) -> IndexedItems:
+def index_items(
+    config: Any, dataset: Any, parts: Sequence[Any], timer: StageTimer, saved: Path | None = None
+) -> IndexedItems:
     """Run the stages from item text to item index.
 
     Args:
         config: The experiment's configuration.
         dataset: The whole dataset, filtered and remapped.
-        train: Its training part, for indices made of interactions.
+        parts: Its training, validation and test parts; only the first is learned from.
         timer: Gets the seconds of each stage.
         saved: Folder of a finished run whose index is taken, or None.
 
@@ -156,30 +160,28 @@ def index_items(config: Any, dataset: Any, train: Any, timer: StageTimer, saved:
     settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
     source = saved or settings.index_file
     required = not source and _needs_text(config, quantizer)
-    known_items = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
     with timer("text"):
-        text = dataset.once("text", lambda: _text(config, dataset, known_items, required))
+        text = dataset.once("text", lambda: item_text(config, dataset, required))
     if saved:
         return _loaded(config, text, timer, saved)
     if source:
         return dataset.once("index", lambda: _loaded(config, text, timer), uses=["text"])
     check_capacity(len(text.items), index_level_sizes(quantizer, settings.index_mapping))
-    row_of_id = np.array([-1, *(text.rows[item] for item in known_items)], dtype=np.int64)
-    sequences = [row_of_id[items] for items in training_sequences(train).values()]
+    sequences = training_rows(dataset, parts[0], text)
     embedded = dataset.once("embedding", lambda: _embedded(config, text, sequences, timer), uses=["text"])
-    uses = ["text", "embedding"]
-    return dataset.once("index", lambda: _built(config, text, embedded, sequences, timer), uses=uses)
+    known = dataset.once("collaborative", lambda: _collaborative(config, dataset, parts, text), uses=["text"])
+    uses = ["text", "embedding", "collaborative"]
+    return dataset.once("index", lambda: _built(config, text, embedded, sequences, known, timer), uses=uses)
 
 
-def _text(config: Any, dataset: Any, known_items: Sequence[str], required: bool) -> ItemText:
-    settings = settings_from(ItemTextSettings, config)
-    return load_item_text(
-        DataFiles.of(dataset),
-        known_items,
-        settings.item_text_fields,
-        text_required=required,
-        cold_items=settings.cold_items,
-    )
+def _collaborative(config: Any, dataset: Any, parts: Sequence[Any], text: ItemText) -> np.ndarray | None:
+    """Return what the run of ``collaborative_from`` knows of the catalogue's items, NaN for those that it does not."""
+    if not quantizer_class(config["quantizer"]).needs_collaborative or not config["collaborative_from"]:
+        return None
+    known = collaborative_vectors(config["collaborative_from"], dataset, parts)
+    vectors = np.full((len(text.items), known.shape[1]), np.nan, dtype=np.float32)
+    vectors[rows_of_ids(dataset, text)[1:]] = known
+    return vectors
 
 
 def _loaded(config: Any, text: ItemText, timer: StageTimer, saved: Path | None = None) -> IndexedItems:
@@ -199,33 +201,9 @@ def _loaded(config: Any, text: ItemText, timer: StageTimer, saved: Path | None =
         )
         logger.info("Item index: %d items, %d levels, from %s.", len(index.items), len(index.level_sizes), source)
         maker = IndexMaker.load(source.parent)
-        embeddings = _saved_embeddings(saved, len(index.items)) if saved else None
+        embeddings = saved_embeddings(saved, len(index.items)) if saved else None
         indexed = _with_missing(IndexedItems(text, index, embeddings, maker=maker, added=n_new), config)
         return indexed if saved else replace(indexed, added=0)
-
-
-def _saved_embeddings(run: Path, n_items: int) -> np.ndarray | None:
-    """Return the embeddings that a finished run's model reads, float32 [n_items, d]; None if it reads no embeddings.
-
-    Raises:
-        UserError: If they cannot be read, or are those of another index.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = run / EMBEDDINGS
-    if not path.is_file():
-        return None
-    try:
-        embeddings = load_file(path)["embeddings"]
-    except (SafetensorError, OSError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}). Train the run again.") from error
-    if embeddings.ndim != 2 or len(embeddings) != n_items:
-        raise UserError(
-            f"{path}: expected one row per item of the run's index, {n_items}, found {list(embeddings.shape)}. "
-            "The file is of another run: train this one again."
-        )
-    return embeddings
 
 
 def _with_missing(indexed: IndexedItems, config: Any) -> IndexedItems:
@@ -255,22 +233,19 @@ def _needs_text(config: Any, quantizer: QuantizerSettings) -> bool:
     return quantizer_class(quantizer.quantizer).needs_embeddings and settings.uses_text and settings.kind != "file"
 
 
-def _making(config: Any, sequences: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Return where and with what embeddings and index are made."""
-    return {**Making.arguments(config), "sequences": sequences}
-
-
 def _embedded(
     config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: StageTimer
 ) -> tuple[np.ndarray, ItemEncoder] | None:
     """Return the items' embeddings and what makes those of new items; None for a quantizer without embeddings."""
     if not QuantizerSettings.component(config).load().needs_embeddings:
         return None
-    chosen, making = settings_from(EmbeddingSettings, config), _making(config, sequences)
-    with timer("embedding"):
-        embeddings = embed_items(text.items, text.documents(), chosen, **making)
+    embeddings, chosen = embedded_catalogue(config, text, sequences, timer), settings_from(EmbeddingSettings, config)
     return embeddings, ItemEncoder.of_catalogue(
-        text.documents(), embeddings, chosen, cache_dir=making["cache_dir"], seed=making["seed"]
+        text.documents(),
+        embeddings,
+        chosen,
+        cache_dir=Path(RunOptions(config).cache_dir),
+        seed=RunOptions(config).seed,
     )
 
 
@@ -279,14 +254,14 @@ def _built(
     text: ItemText,
     embedded: tuple[np.ndarray, ItemEncoder] | None,
     sequences: Sequence[np.ndarray],
+    collaborative: np.ndarray | None,
     timer: StageTimer,
 ) -> IndexedItems:
     settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
     embeddings, encoder = embedded or (None, None)
     with timer("index"):
-        built = build_index(
-            text.items, embeddings, quantizer, mapping=settings.index_mapping, **_making(config, sequences)
-        )
+        options = {**making(config, sequences), "mapping": settings.index_mapping, "collaborative": collaborative}
+        built = build_index(text.items, embeddings, quantizer, **options)
     maker = IndexMaker(built.quantizer, encoder)
     source = None if embeddings is None else settings_from(EmbeddingSettings, config).embedding
     return IndexedItems(text, built.index, embeddings, built, source, maker)

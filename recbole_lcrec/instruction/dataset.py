@@ -16,6 +16,7 @@ from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.text import ItemText
+from recbole_lcrec.embedding.items import rows_of_ids
 from recbole_lcrec.index import ItemIndex
 from recbole_lcrec.index.catalogue import Catalogue, CatalogueDataset, catalogue_paths
 from recbole_lcrec.index.pipeline import IndexedItems
@@ -90,7 +91,7 @@ class WordsDataset(CatalogueDataset):
         code_ids = index_token_ids(tokenizer, index)
         paths = catalogue_paths(indexed, code_ids)
         builder = self.prompt_builder(tokenizer, paths, text)
-        return InstructionCatalogue(indexed, code_ids, self.rows_of_ids(text), paths, tokenizer, builder)
+        return InstructionCatalogue(indexed, code_ids, rows_of_ids(self, text), paths, tokenizer, builder)
 
     def _tokenizer(self, text: ItemText, index: ItemIndex, saved: Path | None) -> Any:
         if saved:

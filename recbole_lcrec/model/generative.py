@@ -20,7 +20,7 @@ from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.decoding import ChildSoftmax, LevelSoftmax, PathStep, Softmax, TokenTrie
 from recbole_lcrec.embedding import EmbeddingSettings
 from recbole_lcrec.evaluation.queries import ONE_WORDING, EvaluationSettings, Queries, TopItems
-from recbole_lcrec.index.build import IndexSettings, index_level_sizes
+from recbole_lcrec.index.build import IndexSettings, check_index_options
 from recbole_lcrec.index.catalogue import Catalogue
 from recbole_lcrec.quantizer import QuantizerSettings
 from recbole_lcrec.utils.errors import Mistakes
@@ -137,6 +137,11 @@ class GenerativeRecommender(SequentialRecommender):
         self._exclude_history = run.exclude_history
         self.use_catalogue(dataset.catalogue)
 
+    @property
+    def list_length(self) -> int:
+        """How many items it finds per user: those that its beams end at, and no others are scored."""
+        return self.num_beams
+
     @classmethod
     def asked(cls, config: Any) -> EvaluationSettings:
         """Return what the model is asked at evaluation.
@@ -157,9 +162,7 @@ class GenerativeRecommender(SequentialRecommender):
         with mistakes.caught():
             cls.asked(config)
         with mistakes.caught():
-            index = settings_from(IndexSettings, config)
-            if not index.index_file:
-                index_level_sizes(settings_from(QuantizerSettings, config), index.index_mapping)
+            check_index_options(config)
         mistakes.finish()
 
     def use_catalogue(self, catalogue: Catalogue) -> None:

@@ -148,6 +148,10 @@ class KeepsOwnWeights(Protocol):
 class RecommendsTopItems(Protocol):
     """A model that finds the best items without scoring all of them, in one of several wordings of its prompt."""
 
+    @property
+    def list_length(self) -> int | None:
+        """How many items it finds per user; None where, by its options, it scores all of them after all."""
+
     def full_sort_top(
         self, interaction: Interaction, seen: SeenItems | None = None, prompts: tuple[int, ...] | None = None
     ) -> TopItems:
@@ -174,7 +178,11 @@ class RecommendsRows(Protocol):
     catalogue: Any
 
     def recommend_rows(
-        self, histories: Sequence[np.ndarray], k: int, among: np.ndarray | None = None
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        among: np.ndarray | None = None,
+        users: Sequence[int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best ``k`` rows for each history: (rows, scores), both [B, k]; row -1 where nothing is left.
 
@@ -182,6 +190,7 @@ class RecommendsRows(Protocol):
             histories: Catalogue rows, oldest first.
             k: Items per history.
             among: Rows to choose from, int64 [n]; None for the whole catalogue.
+            users: RecBole's ids of the users whose histories these are; None for unknown users.
         """
 
 

@@ -141,6 +141,23 @@ class ResidualAutoencoder(nn.Module, Quantizer):
             rebuilt = self.decoder(passed)
         return functional.mse_loss(rebuilt.float(), inputs), result
 
+    def before_epoch(self, rng: np.random.Generator) -> None:
+        """Do what is to be done before an epoch with codes; nothing here."""
+
+    def more_loss(self, rows: Tensor, result: Quantized, rng: np.random.Generator) -> Tensor:
+        """Return what a variant adds to the loss of a batch, a scalar; nothing here.
+
+        Args:
+            rows: The batch's rows of the catalogue, int64 [n].
+            result: How they were quantized.
+            rng: Draws what there is to draw.
+        """
+        return result.loss.new_zeros(())
+
+    def penalty(self, result: Quantized) -> float:
+        """Return what a variant wants small of the whole catalogue beside the reconstruction error; 0 here."""
+        return 0.0
+
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return the context of training's matrix products; quantization and inference are always in float32."""
         if uses_bfloat16(self.settings, device):

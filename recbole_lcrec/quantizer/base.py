@@ -33,6 +33,8 @@ class Inputs:
         embeddings: float32 [n_items, d], or None for quantizers that need no embeddings.
         sequences: The item rows of each user's training interactions, in time order, or None. Nothing of a validation
             or test interaction may be in them.
+        collaborative: What a recommender trained on the same split knows of the items, float32 [n_items, d'], rows of
+            NaN for items that it does not know; or None.
 
     Raises:
         UserError: For embeddings with NaN or infinity.
@@ -41,6 +43,7 @@ class Inputs:
     n_items: int
     embeddings: np.ndarray | None = None
     sequences: Sequence[np.ndarray] | None = None
+    collaborative: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         assert self.n_items >= 1, "a catalogue has items"
@@ -75,6 +78,7 @@ class Quantizer(ABC):
             quantizer was fitted to, and are distinct already.
         needs_embeddings: Whether it is fitted to embeddings.
         needs_sequences: Whether it is fitted to training sequences.
+        needs_collaborative: Whether it is fitted to the embeddings of a trained recommender, too.
         on_device: Whether it computes on the run's device with all threads, so that the result depends on them.
     """
 
@@ -82,6 +86,7 @@ class Quantizer(ABC):
     has_geometry: ClassVar[bool] = True
     needs_embeddings: ClassVar[bool] = True
     needs_sequences: ClassVar[bool] = False
+    needs_collaborative: ClassVar[bool] = False
     on_device: ClassVar[bool] = True
 
     @property

@@ -53,6 +53,11 @@ def fit_quantizer(
             f"quantizer={settings.quantizer}: it is made from training interactions, and there are none. "
             "Pass the training sequences, or use another quantizer."
         )
+    if kind.needs_collaborative and inputs.collaborative is None:
+        raise UserError(
+            f"quantizer={settings.quantizer}: it aligns codes with the embeddings of a trained recommender, and there "
+            "are none. Give collaborative_from, or use another quantizer."
+        )
     started = time.perf_counter()
     quantizer, report = kind.fit(inputs, settings, seed=seed, device=device, show_progress=show_progress)
     seconds = round(time.perf_counter() - started, 2)

@@ -10,7 +10,7 @@ from typing import Any
 from recbole_lcrec.config.registry import QUANTIZERS, Component
 from recbole_lcrec.utils.errors import Mistakes, UserError, shortened
 
-MIN_LEVELS, MAX_LEVELS = 2, 8
+MIN_LEVELS, MAX_LEVELS = 2, 32
 _CHOICES = {
     "rqvae_codebook": ("gradient", "ema"),
     "rqvae_precision": ("auto", "float32", "bfloat16"),
@@ -50,7 +50,7 @@ def check_tokens(level_sizes: Sequence[int], what: str) -> None:
 
 @dataclass(frozen=True)
 class QuantizerSettings:
-    """Options of the quantizer; each is explained in properties/generative.yaml.
+    """Options of the quantizer; each is explained in properties/index.yaml.
 
     Attributes:
         own: The options that a plugin's quantizer has declared.

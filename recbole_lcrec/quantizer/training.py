@@ -109,11 +109,16 @@ class _Training:
 
     def _epoch(self, *, quantized: bool) -> None:
         n = len(self.inputs)
+        if quantized:
+            self.model.before_epoch(self.rng)
         order = torch.from_numpy(self.rng.permutation(n)).to(self.inputs.device)
         # batches of equal size: Sinkhorn on a small remainder would spread few items over all codes
         for rows in order.chunk(math.ceil(n / self.batch_size)):
             error, result = self.model.autoencode(self.inputs[rows], quantized=quantized)
-            total = error if result is None else error + self.options.rqvae_loss_weight * result.loss
+            total = error
+            if result is not None:
+                total = error + self.options.rqvae_loss_weight * result.loss
+                total = total + self.model.more_loss(rows, result, self.rng)
             self.optimizer.zero_grad(set_to_none=True)
             total.backward()
             self.optimizer.step()
@@ -134,5 +139,6 @@ class _Training:
         """
         result = self.model.quantize(self.model.encoder(self.inputs))
         codes = result.codes.cpu().numpy()
-        error = float(functional.mse_loss(self.model.decoder(result.vectors), self.inputs)) / self.baseline
+        error = float(functional.mse_loss(self.model.decoder(result.vectors), self.inputs))
+        error = (error + self.model.penalty(result)) / self.baseline
         return collision_rate(codes) + error, codes, result.residuals

@@ -140,7 +140,7 @@ class EvaluatingTrainer(Trainer):
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         if not self._is_mine():
             return None, None, None, None
-        if isinstance(self.model, RecommendsTopItems):
+        if isinstance(self.model, RecommendsTopItems) and self.model.list_length is not None:
             return self._top_of(self.model, batched_data)
         batch = self._wide_enough(super()._full_sort_batch_eval(batched_data))
         return self._noted(batch, batch[0][self._run.user_field])

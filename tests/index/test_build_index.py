@@ -217,9 +217,9 @@ def test_digit_refuses_what_it_cannot_number(tmp_path: Path) -> None:
     settings = small_settings(quantizer="rkmeans")
     with pytest.raises(UserError, match="20 items share a path.*only 16"):
         build_index(tokens(20), equal, settings, cache_dir=tmp_path, seed=1, mapping="digit")
-    with pytest.raises(UserError, match="num_levels.*at most 7, found 8"):
-        eight = small_settings(num_levels=8)
-        build_index(tokens(20), equal, eight, cache_dir=tmp_path, seed=1, mapping="digit")
+    with pytest.raises(UserError, match="num_levels.*at most 31, found 32"):
+        most = small_settings(num_levels=32)
+        build_index(tokens(20), equal, most, cache_dir=tmp_path, seed=1, mapping="digit")
     with pytest.raises(UserError, match="quantizer=random are distinct already"):
         fixed = small_settings(quantizer="random")
         build_index(tokens(20), equal, fixed, cache_dir=tmp_path, seed=1, mapping="digit")

@@ -54,8 +54,8 @@ def test_equality(index: ItemIndex) -> None:
         (ITEMS, CODES - 1, (4, 3), "0 .. size - 1"),
         (ITEMS, CODES, (4, 3, 2), "codes of shape"),
         (ITEMS[:3], CODES, (4, 3), "codes of shape"),
-        (ITEMS, CODES[:, :1], (4,), "2 to 8 levels"),
-        (ITEMS, np.zeros((4, 9)), (4,) * 9, "2 to 8 levels"),
+        (ITEMS, CODES[:, :1], (4,), "2 to 32 levels"),
+        (ITEMS, np.zeros((4, 33)), (4,) * 33, "2 to 32 levels"),
     ],
 )
 def test_a_wrong_index_cannot_be_made(items: tuple, codes: np.ndarray, sizes: tuple, message: str) -> None:

@@ -62,7 +62,7 @@ def test_extra_items_are_kept(tmp_path: Path) -> None:
         ({**GOOD, "z": ["<a_1>", "<c_3>"]}, "item 'z'.*found \"<c_3>\" at position 2.*<b_12>"),
         ({**GOOD, "z": ["<a_1>", "<b_99999999>"]}, "item 'z'.*expected at most 65535"),
         ({**GOOD, "z": ["<a_1>", "<b_0>", "<c_0>"]}, "item 'z'.*path of 3 codes, expected 2 as for item 'x'"),
-        ({"x": ["<a_1>"]}, "item 'x'.*path of 1 codes, expected 2 to 8"),
+        ({"x": ["<a_1>"]}, "item 'x'.*path of 1 codes, expected 2 to 32"),
         ({"x": []}, "item 'x'.*path of 0 codes"),
         ('{"x": ["<a_1>", "<b_0>"], "x": ["<a_1>", "<b_1>"]}', "item 'x' occurs more than once"),
     ],

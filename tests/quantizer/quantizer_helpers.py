@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.config.declared import defaults_of
+from recbole_lcrec.config.registry import QUANTIZERS
 from recbole_lcrec.quantizer import QuantizerSettings
 
 
@@ -16,7 +18,9 @@ def small_settings(**changes: Any) -> QuantizerSettings:
         "rqvae_loss_weight": 1.0, "rqvae_learning_rate": 0.003, "rqvae_weight_decay": 1e-4, "rqvae_batch_size": 128,
         "rqvae_epochs": 20, "rqvae_patience": 10, "sinkhorn_epsilon": 0.003, "sinkhorn_iterations": 20,
     }  # fmt: skip
-    return QuantizerSettings(**{**values, **changes})
+    kind = changes.get("quantizer", "rqvae")
+    own = defaults_of(QUANTIZERS[kind])[0] if kind in QUANTIZERS else {}
+    return QuantizerSettings(**{**values, "own": own, **changes})
 
 
 def communities(n_items: int = 300, n_groups: int = 10, per_item: int = 4, seed: int = 0) -> list[np.ndarray]:

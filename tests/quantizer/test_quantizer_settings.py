@@ -55,7 +55,8 @@ def test_a_near_miss_is_named() -> None:
 
 @pytest.mark.parametrize("cls", [QuantizerSettings, IndexSettings, EmbeddingSettings])
 def test_defaults_in_python_are_those_of_the_yaml(cls: type) -> None:
-    options = yaml.safe_load((properties_dir() / "generative.yaml").read_text(encoding="utf-8"))
+    files = (properties_dir() / f"{name}.yaml" for name in ("embedding", "index"))
+    options = {name: value for path in files for name, value in yaml.safe_load(path.read_text()).items()}
     for field in dataclasses.fields(cls):
         if field.name == "own":  # of plugins
             continue

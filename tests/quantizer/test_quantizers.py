@@ -19,7 +19,7 @@ WITH_GEOMETRY = [kind for kind in KINDS if quantizer_class(kind).has_geometry]
 
 
 def fit(kind: str, embeddings: np.ndarray, seed: int = 1, **changes: Any) -> tuple[Quantizer, dict]:
-    inputs = Inputs(len(embeddings), embeddings, communities(len(embeddings)))
+    inputs = Inputs(len(embeddings), embeddings, communities(len(embeddings)), clustered(len(embeddings), 5, seed=3))
     return fit_quantizer(inputs, small_settings(**{"quantizer": kind, "rqvae_epochs": 10, **changes}), seed=seed)
 
 

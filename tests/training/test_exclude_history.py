@@ -51,7 +51,7 @@ def check_lists(table: pd.DataFrame, of_user: dict[str, list[str]], n_items: int
             assert row.item not in shown
 
 
-@pytest.mark.parametrize("model", ["ExactPop", "BPR", "SASRec", "LCRec", "TIGER"])
+@pytest.mark.parametrize("model", ["ExactPop", "BPR", "SASRec", "SASRecText", "LCRec", "TIGER", "RPG"])
 def test_no_model_recommends_what_the_user_had(tmp_path: Path, model: str) -> None:
     # short histories in the prompt: what is excluded is the whole history all the same
     changes = {"MAX_ITEM_LIST_LENGTH": 3, "num_beams": 15, "metrics": LISTS, **(T5 if model == "TIGER" else {})}

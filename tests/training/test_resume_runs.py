@@ -87,7 +87,7 @@ def cut(folder: Path, model: str, name: str, prepare: Callable[[], None], **chan
     return folder / name
 
 
-@pytest.mark.parametrize("model", ["SASRec", "BPR", "GRU4Rec", "RecVAE", "MultiVAE", "LCRec"])
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "GRU4Rec", "RecVAE", "MultiVAE", "LCRec", "SASRecText"])
 def test_killed_within_an_epoch(folder: Path, model: str) -> None:
     steps = {"MultiVAE": 3, "LCRec": 5}.get(model, 14)
     out = cut(
