@@ -103,7 +103,7 @@ def test_why_a_wish_and_one_run_alone(page: Any) -> None:
     wait(recommended(page, ["i3", "i4"]))
     press(page, "Why Title of <b>i8</b>?")
     wait(lambda: texts(page, ".why td:first-child") == ["<a_1>", "Title of <b>i3</b>", "Title of <b>i4</b>"])
-    assert texts(page, ".why td:last-child")[0] == "red, saw (3 items, such as <i>Red</i> saw)"
+    assert texts(page, ".why td:last-child")[0] == "red, saw (3 items: <i>Red</i> saw …)"
     press(page, "Why Title of <b>i8</b>?")
     wait(lambda: not texts(page, ".why"))
     page.find_element(By.ID, "query").send_keys("a red saw", Keys.ENTER)

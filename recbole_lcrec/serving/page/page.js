@@ -209,9 +209,13 @@ function table(caption, head, rows) {
 }
 
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
-const percent = (logarithm) => `${(100 * Math.exp(logarithm)).toPrecision(2)}%`;
-const meaning = (code) => `${code.words.join(", ") || "–"} (${code.items} items${code.examples.length ? ", such as " : ""}${
-  code.examples.slice(0, 2).join("; ")})`;
+const percent = (logarithm) => {
+  const share = 100 * Math.exp(logarithm);
+  return share < 0.1 ? "< 0.1%" : `${share.toFixed(share < 10 ? 1 : 0)}%`;
+};
+const meaning = ({ words, items, examples }) =>
+  `${words.join(", ") || "–"} (${items} ${items > 1 ? "items" : "item"}${examples.length ? ": " : ""}${
+    examples.slice(0, 2).join("; ")}${items > 2 ? " …" : ""})`;
 
 function begin({ runs, settings }) {
   state.runs = runs;
