@@ -14,19 +14,20 @@ from fakes import TINY
 
 Histories = list[list[str]]
 
+QUICK = {**TINY, "epochs": 1, "eval_step": 0, "rqvae_epochs": 2}
 PAPER: dict[str, Any] = {
-    **TINY,
+    **QUICK,
     **{"tasks": ["seqrec", "item2index"], "task_samples": {"seqrec": 32, "item2index": 16}, "user_text": "none"},
-    **{"history_loss_weight": 0.0, "history_windows": False, "history_separator": ", ", "epochs": 1},
+    **{"history_loss_weight": 0.0, "history_windows": False, "history_separator": ", "},
     "max_length": 180,  # too few tokens for a history of 20 items
 }
 ITEM_LEVEL: dict[str, Any] = {
-    **TINY,
+    **QUICK,
     **{"tasks": ["nextitem"], "task_samples": {"nextitem": 64}, "eval_task": "nextitem", "history_input": "item"},
     **{"item_prefixes": True, "item_features": True, "item_loss_weight": 1.0, "item_score_weight": 0.5},
-    **{"loss_normalization": "children", "num_levels": 2, "epochs": 1, "max_length": 100},
+    **{"loss_normalization": "children", "num_levels": 2, "max_length": 100},
 }
-T5 = {name: value for name, value in TINY.items() if not name.startswith(("lm_", "task_"))} | {
+T5 = {name: value for name, value in QUICK.items() if not name.startswith(("lm_", "task_"))} | {
     **{"t5_d_model": 16, "t5_layers": 2, "t5_heads": 2, "t5_head_dim": 8, "t5_d_ff": 32, "train_samples": 64},
     **{"learning_rate": 0.01},
 }
@@ -58,7 +59,6 @@ KINDS = {
     "paper, children": Kind("LCRec", PAPER, changes={"score_normalization": "children", "eval_prompts": [3]}),
     "merged": Kind("LCRec", LORA, "qwen2"),
     "beside": Kind("LCRec", LORA, "llama", lora="beside"),
-    "beside, one table": Kind("LCRec", LORA, "qwen2", lora="beside"),
     "TIGER": Kind("TIGER", T5),
     "TIGER, history excluded": Kind("TIGER", T5, changes={"exclude_history": True, "score_normalization": "children"}),
     "P5CID": Kind("P5CID", T5),
