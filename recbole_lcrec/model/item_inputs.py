@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_lcrec.decoding.architecture import additive_mask
+from recbole_lcrec.decoding.readout import score_dtype
 from recbole_lcrec.decoding.trie import TokenTrie
 from recbole_lcrec.instruction.prompts import ITEM_IDS
 from recbole_lcrec.utils.errors import Mistakes
@@ -182,3 +183,9 @@ def positions_and_mask(aside: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tenso
     seen = (run.unsqueeze(1) == 0) | (run.unsqueeze(1) == run.unsqueeze(2))
     seen = seen.tril()
     return seen.sum(dim=-1) - 1, additive_mask(seen, dtype).unsqueeze(1)
+
+
+def item_products(states: Tensor, vectors: Tensor) -> Tensor:
+    """Return the products of states [N, D] with items' vectors [n_rows, D], [N, n_rows] in the dtype of scores."""
+    logits = functional.linear(states, vectors.to(states.dtype))
+    return logits.to(score_dtype(logits.dtype))

@@ -40,7 +40,7 @@ from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import PREFERENCEOBTAIN, Template
 from recbole_lcrec.model.generative import GenerativeRecommender, HistoryFrame, Request, excluded_rows
 from recbole_lcrec.model.instruction_tuned import InstructionTuned, check_author
-from recbole_lcrec.model.item_inputs import ItemInputs, ItemVectorSettings, feed_items
+from recbole_lcrec.model.item_inputs import ItemInputs, ItemVectorSettings, feed_items, item_products
 from recbole_lcrec.model.lm import LMSettings, build_lm, save_architecture, trial_lm
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.quantizer import QuantizerSettings, quantizer_class
@@ -185,7 +185,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
             mine = (self._level_of_token[ids[rows, places + 1]] == 0).nonzero().squeeze(1)
             along = torch.arange(1, self.catalogue.paths.shape[1] + 1, device=ids.device)
             paths = ids[rows[mine].unsqueeze(1), places[mine].unsqueeze(1) + along]
-            logits, targets = _products(states[mine], self._item_vectors()), self.rows_of(paths)
+            logits, targets = item_products(states[mine], self._item_vectors()), self.rows_of(paths)
             of_items = functional.cross_entropy(logits, targets, reduction="none")
             losses = losses.index_add(0, mine, self._item_loss_weight * of_items.to(losses.dtype))
         return losses
@@ -322,7 +322,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         columns, vectors = self.rows_of(trie.paths), self._item_vectors()
 
         def log_probs(states: torch.Tensor) -> torch.Tensor:
-            return _products(states, vectors).log_softmax(dim=-1)[:, columns]
+            return item_products(states, vectors).log_softmax(dim=-1)[:, columns]
 
         return ItemScores(trie, log_probs, self.item_score_weight)
 
@@ -397,9 +397,3 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if self._mode is None:
             self._mode = choose_mode(self.lm, max_length=self._max_length)
         return self._mode
-
-
-def _products(states: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    """Return the products of states [N, D] with items' vectors [n_rows, D], [N, n_rows] in the dtype of scores."""
-    logits = functional.linear(states, vectors.to(states.dtype))
-    return logits.to(score_dtype(logits.dtype))

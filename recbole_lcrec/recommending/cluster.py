@@ -15,7 +15,7 @@ from recbole_lcrec.config.paths import bundled_ml_100k
 from recbole_lcrec.distributed.cluster import check_resources, ray_session
 from recbole_lcrec.distributed.machines import check_seen, machines_for, room_for
 from recbole_lcrec.recommending.order import Order
-from recbole_lcrec.recommending.sources import Part
+from recbole_lcrec.recommending.sources import Portion
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -38,12 +38,12 @@ class Actor:
         """Answer one part."""
         (number,), (names,), (histories,) = batch["number"], batch["names"], batch["histories"]
         plain = None if histories is None else [list(map(str, history)) for history in histories]
-        data = self._answering.answer(self._recommender, Part(int(number), list(map(str, names)), plain))
+        data = self._answering.answer(self._recommender, Portion(int(number), list(map(str, names)), plain))
         return {"number": [int(number)], "data": [data]}
 
 
 def answers_of_cluster(
-    order: Order, answering: Any, parts: Iterable[Part], count: int, experiment: Any
+    order: Order, answering: Any, parts: Iterable[Portion], count: int, experiment: Any
 ) -> Iterator[tuple[int, bytes]]:
     """Yield (number, part of the output) of all parts, in any order.
 
@@ -92,7 +92,7 @@ def _files(order: Order, experiment: Any) -> dict[str, list[Path]]:
     return needed
 
 
-def _table(part: Part) -> Any:
+def _table(part: Portion) -> Any:
     """Return a part as a table of one row."""
     import pyarrow
 

@@ -14,7 +14,7 @@ from recbole_lcrec.recommending.order import ALL, PART, Order
 from recbole_lcrec.recommending.output import Parts, encoded, parts_of_output
 from recbole_lcrec.recommending.recommender import Recommender
 from recbole_lcrec.recommending.results import ItemList, Recommendations
-from recbole_lcrec.recommending.sources import Asker, Part, parts_of, read_histories, read_tokens
+from recbole_lcrec.recommending.sources import Asker, Portion, parts_of, read_histories, read_tokens
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.integrity import facts_of
 from recbole_lcrec.utils.progress import progress
@@ -75,7 +75,7 @@ class Answering:
         among = None if order.among is None else list(dict.fromkeys(read_tokens(order.among, "among")))
         return cls(order.k or max(topk), among, order.titles, order.unknown, order.output.suffix)
 
-    def answer(self, recommender: Recommender, part: Part) -> bytes:
+    def answer(self, recommender: Recommender, part: Portion) -> bytes:
         """Return a part of the output."""
         options: dict[str, Any] = {"k": self.k, "titles": self.titles, "among": self.among}
         found: Recommendations | list[ItemList]
@@ -145,7 +145,7 @@ class _Askers:
         """Return the number of users in a part."""
         return min(PART, self.count - number * PART)
 
-    def parts(self, wanted: frozenset[int]) -> Iterator[Part]:
+    def parts(self, wanted: frozenset[int]) -> Iterator[Portion]:
         """Yield the parts of these numbers."""
         return (part for part in parts_of(self) if part.number in wanted)
 

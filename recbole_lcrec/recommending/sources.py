@@ -20,7 +20,7 @@ _COLUMNS = "expected the columns user and history"
 
 
 @dataclass(frozen=True)
-class Part:
+class Portion:
     """Some askers, one after the other in their source.
 
     Attributes:
@@ -34,13 +34,13 @@ class Part:
     histories: list[list[str]] | None
 
 
-def parts_of(askers: Iterable[Asker], size: int = PART) -> Iterator[Part]:
+def parts_of(askers: Iterable[Asker], size: int = PART) -> Iterator[Portion]:
     """Cut askers into parts."""
     rest = iter(askers)
     number = 0
     while some := list(islice(rest, size)):
         names, histories = [name for name, _ in some], [history for _, history in some if history is not None]
-        yield Part(number, names, histories if some[0][1] is not None else None)
+        yield Portion(number, names, histories if some[0][1] is not None else None)
         number += 1
 
 
