@@ -43,9 +43,9 @@ from recbole_lcrec.config.saved_run import (
 )
 from recbole_lcrec.distributed import group
 from recbole_lcrec.distributed.request import OPTIONS, Processes, processes_of
-from recbole_lcrec.export.command import parse_export
-from recbole_lcrec.recommending.command import parse_recommendation, refuse_recommending
-from recbole_lcrec.serving.command import parse_serve, refuse_serving
+from recbole_lcrec.export.export_command import parse_export
+from recbole_lcrec.recommending.recommend_command import parse_recommendation, refuse_recommending
+from recbole_lcrec.serving.serve_command import parse_serve, refuse_serving
 from recbole_lcrec.training.interruption import Interrupted, Terminated, watched
 from recbole_lcrec.utils.allocator import keep_freed_memory
 from recbole_lcrec.utils.errors import UserError

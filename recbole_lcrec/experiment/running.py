@@ -17,7 +17,7 @@ from recbole_lcrec.experiment.building import build, load_experiment, output_dir
 from recbole_lcrec.experiment.checks import check_settings
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.experiment.outputs import about_evaluation, log_result, output_folder, result_of, versions
-from recbole_lcrec.experiment.report import write_report
+from recbole_lcrec.experiment.run_page import write_report
 from recbole_lcrec.experiment.saving import options_text, write_config
 from recbole_lcrec.experiment.split_loaders import split_of
 from recbole_lcrec.experiment.states import forget_states, keep_states, write_facts

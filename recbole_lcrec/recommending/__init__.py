@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recbole_lcrec.recommending.recommender import Recommender
-    from recbole_lcrec.recommending.results import (
+    from recbole_lcrec.recommending.lists import (
         CodeMeaning,
         Explanation,
         Influence,
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
         ScoredItem,
         Step,
     )
+    from recbole_lcrec.recommending.recommender import Recommender
 
 __all__ = [
     "CodeMeaning",

@@ -14,8 +14,8 @@ from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.config.paths import bundled_ml_100k
 from recbole_lcrec.distributed.cluster import check_resources, ray_session
 from recbole_lcrec.distributed.machines import check_seen, machines_for, room_for
+from recbole_lcrec.recommending.askers import Portion
 from recbole_lcrec.recommending.order import Order
-from recbole_lcrec.recommending.sources import Portion
 from recbole_lcrec.utils.errors import UserError
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from recbole_lcrec.model.generative import Request
+from recbole_lcrec.recommending.lists import Step
 from recbole_lcrec.recommending.meanings import CodeMeanings
-from recbole_lcrec.recommending.results import Step
 
 
 def steps_of(model: Any, meanings: CodeMeanings, history: np.ndarray, row: int) -> tuple[Step, ...]:

@@ -12,7 +12,7 @@ from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.text import ItemText, load_item_text
 from recbole_lcrec.evaluation.ranks import item_counts
 from recbole_lcrec.experiment import Experiment
-from recbole_lcrec.recommending.results import POPULARITY, TITLES, ItemList, ScoredItem
+from recbole_lcrec.recommending.lists import POPULARITY, TITLES, ItemList, ScoredItem
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
 

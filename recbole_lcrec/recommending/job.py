@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.experiment.asking import Asking
+from recbole_lcrec.recommending.askers import Asker, Portion, parts_of, read_histories, read_tokens
+from recbole_lcrec.recommending.lists import ItemList, Recommendations
 from recbole_lcrec.recommending.order import ALL, PART, Order
 from recbole_lcrec.recommending.output import Parts, encoded, parts_of_output
 from recbole_lcrec.recommending.recommender import Recommender
-from recbole_lcrec.recommending.results import ItemList, Recommendations
-from recbole_lcrec.recommending.sources import Asker, Portion, parts_of, read_histories, read_tokens
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.integrity import facts_of
 from recbole_lcrec.utils.progress import progress

@@ -15,7 +15,7 @@ import numpy as np
 
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.index.item_index import ItemIndex, index_token
-from recbole_lcrec.recommending.results import CodeMeaning
+from recbole_lcrec.recommending.lists import CodeMeaning
 from recbole_lcrec.usertext.words import terms_of
 
 WORDS, EXAMPLES = 5, 3

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from recbole_lcrec.recommending.results import Recommendations
+from recbole_lcrec.recommending.lists import Recommendations
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import atomic_path, mend, write_json
 from recbole_lcrec.utils.integrity import MANIFEST

@@ -17,8 +17,8 @@ from recbole_lcrec.experiment import Experiment, load_experiment
 from recbole_lcrec.experiment.asking import Asking, Lists
 from recbole_lcrec.recommending.explaining import steps_of
 from recbole_lcrec.recommending.items import KnownItems
+from recbole_lcrec.recommending.lists import MODEL, Explanation, Influence, ItemList, Recommendations, Step
 from recbole_lcrec.recommending.meanings import CodeMeanings
-from recbole_lcrec.recommending.results import MODEL, Explanation, Influence, ItemList, Recommendations, Step
 from recbole_lcrec.recommending.similarity import item_vectors
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError, shortened

@@ -18,7 +18,7 @@ import torch
 from recbole_lcrec.config import registry
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.model.item_inputs import ItemInputs
-from recbole_lcrec.recommending.results import MODEL, TEXTS
+from recbole_lcrec.recommending.lists import MODEL, TEXTS
 from recbole_lcrec.utils.errors import UserError
 
 _PREFERRED = ("item_embedding", "item_emb", "item_embeddings")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from recbole_lcrec.recommending.results import (
+from recbole_lcrec.recommending.lists import (
     CodeMeaning,
     Explanation,
     Influence,

@@ -13,7 +13,7 @@ import pytest
 from recbole_lcrec.cli.main import parse
 from recbole_lcrec.config.loader import dump_values, load_values
 from recbole_lcrec.config.paths import recbole_dir
-from recbole_lcrec.serving.command import PACKAGES
+from recbole_lcrec.serving.serve_command import PACKAGES
 from recbole_lcrec.serving.settings import read_settings, run_names, serve_options
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import CHECKPOINT, CONFIG
