@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.config.paths import bundled_ml_100k
 from recbole_lcrec.distributed.cluster import check_resources, ray_session
 from recbole_lcrec.distributed.machines import check_seen, machines_for, room_for
+from recbole_lcrec.recommending.answering import Answering
 from recbole_lcrec.recommending.order import Order
+from recbole_lcrec.recommending.recommender import Recommender
 from recbole_lcrec.recommending.sources import Part
 from recbole_lcrec.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from recbole_lcrec.recommending.job import Answering
 
 
 class Actor:
@@ -32,8 +31,6 @@ class Actor:
     """
 
     def __init__(self, run_dir: Path, options: dict[str, Any], answering: Answering) -> None:
-        from recbole_lcrec.recommending.recommender import Recommender
-
         self._recommender = Recommender.load(run_dir, **{**options, "show_progress": False})
         self._answering = answering
 
