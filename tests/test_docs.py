@@ -44,7 +44,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         if link.startswith(("http://", "https://")):
             continue
         file = (page.parent / link) if link else page
-        headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE) if file.is_file() else []
+        headings = (
+            re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            if file.suffix == ".md" and file.is_file()
+            else []
+        )
         if not file.exists() or (anchor and anchor not in map(_anchor, headings)):
             broken.append("".join(target))
     assert broken == []

@@ -14,8 +14,10 @@ from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.config.paths import bundled_ml_100k
 from recbole_lcrec.distributed.cluster import check_resources, ray_session
 from recbole_lcrec.distributed.machines import check_seen, machines_for, room_for
+from recbole_lcrec.recommending.answering import Answering
 from recbole_lcrec.recommending.askers import Portion
 from recbole_lcrec.recommending.order import Order
+from recbole_lcrec.recommending.recommender import Recommender
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -28,9 +30,7 @@ class Actor:
         answering: How parts are answered.
     """
 
-    def __init__(self, run_dir: Path, options: dict[str, Any], answering: Any) -> None:
-        from recbole_lcrec.recommending.recommender import Recommender
-
+    def __init__(self, run_dir: Path, options: dict[str, Any], answering: Answering) -> None:
         self._recommender = Recommender.load(run_dir, **{**options, "show_progress": False})
         self._answering = answering
 
@@ -43,7 +43,7 @@ class Actor:
 
 
 def answers_of_cluster(
-    order: Order, answering: Any, parts: Iterable[Portion], count: int, experiment: Any
+    order: Order, answering: Answering, parts: Iterable[Portion], count: int, experiment: Any
 ) -> Iterator[tuple[int, bytes]]:
     """Yield (number, part of the output) of all parts, in any order.
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.experiment.asking import Asking
+from recbole_lcrec.recommending.answering import Answering
 from recbole_lcrec.recommending.askers import Asker, Portion, parts_of, read_histories, read_tokens
-from recbole_lcrec.recommending.lists import ItemList, Recommendations
 from recbole_lcrec.recommending.order import ALL, PART, Order
-from recbole_lcrec.recommending.output import Parts, encoded, parts_of_output
+from recbole_lcrec.recommending.output import Parts, parts_of_output
 from recbole_lcrec.recommending.recommender import Recommender
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.integrity import facts_of
@@ -48,46 +47,6 @@ def carry_out(order: Order) -> Path:
             parts.join(askers.n_parts)
         logger.info("%d users, %.1f a second. Recommendations are in %s", askers.count, users / seconds, order.output)
     return order.output
-
-
-@dataclass(frozen=True)
-class Answering:
-    """How a recommender answers a part; the same on every machine.
-
-    Attributes:
-        k: Items per user.
-        among: Item tokens to choose from, or None.
-        titles: Whether titles are written.
-        unknown: ``error`` or ``skip``.
-        suffix: Format of the output.
-    """
-
-    k: int
-    among: list[str] | None
-    titles: bool
-    unknown: str
-    suffix: str
-
-    @classmethod
-    def of(cls, order: Order, recommender: Recommender) -> Answering:
-        """Return how an order is to be answered."""
-        topk = recommender.experiment.config["topk"]
-        among = None if order.among is None else list(dict.fromkeys(read_tokens(order.among, "among")))
-        return cls(order.k or max(topk), among, order.titles, order.unknown, order.output.suffix)
-
-    def answer(self, recommender: Recommender, part: Portion) -> bytes:
-        """Return a part of the output."""
-        options: dict[str, Any] = {"k": self.k, "titles": self.titles, "among": self.among}
-        found: Recommendations | list[ItemList]
-        if part.histories is not None:
-            found = recommender.recommend(part.histories, unknown=self.unknown, **options)
-        else:
-            known = [name for name in part.names if recommender.users.id_of(name)]
-            lists = iter(recommender.recommend_users(known, **options) if known else ())
-            popular = recommender.items.popular(self.k, self.among, titles=self.titles)
-            of_known = set(known)
-            found = Recommendations(tuple(next(lists) if name in of_known else popular for name in part.names))
-        return encoded(found, part.names, self.suffix, titles=self.titles)
 
 
 class _Askers:

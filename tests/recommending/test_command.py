@@ -15,7 +15,7 @@ from fakes import TINY, write_dataset
 from recbole_lcrec import Recommender
 from recbole_lcrec.cli.main import main
 from recbole_lcrec.experiment import run
-from recbole_lcrec.recommending import job, output, sources
+from recbole_lcrec.recommending import answering, job, output, sources
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -79,9 +79,9 @@ def test_an_interrupted_command_goes_on(
     assert command(folder, "--users=all", f"--output={path}", "--topk=3") == 2
     assert "different: topk" in capsys.readouterr().err
     answered: list[int] = []
-    answer = job.Answering.answer
+    answer = answering.Answering.answer
     monkeypatch.setattr(
-        job.Answering, "answer", lambda self, *rest: (answered.append(rest[1].number), answer(self, *rest))[1]
+        answering.Answering, "answer", lambda self, *rest: (answered.append(rest[1].number), answer(self, *rest))[1]
     )
     assert command(folder, "--users=all", f"--output={path}") == 0
     assert answered == [2] and path.read_bytes() == whole.read_bytes() and not partial.exists()
