@@ -15,7 +15,7 @@ from fakes import TINY, write_dataset
 from recbole_lcrec import Recommender
 from recbole_lcrec.cli.main import main
 from recbole_lcrec.experiment import run
-from recbole_lcrec.recommending import answering, job, output, sources
+from recbole_lcrec.recommending import answering, askers, job, output
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "PART", 16)
-    monkeypatch.setattr(sources.parts_of, "__defaults__", (16,))
+    monkeypatch.setattr(askers.parts_of, "__defaults__", (16,))
 
 
 def command(folder: Path, *more: str) -> int:
@@ -122,7 +122,7 @@ def test_histories_read_alike_from_all_formats(tmp_path: Path) -> None:
     (tmp_path / "h.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     (tmp_path / "h.csv").write_text('history,user\n"[""i1"", ""i 2""]",a\n,b\n')
     for suffix in (".parquet", ".jsonl", ".csv"):
-        assert list(sources.read_histories(tmp_path / f"h{suffix}")) == [("a", ["i1", "i 2"]), ("b", [])]
+        assert list(askers.read_histories(tmp_path / f"h{suffix}")) == [("a", ["i1", "i 2"]), ("b", [])]
     for name, text, message in (
         ("h.jsonl", '{"user": "a"}', "line 1: expected"),
         ("h.jsonl", '{"user": "a", "history": {"x": 1}}', "line 1: the history is"),
@@ -131,7 +131,7 @@ def test_histories_read_alike_from_all_formats(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError, match=message):
-            list(sources.read_histories(tmp_path / name))
+            list(askers.read_histories(tmp_path / name))
 
 
 def test_mistakes_are_told_at_once_and_without_torch(folder: Path, tmp_path: Path) -> None:
