@@ -129,7 +129,8 @@ def _mend(folder: Path, log: Path) -> None:
 def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict[str, float] | None) -> dict[str, Any]:
     """Return what result.json holds after a training: metrics, split, samples, parameters, seconds, versions."""
     run, loader, trainer = RunOptions(experiment.config), experiment.train_data, experiment.trainer
-    parameters = list(experiment.model.parameters())
+    network = experiment.model
+    parameters = list(network.parameters()) if isinstance(network, torch.nn.Module) else []  # trees have none
     return {
         "model": run.model,
         "dataset": run.dataset,

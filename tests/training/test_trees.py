@@ -1,0 +1,35 @@
+"""RecBole's tree trainers with what an experiment asks of every trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recbole.trainer.trainer import AbstractTrainer
+
+from recbole_lcrec.training.trainer import with_features
+
+
+class Trees(AbstractTrainer):
+    """Stands for RecBole's LightGBMTrainer."""
+
+    def __init__(self, config: Any, model: Any) -> None:
+        self.done: list[str] = []
+
+    def fit(self, train_data: Any, valid_data: Any = None) -> tuple[float, None]:
+        self.done.append("fit")
+        return 0.5, None
+
+    def evaluate(self, eval_data: Any, load_best_model: bool = True) -> dict[str, float]:
+        return {"auc": 0.5}
+
+
+def test_trees_train_and_are_evaluated_without_epochs_wordings_or_states() -> None:
+    cls = with_features(Trees)
+    assert with_features(cls) is cls and cls.__name__ == "Trees"
+    trainer = cls({}, None)
+    assert trainer.fit(None, before_writing=lambda: trainer.done.append("announced")) == (0.5, None)
+    assert trainer.done == ["announced", "fit"]
+    assert trainer.evaluate(None, load_best_model=False, prompts=(0,), ranks=None) == {"auc": 0.5}
+    assert not trainer.has_epochs and not trainer.keeps_states and trainer.curve.points == []
+    with trainer.team.evaluation():
+        pass
