@@ -92,8 +92,8 @@ def test_what_is_told_of_a_user() -> None:
     ]
     length, popularity = np.array([5, 1, 5, 9]), np.array([0, 3, 3, 0])
     named, names = users.group_names(length, popularity)
-    assert named == [("1–5", "0, cold"), ("1–5", "3"), ("1–5", "3"), ("9", "0, cold")]
-    assert names == (["1–5", "9"], ["0, cold", "3"])
+    assert named == [("5", "0, cold"), ("1–2, cold", "3"), ("5", "3"), ("9", "0, cold")]
+    assert names == (["1–2, cold", "5", "9"], ["0, cold", "3"])
 
 
 @pytest.mark.parametrize("model", ["BPR", "SASRec"])
