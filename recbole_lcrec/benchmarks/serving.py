@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
         clients = Clients(host, port, histories, expected, arguments.k)
         asyncio.run(clients.steady(max(arguments.clients), 2 * max(arguments.clients)))  # warm
         rows = [row(clients, number, arguments.requests) for number in arguments.clients]
-        storm = asyncio.run(all_at_once(clients, arguments.crowd))
+        storm = asyncio.run(all_at_once(clients, arguments.requests, arguments.crowd))
     for one in rows:
         one["times one client"] = one["requests/s"] / rows[0]["requests/s"]
         one["times the model alone"] = one["requests/s"] / alone
@@ -152,13 +152,13 @@ def row(clients: Clients, number: int, requests: int) -> dict[str, Any]:
     }
 
 
-async def all_at_once(clients: Clients, crowd: int) -> dict[str, int]:
+async def all_at_once(clients: Clients, requests: int, crowd: int) -> dict[str, int]:
     """Let many connect at once while 32 ask one after another, one aborts and one sends rubbish.
 
     Raises:
         RuntimeError: If an answer is wrong or lost.
     """
-    steady, many, _ = await asyncio.gather(clients.steady(32, 320), clients.crowd(crowd), clients.nuisance(100))
+    steady, many, _ = await asyncio.gather(clients.steady(32, requests), clients.crowd(crowd), clients.nuisance(100))
     both = Outcome(steady.seconds + many.seconds, steady.busy + many.busy, steady.wrong + many.wrong,
                    steady.lost + many.lost)  # fmt: skip
     _all_right(both, "all at once", may_be_busy=True)

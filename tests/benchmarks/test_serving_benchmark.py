@@ -34,7 +34,7 @@ def test_the_command_lines_server_answers_what_the_model_says_and_stops_when_ask
     result = json.loads(file.read_text(encoding="utf-8"))
     assert [row["clients"] for row in result["results"]] == [1, 4] and result["results"][0]["times one client"] == 1
     storm = result["all at once"]
-    assert storm["right"] + storm["told to come back (503)"] == 320 + 50
+    assert storm["right"] + storm["told to come back (503)"] == 24 + 50
     assert (storm["wrong"], storm["lost"], result["run_dir"]) == (0, 0, "out")
     assert "Right answers in 2 x 24 requests" in capsys.readouterr().out
 
