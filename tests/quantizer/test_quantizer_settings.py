@@ -18,7 +18,7 @@ from recbole_lcrec.utils.errors import UserError
     ("option", "value"),
     [
         ("num_levels", 1),
-        ("num_levels", 9),
+        ("num_levels", 33),
         ("codebook_size", 0),
         ("codebook_size", [16, 16]),
         ("codebook_size", [16, 16, 0]),
