@@ -17,6 +17,7 @@ from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.config import LCRecConfig, registry
 from recbole_lcrec.config.loader import Given
 from recbole_lcrec.config.options import check
+from recbole_lcrec.config.sizing import SIZED
 from recbole_lcrec.experiment import building, factory, running
 from recbole_lcrec.experiment.checks import check_settings
 from recbole_lcrec.training.states import StateSettings
@@ -140,6 +141,8 @@ def test_no_value_of_an_option_ends_in_anything_but_a_message(model: str, tmp_pa
     refused = 0
     for name in sorted(names | {"eval_task", "eval_prompts", "user_buckets", "item_loss_weight"} & plain.keys()):
         for value in ODD:
+            if value is None and name in SIZED:  # a configuration has given it a size by now
+                continue
             try:
                 given = check(name, Given(value, None, "test"))
                 check_settings(Options(plain, **{name: given}))

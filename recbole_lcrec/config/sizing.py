@@ -26,6 +26,10 @@ _WIDEST = 512
 _STEPS_PER_VALIDATION, _VALIDATIONS, _FEWEST_EPOCHS = 256, 40, 20
 
 
+SIZED = ("num_levels", "codebook_size", "lm_hidden_size", "lm_intermediate_size", "eval_step", "epochs")
+"""Options that may be ``~`` and then follow from the data."""
+
+
 @dataclass(frozen=True)
 class DataSize:
     """What sizes follow from.
@@ -75,8 +79,7 @@ def sizes_of(size: DataSize, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def unsized(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the options that are to follow from the data."""
-    names = sizes_of(TYPICAL, {**options, "train_batch_size": 1, "gradient_accumulation_steps": 1})
-    return tuple(name for name in names if name in options and options[name] is None)
+    return tuple(name for name in SIZED if name in options and options[name] is None)
 
 
 def chosen(names: Collection[str], size: DataSize, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from recbole_lcrec.distributed.data import balanced
 from recbole_lcrec.experiment import factory
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.index.catalogue import Catalogue
-from recbole_lcrec.model.interface import PreparesCatalogue
+from recbole_lcrec.model.interface import PreparesCatalogue, PreparesItems
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import fingerprint
 from recbole_lcrec.utils.recbole_patches import restore_numpy_names, restore_scipy_names
@@ -87,7 +87,7 @@ def prepare_data(split: Split, timer: StageTimer, saved: Path | None = None) -> 
         saved: Folder of a finished run whose index and tokenizer are used, or None.
     """
     data, parts = split
-    if isinstance(data, PreparesCatalogue):
+    if isinstance(data, PreparesItems):
         with group.main_first():  # the others find text, embeddings and index in the cache
             data.prepare(timer, parts, saved)
 

@@ -169,14 +169,16 @@ def index_items(
     check_capacity(len(text.items), index_level_sizes(quantizer, settings.index_mapping))
     sequences = training_rows(dataset, parts[0], text)
     embedded = dataset.once("embedding", lambda: _embedded(config, text, sequences, timer), uses=["text"])
-    known = dataset.once("collaborative", lambda: _collaborative(config, dataset, parts, text), uses=["text"])
-    uses = ["text", "embedding", "collaborative"]
+    known, uses = None, ["text", "embedding"]
+    if quantizer_class(quantizer.quantizer).needs_collaborative:
+        known = dataset.once("collaborative", lambda: _collaborative(config, dataset, parts, text), uses=["text"])
+        uses.append("collaborative")
     return dataset.once("index", lambda: _built(config, text, embedded, sequences, known, timer), uses=uses)
 
 
 def _collaborative(config: Any, dataset: Any, parts: Sequence[Any], text: ItemText) -> np.ndarray | None:
     """Return what the run of ``collaborative_from`` knows of the catalogue's items, NaN for those that it does not."""
-    if not quantizer_class(config["quantizer"]).needs_collaborative or not config["collaborative_from"]:
+    if not config["collaborative_from"]:
         return None
     known = collaborative_vectors(config["collaborative_from"], dataset, parts)
     vectors = np.full((len(text.items), known.shape[1]), np.nan, dtype=np.float32)

@@ -81,25 +81,34 @@ class HasUserTexts(Protocol):
 
 
 @runtime_checkable
-class PreparesCatalogue(Protocol):
-    """A data set, or a part of its split, that has a catalogue beside RecBole's interactions.
+class PreparesItems(Protocol):
+    """A data set, or a part of its split, that has more beside RecBole's interactions: texts, embeddings, an index.
 
     Attributes:
-        catalogue: What the model knows of the items; None until ``prepare`` has been called.
         made: Stage -> what it made of files and caches, the options that it read, and the stages that it used.
     """
 
-    catalogue: Any
     made: dict[str, tuple[Any, frozenset[str], tuple[str, ...]]] | None
 
     def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
-        """Set ``catalogue`` of this data set and of its parts.
+        """Set what the model knows of the items, of this data set and of its parts.
 
         Args:
             timer: Gets the seconds of each stage.
             parts: The split's data sets of training, validation and test; only the first is learned from.
             saved: Folder of a finished run whose index and tokenizer are used; None builds them.
         """
+
+
+@runtime_checkable
+class PreparesCatalogue(PreparesItems, Protocol):
+    """A data set, or a part of its split, that has a catalogue with an item index.
+
+    Attributes:
+        catalogue: What the model knows of the items; None until ``prepare`` has been called.
+    """
+
+    catalogue: Any
 
 
 @runtime_checkable

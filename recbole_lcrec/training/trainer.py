@@ -66,8 +66,17 @@ class FeatureTrainer(EvaluatingTrainer):
         )
         self.course = Course(self)
 
+    def starting(self, before_writing: Callable[[], None] | None = None) -> None:
+        """Begin a training, which ``fit`` carries out; RecBole's trainers with a loop of their own have another ``fit``.
+
+        Args:
+            before_writing: Called once, before the first file is written (``announce``).
+        """
+        self._before_writing = before_writing
+        self.curve.start()
+
     def announce(self) -> None:
-        """Announce that a file is about to be written: the first time, ``before_writing`` of ``fit`` is called."""
+        """Announce that a file is about to be written: the first time, what ``starting`` was given is called."""
         call, self._before_writing = self._before_writing, None
         if call is not None:
             call()
@@ -217,22 +226,12 @@ class FeatureTrainer(EvaluatingTrainer):
         enabled = self.settings.precision in types or bool(self.enable_amp)
         return torch.autocast(self.device.type, dtype=types.get(self.settings.precision), enabled=enabled)
 
-    def fit(self, *args: Any, before_writing: Callable[[], None] | None = None, **kwargs: Any) -> Any:
-        """Train as RecBole does, unless the state that is resumed from has nothing left to do.
-
-        Args:
-            *args: RecBole's arguments; likewise ``kwargs``.
-            before_writing: Called once: before the first file is written, or when the training ends without any.
-        """
-        self._before_writing = before_writing
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as RecBole does, unless the state that is resumed from has nothing left to do."""
         if self.course.is_over:
             self.logger.info("Nothing is left to train.")
-            result = self.best_valid_score, self.best_valid_result
-        else:
-            self.curve.start()
-            result = super().fit(*args, **kwargs)
-        self.announce()
-        return result
+            return self.best_valid_score, self.best_valid_result
+        return super().fit(*args, **kwargs)
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
         with self.average.in_use():

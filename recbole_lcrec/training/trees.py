@@ -33,11 +33,13 @@ class TreeFeatures:
         super().__init__(config, model)  # type: ignore[call-arg]
         self.curve = LearningCurve()
 
-    def fit(self, *args: Any, before_writing: Callable[[], None] | None = None, **kwargs: Any) -> Any:
-        """Train as RecBole does; ``before_writing`` is called at once."""
+    def starting(self, before_writing: Callable[[], None] | None = None) -> None:
+        """Begin a training; ``before_writing`` is called at once."""
         if before_writing is not None:
             before_writing()
-        return super().fit(*args, **kwargs)  # type: ignore[misc]
+
+    def announce(self) -> None:
+        """Do nothing: ``starting`` has announced that files will be written."""
 
     def evaluate(
         self,

@@ -19,7 +19,7 @@ from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.distributed.cluster import import_ray
 from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.experiment.split_loaders import Split, make_loaders, prepare_data, split_of
-from recbole_lcrec.model.interface import PreparesCatalogue
+from recbole_lcrec.model.interface import PreparesItems
 from recbole_lcrec.tuning.space import Space
 from recbole_lcrec.utils.errors import UserError, nearest
 from recbole_lcrec.utils.recbole_patches import quiet
@@ -68,7 +68,7 @@ def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTime
         split = split_of(config, timer)
     with quiet(), _threads(threads):
         prepare_data(split, timer)
-    made = (split[0].made if isinstance(split[0], PreparesCatalogue) else None) or {}
+    made = (split[0].made if isinstance(split[0], PreparesItems) else None) or {}
     alone: dict[str, frozenset[str]] = {}
     for stage, (_, read, uses) in made.items():  # in the order in which they were made
         if read & varied or alone.keys() & set(uses):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recbole_lcrec.config.configuration import LCRecConfig
-from recbole_lcrec.config.sizing import DataSize, sizes_of
+from recbole_lcrec.config.sizing import SIZED, DataSize, sizes_of
 
 BATCH = {"train_batch_size": 64, "gradient_accumulation_steps": 1}
 
@@ -56,6 +56,10 @@ def test_paths_are_enough_and_epochs_never_shrink_with_the_data(items: int) -> N
 def test_what_is_given_decides_about_the_rest(given: dict[str, Any], expected: dict[str, Any]) -> None:
     sizes = sizes_of(DataSize(5_000, 50_000, 8_000), {**BATCH, **given})
     assert {name: sizes[name] for name in expected} == expected
+
+
+def test_every_size_has_a_rule() -> None:
+    assert set(sizes_of(DataSize(5_000, 50_000, 8_000), BATCH)) == set(SIZED)
 
 
 def test_a_configuration_waits_for_the_data() -> None:

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_lcrec.data.batches import batches_by_length, epoch_rows, on_device
 from recbole_lcrec.experiment import build
-from recbole_lcrec.training import trainer
+from recbole_lcrec.training import evaluation, trainer
 
 
 def test_every_row_comes_as_often_as_any_other() -> None:
@@ -89,7 +89,8 @@ def test_training_and_evaluation_move_their_batches_so(tmp_path: Path, monkeypat
         seen.append(tuple(batch.columns))
         return on_device(batch, device)
 
-    monkeypatch.setattr(trainer, "on_device", noting)
+    for module in (trainer, evaluation):
+        monkeypatch.setattr(module, "on_device", noting)
     experiment.trainer._train_epoch(experiment.train_data, 0)
     assert len(seen) == len(experiment.train_data)
     experiment.trainer._valid_epoch(experiment.valid_data)

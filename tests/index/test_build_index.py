@@ -152,7 +152,10 @@ def test_nan_and_too_many_items_leave_nothing_behind(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*"))
 
 
-@pytest.mark.parametrize("kind", sorted(QUANTIZERS.names))
+KINDS = [kind for kind in sorted(QUANTIZERS.names) if not quantizer_class(kind).needs_collaborative]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", ["clusters", "equal", "one", "full"])
 def test_every_quantizer_gives_a_valid_index(kind: str, case: str, tmp_path: Path) -> None:
     embeddings, sizes = {

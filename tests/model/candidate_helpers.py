@@ -39,9 +39,9 @@ def candidates_of(experiment: Experiment) -> list[tuple[int, int]]:
     asked: list[tuple[int, int]] = []
     predict = experiment.model.predict
 
-    def noting(interaction: Any) -> torch.Tensor:
+    def noting(interaction: Any, prompts: Any = None) -> torch.Tensor:
         asked.extend(zip(interaction["user_id"].tolist(), interaction["item_id"].tolist(), strict=True))
-        return predict(interaction)
+        return predict(interaction, prompts) if prompts else predict(interaction)
 
     experiment.model.predict = noting
     assert experiment.evaluate("test") is not None

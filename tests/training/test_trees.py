@@ -27,7 +27,9 @@ def test_trees_train_and_are_evaluated_without_epochs_wordings_or_states() -> No
     cls = with_features(Trees)
     assert with_features(cls) is cls and cls.__name__ == "Trees"
     trainer = cls({}, None)
-    assert trainer.fit(None, before_writing=lambda: trainer.done.append("announced")) == (0.5, None)
+    trainer.starting(lambda: trainer.done.append("announced"))
+    assert trainer.fit(None) == (0.5, None)
+    trainer.announce()
     assert trainer.done == ["announced", "fit"]
     assert trainer.evaluate(None, load_best_model=False, prompts=(0,), ranks=None) == {"auc": 0.5}
     assert not trainer.has_epochs and not trainer.keeps_states and trainer.curve.points == []

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from recbole_lcrec.config.loader import Given
-from recbole_lcrec.tuning import tpe
+from recbole_lcrec.tuning import named_search, tpe
 from recbole_lcrec.tuning.journal import JOURNAL, Journal
 from recbole_lcrec.tuning.space import Space, read_space
 from recbole_lcrec.utils.errors import UserError
@@ -38,7 +38,7 @@ def test_an_option_with_two_conditions_is_refused(monkeypatch: pytest.MonkeyPatc
 def run_some(journal: Journal, number: int, total: int = 30) -> list[dict[str, Any]]:
     """Ask for configurations and answer with a score that asks for three layers and a small learning rate."""
     space = space_of(VALUES)
-    searcher = tpe.make_searcher(space, journal, number=total, bigger=True, seed=1)
+    searcher = named_search.make_searcher(space, journal, number=total, bigger=True, seed=1)
     found = []
     for place in range(number):
         trial = searcher.suggest(f"ray-{place}")
