@@ -155,7 +155,8 @@ CONVERTERS: Components[Component] = Components("converter")
 def load(reference: str) -> Any:
     """Import ``module:name`` and return the object."""
     module, name = reference.split(":")
-    return getattr(importlib.import_module(module), name)
+    with same_anomaly_detection():  # a module may import RecBole's
+        return getattr(importlib.import_module(module), name)
 
 
 def register_model(

@@ -67,7 +67,7 @@ class FeatureTrainer(EvaluatingTrainer):
         self.course = Course(self)
 
     def starting(self, before_writing: Callable[[], None] | None = None) -> None:
-        """Begin a training, which ``fit`` carries out; RecBole's trainers with a loop of their own have another ``fit``.
+        """Begin a training, which ``fit`` carries out, or the ``fit`` of RecBole's trainers with a loop of their own.
 
         Args:
             before_writing: Called once, before the first file is written (``announce``).

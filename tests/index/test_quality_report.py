@@ -376,9 +376,5 @@ def test_failed_report_leaves_no_files(small: dict[str, Any], tmp_path: Path) ->
 def test_tree_holds_the_items_in_order_of_their_paths() -> None:
     codes = [[1, 0], [0, 2], [0, 1]]
     data = tree_data(ItemIndex(("x", "y", "z"), np.array(codes), (2, 3)), ["X", "", "Z"])
-    assert data == {
-        "letters": ["a", "b"],
-        "items": ["z", "y", "x"],
-        "titles": ["Z", "", "X"],
-        "codes": [0, 1, 0, 2, 1, 0],
-    }
+    assert (data["letters"], data["items"], data["titles"]) == (("a", "b"), ["z", "y", "x"], ["Z", "", "X"])
+    assert data["codes"] == [0, 1, 0, 2, 1, 0]
