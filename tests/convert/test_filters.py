@@ -157,8 +157,8 @@ def test_nothing_left_and_wrong_names(tmp_path: Path, capsys: pytest.CaptureFixt
         ("--k-core=-1", "--k-core=-1: expected 0"),
         ("--min-rating=2", "below min rating 1"),
         ("--min-rating=nan", "expected a number"),
-        ("--name=a/b", "no name of a data set"),
-        ("--name=", "no name of a data set"),
+        ("--name=a/b", "not the name of a data set"),
+        ("--name=", "not the name of a data set"),
     ]:
         status, _ = run("table", source, tmp_path / "out", COLUMNS, "--items=none", option)
         error = capsys.readouterr().err
