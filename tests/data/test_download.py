@@ -274,7 +274,7 @@ def test_an_archive_that_unpacks_to_far_too_much_is_refused(
 ) -> None:
     monkeypatch.setattr(archive_module, "_MOST_BYTES", 1 << 20)
     server.content = zipped({**FILES, f"{PREFIX}.user": "0" * (4 << 20)}, zipfile.ZIP_DEFLATED)
-    assert "no table of interactions" in refused(tmp_path, server.url)
+    assert "not a table of interactions" in refused(tmp_path, server.url)
 
 
 def test_a_full_disk_is_told_before_it_is_full(

@@ -71,7 +71,7 @@ def test_the_place_comes_from_torchruns_environment() -> None:
     assert place_of({**environment, "LOCAL_WORLD_SIZE": "2"}) == Place(3, 1, 4, 2)
     assert place_of({**environment, "WORLD_SIZE": "1"}) is None
     assert place_of({}) is None
-    with pytest.raises(UserError, match="no place in a group"):
+    with pytest.raises(UserError, match="not a place in a group"):
         place_of({**environment, "RANK": "4"})
 
 
