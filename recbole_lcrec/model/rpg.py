@@ -152,7 +152,7 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
             GPT2Config(
                 vocab_size=1, n_positions=int(self.max_seq_length), n_embd=width, n_layer=self.options.rpg_layers,
                 n_head=self.options.rpg_heads, n_inner=self.options.rpg_intermediate_size, embd_pdrop=dropout,
-                attn_pdrop=dropout, resid_pdrop=0.0, use_cache=False,
+                attn_pdrop=dropout, resid_pdrop=0.0, use_cache=False, bos_token_id=None, eos_token_id=None,
             )
         )  # fmt: skip
         self.transformer.set_input_embeddings(nn.Identity())  # it is given vectors
