@@ -59,7 +59,7 @@ def make_lm(size: str, architecture: str = "llama", seed: int = 0) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if architecture == "gpt2":
-            config = transformers.GPT2Config(
+            config: Any = transformers.GPT2Config(
                 n_embd=shape.hidden, n_layer=shape.layers, n_head=shape.heads, n_positions=1024, **common
             )
             return transformers.GPT2LMHeadModel(config).eval()
