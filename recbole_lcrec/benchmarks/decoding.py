@@ -23,6 +23,7 @@ from recbole_lcrec.instruction.loader import left_pad
 from recbole_lcrec.utils.progress import progress
 
 NUM_BEAMS, SHARED, ITEMS = 20, 60, 10_000
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOLERANCE = 1e-4
 """By how much scores may differ from generate's, and those of items that change places."""
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser, "weights, paths and prompts")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="Users decoded together. Default 1 8.")
     parser.add_argument("--check-users", type=int, default=200, help="Users whose items are compared. Default 200.")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="Default float32.")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="Default float32.")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -49,7 +50,7 @@ def measure(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[s
     """Return a row per batch size and side, and what the check found."""
     words = SIZES[arguments.size].words
     lm = make_lm(arguments.size, arguments.architecture, arguments.seed)
-    lm = lm.to(arguments.device, getattr(torch, arguments.dtype))
+    lm = lm.to(arguments.device, DTYPES[arguments.dtype])
     paths = make_paths(ITEMS, words, arguments.seed)
     prompts = make_prompts(max(arguments.check_users, *arguments.batches), words, SHARED, arguments.seed)
     searches = make_searches(lm, paths, words, arguments.device)

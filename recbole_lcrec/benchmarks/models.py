@@ -56,15 +56,15 @@ def make_lm(size: str, architecture: str = "llama", seed: int = 0) -> Any:
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    names = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if architecture == "gpt2":
-            config = transformers.GPT2Config(
+            config: Any = transformers.GPT2Config(
                 n_embd=shape.hidden, n_layer=shape.layers, n_head=shape.heads, n_positions=1024, **common
             )
             return transformers.GPT2LMHeadModel(config).eval()
-        config = getattr(transformers, f"{names[architecture]}Config")(
+        config = transformers.AutoConfig.for_model(
+            architecture,
             hidden_size=shape.hidden,
             intermediate_size=round(shape.hidden * 8 / 3 / 32) * 32,
             num_hidden_layers=shape.layers,
@@ -73,7 +73,7 @@ def make_lm(size: str, architecture: str = "llama", seed: int = 0) -> Any:
             head_dim=shape.hidden // shape.heads,
             **common,
         )
-        return getattr(transformers, f"{names[architecture]}ForCausalLM")(config).eval()
+        return transformers.AutoModelForCausalLM.from_config(config).eval()
 
 
 def make_paths(n_items: int, words: int, seed: int = 0) -> torch.Tensor:

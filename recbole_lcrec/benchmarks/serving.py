@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         UserError: For numbers below 1, or a run that cannot be served.
         RuntimeError: If an answer is wrong or lost.
     """
-    low = [name for name in ("requests", "histories", "crowd", "k", "threads") if getattr(arguments, name) < 1]
+    low = [name for name in ("requests", "histories", "crowd", "k", "threads") if vars(arguments)[name] < 1]
     if low or min(arguments.clients) < 1:
         raise UserError(f"{arguments.name}: {', '.join(low) or 'clients'}: expected 1 or more.")
     use_gpu = arguments.device.startswith("cuda")

@@ -21,7 +21,7 @@ from recbole_lcrec.config.named_files import named_file
 from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.config.paths import bundled_ml_100k
 from recbole_lcrec.distributed.cluster import check_resources, ray_session
-from recbole_lcrec.distributed.machines import check_seen, machines_for, room_for
+from recbole_lcrec.distributed.machines import cause_of, check_seen, machines_for, room_for
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import RESULT
 
@@ -150,7 +150,7 @@ class RayStage:
             return "ended by Ray, as memory ran out on its machine"
         if isinstance(error, known.WorkerCrashedError):
             return "Ray's worker was killed, perhaps because memory ran out or its machine was lost"
-        cause = getattr(error, "cause", None) or error
+        cause = cause_of(error)
         return f"{type(cause).__name__}: {(str(cause).strip() or 'no message').splitlines()[-1][:300]}"
 
     def ask_to_end(self) -> None:

@@ -167,10 +167,10 @@ class WindowDataLoader(SequenceDataLoader):
 
     def rows(self, dataset: Any) -> np.ndarray:
         """Return the last row of each window of each user, int64 [n], ascending."""
-        if dataset.config["benchmark_filename"] is not None:
+        if RunOptions(dataset.config).benchmark_filename is not None:
             return super().rows(dataset)
         users = dataset.inter_feat[dataset.uid_field].numpy()
         order = np.argsort(users, kind="stable")
         ends = np.flatnonzero(np.r_[users[order][1:] != users[order][:-1], True])
         to_end = ends[np.searchsorted(ends, np.arange(len(order)))] - np.arange(len(order))
-        return np.sort(order[to_end % int(dataset.config["MAX_ITEM_LIST_LENGTH"]) == 0])
+        return np.sort(order[to_end % RunOptions(dataset.config).max_history == 0])

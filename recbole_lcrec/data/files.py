@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.config.run_options import RunOptions
+
 
 @dataclass(frozen=True)
 class DataFiles:
@@ -32,10 +34,10 @@ class DataFiles:
     @classmethod
     def of(cls, dataset: Any) -> DataFiles:
         """Return the files that a RecBole dataset was read from."""
-        config = dataset.config
+        run = RunOptions(dataset.config)
         return cls(
-            Path(config["data_path"]), dataset.dataset_name, dataset.uid_field, dataset.iid_field, dataset.time_field,
-            config["field_separator"], config["encoding"],
+            Path(run.data_path), dataset.dataset_name, dataset.uid_field, dataset.iid_field, dataset.time_field,
+            run.field_separator, run.encoding,
         )  # fmt: skip
 
     def path(self, kind: str) -> Path:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.seen import SeenItems, seen_by_now
 from recbole_lcrec.data.split import training_sequences
 
@@ -49,7 +51,7 @@ class KnownUsers:
     @property
     def is_sequential(self) -> bool:
         """Whether the rows of the data are histories and the item behind each."""
-        return hasattr(self._dataset, "item_list_length_field")
+        return isinstance(self._dataset, SequentialDataset)
 
     @cached_property
     def _sequences(self) -> dict[int, np.ndarray]:
@@ -80,8 +82,8 @@ class KnownUsers:
         if not self.is_sequential:
             return dataset.join(Interaction({dataset.uid_field: torch.tensor(list(users))}))
         rows = dataset.inter_feat[torch.from_numpy(self._last_rows[list(users)])]
-        suffix, lengths = dataset.config["LIST_SUFFIX"], rows[dataset.item_list_length_field]
-        width = int(dataset.config["MAX_ITEM_LIST_LENGTH"])
+        run, lengths = RunOptions(dataset.config), rows[dataset.item_list_length_field]
+        suffix, width = run.list_suffix, run.max_history
         moved: dict[str, torch.Tensor] = {dataset.item_list_length_field: (lengths + 1).clamp(max=width)}
         for name in rows.columns:
             if name + suffix in rows.columns:

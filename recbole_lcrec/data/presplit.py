@@ -14,6 +14,7 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -23,7 +24,7 @@ def recent_histories(dataset: Dataset, length: int) -> None:
     Raises:
         UserError: If there is no history column, or a row has no history.
     """
-    feat, suffix = dataset.inter_feat, dataset.config["LIST_SUFFIX"]
+    feat, suffix = dataset.inter_feat, RunOptions(dataset.config).list_suffix
     column = f"{dataset.iid_field}{suffix}"
     if column not in feat:
         raise UserError(
@@ -48,7 +49,7 @@ def training_pairs(train: Dataset) -> Interaction:
     """
     rows = train.inter_feat
     users, items = rows[train.uid_field].numpy(), rows[train.iid_field].numpy()
-    histories = rows[train.iid_field + train.config["LIST_SUFFIX"]].numpy()
+    histories = rows[train.iid_field + RunOptions(train.config).list_suffix].numpy()
     place, _ = np.nonzero(histories)
     pairs = pd.DataFrame(
         {

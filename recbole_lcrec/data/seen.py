@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_lcrec.config.run_options import RunOptions
+
 
 class SeenItems:
     """The different items of each user, by RecBole's ids.
@@ -121,11 +123,11 @@ def _histories(part: Any, *, first_only: bool = False) -> tuple[np.ndarray, np.n
 
     Without a ready split a user's first row is enough: the histories behind it add the targets before them only.
     """
-    field = part.iid_field + part.config["LIST_SUFFIX"]
+    field = part.iid_field + RunOptions(part.config).list_suffix
     if field not in part.inter_feat or not len(part.inter_feat):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     users, lists = part.inter_feat[part.uid_field].numpy(), part.inter_feat[field].numpy()
-    if first_only or part.config["benchmark_filename"] is None:
+    if first_only or RunOptions(part.config).benchmark_filename is None:
         users, rows = np.unique(users, return_index=True)
         lists = lists[rows]
     return np.repeat(users, lists.shape[1]), lists.reshape(-1)

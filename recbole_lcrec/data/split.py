@@ -186,9 +186,9 @@ def split_records(train: Dataset, valid: Dataset, test: Dataset) -> Iterator[tup
     Args:
         train: The dataset of the training phase, as built by RecBole; likewise ``valid`` and ``test``.
     """
-    max_length = int(train.config["MAX_ITEM_LIST_LENGTH"])
+    max_length = RunOptions(train.config).max_history
     # rows carry their history in sequential datasets, and in all of a ready split
-    sequential = isinstance(train, SequentialDataset) or train.config["benchmark_filename"] is not None
+    sequential = isinstance(train, SequentialDataset) or RunOptions(train.config).benchmark_filename is not None
     seen: dict[int, list[int]] = {}
     if not sequential:
         _append_interactions(seen, train)
@@ -196,7 +196,7 @@ def split_records(train: Dataset, valid: Dataset, test: Dataset) -> Iterator[tup
         rows = dataset.inter_feat
         users, items = rows[dataset.uid_field].tolist(), rows[dataset.iid_field].tolist()
         if sequential:
-            lists = rows[dataset.iid_field + dataset.config["LIST_SUFFIX"]].tolist()
+            lists = rows[dataset.iid_field + RunOptions(dataset.config).list_suffix].tolist()
             histories = [[item for item in row if item] for row in lists]  # 0 is padding
         else:
             histories = [list(seen.get(user, ())) for user in users]

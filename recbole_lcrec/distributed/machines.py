@@ -15,6 +15,11 @@ Machine = Mapping[str, Any]
 """What Ray knows of a node."""
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """Return what was raised in a task of Ray, or the error itself where Ray has wrapped nothing."""
+    return getattr(error, "cause", None) or error
+
+
 def machines_for(ray: Any, cpus: float, gpus: float) -> list[Machine]:
     """Return the machines (nodes of Ray) that are large enough for a task.
 
@@ -64,7 +69,7 @@ def on_machines(
         except ray.exceptions.RayError as error:
             if machine["NodeID"] not in [node["NodeID"] for node in ray.nodes() if node["Alive"]]:
                 continue
-            reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+            reason = str(cause_of(error)).strip().splitlines()[-1]
             raise UserError(
                 f"machine {name_of(machine)} of the cluster cannot take part: {reason}. All machines need the same "
                 "environment: Python, Ray and this package."

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from recbole.evaluator import Collector
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.distributed import group
 from recbole_lcrec.evaluation.queries import TopItems
 from recbole_lcrec.evaluation.ranks import item_counts
@@ -79,7 +80,9 @@ class ItemCollector(Collector):
         if self.register.need("rec.topk"):
             self.data_struct.update_tensor("rec.topk", hits(items, positive_u.to(items), positive_i.to(items)))
         if self.register.need("data.label"):
-            self.data_struct.update_tensor("data.label", interaction[self.config["LABEL_FIELD"]].to(items.device))
+            self.data_struct.update_tensor(
+                "data.label", interaction[RunOptions(self.config).label_field].to(items.device)
+            )
 
     def get_data_struct(self) -> Any:
         """Return what was collected, counts included."""

@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.decoding.softmax import NORMALIZATIONS
 from recbole_lcrec.instruction.templates import LCREC_TEMPLATES, Template
 from recbole_lcrec.usertext import UserTextSettings
@@ -165,7 +166,7 @@ def load_queries(config: Any, data: Any, parts: Any) -> Queries:
             item_text=data.catalogue.text,
             **data.user_text_options(),
         )
-        histories = rows[part.iid_field + config["LIST_SUFFIX"]].numpy()
+        histories = rows[part.iid_field + RunOptions(config).list_suffix].numpy()
         lengths = rows[part.item_list_length_field].tolist()
         wanted += len(users)
         for user, token, history, length in zip(users.tolist(), tokens, histories, lengths, strict=True):

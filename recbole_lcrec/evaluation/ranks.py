@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from recbole.data.dataset import SequentialDataset
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.seen import SeenItems
 from recbole_lcrec.distributed import group
 from recbole_lcrec.utils.files import atomic_path
@@ -192,8 +193,8 @@ def history_lengths(data: Any, test: Any) -> np.ndarray:
         test: The dataset of the test phase.
     """
     users = test.inter_feat[test.uid_field].numpy()
-    if data.config["benchmark_filename"] is not None:
-        lists = test.inter_feat[test.iid_field + test.config["LIST_SUFFIX"]].numpy()
+    if RunOptions(data.config).benchmark_filename is not None:
+        lists = test.inter_feat[test.iid_field + RunOptions(test.config).list_suffix].numpy()
         lengths = np.zeros(test.user_num, np.int64)
         np.maximum.at(lengths, users, (lists != 0).sum(axis=1))
         return lengths

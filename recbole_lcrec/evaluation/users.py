@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import SequentialDataset
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.text import item_titles
@@ -119,8 +121,8 @@ def histories(data: Any, test: Any, users: Collection[str]) -> dict[str, list[st
     """
     ids = np.array([data.field2token_id[data.uid_field][user] for user in users], np.int64)
     of_test = test.inter_feat[test.uid_field].numpy()
-    if data.config["benchmark_filename"] is not None:
-        lists = test.inter_feat[test.iid_field + test.config["LIST_SUFFIX"]].numpy()
+    if RunOptions(data.config).benchmark_filename is not None:
+        lists = test.inter_feat[test.iid_field + RunOptions(test.config).list_suffix].numpy()
         first = {user: row for row, user in reversed(list(enumerate(of_test.tolist())))}
         found = {user: lists[first[user]] for user in ids.tolist()}
     else:
@@ -148,7 +150,7 @@ def titles(data: Any, items: Collection[str]) -> dict[str, str]:
 
 
 def _sequences(data: Any) -> dict[int, np.ndarray]:
-    if hasattr(data, "item_list_length_field"):
+    if isinstance(data, SequentialDataset):
         return training_sequences(data)
     users, items = data.inter_feat[data.uid_field].numpy(), data.inter_feat[data.iid_field].numpy()
     return {int(user): items[users == user] for user in np.unique(users)}

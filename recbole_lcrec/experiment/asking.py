@@ -7,7 +7,7 @@ RecBole's sequential models take histories of the items that have interactions; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -19,8 +19,11 @@ from recbole.trainer import Trainer
 from recbole.utils import ModelType
 
 from recbole_lcrec.config import registry
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.known_users import KnownUsers
 from recbole_lcrec.index.catalogue import rows_of_items
+from recbole_lcrec.model.interface import RecommendsRows
+from recbole_lcrec.training.evaluation import EvaluatingTrainer
 from recbole_lcrec.utils.errors import UserError
 
 Lists = tuple[list[list[str]], list[list[float]]]
@@ -46,8 +49,8 @@ class Asking:
 
     def __init__(self, experiment: Any, k: int, among: Sequence[str] | None = None) -> None:
         self._experiment, self._k = experiment, k
-        self._config, self._model = experiment.config, experiment.model
-        self._ranks_rows = hasattr(self._model, "recommend_rows")
+        self._run, self._model = RunOptions(experiment.config), experiment.model
+        self._ranks_rows = isinstance(self._model, RecommendsRows)
         self._among: Any = None
         if among is not None:
             chosen = list(dict.fromkeys(among))
@@ -56,14 +59,14 @@ class Asking:
     @property
     def takes_histories(self) -> bool:
         """Whether the model makes anything of a history; others score users of the data set."""
-        return self._ranks_rows or self._config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        return self._ranks_rows or self._run.model_type == ModelType.SEQUENTIAL
 
     @cached_property
     def step(self) -> int:
         """Histories or users that are handed to the model together."""
-        batch = max(int(self._config["eval_batch_size"]), 1)
+        batch = max(self._run.eval_batch_size, 1)
         if self._ranks_rows:
-            return batch if registry.is_generative(self._config["model"]) else _USERS
+            return batch if registry.is_generative(self._run.model) else _USERS
         n_items = self._experiment.dataset.item_num
         if type(self._model).full_sort_predict is AbstractRecommender.full_sort_predict:  # a row per user and item
             return max(batch // n_items, 1)
@@ -98,7 +101,7 @@ class Asking:
         if self._ranks_rows:
             row_of_id = self._model.catalogue.row_of_id
             return self._of_rows([row_of_id[known.sequence(user)] for user in users], users)
-        seen = [known.seen.of_user(user) for user in users] if self._config["exclude_history"] else None
+        seen = [known.seen.of_user(user) for user in users] if self._run.exclude_history else None
         return self._of_interaction(known.rows(users), seen)
 
     def scores_of(self, histories: Sequence[Sequence[str]], item: str) -> list[float]:
@@ -120,9 +123,11 @@ class Asking:
     def evaluating(self) -> Iterator[None]:
         """Run the model as an evaluation does: its precision, its weights together, no dropout, no gradients."""
         trainer = self._experiment.trainer
-        team, autocast = getattr(trainer, "team", None), getattr(trainer, "autocast", nullcontext)
         self._model.eval()
-        with torch.no_grad(), team.evaluation() if team is not None else nullcontext(), autocast():
+        with torch.no_grad(), ExitStack() as contexts:
+            if isinstance(trainer, EvaluatingTrainer):  # trees have neither processes nor precisions
+                contexts.enter_context(trainer.team.evaluation())
+                contexts.enter_context(trainer.autocast())
             yield
 
     def _of_rows(self, histories: Sequence[np.ndarray], users: Sequence[int] | None = None) -> Lists:
@@ -136,7 +141,7 @@ class Asking:
         allowed = torch.zeros(scores.shape[1], dtype=torch.bool)
         allowed[slice(1, None) if self._among is None else self._among] = True
         scores[:, ~allowed] = -torch.inf
-        if self._config["exclude_history"] and seen is not None:
+        if self._run.exclude_history and seen is not None:
             for row, items in zip(scores, seen, strict=True):
                 row[torch.as_tensor(items, device=row.device)] = -torch.inf
         best, ids = scores.topk(min(self._k, int(allowed.sum())), dim=1)
@@ -147,17 +152,15 @@ class Asking:
         """Return the scores of all items by RecBole's way of ranking them, float32 [B, n_items]."""
         trainer, dataset = self._experiment.trainer, self._experiment.dataset
         if not isinstance(trainer, Trainer):
-            raise UserError(
-                f"recommend: {self._config['model']} judges rows of the data, not items. Use another model."
-            )
+            raise UserError(f"recommend: {self._run.model} judges rows of the data, not items. Use another model.")
         trainer.tot_item_num = dataset.item_num
         if trainer.item_tensor is None:
-            trainer.item_tensor = dataset.get_item_feature().to(self._config["device"])
+            trainer.item_tensor = dataset.get_item_feature().to(self._run.device)
         try:
             _, scores, *_ = Trainer._full_sort_batch_eval(trainer, (interaction, None, None, None))
         except KeyError as error:
             raise UserError(
-                f"recommend: {self._config['model']} reads column {error} of the interactions, which histories of "
+                f"recommend: {self._run.model} reads column {error} of the interactions, which histories of "
                 "items do not have. Recommend to users of the data set."
             ) from error
         return scores.float()
@@ -173,10 +176,10 @@ class Asking:
         """Return RecBole's form of histories of its item ids for its sequential models."""
         if not self.takes_histories:
             raise UserError(
-                f"recommend: {self._config['model']} scores users of the data set and has no use for histories. "
+                f"recommend: {self._run.model} scores users of the data set and has no use for histories. "
                 "Use a sequential or generative model."
             )
-        dataset, width = self._experiment.dataset, int(self._config["MAX_ITEM_LIST_LENGTH"])
+        dataset, width = self._experiment.dataset, self._run.max_history
         ids = torch.zeros(len(histories), width, dtype=torch.int64)
         lengths = torch.zeros(len(histories), dtype=torch.int64)
         for row, history in enumerate(histories):
@@ -185,8 +188,8 @@ class Asking:
             lengths[row] = len(kept)
         fields = {
             dataset.uid_field: torch.zeros(len(histories), dtype=torch.int64),
-            dataset.iid_field + self._config["LIST_SUFFIX"]: ids,
-            self._config["ITEM_LIST_LENGTH_FIELD"]: lengths,
+            dataset.iid_field + self._run.list_suffix: ids,
+            self._run.length_field: lengths,
         }
         return Interaction(fields)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.evaluation import users
 from recbole_lcrec.evaluation.ranks import Ranks, history_lengths, item_counts
 from recbole_lcrec.experiment.experiment import Experiment
@@ -32,18 +33,18 @@ def write_report(experiment: Experiment, result: Mapping[str, Any]) -> None:
 def report_page(experiment: Experiment, result: Mapping[str, Any]) -> str:
     """Return the page; arguments as for :func:`write_report`."""
     shown = None if experiment.ranks is None else _users(experiment, experiment.ranks)
-    valid = result["best_valid_result"] or {}
+    valid, metric = result["best_valid_result"] or {}, RunOptions(experiment.config).valid_metric
     return render(
         "run.html",
         result=result,
-        valid_metric=experiment.config["valid_metric"],
+        valid_metric=metric,
         metrics=[
             [display(name), f"{valid[name]:.4f}" if name in valid else "–", f"{value:.4f}"]
             for name, value in (result["test_result"] or {}).items()
         ],
         beyond=[[display(name), f"{value:.4g}"] for name, value in result.get("beyond_accuracy", {}).items()],
         seconds=", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()),
-        curves=_curves(result["learning_curve"], str(experiment.config["valid_metric"])),
+        curves=_curves(result["learning_curve"], metric),
         shown=shown,
     )
 
@@ -65,7 +66,7 @@ def _users(experiment: Experiment, ranks: Ranks) -> dict[str, Any]:
         [named[place] for place in places], names, [before[user] for user in tokens.tolist()],
         users.titles(data, {*targets.tolist(), *top.ravel().tolist(), *(i for one in before.values() for i in one)}),
     )  # fmt: skip
-    model = experiment.config["model"]
+    model = RunOptions(experiment.config).model
     lists = users.Lists(model, ranks.ranks[rows].tolist(), ranks.censored[rows].tolist(), top.tolist())
     return {"rows": users.page_rows(chosen, [lists]), "groups": chosen.choices(), "total": len(named)}
 

@@ -10,6 +10,7 @@ from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.data.download import without_credentials
 from recbole_lcrec.distributed import group
+from recbole_lcrec.model.interface import SavesAssets
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import atomic_folder, write_text
 from recbole_lcrec.utils.run_files import ASSETS, CHECKPOINT, CONFIG, RESULT, STARTING
@@ -53,7 +54,7 @@ def save_run(run: Path, model: Any, folder: Path) -> None:
                 shutil.copytree(run / name, temporary / name)
             elif (run / name).is_file():
                 shutil.copyfile(run / name, temporary / name)
-        if hasattr(model, "save_assets"):
+        if isinstance(model, SavesAssets):
             model.save_assets(temporary)
         seal(temporary)
         note_all(temporary)

@@ -68,7 +68,7 @@ def size_by_data(config: LCRecConfig, split: Split) -> None:
     """Give the options that follow from the size of the data their values, and say which."""
     data, (train, *_) = split
     users, counts = np.unique(train.inter_feat[train.uid_field].numpy(), return_counts=True)
-    windows = np.ceil(counts / config["MAX_ITEM_LIST_LENGTH"])
+    windows = np.ceil(counts / RunOptions(config).max_history)
     samples = int(windows.sum()) if config["history_windows"] else len(train.inter_feat)
     size = DataSize(data.item_num - 1, len(train.inter_feat), samples)
     if chosen := config.size_by(size):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.utils.progress import progress
 
@@ -42,7 +43,7 @@ def sample_of(experiment: Any) -> ScoredHistories:
     names = train.field2id_token[train.iid_field]
     histories = [[str(names[item]) for item in sequence] for sequence in chosen]
     items, scores = experiment.recommend(histories, PLACES)
-    return ScoredHistories(histories, items, scores, bool(experiment.config["show_progress"]))
+    return ScoredHistories(histories, items, scores, bool(RunOptions(experiment.config).show_progress))
 
 
 def agreement(script: Path, sample: ScoredHistories) -> float:

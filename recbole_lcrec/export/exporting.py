@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.saved_run import read_result
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.experiment import load_experiment
@@ -19,11 +20,13 @@ from recbole_lcrec.export.checking import ScoredHistories, agreement, sample_of
 from recbole_lcrec.export.checks import check_exportable, check_new
 from recbole_lcrec.export.tokens import add_items, index_tokenizer
 from recbole_lcrec.export.weights import ADAPTER, save_weights
+from recbole_lcrec.model.interface import HasTokenizer
 from recbole_lcrec.model.item_inputs import ItemInputs
 from recbole_lcrec.pages import render
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import atomic_folder, write_json, write_text
+from recbole_lcrec.utils.lm_config import number_of
 from recbole_lcrec.utils.recbole_patches import quiet
 from recbole_lcrec.version import __version__
 
@@ -120,7 +123,7 @@ def _write(run_dir: Path, folder: Path, changes: Mapping[str, Any], *, beside: b
 
 def _in_words(model: Any, about: Mapping[str, Any]) -> str:
     """Return how a history of two items is put into words; "" if there are none around them."""
-    if not hasattr(model, "tokenizer"):
+    if not isinstance(model, HasTokenizer):
         return ""
     before, between, behind = (
         model.tokenizer.decode(about[name], skip_special_tokens=True) for name in ("before", "between", "behind")
@@ -138,16 +141,16 @@ def about_recommending(model: Any, config: LCRecConfig) -> dict[str, Any]:
         frame = model.history_frame()
     except TypeError as error:
         raise UserError(f"--export: {error}, which says what the model reads around a history.") from error
-    normalization = model.evaluation.normalization
+    normalization, run = model.evaluation.normalization, RunOptions(config)
     about = {
         "num_beams": model.num_beams,
-        "max_history": int(config["MAX_ITEM_LIST_LENGTH"]),
+        "max_history": run.max_history,
         "max_length": frame.max_length,
         "before": frame.before,
         "between": frame.between,
         "behind": frame.behind,
         "normalization": normalization,
-        "exclude_history": bool(config["exclude_history"]),
+        "exclude_history": run.exclude_history,
         "item_score_weight": float(model.item_score_weight),
         "item_tokens": isinstance(base_model(model.lm).get_input_embeddings(), ItemInputs),
     }
@@ -172,9 +175,8 @@ def generation_config(lm: Any, about: Mapping[str, Any], levels: int) -> Any:
     """Return how ``generate`` is to search: as many new tokens as a path has codes, their log-probabilities summed."""
     from transformers import GenerationConfig
 
-    known = lm.config.get_text_config()
     names = ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id")
-    tokens = {name: value for name in names if (value := getattr(known, name, None)) is not None}
+    tokens = {name: value for name in names if (value := number_of(lm.config, name)) is not None}
     if "pad_token_id" not in tokens and "eos_token_id" in tokens:
         end = tokens["eos_token_id"]
         tokens["pad_token_id"] = end[0] if isinstance(end, list) else end
@@ -216,7 +218,7 @@ def _write_tokenizer(model: Any, folder: Path, items: list[str], index_tokens: l
     from recbole_lcrec.instruction.tokenizer import load_tokenizer
 
     inputs = base_model(model.lm).get_input_embeddings()
-    if not hasattr(model, "tokenizer"):
+    if not isinstance(model, HasTokenizer):
         index_tokenizer(index_tokens, inputs.weight.shape[0]).save_pretrained(folder)
         return
     model.tokenizer.save_pretrained(folder)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.model.item_inputs import ItemInputs
 from recbole_lcrec.utils.errors import UserError
 
@@ -29,7 +30,7 @@ def save_weights(lm: Any, folder: Path, generation: Any, *, beside: bool) -> Any
     Raises:
         UserError: For inputs that no table of embeddings can hold.
     """
-    if hasattr(lm, "peft_config"):
+    if base_model(lm) is not lm:
         lm = _base_beside_adapter(lm, folder / ADAPTER) if beside else lm.merge_and_unload()
     inputs = lm.get_input_embeddings()
     if isinstance(inputs, ItemInputs):
@@ -46,6 +47,7 @@ def _base_beside_adapter(lm: Any, folder: Path) -> Any:
     format knows, also those that have linear layers only.
     """
     from peft import get_peft_model_state_dict
+    from peft.utils.other import TrainableTokensWrapper
     from safetensors.torch import save_file
 
     state = get_peft_model_state_dict(lm, save_embedding_layers=False)
@@ -56,7 +58,7 @@ def _base_beside_adapter(lm: Any, folder: Path) -> Any:
     matrices = {name: weight.cpu().contiguous() for name, weight in state.items() if "lora_" in name}
     save_file(matrices, str(folder / "adapter_model.safetensors"), metadata={"format": "pt"})
     for module in list(lm.modules()):
-        if hasattr(module, "token_adapter"):
+        if isinstance(module, TrainableTokensWrapper):
             module.token_adapter.merge()
     return lm.unload()
 

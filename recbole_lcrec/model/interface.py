@@ -16,7 +16,10 @@ ability                 asked by
 ``KeepsOwnWeights``     :mod:`recbole_lcrec.training.checkpoint`
 ``RecommendsTopItems``  :mod:`recbole_lcrec.training.evaluation`
 ``RecommendsRows``      :mod:`recbole_lcrec.experiment.experiment`, for ``recommend``
-``UsesCatalogue``       the same, for ``add_items``
+``HasCatalogue``        :mod:`recbole_lcrec.recommending.items`
+``SearchesRows``        :mod:`recbole_lcrec.recommending.recommender`, for ``search`` and ``preferences``
+``HasTokenizer``        :mod:`recbole_lcrec.export.exporting`
+``UsesCatalogue``       :mod:`recbole_lcrec.experiment.experiment`, for ``add_items``
 ``UsesQueries``         :mod:`recbole_lcrec.experiment.building`, under ``eval_task: itemsearch``
 ``SavesAssets``         :mod:`recbole_lcrec.experiment.experiment`, when the output folder is written
 ======================  ==============================================================================================
@@ -177,6 +180,20 @@ class RecommendsTopItems(Protocol):
 
 
 @runtime_checkable
+class HasCatalogue(Protocol):
+    """A model that knows items by the rows of a catalogue."""
+
+    catalogue: Any
+
+
+@runtime_checkable
+class HasTokenizer(Protocol):
+    """A model that puts histories into words."""
+
+    tokenizer: Any
+
+
+@runtime_checkable
 class RecommendsRows(Protocol):
     """A model that recommends catalogue rows for histories of catalogue rows.
 
@@ -200,6 +217,20 @@ class RecommendsRows(Protocol):
             k: Items per history.
             among: Rows to choose from, int64 [n]; None for the whole catalogue.
             users: RecBole's ids of the users whose histories these are; None for unknown users.
+        """
+
+
+@runtime_checkable
+class SearchesRows(HasCatalogue, Protocol):
+    """A model that finds catalogue rows by what users ask for in words."""
+
+    def search_rows(self, text: str, history: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best ``k`` rows for a query: (rows, scores), both [1, k]; row -1 where nothing is left.
+
+        Args:
+            text: What is asked for.
+            history: Catalogue rows, oldest first; empty for none.
+            k: Items.
         """
 
 

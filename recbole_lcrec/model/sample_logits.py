@@ -230,7 +230,7 @@ def common_prefix(input_ids: Tensor, where: Tensor) -> int:
 def _checkpoint_layers(lm: nn.Module) -> None:
     """Keep no activations inside the layers: they are computed again in the backward pass."""
     inner = base_model(lm)
-    if not getattr(inner, "supports_gradient_checkpointing", False):
+    if not inner.supports_gradient_checkpointing:
         raise UserError(f"gradient_checkpointing: {type(inner).__name__} does not support it. Leave it out.")
     if hasattr(inner, "activation_checkpointing_enable"):  # its name in later transformers
         inner.activation_checkpointing_enable({"use_reentrant": False})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.recommending.askers import Portion, read_tokens
 from recbole_lcrec.recommending.lists import Recommendations
 from recbole_lcrec.recommending.order import Order
@@ -33,7 +34,7 @@ class Answering:
     @classmethod
     def of(cls, order: Order, recommender: Recommender) -> Answering:
         """Return how an order is to be answered."""
-        topk = recommender.experiment.config["topk"]
+        topk = RunOptions(recommender.experiment.config).topk
         among = None if order.among is None else list(dict.fromkeys(read_tokens(order.among, "among")))
         return cls(order.k or max(topk), among, order.titles, order.unknown, order.output.suffix)
 

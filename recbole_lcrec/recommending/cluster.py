@@ -12,8 +12,9 @@ from typing import Any
 
 from recbole_lcrec.config.names import dataset_folder
 from recbole_lcrec.config.paths import bundled_ml_100k
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.distributed.cluster import check_resources, ray_session
-from recbole_lcrec.distributed.machines import check_seen, machines_for, room_for
+from recbole_lcrec.distributed.machines import cause_of, check_seen, machines_for, room_for
 from recbole_lcrec.recommending.answering import Answering
 from recbole_lcrec.recommending.askers import Portion
 from recbole_lcrec.recommending.order import Order
@@ -60,7 +61,7 @@ def answers_of_cluster(
     with ray_session(order.address, Path()) as ray:
         import ray.data
 
-        gpus = check_resources(ray, 1.0, None, bool(experiment.config["use_gpu"]), "run")
+        gpus = check_resources(ray, 1.0, None, RunOptions(experiment.config).use_gpu, "run")
         machines = machines_for(ray, 1.0, gpus)
         check_seen(ray, machines, {}, _files(order, experiment))
         context = ray.data.DataContext.get_current()
@@ -83,8 +84,8 @@ def answers_of_cluster(
 
 def _files(order: Order, experiment: Any) -> dict[str, list[Path]]:
     """Return the files that every machine has to see, under what a message calls them."""
-    config = experiment.config
-    name, data_path = config["dataset"], str(Path(config["data_path"]).absolute().parent)
+    run = RunOptions(experiment.config)
+    name, data_path = run.dataset, str(Path(run.data_path).absolute().parent)
     needed = {f"--recommend={order.run_dir}": [path for path in sorted(order.run_dir.rglob("*")) if path.is_file()]}
     data = dataset_folder(name, data_path)
     if data != bundled_ml_100k():  # each installation has that one
@@ -111,7 +112,7 @@ def _in_words(error: Exception) -> UserError:
     while cause is not None:
         if isinstance(cause, UserError):
             return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
+        cause = inner if (inner := cause_of(cause)) is not cause else cause.__cause__
     said = (str(error).strip() or type(error).__name__).splitlines()[-1]
     return UserError(
         f"an actor of the cluster was lost ({said[:300]}). What is written is kept: give the command again."

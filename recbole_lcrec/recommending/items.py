@@ -12,6 +12,7 @@ from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.text import ItemText, load_item_text
 from recbole_lcrec.evaluation.ranks import item_counts
 from recbole_lcrec.experiment import Experiment
+from recbole_lcrec.model.interface import HasCatalogue
 from recbole_lcrec.recommending.lists import POPULARITY, TITLES, ItemList, ScoredItem
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
@@ -28,7 +29,7 @@ class KnownItems:
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
-        self._catalogue = getattr(experiment.model, "catalogue", None)
+        self._catalogue = experiment.model.catalogue if isinstance(experiment.model, HasCatalogue) else None
 
     @cached_property
     def text(self) -> ItemText:

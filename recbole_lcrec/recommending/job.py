@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.experiment.asking import Asking
 from recbole_lcrec.recommending.answering import Answering
 from recbole_lcrec.recommending.askers import Asker, Portion, parts_of, read_histories, read_tokens
@@ -118,7 +119,7 @@ def _write_all(
     waiting: frozenset[int],
 ) -> None:
     """Answer and write the parts that are waiting."""
-    show = bool(recommender.experiment.config["show_progress"])
+    show = bool(RunOptions(recommender.experiment.config).show_progress)
     done = sum(askers.size(number) for number in range(askers.n_parts) if number not in waiting)
     bar = progress(total=askers.count, initial=done, description="Recommend ", show=show, unit="user")
     with bar:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.config import registry
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.known_users import KnownUsers
 from recbole_lcrec.data.text import clean_text
 from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.experiment import Experiment, load_experiment
 from recbole_lcrec.experiment.asking import Asking, Lists
+from recbole_lcrec.model.interface import SearchesRows
 from recbole_lcrec.recommending.explaining import steps_of
 from recbole_lcrec.recommending.items import KnownItems
 from recbole_lcrec.recommending.lists import MODEL, Explanation, Influence, ItemList, Recommendations, Step
@@ -60,12 +62,12 @@ class Recommender:
     @property
     def model_name(self) -> str:
         """Name of the model."""
-        return str(self.experiment.config["model"])
+        return RunOptions(self.experiment.config).model
 
     @property
     def dataset_name(self) -> str:
         """Name of the data set."""
-        return str(self.experiment.config["dataset"])
+        return RunOptions(self.experiment.config).dataset
 
     @property
     def has_paths(self) -> bool:
@@ -213,7 +215,7 @@ class Recommender:
         expected = "explain: history: expected a list of item tokens, such as ['i1', 'i2']"
         tokens = arguments.item_list(expected, history)
         place = self.items.place("explain", item)
-        tokens, item = tokens[-int(self.experiment.config["MAX_ITEM_LIST_LENGTH"]) :], str(item)
+        tokens, item = tokens[-RunOptions(self.experiment.config).max_history :], str(item)
         shorter = [[*tokens[:n], *tokens[n + 1 :]] for n in range(len(tokens))] if len(tokens) > 1 else []
         score, *without = asking.scores_of([tokens, *shorter], item)
         others: list[float | None] = [*without] or [None]
@@ -373,7 +375,7 @@ class Recommender:
             )
 
     def _require_task(self, method: str, task: str) -> None:
-        if not hasattr(self.experiment.model, "search_rows"):
+        if not isinstance(self.experiment.model, SearchesRows):
             raise UserError(f"{method}: {self.model_name} does not learn task {task}. Use LCRec.")
         texts = self.experiment.model.catalogue.user_texts
         learned = task in self.experiment.config["tasks"]

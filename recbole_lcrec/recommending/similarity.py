@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from recbole_lcrec.config import registry
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.model.item_inputs import ItemInputs
 from recbole_lcrec.recommending.lists import MODEL, TEXTS
@@ -35,7 +36,7 @@ def item_vectors(experiment: Any) -> tuple[np.ndarray, str]:
     Raises:
         UserError: For a model without vectors of items.
     """
-    if registry.is_generative(experiment.config["model"]):
+    if registry.is_generative(RunOptions(experiment.config).model):
         vectors, source = _of_catalogue(experiment)
     else:
         vectors, source = _of_recbole(experiment), MODEL
@@ -54,7 +55,7 @@ def _of_catalogue(experiment: Any) -> tuple[np.ndarray, str]:
         return catalogue.embeddings, TEXTS
     maker = catalogue.indexed.maker
     if maker is not None and maker.encoder is not None and maker.encoder.embeds_texts:
-        return maker.encoder.embed(catalogue.text.documents(), device=str(experiment.config["device"])), TEXTS
+        return maker.encoder.embed(catalogue.text.documents(), device=str(RunOptions(experiment.config).device)), TEXTS
     paths = torch.from_numpy(catalogue.paths).to(inputs.weight.device)
     return inputs(paths).sum(dim=1).float().cpu().numpy(), MODEL
 
