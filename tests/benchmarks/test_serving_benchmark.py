@@ -21,6 +21,7 @@ from recbole_lcrec.experiment import run  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_the_command_lines_server_answers_what_the_model_says_and_stops_when_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

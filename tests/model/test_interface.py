@@ -9,15 +9,17 @@ from recbole_lcrec.config.registry import model_class, part
 from recbole_lcrec.model import interface as asks
 
 RANKER = {asks.HasSettings, asks.ChecksModels, asks.WeighsBatches, asks.DescribesBatches, asks.KeepsOwnWeights}
-RANKER |= {asks.RecommendsRows, asks.SavesAssets}
+RANKER |= {asks.RecommendsRows, asks.HasCatalogue, asks.SavesAssets}
 GENERATOR = {asks.HasSettings, asks.ChecksOptions, asks.WeighsBatches, asks.RecommendsTopItems, asks.RecommendsRows}
-GENERATOR |= {asks.UsesCatalogue, asks.UsesQueries, asks.SavesAssets}
+GENERATOR |= {asks.HasCatalogue, asks.UsesCatalogue, asks.UsesQueries, asks.SavesAssets}
 ABILITIES = {
-    "LCRec": GENERATOR | RANKER,
+    "LCRec": GENERATOR | RANKER | {asks.SearchesRows},
     "TIGER": GENERATOR,
     "P5CID": GENERATOR | {asks.ChecksModels},
     "TALLRec": RANKER,
     "InstructRec": RANKER,
+    "LIGER": GENERATOR | RANKER | {asks.SearchesRows},
+    "SASRecText": {asks.HasSettings, asks.SavesAssets},
     "ExactPop": set(),
 }
 

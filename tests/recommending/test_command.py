@@ -153,6 +153,7 @@ def test_mistakes_are_told_at_once_and_without_torch(folder: Path, tmp_path: Pat
     assert main(["--model=Pop", "--dataset=toy", f"--data_path={folder}", "--users=all"]) == 2
 
 
+@pytest.mark.slow
 def test_a_cluster_writes_the_same_file(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray.data")
     from ray_nodes import cluster_of
