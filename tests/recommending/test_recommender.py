@@ -35,7 +35,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for model in ("TIGER", "SASRec", "BPR", "Pop"):
         own = {name: value for name, value in given.items() if name in ("data_path", "cache_dir", "show_progress")}
         own |= {"epochs": 1, "MAX_ITEM_LIST_LENGTH": 5, "use_gpu": False}
-        own |= {"num_beams": 30, "t5_d_model": 16, "t5_layers": 1, "t5_d_ff": 16} if model == "TIGER" else {}
+        if model == "TIGER":
+            own |= {
+                name: TINY[name] for name in ("codebook_size", "latent_dim", "rqvae_layers", "rqvae_epochs", "lsa_dim")
+            }
+            own |= {"num_beams": 30, "t5_d_model": 16, "t5_layers": 1, "t5_d_ff": 16, "train_samples": 64}
         run(model, "toy", {**own, "output_dir": str(folder / model)})
     return folder
 
