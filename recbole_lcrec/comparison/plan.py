@@ -24,6 +24,7 @@ STAGES = {"S3Rec": ("pretrain", "finetune"), "RaCT": ("actor_pretrain", "critic_
 
 _NO_MATTER = (
     *("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state"),
+    "sized_by_data",
     *("seeds", "jobs", "ablation", "address", "cpus_per_run", "gpus_per_run"),
 )
 """Options that change no result: a finished run is kept whatever they were."""
@@ -53,8 +54,10 @@ class Stage:
             saved = load_values(self.folder / CONFIG)
         except UserError:
             return []
+        followed = set(saved.get("sized_by_data") or [])  # from the same data: a run's sizes are those that ~ asks for
         saved, wanted = _plain(saved), _plain(self.resolved)
-        return sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
+        names = {name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)}
+        return sorted(name for name in names if not (name in followed and wanted.get(name) is None))
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,7 @@ class LCRecConfig(Config):
             options["train_neg_sample_args"] = {**recbole_overall()["train_neg_sample_args"], **negatives}
         self._unsized = sizing.unsized(options)
         options.update(sizing.chosen(self._unsized, sizing.TYPICAL, options))
+        options["sized_by_data"] = sorted({*options["sized_by_data"], *self._unsized})
         _refuse(relations.problems(base_of(self.model), options))
         if "load_col" not in given:
             options["load_col"] = _columns_to_load(options)
@@ -256,6 +257,11 @@ class LCRecConfig(Config):
         names = {name for path in of_models for name in load_values(path)}
         names |= {name for component in components_with_options() for name in defaults_of(component)[0]}
         return sorted((names & self.external_config_dict.keys()) - self.internal_config_dict.keys())
+
+    @property
+    def unsized(self) -> tuple[str, ...]:
+        """Names of the options that wait for the data."""
+        return self._unsized
 
     def size_by(self, size: sizing.DataSize) -> dict[str, Any]:
         """Give the options that follow from the data their values; return them."""

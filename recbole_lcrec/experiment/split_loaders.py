@@ -66,16 +66,18 @@ def build_data(
 
 def size_by_data(config: LCRecConfig, split: Split) -> None:
     """Give the options that follow from the size of the data their values, and say which."""
+    if not config.unsized:
+        return
     data, (train, *_) = split
     users, counts = np.unique(train.inter_feat[train.uid_field].numpy(), return_counts=True)
     windows = np.ceil(counts / RunOptions(config).max_history)
     samples = int(windows.sum()) if config["history_windows"] else len(train.inter_feat)
     size = DataSize(data.item_num - 1, len(train.inter_feat), samples)
-    if chosen := config.size_by(size):
-        logger.info(
-            "Sizes for %d items and %d training interactions of %d users: %s.",
-            size.items, size.interactions, len(users), ", ".join(f"{name} {value}" for name, value in chosen.items()),
-        )  # fmt: skip
+    chosen = config.size_by(size)
+    logger.info(
+        "Sizes for %d items and %d training interactions of %d users: %s.",
+        size.items, size.interactions, len(users), ", ".join(f"{name} {value}" for name, value in chosen.items()),
+    )  # fmt: skip
 
 
 def prepare_data(split: Split, timer: StageTimer, saved: Path | None = None) -> None:

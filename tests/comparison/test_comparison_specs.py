@@ -13,9 +13,12 @@ from comparison_helpers import ROOT
 from fakes import TINY, write_dataset
 
 from recbole_lcrec.cli import main as cli
-from recbole_lcrec.comparison.plan import make_plan
+from recbole_lcrec.comparison.plan import Stage, make_plan
 from recbole_lcrec.comparison.specs import Cluster, Entry, parse_entries
+from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.reading import Reading
+from recbole_lcrec.config.sizing import DataSize
+from recbole_lcrec.experiment.saving import write_config
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -152,3 +155,16 @@ def test_stages_follow_each_other_and_the_folder_follows_the_contents(tmp_path: 
     assert plan.output_dir == again.output_dir != other.output_dir
     given = Entry("S3", "S3Rec", {"item_attribute": "title", "train_stage": "pretrain"})
     assert len(make_plan("toy", (given,), (1,), options, 1).runs[0].stages) == 1
+
+
+def test_sizes_that_followed_from_the_data_are_no_change_and_others_are(tmp_path: Path) -> None:
+    def config(**given: Any) -> LCRecConfig:
+        return LCRecConfig("LCRec", "ml-100k", config_dict=given)
+
+    run = config()
+    run.size_by(DataSize(300, 5_000, 500))
+    write_config(run, tmp_path)
+    assert Stage(tmp_path, {}, config().resolved()).changes() == []
+    assert Stage(tmp_path, {}, config(codebook_size=[32, 32]).resolved()).changes() == ["codebook_size"]
+    write_config(config(codebook_size=[64, 64]), tmp_path)
+    assert Stage(tmp_path, {}, config().resolved()).changes() == ["codebook_size"], "it was given, not sized"
