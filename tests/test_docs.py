@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from recbole_lcrec.cli.main import parse
+from recbole_lcrec.cli.main import Command, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -82,7 +82,7 @@ def test_commands_are_accepted(page: str, arguments: str, tmp_path: Path, monkey
     if "../shared" in arguments and not shared.is_dir():
         pytest.skip("the shared data sets are not here")
     argv = shlex.split(arguments.replace("../shared", str(shared)), comments=True)
-    parse(argv)  # raises for anything that it refuses
+    assert isinstance(parse(argv), Command), "what it refuses is raised"
 
 
 def test_commands_are_found() -> None:

@@ -72,6 +72,11 @@ class EmbeddingSettings:
         return "text" in self.embedding
 
     @property
+    def embeds_texts(self) -> bool:
+        """Whether an item's text is embedded, not looked up in a ready file."""
+        return self.uses_text and self.kind != "file"
+
+    @property
     def uses_sequences(self) -> bool:
         """Whether training interactions go in."""
         return "cf" in self.embedding

@@ -135,9 +135,8 @@ class EmbeddedDataset(StagedDataset):
     def _made_of(self, train: Any, timer: StageTimer) -> np.ndarray:
         """Return the vectors of RecBole's items, [item_num - 1, d]."""
         config, settings = self.config, settings_from(EmbeddingSettings, self.config)
-        required = settings.uses_text and settings.kind != "file"
         with timer("text"):
-            text = self.once("text", lambda: item_text(config, self, required))
+            text = self.once("text", lambda: item_text(config, self, settings.embeds_texts))
         sequences = training_rows(self, train, text)
         vectors = self.once("embedding", lambda: embedded_catalogue(config, text, sequences, timer), uses=["text"])
         return vectors[rows_of_ids(self, text)[1:]]

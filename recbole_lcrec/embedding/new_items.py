@@ -63,7 +63,7 @@ class ItemEncoder:
     @property
     def embeds_texts(self) -> bool:
         """Whether an item's text is enough to embed it."""
-        return self.settings.uses_text and self.settings.kind != "file"
+        return self.settings.embeds_texts
 
     def embed(self, texts: Sequence[str], *, device: str = "cpu", show_progress: bool = False) -> np.ndarray:
         """Return vectors of new items' texts, float32 [n, d].

@@ -232,7 +232,7 @@ def _with_missing(indexed: IndexedItems, config: Any) -> IndexedItems:
 def _needs_text(config: Any, quantizer: QuantizerSettings) -> bool:
     """Return whether the index cannot be built without the items' text."""
     settings = settings_from(EmbeddingSettings, config)
-    return quantizer_class(quantizer.quantizer).needs_embeddings and settings.uses_text and settings.kind != "file"
+    return quantizer_class(quantizer.quantizer).needs_embeddings and settings.embeds_texts
 
 
 def _embedded(

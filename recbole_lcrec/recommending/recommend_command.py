@@ -15,8 +15,9 @@ from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import CONFIG
 
 _COMMANDS = ("evaluate", "resume", "tune", "resume_tune", "config_files")
-_OF_THE_RUN = ("model", "dataset", "seeds", "ablation", "jobs", "cpus_per_run", "gpus_per_run")
-_PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "parallel")
+OF_THE_RUN = ("model", "dataset", "seeds", "ablation", "jobs", "cpus_per_run", "gpus_per_run")
+PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "parallel")
+"""Options that say what runs and in how many processes: a command on a finished run has no use for them."""
 
 
 def parse_recommendation(given: dict[str, Given], reading: Reading) -> Callable[[], Any]:
@@ -30,7 +31,7 @@ def parse_recommendation(given: dict[str, Given], reading: Reading) -> Callable[
         UserError: One message for everything that is wrong.
     """
     folder = given.pop("recommend")
-    for name in (*_COMMANDS, *_OF_THE_RUN, *_PROCESSES, "output_dir"):
+    for name in (*_COMMANDS, *OF_THE_RUN, *PROCESSES, "output_dir"):
         if name in given:
             del given[name]
             reading.add(f"the command line: --{name} does not go with --recommend, {_instead(name)}")
@@ -68,7 +69,7 @@ def refuse_recommending(options: Mapping[str, Any], reading: Reading) -> None:
 
 
 def _instead(name: str) -> str:
-    if name in _PROCESSES:
+    if name in PROCESSES:
         return "which is one process; for more machines, or for several cores or GPUs, give --address of a Ray cluster"
     return "which writes one file, --output" if name == "output_dir" else "which takes all that from the finished run"
 

@@ -13,24 +13,13 @@ from recbole_lcrec.config.options import COMMANDS
 from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.saved_run import check_evaluation, read_options
 from recbole_lcrec.recommending.order import recommend_options
+from recbole_lcrec.recommending.recommend_command import OF_THE_RUN, PROCESSES
 from recbole_lcrec.serving.settings import read_settings, serve_options
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import CHECKPOINT, CONFIG
 
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 MOST_RUNS = 2
-_OF_THE_RUN = (
-    "model",
-    "dataset",
-    "seeds",
-    "ablation",
-    "jobs",
-    "cpus_per_run",
-    "gpus_per_run",
-    "address",
-    "output_dir",
-)
-_PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "parallel")
 
 
 def parse_serve(given: dict[str, Given], reading: Reading) -> Callable[[], None]:
@@ -44,7 +33,7 @@ def parse_serve(given: dict[str, Given], reading: Reading) -> Callable[[], None]
         UserError: One message for everything that is wrong.
     """
     text = given.pop("serve").text or ""
-    for name in (*COMMANDS, *_OF_THE_RUN, *_PROCESSES, *recommend_options()):
+    for name in (*COMMANDS, *OF_THE_RUN, *PROCESSES, "address", "output_dir", *recommend_options()):
         if name in given:
             del given[name]
             reading.add(f"the command line: --{name} cannot go with --serve")
