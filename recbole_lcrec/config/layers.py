@@ -44,7 +44,7 @@ def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[st
         model_type: Name of RecBole's ``ModelType`` of its class; None leaves the quick-start settings out, for callers
             that do not want to import the class yet.
         dataset: Name of the data set.
-        given: The options that somebody has given. Some decide about the defaults of others: ``recipe``, and whether
+        given: The options that were given. Some decide about the defaults of others: ``recipe``, and whether
             the model starts from a pretrained LM (``base_model``).
     """
     recbole, ours, base = recbole_dir() / "properties", properties_dir(), base_of(model)

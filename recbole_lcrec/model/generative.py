@@ -35,7 +35,7 @@ class Request:
         query: What the user looks for in words; "" outside search.
         user: RecBole's id of the user; 0 for a user who is not in the data set.
         excluded: Rows of the trie that is searched which must not be recommended, int64 [n].
-        searching: Whether the query is anybody's, at any time: it is asked in a wording of itemsearch then, whatever
+        searching: Whether the query is in free words: it is asked in a wording of itemsearch then, whatever
             the task of the evaluation is.
     """
 
@@ -70,7 +70,7 @@ class Shelf:
 
 @dataclass(frozen=True)
 class HistoryFrame:
-    """What a model reads around the items of a history of somebody unknown.
+    """What a model reads around the items of the history of an unknown user.
 
     Attributes:
         before: Vocabulary ids before the first item; likewise ``between`` two items, and ``behind`` the last.

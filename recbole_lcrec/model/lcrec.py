@@ -269,7 +269,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         """Return the best k rows of the whole catalogue for free words (task itemsearch): (rows, scores), [1, k].
 
         Args:
-            text: What somebody looks for.
+            text: What is looked for.
             history: Their catalogue rows, oldest first; it may be empty.
             k: Items to return.
         """
@@ -277,7 +277,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         return self.chosen(*self.generate([request], shelf.trie, max(k, self.num_beams), 0), shelf, k)
 
     def preferences_of(self, history: np.ndarray, max_tokens: int) -> str:
-        """Return what the model says of somebody's preferences (task preferenceobtain), in its own words.
+        """Return what the model says of a user's preferences (task preferenceobtain), in its own words.
 
         Args:
             history: Catalogue rows, oldest first.

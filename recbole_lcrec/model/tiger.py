@@ -118,5 +118,5 @@ class TIGER(EncoderDecoderRecommender):
         return ids, (ids != PAD_ID).long()
 
     def history_frame(self) -> HistoryFrame:
-        """See the base class; somebody unknown has no user token."""
+        """See the base class; an unknown user has no user token."""
         return HistoryFrame([], [], [END_ID])
