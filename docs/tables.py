@@ -80,7 +80,7 @@ def import_output(source: Path) -> dict[str, Any]:
 
 def _block(name: str, page: Path) -> str:
     record = load(name)
-    columns: Mapping[str, str] = record["columns"]
+    columns: Mapping[str, str] = record["columns"]  # field of a row -> heading
     best = {key: _best(key, record["rows"]) for key in columns}
     lines = [_line(columns.values()), "|" + "---|" * len(columns)]
     for row in record["rows"]:
