@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 
 def progress(iterable: Iterable[Any] | None = None, *, description: str, show: bool, **options: Any) -> Any:
@@ -19,7 +19,7 @@ def progress(iterable: Iterable[Any] | None = None, *, description: str, show: b
         options: Passed to tqdm (``total``, ``unit``, ...).
     """
     # in a log file every refresh is a line of its own: a few a minute are enough there
-    interval = 0.5 if sys.stderr.isatty() else 15.0
+    interval = 0.5 if sys.stderr.isatty() or in_notebook() else 15.0
     return tqdm(
         iterable,
         desc=description,
@@ -30,3 +30,8 @@ def progress(iterable: Iterable[Any] | None = None, *, description: str, show: b
         mininterval=interval,
         **options,
     )
+
+
+def in_notebook() -> bool:
+    """Return whether bars are widgets of a notebook, which need ipywidgets."""
+    return any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
