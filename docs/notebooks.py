@@ -1,4 +1,6 @@
-"""The tutorials: pages of the site (this file is a hook of mkdocs), executed anew by ``python docs/notebooks.py [FILE ...]``.
+"""The tutorials: pages of the site, for which this file is a hook of mkdocs.
+
+``python docs/notebooks.py [FILE ...]`` executes them anew.
 
 A link to ``tutorials/x.ipynb`` leads to the notebook in the repository and to its page on the site.
 """
@@ -66,7 +68,9 @@ def execute(path: Path, folder: Path) -> Any:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=MINUTES * 60, kernel_name="python3", resources={"metadata": {"path": folder}})
+    client = NotebookClient(
+        notebook, timeout=MINUTES * 60, kernel_name="python3", resources={"metadata": {"path": folder}}
+    )
     client.execute()
     for cell in notebook.cells:
         cell.metadata.clear()  # when it was run

@@ -18,5 +18,7 @@ class Outcome(dict[str, Any]):
         if "output_dir" in self:
             said.append(f"in {self['output_dir']}")
         rows = [[name, valid.get(name), test.get(name)] for name in {**valid, **test}]
-        table = tabulate(rows, headers=["", "best validation", "test"], tablefmt="html", floatfmt=".4f", missingval="–")
+        table = tabulate(
+            rows, headers=["", "best validation", "test"], tablefmt="html", floatfmt=".4f", missingval="–"
+        )
         return f"<p>{html.escape(', '.join(said))}</p>{table if rows else ''}"
