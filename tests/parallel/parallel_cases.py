@@ -108,7 +108,7 @@ def all_cases(folder: Path, cases: dict[str, dict[str, Any]]) -> None:
         result = outcome(experiment_of(case, folder, **changes))
         path = folder / f"{case}.rank{group.place().rank}.json"
         path.write_text(json.dumps(result))
-    for parallel in ("ddp", "fsdp"):
+    for parallel in ("ddp", "fsdp") if "sharded" in cases else ():
         (folder / f"resumed-{parallel}.rank{group.place().rank}.json").write_text(str(resumed(folder, parallel)))
 
 

@@ -163,6 +163,7 @@ def test_pbt_copies_a_better_trial_and_changes_its_values(tmp_path: Path, monkey
     assert not (tmp_path / "out" / ".ray").exists() and not list((tmp_path / "out" / "trials").glob("*/.state-*"))
 
 
+@pytest.mark.slow
 def test_an_index_is_built_once_for_all_trials(tmp_path: Path) -> None:
     from fakes import TINY
 
