@@ -26,6 +26,11 @@ SMALL: dict[str, Any] = {
     "t5_layers": 1,
     "t5_dropout": 0.0,
     "user_buckets": 7,
+    "rpg_hidden_size": 16,
+    "rpg_layers": 1,
+    "rpg_heads": 2,
+    "rpg_intermediate_size": 16,
+    "rpg_dropout": 0.0,
     "hidden_size": 16,
     "inner_size": 16,
     "hidden_dropout_prob": 0.0,
@@ -53,6 +58,9 @@ CASES: dict[str, dict[str, Any]] = {
         "item_score_weight": 0.5,
     },
     "recomputed": {**SHARDED, "gradient_checkpointing": True, "packing": True, "num_beams": 12},
+    "RPG": {"model": "RPG", "train_batch_size": 5},
+    "LIGER": {"model": "LIGER", "recipe": "scratch", "lm_layers": 2, "train_batch_size": 7, "ema_decay": 0.9},
+    "SASRecText": {"model": "SASRecText", "train_batch_size": 64},
     "judge": {**SHARDED, "model": "TALLRec", "max_length": 300, "eval_args": {"mode": "uni9"}, "task_samples": None},
 }
 """``lonely``: its epochs end with a batch of one row."""

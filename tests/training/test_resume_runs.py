@@ -26,7 +26,8 @@ from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import FACTS
 
 pytest_plugins = ["single_thread"]
-OPTIONS = {**TINY, "epochs": 4, "stopping_step": 2, "learning_rate": 0.01, "train_batch_size": 32}
+RPG = {"rpg_hidden_size": 16, "rpg_layers": 1, "rpg_heads": 2, "rpg_intermediate_size": 16, "rpg_dropout": 0.5}
+OPTIONS = {**TINY, **RPG, "epochs": 4, "stopping_step": 2, "learning_rate": 0.01, "train_batch_size": 32}
 WHOLE: dict[str, tuple[Path, dict[str, Any]]] = {}
 """Folder and result of the uninterrupted run of each model."""
 
@@ -63,7 +64,7 @@ def assert_same_end(folder: Path, model: str, out: Path) -> None:
     for result in (found, expected):
         for point in result["learning_curve"]:
             point.pop("seconds", None)
-    if model in ("LCRec", "LoRA"):  # the folder of the index in the cache, and seconds
+    if model in ("LCRec", "LoRA", "RPG"):  # the folder of the index in the cache, and seconds
         assert found["index"]["collision_rate_before"] == expected["index"]["collision_rate_before"]
         differing.add("index")
     assert {k: v for k, v in found.items() if k not in differing} == {
@@ -87,11 +88,11 @@ def cut(folder: Path, model: str, name: str, prepare: Callable[[], None], **chan
     return folder / name
 
 
-@pytest.mark.parametrize("model", ["SASRec", "BPR", "GRU4Rec", "RecVAE", "MultiVAE", "LCRec", "SASRecText"])
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "GRU4Rec", "RecVAE", "MultiVAE", "LCRec", "SASRecText", "RPG"])
 def test_killed_within_an_epoch(folder: Path, model: str) -> None:
-    steps = {"MultiVAE": 3, "LCRec": 5}.get(model, 14)
+    steps = {"MultiVAE": 3, "LCRec": 5, "RPG": 3}.get(model, 14)
     out = cut(
-        folder, model, f"cut-{model}", lambda: after(steps, Course, "add", kill), checkpoint_every_n_steps=3
+        folder, model, f"cut-{model}", lambda: after(steps, Course, "add", kill), checkpoint_every_n_steps=1 if model == "RPG" else 3
     )  # fmt: skip
     found = [path.name for path in sorted((out / "resume").glob("step-*"))]
     assert 1 <= len(found) <= 2, "keep_last is 2"
