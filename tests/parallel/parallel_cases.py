@@ -59,7 +59,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "recomputed": {**SHARDED, "gradient_checkpointing": True, "packing": True, "num_beams": 12},
     "RPG": {"model": "RPG", "train_batch_size": 5},
-    "LIGER": {"model": "LIGER", "recipe": "scratch", "lm_layers": 2, "train_batch_size": 7, "ema_decay": 0.9},
+    "LIGER": {"model": "LIGER", "lm_layer_dropout": 0.0, "train_batch_size": 7, "ema_decay": 0.9},
     "SASRecText": {"model": "SASRecText", "train_batch_size": 64},
     "judge": {**SHARDED, "model": "TALLRec", "max_length": 300, "eval_args": {"mode": "uni9"}, "task_samples": None},
 }
