@@ -104,6 +104,7 @@ def _workers(cluster: Cluster | None, plan: Plan) -> AbstractContextManager[Work
 
 def _compare(plan: Plan, workers: Workers) -> int:
     from recbole_lcrec.comparison.leaderboard import all_tests, main_metric, make_board, write_leaderboard
+    from recbole_lcrec.comparison.record import write_record
     from recbole_lcrec.comparison.report import write_report
 
     runner = Runner(plan, workers, _SameSplit())
@@ -122,11 +123,12 @@ def _compare(plan: Plan, workers: Workers) -> int:
     board = make_board(collect(plan, outcomes), main_metric(plan))
     tests = all_tests(board)
     write_leaderboard(plan, board, tests)
+    write_record(plan, board)
     write_report(plan, board, tests, workers.threads)
     failed = [outcome for outcome in outcomes if outcome.reason]
     for outcome in failed:
         logger.error("Failed: %s: %s", outcome.run.name, outcome.reason)
-    logger.info("leaderboard.csv, .md, .tex and report.html are in %s", plan.output_dir)
+    logger.info("leaderboard.csv, .md, .tex, comparison.json and report.html are in %s", plan.output_dir)
     logger.info("Models on %s\n%s", plan.dataset, (plan.output_dir / "leaderboard.md").read_text(encoding="utf-8"))
     if failed:
         logger.error("%d of %d runs failed. The same command tries them again.", len(failed), len(outcomes))

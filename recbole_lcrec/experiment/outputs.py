@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from recbole_lcrec.evaluation.ranks import beyond_accuracy, item_counts
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.model.interface import HasSamples
 from recbole_lcrec.training.interruption import Interrupted
+from recbole_lcrec.utils.checkout import commit
 from recbole_lcrec.utils.cores import usable_cores
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import hidden_beside, is_temporary, mend, remove
@@ -155,6 +157,8 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
         "processes": group.place().world_size,
         "machine": {"cores": usable_cores(), "torch_threads": torch.get_num_threads()},
         "learning_curve": trainer.curve.points,
+        "date": date.today().isoformat(),
+        "commit": commit(),
         "versions": versions(),
     }
 
