@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any, Generic, TypeVar
 
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.importing import importing
 from recbole_lcrec.utils.recbole_patches import same_anomaly_detection
 
 Defaults = str | Path | Mapping[str, Any] | type | None
@@ -155,8 +157,10 @@ CONVERTERS: Components[Component] = Components("converter")
 def load(reference: str) -> Any:
     """Import ``module:name`` and return the object."""
     module, name = reference.split(":")
-    with same_anomaly_detection():  # a module may import RecBole's
-        return getattr(importlib.import_module(module), name)
+    if module not in sys.modules:
+        with same_anomaly_detection(), importing():  # a module may import RecBole's
+            importlib.import_module(module)
+    return getattr(sys.modules[module], name)
 
 
 def register_model(

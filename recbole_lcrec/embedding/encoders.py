@@ -126,7 +126,7 @@ LSA = Encoder(
     form="lsa (TF-IDF and truncated SVD, offline)",
     takes_source=False,
     compute=lambda task: fitted_lsa(task.texts, task.settings, task.cache_dir, task.seed).embed(task.texts),
-    key=None,  # what is kept is the fitted encoder, which new items need too
+    key=lambda task: ["vectors", *lsa.cache_key(task.settings.lsa_dim, task.seed)],  # beside the fitted encoder
 )
 HUGGING_FACE = Encoder(
     form="hf:<name or local folder of a transformers model>",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.instruction.tokenizer import load_tokenizer
@@ -110,8 +111,6 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
         _use_attention(lm, settings.attention)
         return _with_lora(lm, settings, tokenizer.convert_tokens_to_ids(list(index_tokens)))
     if saved:
-        from transformers import AutoModelForCausalLM
-
         lm = saved_architecture(AutoModelForCausalLM, saved)
         if lm.get_input_embeddings().num_embeddings < len(tokenizer):
             raise UserError(f"{saved}: lm has fewer tokens than tokenizer: these are of two runs. Train it again.")
@@ -187,8 +186,6 @@ def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
 
 
 def _llama(settings: LMSettings, vocab_size: int, **token_ids: Any) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=settings.lm_hidden_size,
