@@ -72,6 +72,7 @@ class Chronicle:
         self.curve.trained(epoch, losses)
         self.reached(epoch + 1, epochs)
         seconds = self._lap()
+        took = "" if self._is_partial else f" in {in_words(seconds)}"
         if not self._is_partial:
             self._training.append(seconds)
         self._is_partial = False
@@ -81,7 +82,7 @@ class Chronicle:
             values |= {f"loss_{number}": part for number, part in enumerate(parts, start=1)}
         self.loggers.log("train", values, self._epoch)
         shown = f"{sum(parts):.{self._run.loss_decimal_place or 4}f}"
-        logger.info("%s%s: training loss %s in %s", self._place, self._left(), shown, in_words(seconds))
+        logger.info("%s%s: training loss %s%s", self._place, self._left(), shown, took)
 
     def validated(self, result: Mapping[str, float], *, is_best: bool, best_epoch: int | None) -> None:
         """Tell of a validation after the last epoch.
@@ -113,12 +114,10 @@ class Chronicle:
             return
         took = in_words(time.perf_counter() - self._start)
         if bad_validations is None:
-            told = f"Trained for {_epochs(self._epoch)} in {took}."
+            told = f"Trained for {_counted(self._epoch, 'epoch')} in {took}."
         else:
-            told = (
-                f"Stopped after {self._place} and {took}: {bad_validations} validations in a row without a better "
-                f"{self._run.valid_metric}."
-            )
+            bad = f"{_counted(bad_validations, 'validation')} in a row without a better {self._run.valid_metric}"
+            told = f"Stopped after {self._place} and {took}: {bad}."
         logger.info(
             "%s%s", told, "" if best is None or best_epoch is None else f" The best is epoch {best_epoch + 1}."
         )
@@ -157,5 +156,5 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' if count != 1 else ''}"
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"

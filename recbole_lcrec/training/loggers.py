@@ -100,8 +100,7 @@ class WandbLogger:
     def __init__(self, folder: Path, project: str, known: str | None, options: Mapping[str, Any]) -> None:
         import wandb
 
-        # links would be refused by the next run in this folder; the terminal is in the run's own log
-        settings = wandb.Settings(silent=True, console="off", symlink=False)
+        settings = wandb.Settings(silent=True, console="off")  # the terminal is in the run's own log
         wandb.setup(settings=wandb.Settings(silent=True))
         mode = None
         if not os.environ.get("WANDB_MODE"):

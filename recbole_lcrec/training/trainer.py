@@ -273,7 +273,8 @@ class FeatureTrainer(EvaluatingTrainer):
         """
         facts = self.course.take_up(Path(resume_file))
         epoch, step = self.course.place
-        self.logger.info("Training state of epoch %d, after %d steps of it: %s", epoch + 1, step, resume_file)
+        steps = f", after {step} steps" if step else ""
+        self.logger.info("Training state of epoch %d%s: %s", epoch + 1, steps, resume_file)
         return facts
 
 

@@ -517,5 +517,5 @@ def test_help_does_without_a_network(capsys: pytest.CaptureFixture[str], monkeyp
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    assert main(["--help"]) == 0
-    assert "Data sets downloaded when they are not there: Arts, Games" in capsys.readouterr().out
+    assert main(["--help=datasets"]) == 0
+    assert "Data sets that are downloaded when they are not there: Arts, Games" in capsys.readouterr().out
