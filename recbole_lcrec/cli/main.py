@@ -313,8 +313,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(argv)
 
 
-def _print_help() -> int:
-    print(help_text(), flush=True)
+def _help_topic(argv: Sequence[str]) -> str | None:
+    """Return the topic that help is asked on, "" for all of them; None if no help is asked."""
+    asked = (argument.partition("=") for argument in argv)
+    return next((topic for name, _, topic in asked if name in ("--help", "-h")), None)
+
+
+def _print_help(topic: str) -> int:
+    print(help_text(topic), flush=True)
     problem = sys.stdout.problem if isinstance(sys.stdout, LastingStream) else None
     return 0 if problem is None else _failed(2, f"error: standard output cannot be written: {problem}.")
 
@@ -323,9 +329,9 @@ def _run(argv: Sequence[str]) -> int:
     """Parse and carry out a command line; return the exit status."""
     try:
         recbole_dir()  # missing or too old: everything else would say so in its own way
-        if "--help" in argv or "-h" in argv:
+        if (topic := _help_topic(argv)) is not None:
             load_installed()
-            return _print_help()
+            return _print_help(topic)
         mine = group.place_of(os.environ)
         if mine is not None:  # before torch is loaded: its remarks about unused parameters are of no use
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -23,7 +23,7 @@ STAGES = {"S3Rec": ("pretrain", "finetune"), "RaCT": ("actor_pretrain", "critic_
 """Models of RecBole trained in stages -> values of ``train_stage``; each starts with the weights of the one before."""
 
 _NO_MATTER = (
-    *("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state"),
+    *("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state", "logger", "log_wandb"),
     "sized_by_data",
     *("seeds", "jobs", "ablation", "address", "cpus_per_run", "gpus_per_run"),
 )

@@ -22,6 +22,7 @@ from recbole_lcrec.config.device import device_of
 from recbole_lcrec.config.features import item_features
 from recbole_lcrec.config.layers import KINDS, defaults, recbole_overall
 from recbole_lcrec.config.loader import Given, load_values
+from recbole_lcrec.config.loggers import chosen_loggers
 from recbole_lcrec.config.named_files import PATHS, absolute
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
 from recbole_lcrec.config.needs import check_needs
@@ -198,6 +199,7 @@ class LCRecConfig(Config):
         options.update(sizing.chosen(self._unsized, sizing.TYPICAL, options))
         options["sized_by_data"] = sorted({*options["sized_by_data"], *self._unsized})
         _refuse(relations.problems(base_of(self.model), options))
+        options["logger"], options["log_wandb"] = chosen_loggers(options), False  # wandb is ours, not RecBole's
         if "load_col" not in given:
             options["load_col"] = _columns_to_load(options)
         item_file = dataset_folder(self.dataset, options["data_path"]) / f"{self.dataset}.item"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import importlib.util
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from recbole_lcrec.config.layers import defaults
+from recbole_lcrec.config.loggers import missing_loggers, unknown_loggers
 from recbole_lcrec.config.recbole_options import HEADS, losses_of
 from recbole_lcrec.config.registry import base_of
 from recbole_lcrec.utils.errors import nearest
@@ -42,8 +41,7 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
         yield from _negatives(options["train_neg_sample_args"])
     if options.get("discretization") is not None:
         yield from _discretization(options["discretization"], options.get("numerical_features") or [])
-    if options.get("log_wandb") and not _is_installed("wandb"):
-        yield "option log_wandb is True, but the package wandb is not installed: pip install wandb, or leave it out"
+    yield from unknown_loggers(options)
     encoding = options.get("encoding")
     if encoding is not None and not _is_text_encoding(encoding):
         yield f"option encoding is {encoding}, which Python does not know; expected e.g. utf-8 or latin-1"
@@ -61,14 +59,8 @@ def problems_of_given(model: str, dataset: str, given: Mapping[str, Any]) -> lis
         given: Checked options of files and command line.
     """
     options = defaults(model, None, dataset, given)
-    return list(problems(base_of(model), {**options, **given}))
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # a module that was made by hand
-        return package in sys.modules
+    merged = {**options, **given}
+    return [*problems(base_of(model), merged), *missing_loggers(merged)]
 
 
 def _columns(options: Mapping[str, Any]) -> Iterator[str]:

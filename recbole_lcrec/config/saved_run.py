@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 CHANGEABLE = (
     *("use_gpu", "gpu_id", "show_progress", "state", "checkpoint_every_n_steps", "keep_last", "keep_states"),
-    *("data_path", "download", "dataset_url", "cache_dir", "plugins"),
+    *("data_path", "download", "dataset_url", "cache_dir", "plugins", "logger"),
 )
 """Options that a resumed run may be given: they change nothing in the result except the last digits on a GPU."""
 

@@ -227,8 +227,18 @@ def _of_text(task: Task) -> np.ndarray:
     return _cached(task.cache_dir, key, len(task.texts), lambda: encoder.compute(task), task.settings.text_encoder)
 
 
-def fitted_lsa(texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Path, seed: int) -> lsa.LSA:
-    """Return the LSA encoder of a catalogue's texts, fitted now or taken from the cache."""
+def fitted_lsa(
+    texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Path, seed: int, *, tell: bool = True
+) -> lsa.LSA:
+    """Return the LSA encoder of a catalogue's texts, fitted now or taken from the cache.
+
+    Args:
+        texts: One per item.
+        settings: Options of the embeddings.
+        cache_dir: Folder of the caches.
+        seed: Seed of the run.
+        tell: Whether the log is to name it; it was told of already where the items were embedded with it.
+    """
     key = fingerprint("lsa", list(texts), lsa.cache_key(settings.lsa_dim, seed))
     folder = cache_dir / "embeddings" / key
     encoder, known = cached(
@@ -238,9 +248,9 @@ def fitted_lsa(texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Pat
         save=lsa.LSA.save,
         what="embeddings",
     )
-    if known:
+    if known and tell:
         logger.info("Embeddings: lsa of %d terms, from the cache (%s).", len(encoder.terms), folder)
-    else:
+    elif not known:
         logger.info("Embeddings: %d x %d by lsa.", len(texts), len(encoder.components))
     return encoder
 

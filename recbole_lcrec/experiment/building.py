@@ -20,9 +20,8 @@ from recbole_lcrec.distributed.data import share_randomness
 from recbole_lcrec.distributed.group import wants_fsdp
 from recbole_lcrec.evaluation.queries import SEARCH, load_queries
 from recbole_lcrec.experiment import factory
-from recbole_lcrec.experiment.checks import check_models, check_settings
+from recbole_lcrec.experiment.checks import check_loggers, check_models, check_settings
 from recbole_lcrec.experiment.experiment import Experiment
-from recbole_lcrec.experiment.outputs import wandb_in
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.split_loaders import Split, build_data
 from recbole_lcrec.model.interface import UsesQueries
@@ -71,6 +70,7 @@ def build(
     config["saved_run"] = str(saved) if saved else None
     check_settings(config)
     if saved is None:
+        check_loggers(config)
         check_models(config)
     config["output_dir"] = str(output_dir)
     config["checkpoint_dir"] = str(output_dir)
@@ -81,7 +81,7 @@ def build(
         logger.warning("%s has no use for these options, which are other models': %s.", run.model, names)
     with quiet():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
-        if run.dataset_url:  # it has served; RecBole gives all options to tensorboard and wandb
+        if run.dataset_url:  # it has served; loggers get all options
             config["dataset_url"] = without_credentials(run.dataset_url)
         init_seed(run.seed, run.reproducibility)
         with timer("model"):
@@ -91,7 +91,7 @@ def build(
             if isinstance(network, UsesQueries) and run.eval_task == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
                 network.use_queries(load_queries(config, data, [loader._dataset for loader in loaders]))
-            with refusals_of_recbole(f"model {run.model}"), wandb_in(output_dir):
+            with refusals_of_recbole(f"model {run.model}"):
                 trainer = factory.trainer_class(config)(config, network)
         share_randomness(run.seed)
     test_data = test_data if with_test else None

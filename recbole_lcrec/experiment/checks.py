@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from recbole_lcrec.config import registry, settings_from
+from recbole_lcrec.config.loggers import missing_loggers
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.embedding.huggingface import files_of_model
 from recbole_lcrec.model.interface import ChecksModels, ChecksOptions, HasSettings
@@ -58,6 +59,18 @@ def _check_numbers(config: Any, mistakes: Mistakes) -> None:
         mistakes.add(
             f"learner: sparse_adam takes sparse gradients only, and {run.model} has dense ones. Use adam or adamw."
         )
+
+
+def check_loggers(config: Any) -> None:
+    """Refuse loggers that are not installed; a finished run is loaded without them.
+
+    Raises:
+        UserError: Naming them, with how they are installed.
+    """
+    mistakes = Mistakes()
+    for problem in missing_loggers(config.final_config_dict):
+        mistakes.add(f"{problem}.")
+    mistakes.finish()
 
 
 def check_models(config: Any) -> None:

@@ -28,7 +28,8 @@ from recbole_lcrec.training.states import StateFolder
 from recbole_lcrec.utils.errors import UserError
 
 _COUNTERS = ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "train_loss_dict")
-_VERSION = 2
+_VERSION = 3
+"""Of what a state holds; losses are means since 3."""
 ADVICE = "Lower learning_rate, or set clip_grad_norm, e.g. --clip_grad_norm=\"{'max_norm': 1.0}\"."
 
 
@@ -107,10 +108,15 @@ class Course:
             self._write()
         interruption.check()
 
-    def end(self) -> Any:
-        """End the pass; return its loss."""
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """The parts of the loss, each the mean over the steps that the current pass has done."""
         assert self._total is not None, "the train loader yielded no batch"
-        loss = self._total if self._is_tuple else self._total[0]
+        return tuple(part / self.step for part in self._total)
+
+    def end(self) -> Any:
+        """End the pass; return its loss, the mean over its steps."""
+        loss = self.mean if self._is_tuple else self.mean[0]
         self._losses.append(loss)
         self._pass, self.step, self._total = self._pass + 1, 0, None
         _check_weights(self._trainer.model, self._epoch)
@@ -163,7 +169,7 @@ class Course:
             },
             "scaler": trainer._scaler.state_dict(),
             "average": trainer.average.state(),
-            "curve": _plain(trainer.curve.points),
+            "curve": _plain(trainer.chronicle.curve.points),
             "attributes": {name: pack(f"attribute '{name}'", value) for name, value in attributes.items()},
             "facts": self._facts(),
         }
@@ -187,7 +193,7 @@ class Course:
         trainer, counters = self._trainer, state["counters"]
         for name in _COUNTERS:
             setattr(trainer, name, counters[name])
-        trainer.curve.take_up(state["curve"])
+        trainer.chronicle.curve.take_up(state["curve"])
         trainer.start_epoch = state["epoch"]
         self._epoch, self._pass, self.steps_done = -1, 0, state["steps_done"]
         return state["facts"]
@@ -197,6 +203,11 @@ class Course:
         """Epoch and optimizer step of its pass that the training goes on from."""
         state = self._pending or {"epoch": self._epoch, "step": self.step}
         return state["epoch"], state["step"]
+
+    @property
+    def is_within_epoch(self) -> bool:
+        """Whether the state that was taken up lies within an epoch."""
+        return self._pending is not None and bool(self._pending["step"] or self._pending["losses"])
 
     @property
     def is_over(self) -> bool:
@@ -281,4 +292,4 @@ def _check_weights(model: Any, epoch: int) -> None:
     for name, parameter in model.named_parameters():
         own = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # under FSDP
         if not torch.isfinite(own).all():
-            raise FloatingPointError(f"parameter {name} is no longer finite in epoch {epoch}. {ADVICE}")
+            raise FloatingPointError(f"parameter {name} is no longer finite in epoch {epoch + 1}. {ADVICE}")

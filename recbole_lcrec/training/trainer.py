@@ -15,18 +15,15 @@ from typing import Any
 import torch
 from recbole.trainer import Trainer
 from recbole.trainer.trainer import NCLTrainer, PretrainTrainer
-from recbole.utils import set_color
 from torch.nn.utils import clip_grad_norm_
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import on_device
-from recbole_lcrec.distributed import group as processes
 from recbole_lcrec.model.interface import CountsEpochs, DescribesBatches, WeighsBatches
 from recbole_lcrec.training.averaging import WeightAverage
 from recbole_lcrec.training.checkpoint import save_checkpoint
 from recbole_lcrec.training.course import ADVICE, Course
-from recbole_lcrec.training.curve import NoWriter
 from recbole_lcrec.training.evaluation import EvaluatingTrainer
 from recbole_lcrec.training.optimization import fuse, grouped, learning_rate_factor
 from recbole_lcrec.training.pretraining import PretrainFeatures
@@ -35,7 +32,6 @@ from recbole_lcrec.training.states import StateFolder
 from recbole_lcrec.training.training_settings import TrainingSettings, check_precision
 from recbole_lcrec.training.trees import TreeFeatures
 from recbole_lcrec.utils.progress import progress
-from recbole_lcrec.utils.recbole_patches import no_tensorboard
 
 
 class FeatureTrainer(EvaluatingTrainer):
@@ -50,14 +46,10 @@ class FeatureTrainer(EvaluatingTrainer):
         output_dir = Path(RunOptions(config).checkpoint_dir)
         self.settings = settings_from(TrainingSettings, config)
         check_precision(self.settings, config)
-        self._writer: Any = None
         self.team = team_for(model, config)
-        self._tensorboard_dir = output_dir / "tensorboard"
         output_dir.mkdir(parents=True, exist_ok=True)  # RecBole's own way fails if another process is faster
-        with no_tensorboard():
-            super().__init__(config, model)
+        super().__init__(config, model)
         self._warn_of_ignored_options()
-        self.best_epoch: int | None = None
         self._weigh: Callable[[Any], float] = model.loss_weight if isinstance(model, WeighsBatches) else len
         self.saved_model_file = str(output_dir / "checkpoint")
         self._before_writing: Callable[[], None] | None = None
@@ -66,20 +58,26 @@ class FeatureTrainer(EvaluatingTrainer):
         )
         self.course = Course(self)
 
-    def starting(self, before_writing: Callable[[], None] | None = None) -> None:
+    def starting(self, before_writing: Callable[[], None] | None = None, *, validates: bool = True) -> None:
         """Begin a training, which ``fit`` carries out, or the ``fit`` of RecBole's trainers with a loop of their own.
 
         Args:
             before_writing: Called once, before the first file is written (``announce``).
+            validates: Whether there are users to validate with.
         """
         self._before_writing = before_writing
-        self.curve.start()
+        if before_writing is None:
+            self.announce()
+        within = self.course.is_within_epoch
+        self.chronicle.start(self.start_epoch, validates=validates, within_epoch=within)
 
     def announce(self) -> None:
-        """Announce that a file is about to be written: the first time, what ``starting`` was given is called."""
+        """Announce that a file is about to be written: the first time, what ``starting`` was given is called, and the
+        loggers are opened, whose files are the run's too."""
         call, self._before_writing = self._before_writing, None
         if call is not None:
             call()
+        self.chronicle.loggers.open(self.start_epoch)
 
     def _warn_of_ignored_options(self) -> None:
         """Say which options RecBole's trainer with an epoch loop of its own does not read."""
@@ -89,31 +87,6 @@ class FeatureTrainer(EvaluatingTrainer):
         if ignored:
             names = ", ".join(ignored)
             self.logger.warning("RecBole's %s has a loop of its own and ignores %s.", type(self).__name__, names)
-
-    @property
-    def tensorboard(self) -> Any:
-        """The tensorboard writer; its folder appears when the first value is written, that is, in training."""
-        if not processes.is_main():
-            return NoWriter()
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.announce()
-            # a resumed training draws its curves over what was done after the state it resumed from
-            self._writer = SummaryWriter(str(self._tensorboard_dir), purge_step=self.start_epoch or None)
-        return self._writer
-
-    @tensorboard.setter
-    def tensorboard(self, value: Any) -> None:
-        """Ignore the writer of RecBole's constructor."""
-
-    def write_tensorboard_in(self, folder: Path) -> None:
-        """Choose the folder of tensorboard's files, before anything is written there."""
-        self._tensorboard_dir = folder
-
-    def close_tensorboard(self) -> None:
-        """Close tensorboard's files; whoever stops a training from outside has to."""
-        self.tensorboard.close()
 
     # ---- optimisation ------------------------------------------------------------------------------------------
 
@@ -151,7 +124,7 @@ class FeatureTrainer(EvaluatingTrainer):
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Callable | None = None, show_progress: bool = False
     ) -> Any:
-        """Train one epoch; the loss it returns is the sum over optimizer steps, as RecBole's is over batches."""
+        """Train one epoch; return its loss, the mean over optimizer steps, where RecBole's is the sum over batches."""
         if (passed := self.course.begin(epoch_idx, train_data)) is not None:
             return passed
         self.model.train()
@@ -163,13 +136,13 @@ class FeatureTrainer(EvaluatingTrainer):
         with self.course.postponed():
             batches = self.course.batches()
             options = {"total": len(train_data), "initial": self.course.step * size, "unit": "batch"}
-            bar = progress(batches, description=f"Train {epoch_idx:>4}", show=show_progress, **options)
+            bar = progress(batches, description=f"Epoch {epoch_idx + 1}/{self.epochs}", show=show_progress, **options)
             for together in grouped(bar, size):
                 step = self.course.step
                 self._set_learning_rate(epoch_idx * steps + step, max(steps * self.epochs, 1))
                 parts, is_tuple = self._train_step(together, loss_func, epoch_idx, step)
-                bar.set_postfix_str(f"loss {sum(parts):.3f}", refresh=False)
                 self.course.add(parts, is_tuple)
+                bar.set_postfix_str(f"loss {sum(self.course.mean):.4f}", refresh=False)
             self.team.finish_pass()
             return self.course.end()
 
@@ -211,12 +184,12 @@ class FeatureTrainer(EvaluatingTrainer):
         best = Path(self.saved_model_file)
         kept = "There is no checkpoint yet"
         if self.best_epoch is not None and best.is_dir():
-            kept = f"The best checkpoint, of epoch {self.best_epoch}, is kept in {best}"
+            kept = f"The best checkpoint, of epoch {self.best_epoch + 1}, is kept in {best}"
         users = batch[self._run.user_field] if self._run.user_field in batch.columns else []
         names = [f"{len(batch)} rows", *([f"the first of RecBole's user id {int(users[0])}"] if len(users) else [])]
         about = self.model.describe_batch(batch) if isinstance(self.model, DescribesBatches) else ", ".join(names)
         return FloatingPointError(
-            f"the training loss is {loss.item()} in epoch {epoch}, step {step}, batch {number} ({about}). "
+            f"the training loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}, batch {number + 1} ({about}). "
             f"{kept}. {ADVICE}"
         )
 
@@ -237,6 +210,11 @@ class FeatureTrainer(EvaluatingTrainer):
         with self.average.in_use():
             return super()._valid_epoch(valid_data, show_progress)
 
+    def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
+        """Tell of an epoch; RecBole's loops, which differ otherwise, all call this once per epoch."""
+        self.announce()
+        self.chronicle.trained(epoch_idx, self.epochs, losses, float(self.optimizer.param_groups[0]["lr"]))
+
     # ---- checkpoints -------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
@@ -252,8 +230,6 @@ class FeatureTrainer(EvaluatingTrainer):
         with self.average.in_use():
             save_checkpoint(folder, self.model, state)
         self.best_epoch = epoch
-        if verbose:
-            self.logger.info(set_color("Saving current", "blue") + f": {folder}")
 
     @property
     def epochs_done(self) -> int:
@@ -296,8 +272,19 @@ class FeatureTrainer(EvaluatingTrainer):
             UserError: If the folder holds no whole state, or that of another model.
         """
         facts = self.course.take_up(Path(resume_file))
-        self.logger.info("Training state of epoch %d, step %d: %s", *self.course.place, resume_file)
+        epoch, step = self.course.place
+        steps = f", after {step} steps" if step else ""
+        self.logger.info("Training state of epoch %d%s: %s", epoch + 1, steps, resume_file)
         return facts
+
+
+class MeanLosses(NCLTrainer):
+    """RecBole's trainer with an epoch loop of its own, with the losses of the others: means, not sums."""
+
+    def _train_epoch(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
+        losses = super()._train_epoch(train_data, *args, **kwargs)
+        count = len(train_data)
+        return tuple(loss / count for loss in losses) if isinstance(losses, tuple) else losses / count
 
 
 def with_features(trainer_class: type) -> type:
@@ -309,6 +296,8 @@ def with_features(trainer_class: type) -> type:
     if not issubclass(trainer_class, Trainer):
         return type(trainer_class.__name__, (TreeFeatures, trainer_class), {})
     bases: tuple[type, ...] = (trainer_class, FeatureTrainer)
+    if issubclass(trainer_class, NCLTrainer):
+        bases = (MeanLosses, *bases)
     if issubclass(trainer_class, PretrainTrainer):
         bases = (PretrainFeatures, *bases)
     return type(trainer_class.__name__, bases, {})

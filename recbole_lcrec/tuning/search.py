@@ -19,7 +19,7 @@ from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.contents import check_same_contents, contents
 from recbole_lcrec.distributed.cluster import check_resources, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.experiment import factory
-from recbole_lcrec.experiment.checks import check_settings
+from recbole_lcrec.experiment.checks import check_loggers, check_settings
 from recbole_lcrec.experiment.outputs import log_result, output_folder
 from recbole_lcrec.training.interruption import terminations
 from recbole_lcrec.tuning.data import SharedData, check_options_of_model, share_data
@@ -38,6 +38,7 @@ from recbole_lcrec.tuning.trial import TrialInputs
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import write_json
 from recbole_lcrec.utils.locks import run_lock
+from recbole_lcrec.utils.program import program
 from recbole_lcrec.utils.run_files import RESULT
 from recbole_lcrec.utils.run_folder import check_empty
 from recbole_lcrec.utils.timer import StageTimer
@@ -180,6 +181,7 @@ def _check(plan: SearchPlan, config: LCRecConfig) -> None:
     run = RunOptions(config)
     check_options_of_model(plan.space, config)
     check_settings(config)
+    check_loggers(config)
     check_population(plan.settings, factory.trainer_class(config))
     if plan.settings.search_alg == "hyperopt":
         check_hyperopt(plan.space)
@@ -263,7 +265,7 @@ def _search(
     except KeyboardInterrupt:
         write_outputs(plan.folder, outcome)
         logger.info("Stopped. What is done is in %s", plan.folder)
-        logger.info("Go on with: python run_recbole_lcrec.py --resume_tune=%s", plan.folder)
+        logger.info("Go on with: %s --resume_tune=%s", program(), plan.folder)
         raise
     finally:
         journal.close()
@@ -314,7 +316,7 @@ def _test_best(folder: Path, outcome: SearchOutcome, runner: TrialRunner) -> dic
     write_outputs(folder, outcome, result)
     log_result(result, folder)
     found = shlex.quote(str(folder / BEST))
-    logger.info("Train with its options: python run_recbole_lcrec.py --config_files=%s", found)
+    logger.info("Train with its options: %s --config_files=%s", program(), found)
     return {**result, "output_dir": str(folder)}
 
 

@@ -207,7 +207,11 @@ def test_a_signal_in_training_keeps_the_state_of_that_step(folder: Path, signum:
     log = folder / f"{name}.log"
     assert in_child(action, log) == 128 + signum, log.read_text()
     out = folder / name
-    assert log.read_text().rstrip().endswith(f"stopped by {signum.name}. Go on with --resume={out}")
+    assert (
+        log.read_text()
+        .rstrip()
+        .endswith(f"stopped by {signum.name}. Go on with: python -m recbole_lcrec --resume={out}")
+    )
     assert sorted(path.name for path in (out / "resume").glob("step-*"))[-1] == "step-00000007"
     assert main([f"--resume={out}"]) == 0
     assert_same_end(folder, "SASRec", out)

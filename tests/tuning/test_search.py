@@ -81,7 +81,9 @@ def test_trials_hold_no_test_metrics(searched: Path) -> None:
         assert not [key for key in event if "test" in key]
         assert event.get("metrics") != test
     for log in (searched / "out" / "trials").glob("*/trial.log"):
-        assert "best valid" not in log.read_text() and "test result" not in log.read_text()
+        assert ": validation " in log.read_text() and "best valid" not in log.read_text(), "there is no table"
+    values = [path.read_bytes() for path in (searched / "out" / "tensorboard").glob("*/*")]
+    assert values and all(b"valid/" in found and b"test/" not in found for found in values)
 
 
 def test_a_search_cannot_see_the_test_items_and_does_not_depend_on_parallel_trials(
