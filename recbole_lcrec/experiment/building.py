@@ -95,8 +95,7 @@ def build(
                 network.use_queries(load_queries(config, data, [loader._dataset for loader in loaders]))
             with refusals_of_recbole(f"model {run.model}"), wandb_in(output_dir):
                 trainer = factory.trainer_class(config)(config, network)
-        if saved is None:
-            _measure(config, trainer, train_data, timer)
+        _measure(config, trainer, train_data, timer)
         share_randomness(run.seed)
     test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
