@@ -57,7 +57,7 @@ class Stage:
         followed = set(saved.get("sized_by_data") or [])  # from the same data: a run's sizes are those that ~ asks for
         saved, wanted = _plain(saved), _plain(self.resolved)
         names = {name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)}
-        return sorted(name for name in names if not (name in followed and wanted.get(name) is None))
+        return sorted(name for name in names if not (name in followed and wanted.get(name) in (None, "auto")))
 
 
 @dataclass(frozen=True)

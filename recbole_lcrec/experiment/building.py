@@ -26,6 +26,8 @@ from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.split_loaders import Split, build_data
 from recbole_lcrec.model.interface import UsesQueries
 from recbole_lcrec.training.checkpoint import load_checkpoint
+from recbole_lcrec.training.measuring import measured, unmeasured
+from recbole_lcrec.training.trainer import FeatureTrainer
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.recbole_patches import quiet
@@ -93,9 +95,21 @@ def build(
                 network.use_queries(load_queries(config, data, [loader._dataset for loader in loaders]))
             with refusals_of_recbole(f"model {run.model}"):
                 trainer = factory.trainer_class(config)(config, network)
+        _measure(config, trainer, train_data, timer)
         share_randomness(run.seed)
     test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
+
+
+def _measure(config: LCRecConfig, trainer: Any, train_data: Any, timer: StageTimer) -> None:
+    """Give options that are ``auto`` the values that are fastest here; the configuration keeps them."""
+    if not unmeasured(config) or not isinstance(trainer, FeatureTrainer):
+        return
+    with timer("measure"):
+        chosen = measured(trainer, train_data, config)
+    for name, value in chosen.items():
+        config[name] = value
+    config["sized_by_data"] = sorted({*config["sized_by_data"], *chosen})
 
 
 def output_dir_of(config: LCRecConfig) -> Path:

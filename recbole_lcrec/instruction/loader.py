@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import batches_by_length
 from recbole_lcrec.instruction.prompts import Sample
 from recbole_lcrec.instruction.samples import EpochSamples
+from recbole_lcrec.instruction.table import SampleTable
 from recbole_lcrec.utils.errors import UserError
 
 INPUT_IDS, LOSS_WEIGHTS, ASIDE = "input_ids", "loss_weights", "aside"
@@ -49,6 +51,7 @@ class InstructionDataLoader(AbstractDataLoader):
             )
         self.sample_size = sum(self.samples.per_epoch.values())
         self.epoch = 0
+        self._built: tuple[int, SampleTable] | None = None
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
     def _init_batch_size_and_step(self) -> None:
@@ -64,11 +67,20 @@ class InstructionDataLoader(AbstractDataLoader):
 
     def __iter__(self) -> Iterator[Interaction]:
         run = RunOptions(self.config)
-        samples = self.samples.build(self.epoch)
+        built, self._built = self._built, None
+        samples = built[1] if built and built[0] == self.epoch else self.samples.build(self.epoch)
         rng = np.random.default_rng([run.seed, self.epoch])
         accumulated = run.gradient_accumulation_steps
         for batch in batches_by_length(samples.lengths, self.step, accumulated, rng, shuffle=self.shuffle):
             yield collate([samples[i] for i in batch], self.samples.builder.pad_id)
+
+    def first_batches(self, count: int) -> list[Interaction]:
+        """Return the first batches of the chosen epoch; its samples are not built anew when it is iterated next."""
+        samples = self.samples.build(self.epoch)
+        self._built = self.epoch, samples
+        batches = list(islice(iter(self), count))
+        self._built = self.epoch, samples
+        return batches
 
 
 def collate(samples: list[Sample], pad_id: int) -> Interaction:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ from recbole_lcrec.config import settings_from
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import on_device
 from recbole_lcrec.model.interface import CountsEpochs, DescribesBatches, WeighsBatches
+from recbole_lcrec.model.lm import store_frozen_in_half
 from recbole_lcrec.training.averaging import WeightAverage
 from recbole_lcrec.training.checkpoint import save_checkpoint
 from recbole_lcrec.training.course import ADVICE, Course
 from recbole_lcrec.training.evaluation import EvaluatingTrainer
+from recbole_lcrec.training.half_weights import HalfWeights
 from recbole_lcrec.training.optimization import fuse, grouped, learning_rate_factor
 from recbole_lcrec.training.pretraining import PretrainFeatures
 from recbole_lcrec.training.sharded import team_for
 from recbole_lcrec.training.states import StateFolder
-from recbole_lcrec.training.training_settings import TrainingSettings, check_precision
+from recbole_lcrec.training.training_settings import HALF_WEIGHTS, TrainingSettings, check_precision
 from recbole_lcrec.training.trees import TreeFeatures
 from recbole_lcrec.utils.progress import progress
 
@@ -56,6 +59,8 @@ class FeatureTrainer(EvaluatingTrainer):
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.precision == "fp16" or bool(self.enable_scaler)
         )
+        self._half: HalfWeights | None = None
+        self.use_precision(self.settings.precision)
         self.course = Course(self)
 
     def starting(self, before_writing: Callable[[], None] | None = None, *, validates: bool = True) -> None:
@@ -158,8 +163,7 @@ class FeatureTrainer(EvaluatingTrainer):
             mine, weight = self.team.share(batch, self._weigh)
             share = weight / total
             with self.team.holding_back(batch is not batches[-1]):
-                with self.autocast():
-                    losses = self.team.loss(loss_func, on_device(mine, self.device))
+                losses = self.losses_of(on_device(mine, self.device), loss_func)
                 is_tuple = isinstance(losses, tuple)
                 pieces = losses if is_tuple else (losses,)
                 loss = sum(pieces)
@@ -193,9 +197,23 @@ class FeatureTrainer(EvaluatingTrainer):
             f"{kept}. {ADVICE}"
         )
 
+    def use_precision(self, precision: str) -> None:
+        """Train and evaluate in another precision than that of the options."""
+        self.settings = replace(self.settings, precision=precision)
+        # under LoRA autocast is left: what it would round anew at every step is stored so
+        half = precision == HALF_WEIGHTS and not store_frozen_in_half(self.model)
+        self._half = HalfWeights(self.model) if half else None
+
+    def losses_of(self, batch: Any, loss_func: Callable) -> Any:
+        """Return the loss of a batch, or its parts, from a forward in the option's precision."""
+        if self._half is not None:
+            return self.team.loss(partial(self._half.loss, loss_func), batch)
+        with self.autocast():
+            return self.team.loss(loss_func, batch)
+
     def autocast(self) -> Any:
         """Return a context for forward passes in the option's precision."""
-        types = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        types = {"bf16": torch.bfloat16, "fp16": torch.float16, HALF_WEIGHTS: torch.bfloat16}
         enabled = self.settings.precision in types or bool(self.enable_amp)
         return torch.autocast(self.device.type, dtype=types.get(self.settings.precision), enabled=enabled)
 
