@@ -88,6 +88,7 @@ def _check_sharded(config: Any, model_class: Any) -> None:
         ("torch_compile", bool, "leave it out"),
         ("ema_decay", bool, "leave it out"),
         ("precision", lambda value: value == "fp16", "use bf16"),
+        ("preference_stage", lambda value: value not in (None, "none"), "use parallel=ddp"),
     ]
     for name, is_wrong, advice in refused:
         if is_wrong(config[name]):

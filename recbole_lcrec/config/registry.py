@@ -351,7 +351,8 @@ def _register_ours() -> None:
     sequences = {**loader, "train_loader": "recbole_lcrec.data.batches:SequenceDataLoader"}
     register_model(
         "LCRec", "recbole_lcrec.model.lcrec:LCRec", generative=True,
-        dataset="recbole_lcrec.instruction.dataset:GenerativeDataset", **loader,
+        dataset="recbole_lcrec.instruction.dataset:GenerativeDataset",
+        train_loader=loader["train_loader"], trainer="recbole_lcrec.training.preference_stage:PreferenceTrainer",
     )  # fmt: skip
     for name, module in (("TALLRec", "tallrec"), ("InstructRec", "instructrec")):
         register_model(

@@ -90,6 +90,7 @@ class RunOptions:
     learner = RunOption[str]()
     learning_rate = RunOption[float]()
     keep_states = RunOption[bool]()
+    preference_stage = RunOption[str | None]()
 
     eval_args = RunOption[dict[str, Any]]()
     eval_task = RunOption[str]()

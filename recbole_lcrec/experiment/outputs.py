@@ -136,6 +136,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
             "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         },
         "epochs": trainer.epochs_done,
+        **trainer.later_stages,
         "seconds": experiment.timer.seconds,
         "evaluated_users_per_second": trainer.users_per_second,
         "index": experiment.dataset.catalogue.indexed.report if registry.has_index(run.model) else {},

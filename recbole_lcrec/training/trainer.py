@@ -25,7 +25,7 @@ from recbole_lcrec.model.interface import CountsEpochs, DescribesBatches, Weighs
 from recbole_lcrec.model.lm import store_frozen_in_half
 from recbole_lcrec.training.averaging import WeightAverage
 from recbole_lcrec.training.checkpoint import save_checkpoint
-from recbole_lcrec.training.course import ADVICE, Course
+from recbole_lcrec.training.course import Course, advice
 from recbole_lcrec.training.evaluation import EvaluatingTrainer
 from recbole_lcrec.training.half_weights import HalfWeights
 from recbole_lcrec.training.optimization import fuse, grouped, learning_rate_factor
@@ -40,10 +40,17 @@ from recbole_lcrec.utils.progress import progress
 class FeatureTrainer(EvaluatingTrainer):
     """RecBole's Trainer with schedules, accumulation, autocast, safe checkpoints and one output folder.
 
+    Attributes:
+        first_epoch: Epoch that the schedule of the learning rate begins with.
+        rate_option: The option that sets the learning rate.
+
     Args:
         config: The experiment's configuration; ``checkpoint_dir`` is the run's output folder.
         model: The model to train.
     """
+
+    first_epoch = 0
+    rate_option = "learning_rate"
 
     def __init__(self, config: Any, model: Any) -> None:
         output_dir = Path(RunOptions(config).checkpoint_dir)
@@ -135,6 +142,7 @@ class FeatureTrainer(EvaluatingTrainer):
         self.model.train()
         size = self.settings.gradient_accumulation_steps
         steps = math.ceil(len(train_data) / size)
+        done, total = (epoch_idx - self.first_epoch) * steps, (self.epochs - self.first_epoch) * steps
         if isinstance(train_data, CountsEpochs):
             train_data.set_epoch(epoch_idx)
         loss_func = loss_func or self.model.calculate_loss
@@ -144,7 +152,7 @@ class FeatureTrainer(EvaluatingTrainer):
             bar = progress(batches, description=f"Epoch {epoch_idx + 1}/{self.epochs}", show=show_progress, **options)
             for together in grouped(bar, size):
                 step = self.course.step
-                self._set_learning_rate(epoch_idx * steps + step, max(steps * self.epochs, 1))
+                self._set_learning_rate(done + step, max(total, 1))
                 parts, is_tuple = self._train_step(together, loss_func, epoch_idx, step)
                 self.course.add(parts, is_tuple)
                 bar.set_postfix_str(f"loss {sum(self.course.mean):.4f}", refresh=False)
@@ -189,13 +197,18 @@ class FeatureTrainer(EvaluatingTrainer):
         kept = "There is no checkpoint yet"
         if self.best_epoch is not None and best.is_dir():
             kept = f"The best checkpoint, of epoch {self.best_epoch + 1}, is kept in {best}"
+        return FloatingPointError(
+            f"the training loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}, batch {number + 1} "
+            f"({self._describe(batch)}). {kept}. {advice(self.rate_option)}"
+        )
+
+    def _describe(self, batch: Any) -> str:
+        """Return what a training batch is known by in messages."""
+        if isinstance(self.model, DescribesBatches):
+            return self.model.describe_batch(batch)
         users = batch[self._run.user_field] if self._run.user_field in batch.columns else []
         names = [f"{len(batch)} rows", *([f"the first of RecBole's user id {int(users[0])}"] if len(users) else [])]
-        about = self.model.describe_batch(batch) if isinstance(self.model, DescribesBatches) else ", ".join(names)
-        return FloatingPointError(
-            f"the training loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}, batch {number + 1} ({about}). "
-            f"{kept}. {ADVICE}"
-        )
+        return ", ".join(names)
 
     def use_precision(self, precision: str) -> None:
         """Train and evaluate in another precision than that of the options."""
@@ -253,6 +266,18 @@ class FeatureTrainer(EvaluatingTrainer):
     def epochs_done(self) -> int:
         """Epochs that were trained."""
         return len(self.train_loss_dict)
+
+    @property
+    def later_stages(self) -> dict[str, Any]:
+        """What result.json says of stages behind the training; nothing, as there are none."""
+        return {}
+
+    def stage_state(self) -> dict[str, Any]:
+        """Return what a training state has of a later stage."""
+        return {}
+
+    def take_up_stage(self, state: dict[str, Any]) -> None:
+        """Enter the stage of a training state, whose weights are loaded, before its optimizers are."""
 
     @property
     def keeps_states(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.evaluation.ranks import RankCollector
@@ -30,6 +30,7 @@ class TreeFeatures:
     epochs_done = None
     users_per_second = None
     last_valid_result = None
+    later_stages: ClassVar[dict[str, Any]] = {}
     team = Alone()
 
     def __init__(self, config: Any, model: Any) -> None:

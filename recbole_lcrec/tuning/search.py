@@ -182,7 +182,7 @@ def _check(plan: SearchPlan, config: LCRecConfig) -> None:
     check_options_of_model(plan.space, config)
     check_settings(config)
     check_loggers(config)
-    check_population(plan.settings, factory.trainer_class(config))
+    check_population(plan.settings, factory.trainer_class(config), run.preference_stage)
     if plan.settings.search_alg == "hyperopt":
         check_hyperopt(plan.space)
     if run.eval_step < 1 or run.epochs < run.eval_step:
@@ -244,7 +244,7 @@ def _search(
         _plan_trials(journal, found)
         total = len(journal.trials) if found else settings.samples
         table = LiveTable(
-            journal, metric=metric, bigger=bigger, total=total, epochs=run.epochs,
+            journal, metric=metric, bigger=bigger, total=total, epochs=_most_epochs(plan.space, config),
             budget=settings.time_budget_s, show=run.show_progress,
         )  # fmt: skip
         with ray_session(
@@ -288,9 +288,13 @@ def _check_room(folder: Path, journal: Journal) -> None:
 
 
 def _most_epochs(space: Space, config: LCRecConfig) -> int:
-    if "epochs" not in space.names:
-        return int(RunOptions(config).epochs)
-    return int(max(space["epochs"].points() or ()))
+    """Return the most epochs of a trial, those of a stage behind the training included."""
+
+    def most(name: str) -> int:
+        return int(max(space[name].points() or ()) if name in space.names else config[name])
+
+    has_stage = "preference_stage" in space.names or RunOptions(config).preference_stage not in (None, "none")
+    return most("epochs") + (most("preference_epochs") if has_stage else 0)
 
 
 def _test_best(folder: Path, outcome: SearchOutcome, runner: TrialRunner) -> dict[str, Any]:

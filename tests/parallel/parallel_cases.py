@@ -40,6 +40,15 @@ SMALL: dict[str, Any] = {
 SHARDED = {"model": "LCRec", "parallel": "fsdp", "lm_layers": 2, "train_batch_size": 7, "learning_rate": 0.003}
 CASES: dict[str, dict[str, Any]] = {
     "LCRec": {"model": "LCRec", "train_batch_size": 5, "gradient_accumulation_steps": 3, "eval_prompts": [0, 1]},
+    "preferences": {
+        "model": "LCRec",
+        "epochs": 1,
+        "train_batch_size": 7,
+        "preference_stage": "grpo",
+        "preference_epochs": 1,
+        "preference_samples": 40,
+        "preference_learning_rate": 0.003,
+    },
     "TIGER": {"model": "TIGER", "train_batch_size": 31, "learning_rate": 1e-3},
     "P5CID": {"model": "P5CID", "train_batch_size": 16, "train_samples": 33, "max_length": 200},
     "SASRec": {"model": "SASRec", "train_batch_size": 64, "eval_batch_size": 5},

@@ -64,7 +64,7 @@ def assert_same_end(folder: Path, model: str, out: Path) -> None:
     for result in (found, expected):
         for point in result["learning_curve"]:
             point.pop("seconds", None)
-    if model in ("LCRec", "LoRA", "RPG"):  # the folder of the index in the cache, and seconds
+    if model in ("LCRec", "LoRA", "RPG", "preferences"):  # the folder of the index in the cache, and seconds
         assert found["index"]["collision_rate_before"] == expected["index"]["collision_rate_before"]
         differing.add("index")
     assert {k: v for k, v in found.items() if k not in differing} == {
@@ -115,6 +115,21 @@ def test_an_adapter_goes_on_too(folder: Path) -> None:
     )  # fmt: skip
     assert main([f"--resume={out}"]) == 0
     assert_same_end(folder, "LoRA", out)
+
+
+def test_killed_while_it_learns_from_preferences(folder: Path) -> None:
+    given = {"epochs": 1, "preference_stage": "dpo", "preference_epochs": 2, "preference_samples": 96}
+    given |= {"preference_learning_rate": 0.003, "preference_candidates": 3}
+    assert main(arguments(folder, "LCRec", "whole-preferences", **given)) == 0
+    out = folder / "whole-preferences"
+    result = WHOLE["preferences"] = out, json.loads((out / "result.json").read_text())
+    steps = [len(result[1]["learning_curve"]), result[1]["preferences"]["gained"]]
+    assert steps == [3, True], "else the best checkpoint, which is not the reference any more, is no part of this test"
+    out = cut(folder, "LCRec", "stage", lambda: after(8, Course, "add", kill), checkpoint_every_n_steps=1, **given)
+    assert "Preferences (dpo): up to 2 epochs" in (out / "run.log").read_text()
+    assert main([f"--resume={out}"]) == 0
+    assert "Training state of epoch 2, step 1" in (out / "run.log").read_text()
+    assert_same_end(folder, "preferences", out)
 
 
 def test_killed_in_a_validation_and_again_in_the_test(folder: Path) -> None:
