@@ -98,7 +98,7 @@ class PreferenceTrainer(FeatureTrainer):
         self.best_valid_score = math.nextafter(self._tuned["score"], better)
         self.logger.info(
             "Preferences (%s): up to %d epochs from the model of epoch %s, whose %s is %.4f on validation.",
-            self._preferences.preference_stage, self._preferences.preference_epochs, self._tuned["epoch"],
+            self._preferences.preference_stage, self._preferences.preference_epochs, _shown(self._tuned["epoch"]),
             self.valid_metric, self._tuned["score"],
         )  # fmt: skip
 
@@ -118,15 +118,17 @@ class PreferenceTrainer(FeatureTrainer):
         if self._gained:
             self.logger.info(
                 "Preferences (%s): %s on validation went from %.4f to %.4f; the model of epoch %d is kept.",
-                name, metric, tuned["score"], self.best_valid_score, self.best_epoch,
+                name, metric, tuned["score"], self.best_valid_score, self.best_epoch + 1,
             )  # fmt: skip
             return
         self.best_valid_score = tuned["score"]
-        scores = [point["valid"][metric] for point in self.curve.points if point["epoch"] >= self.first_epoch]
+        scores = [
+            point["valid"][metric] for point in self.chronicle.curve.points if point["epoch"] >= self.first_epoch
+        ]
         best = (max if self.valid_metric_bigger else min)(scores)
         self.logger.info(
             "Preferences (%s): nothing gained, %s on validation was %.4f and is %.4f at best; the tuned model of "
-            "epoch %s is kept as it was.", name, metric, tuned["score"], best, tuned["epoch"],
+            "epoch %s is kept as it was.", name, metric, tuned["score"], best, _shown(tuned["epoch"]),
         )  # fmt: skip
 
     @property
@@ -202,3 +204,8 @@ class PreferenceTrainer(FeatureTrainer):
         self._tuned = state["tuned"]
         assert self._reference is not None
         self._reference.load(state["reference"])
+
+
+def _shown(epoch: int | None) -> str:
+    """Return an epoch's number as the log counts, from 1."""
+    return "none" if epoch is None else str(epoch + 1)

@@ -91,9 +91,8 @@ def cut(folder: Path, model: str, name: str, prepare: Callable[[], None], **chan
 @pytest.mark.parametrize("model", ["SASRec", "BPR", "GRU4Rec", "RecVAE", "MultiVAE", "LCRec", "SASRecText", "RPG"])
 def test_killed_within_an_epoch(folder: Path, model: str) -> None:
     steps = {"MultiVAE": 3, "LCRec": 5, "RPG": 3}.get(model, 14)
-    out = cut(
-        folder, model, f"cut-{model}", lambda: after(steps, Course, "add", kill), checkpoint_every_n_steps=1 if model == "RPG" else 3
-    )  # fmt: skip
+    every = 1 if model == "RPG" else 3
+    out = cut(folder, model, f"cut-{model}", lambda: after(steps, Course, "add", kill), checkpoint_every_n_steps=every)
     found = [path.name for path in sorted((out / "resume").glob("step-*"))]
     assert 1 <= len(found) <= 2, "keep_last is 2"
     before = (out / "run.log").read_text()
