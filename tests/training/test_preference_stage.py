@@ -61,7 +61,7 @@ def test_a_gain_is_kept_and_told(folder: Path, caplog: pytest.LogCaptureFixture)
     epoch, score = max(later, key=lambda one: (one[1], one[0]))
     assert score > tuned and [number for number, _ in later] == [1, 2]
     assert best is not None and best["ndcg@10"] == score == experiment.trainer.best_valid_score
-    assert f"went from {tuned:.4f} to {score:.4f}; the model of epoch {epoch} is kept" in caplog.text
+    assert f"went from {tuned:.4f} to {score:.4f}; the model of epoch {epoch + 1} is kept" in caplog.text
     assert "of 48 histories" in caplog.text, "how many groups could teach anything"
     experiment.evaluate("valid", load_best=True)
     assert experiment.trainer.later_stages["preferences"]["gained"]
