@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +50,19 @@ def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[st
             the model starts from a pretrained LM (``base_model``).
     """
     recbole, ours, base = recbole_dir() / "properties", properties_dir(), base_of(model)
-    quick_start = [
-        load_values(recbole / "quick_start_config" / name) for name in _quick_start(base, model_type, dataset)
-    ]
+    quick_start = [_values(recbole / "quick_start_config" / name) for name in _quick_start(base, model_type, dataset)]
     by_value = [layer for layer in quick_start if "metrics" in layer or model_type in _VALUE_MODELS]
     own = [defaults_of(one)[0] for one in components_with_options() if one.name not in MODELS]
     layers = [
         recbole_overall(),
         _load_if_there(recbole / "model" / f"{base}.yaml")
         or _load_if_there(recbole / "model" / f"{base.lower()}.yaml"),
-        load_values(recbole / "dataset" / "sample.yaml"),
+        _values(recbole / "dataset" / "sample.yaml"),
         {} if dataset in ("url", "kg_url") else _load_if_there(recbole / "dataset" / f"{dataset}.yaml"),
         *(layer for layer in quick_start if layer not in by_value),
-        load_values(ours / "overall.yaml"),
+        _values(ours / "overall.yaml"),
         *by_value,
-        *(load_values(path) for path in kinds_of(model)),
+        *(_values(path) for path in kinds_of(model)),
         *(own if reads_embeddings(model) else []),
         _load_if_there(ours / "model" / f"{base}.yaml"),
         _recipe_layer(base, given),
@@ -91,7 +91,7 @@ def _recipe_layer(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _base_model_layer(model: str) -> dict[str, Any]:
     """Return what a model sets differently when it starts from a pretrained LM."""
     if ranks_candidates(model):
-        return load_values(properties_dir() / "model" / "candidates" / "base_model.yaml")
+        return _values(properties_dir() / "model" / "candidates" / "base_model.yaml")
     return _load_if_there(properties_dir() / "model" / model / "base_model.yaml") if is_generative(model) else {}
 
 
@@ -114,8 +114,16 @@ def _quick_start(model: str, model_type: str | None, dataset: str) -> list[str]:
 
 def recbole_overall() -> dict[str, Any]:
     """Return RecBole's own defaults of what every model has."""
-    return load_values(recbole_dir() / "properties" / "overall.yaml")
+    return _values(recbole_dir() / "properties" / "overall.yaml")
 
 
 def _load_if_there(path: Path) -> dict[str, Any]:
-    return load_values(path) if path.is_file() else {}
+    return _values(path) if path.is_file() else {}
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """Return the options of a file of ours or of RecBole's, which does not change while a process lives."""
+    return copy.deepcopy(_read_once(path))
+
+
+_read_once = lru_cache(maxsize=None)(load_values)

@@ -80,7 +80,8 @@ class LMSettings:
         if self.lm_heads >= 1:
             mistakes.expect(
                 self.lm_hidden_size % (2 * self.lm_heads) == 0,
-                f"lm_hidden_size={self.lm_hidden_size}: expected a multiple of twice lm_heads={self.lm_heads}.",
+                f"lm_heads={self.lm_heads}: expected a number whose double divides lm_hidden_size="
+                f"{self.lm_hidden_size}.",
             )
         mistakes.finish()
         if not self.base_model:
