@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ from recbole_lcrec.config.registry import (
 )
 
 _VALUE_MODELS = ("CONTEXT", "DECISIONTREE")
-KINDS = {
+KINDS: dict[str, Callable[[str], bool]] = {
     "embedding.yaml": reads_embeddings,
     "index.yaml": has_index,
     "generative.yaml": is_generative,
+    "t5.yaml": lambda model: base_of(model) in ("TIGER", "P5CID"),
+    "language_model.yaml": lambda model: base_of(model) in ("LCRec", "TALLRec", "InstructRec"),
+    "user_texts.yaml": lambda model: base_of(model) in ("LCRec", "InstructRec"),
     "candidates.yaml": ranks_candidates,
 }
 """Files of options that several models of ours share -> which models have them."""
