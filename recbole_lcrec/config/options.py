@@ -269,6 +269,17 @@ def check(name: str, given: Given) -> Any:
     return value
 
 
+def check_declared(name: str, value: Any) -> None:
+    """Refuse a value that is not what an option is declared to take; what is not an option takes anything.
+
+    Raises:
+        UserError: If it is not.
+    """
+    option = known_options().get(name)
+    if option is not None and option.domain is not None:
+        check(name, Given(value, None, ""))
+
+
 def _check_value(option: Option, value: Any, given: Given) -> None:
     """Refuse a value of a right type that is out of range, naming the range.
 

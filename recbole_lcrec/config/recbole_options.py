@@ -65,10 +65,10 @@ _BY_DECLARATION = {
     "corruption_ratio",
     "float in [0, 1]": "mask_ratio ft_ratio l1_ratio anneal_cap vae_anneal_cap global_ratio spatial_ratio "
     "lambda_coeff weight",
-    "float >= 0": "weight_decay reg_weight_1 reg_weight_2 reg_loss_ratio ssl_weight ssl_reg proto_reg cor_weight kg_weight "
-    "ls_weight aap_weight mip_weight map_weight sp_weight align_weight second_order_loss_weight sim_regularity lmd "
-    "lmd_sem negative_weight shrink lambda1 lambda2 noise_scale noise_min noise_max w_max w_min lamda "
-    "initializer_range",
+    "float >= 0": "weight_decay reg_weight_1 reg_weight_2 reg_loss_ratio ssl_weight ssl_reg proto_reg cor_weight "
+    "kg_weight ls_weight aap_weight mip_weight map_weight sp_weight align_weight second_order_loss_weight "
+    "sim_regularity lmd lmd_sem negative_weight shrink lambda1 lambda2 noise_scale noise_min noise_max w_max w_min "
+    "lamda initializer_range",
     "float >= 0 or list of float >= 0": "reg_weight",
     "list of float >= 0": "reg_weights",
     "float": "alpha beta gamma margin",
