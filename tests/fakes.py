@@ -39,6 +39,7 @@ def settings(**changes: Any) -> InstructionSettings:
         "history_separator": ", ",
         "max_text_words": 10,
         "max_length": 400,
+        "history_input": "tokens",
         **changes,
     }
     return InstructionSettings(**options)

@@ -27,12 +27,11 @@ from recbole_lcrec.comparison.specs import (
 )
 from recbole_lcrec.config.domain import path_problem
 from recbole_lcrec.config.loader import Given, load_values
-from recbole_lcrec.config.names import known_models
+from recbole_lcrec.config.names import is_model
 from recbole_lcrec.config.overview import help_text
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.plugins import load_installed
 from recbole_lcrec.config.reading import Reading, check_names, read_arguments, read_files
-from recbole_lcrec.config.relations import problems_of_given
 from recbole_lcrec.config.saved_run import (
     EVALUATION_ONLY,
     check_changes,
@@ -132,9 +131,16 @@ def parse(argv: Sequence[str]) -> Command:
         reading.add(f"option jobs is {merged['jobs']}, but there is a single run. Give several models, or seeds.")
     refuse_cluster(merged, "there is a single run. Give several models, or seeds; or --tune for a search", reading)
     check_names(merged, reading)
-    _check_together(merged.get("model"), {**from_files, **options}, reading)
-    reading.finish()
-    processes = _processes(merged)
+    processes = Processes()
+    with reading.caught():
+        processes = _processes(merged)
+
+    def check_whole() -> None:
+        from recbole_lcrec.experiment.checks import checked_config
+
+        checked_config(config_files=config_files, cli=options, reading=reading)
+
+    reading.finish(check_whole if merged.get("dataset") and is_model(str(merged.get("model"))) else None)
     rest = {name: value for name, value in options.items() if name not in ("model", "dataset")}
     return Command(merged["model"], merged["dataset"], config_files, rest, processes=processes)
 
@@ -178,13 +184,19 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
     cluster = parse_cluster(merged, reading)
     jobs = parse_jobs(merged["jobs"], cluster, reading)
     check_names(merged, reading, ("dataset",))
-    for entry in entries:
-        _check_together(entry.model, {**given, **entry.options}, reading)
     if any(merged.get(name) not in (None, 1, -1) for name in ("nproc", "world_size")):
         reading.add("option nproc: the runs of a comparison take one process each. Use jobs for several runs at once")
-    reading.finish()
     own = ("model", "dataset", "seed", "seeds", "jobs", "ablation", "address", "cpus_per_run", "gpus_per_run")
     rest = {name: value for name, value in given.items() if name not in own}
+
+    known = [entry for entry in entries if is_model(entry.model)]
+
+    def check_whole() -> None:
+        from recbole_lcrec.comparison.plan import make_plan
+
+        make_plan(merged["dataset"], known, seeds[:1], rest, jobs)
+
+    reading.finish(check_whole if merged.get("dataset") and known else None)
     return Command(dataset=merged["dataset"], options=rest, entries=entries, seeds=seeds, jobs=jobs, cluster=cluster)
 
 
@@ -230,12 +242,9 @@ def _on_saved_run(saved: Mapping[str, Given], options: dict[str, Any], reading: 
             f"the command line: --evaluate={given.text} is not the folder of a finished run: "
             f"{folder / CONFIG} does not exist"
         )
+    elif name == "evaluate":
+        return _evaluation(folder, options, reading)
     reading.finish()
-    if name == "evaluate":
-        changes = {option: value for option, value in options.items() if option not in EVALUATION_ONLY}
-        if changes:
-            check_evaluation(changes, read_options(folder / CONFIG))
-        return Command(options=options, evaluate=folder, processes=_processes(options))
     where = {option: options.pop(option) for option in OPTIONS if option in options}
     check_changes(options)
     before = saved_options(folder)
@@ -244,19 +253,32 @@ def _on_saved_run(saved: Mapping[str, Given], options: dict[str, Any], reading: 
     return Command(options=options, resume=folder, processes=_same_processes(folder, before, where))
 
 
+def _evaluation(folder: Path, options: dict[str, Any], reading: Reading) -> Command:
+    """Return the command that evaluates the run in a folder."""
+    changes = {option: value for option, value in options.items() if option not in EVALUATION_ONLY}
+    if changes:
+        with reading.caught():
+            check_evaluation(changes, read_options(folder / CONFIG))
+    processes = Processes()
+    with reading.caught():
+        processes = _processes(options)
+
+    def check_whole() -> None:
+        from recbole_lcrec.experiment.building import saved_config
+
+        kept = {option: value for option, value in options.items() if option in EVALUATION_ONLY}
+        saved_config(folder, kept, reading=reading)
+
+    reading.finish(check_whole)
+    return Command(options=options, evaluate=folder, processes=processes)
+
+
 def _check_no_search(options: Mapping[str, Any], reading: Reading) -> None:
     from recbole_lcrec.tuning.search_settings import tune_options
 
     for name in options:
         if name in tune_options() and name != "address":  # which comparisons have too
             reading.add(f"the command line: --{name} is an option of a search and has no effect without --tune")
-
-
-def _check_together(model: Any, given: Mapping[str, Any], reading: Reading) -> None:
-    """Add what is wrong with options that go together to ``reading``; an unknown model is told elsewhere."""
-    if model in known_models():
-        for problem in problems_of_given(model, str(given.get("dataset", "")), given):
-            reading.add(problem)
 
 
 def start(command: Command) -> int:

@@ -142,6 +142,17 @@ _OF_RECBOLE = (
 )
 
 
+_OF_MODELS = {
+    "embedding.yaml": "that read the items' embeddings",
+    "index.yaml": "with an item index",
+    "generative.yaml": "that generate paths of the index",
+    "t5.yaml": "that train a T5 (TIGER, P5CID)",
+    "language_model.yaml": "that tune a language model (LCRec, LIGER, TALLRec, InstructRec)",
+    "user_texts.yaml": "that learn from what users say (LCRec, InstructRec)",
+    "candidates.yaml": "that rank candidates",
+}
+
+
 def usage() -> str:
     """Return the usage in one line."""
     return _MOST.splitlines()[0].format(program=program())
@@ -215,10 +226,7 @@ def _all_options() -> str:
             [recbole / "dataset" / "sample.yaml", recbole / "overall.yaml"],
             _OF_RECBOLE,
         ),
-        _section("Options of models that read the items' embeddings", [ours / "embedding.yaml"]),
-        _section("Options of models with an item index", [ours / "index.yaml"]),
-        _section("Options of models that generate paths of the index", [ours / "generative.yaml"]),
-        _section("Options of models that rank candidates", [ours / "candidates.yaml"]),
+        *(_section(f"Options of models {what}", [ours / name]) for name, what in _OF_MODELS.items()),
         _section("Options of a search for hyper-parameters (--tune)", [ours / "tune.yaml"]),
         _section("Options of a server of one saved run, or of two side by side (--serve)", [ours / "serve.yaml"]),
         _section("Options of recommending (--recommend)", [ours / "recommend.yaml"]),

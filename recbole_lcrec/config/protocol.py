@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recbole.evaluator import metric_types
@@ -11,27 +11,20 @@ from recbole.evaluator.register import metric_information
 from recbole.utils import ModelType
 
 from recbole_lcrec.config.registry import is_generative, ranks_candidates
-from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.errors import nearest
 
 _METRICS_WITHOUT_K = {"auc", "gauc", "logloss", "mae", "rmse"}
 
 
-def check_metrics(options: dict[str, Any]) -> None:
-    """Check metrics and make lists of metrics and topk.
-
-    Raises:
-        UserError: If there is no metric, or one that RecBole and this package do not know.
-    """
-    metrics = [options["metrics"]] if isinstance(options["metrics"], str) else options["metrics"]
-    for metric in metrics:
+def metrics_problems(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the lists of metrics and of their lengths."""
+    for metric in options["metrics"]:
         if metric.lower() not in metric_types:
             hint = nearest(metric, metric_types)
-            raise UserError(f"option metrics: unknown metric {metric}.{hint} Known: {', '.join(metric_types)}.")
-    topk = options["topk"] if isinstance(options["topk"], list) else [options["topk"]]
-    for name, values in (("metrics", metrics), ("topk", topk)):
-        if not values:
-            raise UserError(f"option {name} is an empty list; expected at least one.")
-    options["metrics"], options["topk"] = metrics, topk
+            yield f"option metrics: unknown metric {metric}.{hint} Known: {', '.join(metric_types)}."
+    for name in ("metrics", "topk"):
+        if not options[name]:
+            yield f"option {name} is an empty list; expected at least one."
 
 
 def problems(config: Any) -> Iterator[str]:

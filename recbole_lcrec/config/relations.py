@@ -8,10 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recbole_lcrec.config.layers import defaults
-from recbole_lcrec.config.loggers import missing_loggers, unknown_loggers
+from recbole_lcrec.config.loggers import unknown_loggers
 from recbole_lcrec.config.recbole_options import HEADS, losses_of
-from recbole_lcrec.config.registry import base_of
 from recbole_lcrec.utils.errors import nearest
 
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
@@ -36,7 +34,7 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
     yield from _columns(options)
     yield from _model_options(model, options)
     if options.get("eval_args") is not None:
-        yield from eval_args_problems(options["eval_args"])
+        yield from _eval_args(options["eval_args"])
     if options.get("train_neg_sample_args") is not None:
         yield from _negatives(options["train_neg_sample_args"])
     if options.get("discretization") is not None:
@@ -48,19 +46,6 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
     threshold = options.get("threshold")
     if threshold is not None and len(threshold) != 1:
         yield f"option threshold is {threshold}; expected one column and its threshold, such as {{rating: 3}}"
-
-
-def problems_of_given(model: str, dataset: str, given: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with a user's options on top of a model's defaults.
-
-    Args:
-        model: A known model.
-        dataset: Name of the data set.
-        given: Checked options of files and command line.
-    """
-    options = defaults(model, None, dataset, given)
-    merged = {**options, **given}
-    return [*problems(base_of(model), merged), *missing_loggers(merged)]
 
 
 def _columns(options: Mapping[str, Any]) -> Iterator[str]:
@@ -87,8 +72,7 @@ def _model_options(model: str, options: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def eval_args_problems(given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong inside ``eval_args``; keys that are missing keep their values."""
+def _eval_args(given: Mapping[str, Any]) -> Iterator[str]:
     for key in given:
         if key not in _EVAL_ARGS:
             hint = nearest(str(key), _EVAL_ARGS)

@@ -17,8 +17,7 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_lcrec.config.run_options import RunOptions
-from recbole_lcrec.config.settings import settings_from
-from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.config.settings import StageSettings, settings_from
 
 MAX_SAMPLES = 2**31
 """Samples of an epoch at most: what numbers them is kept in memory."""
@@ -94,22 +93,10 @@ def _to_gpu(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class SequenceSettings:
-    """Options of the loader; they are explained in properties/model/TIGER.yaml.
-
-    Raises:
-        UserError: For a number out of its range.
-    """
+class SequenceSettings(StageSettings):
+    """Options of the loader; they are explained in properties/t5.yaml."""
 
     train_samples: int | None
-
-    def __post_init__(self) -> None:
-        given = self.train_samples
-        if given is not None and not 1 <= given <= MAX_SAMPLES:
-            raise UserError(
-                f"train_samples: expected 1 or more samples per epoch (at most {MAX_SAMPLES:,}), or ~ for all once; "
-                f"found {given}."
-            )
 
 
 class SequenceDataLoader(TrainDataLoader):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.ids import check_same_ids
 from recbole_lcrec.utils.errors import UserError, nearest
@@ -134,7 +135,7 @@ def item_titles(files: DataFiles, items: Collection[str], fields: Sequence[str])
 
 
 @dataclass(frozen=True)
-class ItemTextSettings:
+class ItemTextSettings(StageSettings):
     """Which text of the items is read; the options are explained in properties/overall.yaml."""
 
     item_text_fields: list[str]

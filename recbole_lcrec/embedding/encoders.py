@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.config.registry import ENCODERS, Component
 from recbole_lcrec.embedding import collaborative, huggingface, lsa, ready_file
 from recbole_lcrec.utils.cache import cached
@@ -22,20 +23,18 @@ from recbole_lcrec.utils.files import fingerprint
 
 logger = logging.getLogger(__name__)
 
-SOURCES = ("text", "cf", "text+cf")
-_MOST = {"lsa_dim": 65_536, "hf_max_length": 2**20, "hf_batch_size": 2**20, "cf_dim": 65_536, "cf_window": 2**20}
 _VECTORS = "embeddings.npy"
 
 
 @dataclass(frozen=True)
-class EmbeddingSettings:
+class EmbeddingSettings(StageSettings):
     """Options of the embeddings; each is explained in properties/embedding.yaml.
 
     Attributes:
         own: The options that a plugin's encoder has declared.
 
     Raises:
-        UserError: For an unknown source or encoder or a number out of its range.
+        UserError: For an unknown encoder.
     """
 
     text_encoder: str
@@ -43,22 +42,17 @@ class EmbeddingSettings:
     hf_max_length: int
     hf_batch_size: int
     embedding_ids_file: str | None
-    embedding: str = "text"
-    cf_dim: int = 64
-    cf_window: int = 5
+    embedding: str
+    cf_dim: int
+    cf_window: int
     own: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect(
-            self.embedding in SOURCES, f"embedding: expected text, cf or text+cf, found {self.embedding!r}."
-        )
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         encoder = ENCODERS[self.kind].load() if self.kind in ENCODERS else None
         if encoder is None or encoder.takes_source != bool(self.source):
             forms = ", or ".join(one.load().form for one in ENCODERS.components.values())
             mistakes.add(f"text_encoder={self.text_encoder}: no such encoder. Expected {forms}.")
-        mistakes.expect_range(self, dict.fromkeys(_MOST, 1), _MOST)
-        mistakes.finish()
 
     @staticmethod
     def component(config: Any) -> Component:

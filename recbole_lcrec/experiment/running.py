@@ -16,7 +16,7 @@ from recbole_lcrec.config.saved_run import recorded_split
 from recbole_lcrec.distributed import group
 from recbole_lcrec.evaluation.ranks import write_ranks
 from recbole_lcrec.experiment.building import build, load_experiment, output_dir_of
-from recbole_lcrec.experiment.checks import check_loggers, check_settings
+from recbole_lcrec.experiment.checks import checked_config
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.experiment.outputs import about_evaluation, log_result, output_folder, result_of, versions
 from recbole_lcrec.experiment.run_page import write_report
@@ -56,9 +56,7 @@ def run(
     Raises:
         UserError: For anything that the user has to change; nothing half-written stays behind.
     """
-    config = LCRecConfig(model, dataset, config_files, config_dict, cli)
-    check_settings(config)
-    check_loggers(config)
+    config = checked_config(model, dataset, config_files, config_dict, cli)
     chosen = RunOptions(config)
     own_folder, output_dir = not chosen.output_dir, output_dir_of(config)
     config["output_dir"] = str(output_dir)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.index import ItemIndex
 from recbole_lcrec.index.catalogue import path_ids
 from recbole_lcrec.instruction.templates import PREAMBLE, RESPONSE_HEADER, TEMPLATES
@@ -30,7 +31,7 @@ INSTRUCTION_WORDING = tuple(t.instruction for task in TEMPLATES.values() for t i
 
 
 @dataclass(frozen=True)
-class TokenizerSettings:
+class TokenizerSettings(StageSettings):
     """Where a model's tokenizer comes from; the options are explained in properties/model/<model>.yaml.
 
     Attributes:

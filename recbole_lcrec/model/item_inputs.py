@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.decoding.architecture import additive_mask
 from recbole_lcrec.decoding.readout import score_dtype
 from recbole_lcrec.decoding.trie import TokenTrie
@@ -18,11 +18,11 @@ from recbole_lcrec.utils.errors import Mistakes
 
 
 @dataclass(frozen=True)
-class ItemVectorSettings:
+class ItemVectorSettings(StageSettings):
     """Options of items as single vectors; each is explained in properties/model/LCRec.yaml.
 
     Raises:
-        UserError: For options without ``history_input: item``, which they are about, and weights out of range.
+        UserError: For options without ``history_input: item``, which they are about.
     """
 
     history_input: str
@@ -31,23 +31,19 @@ class ItemVectorSettings:
     item_loss_weight: float
     item_score_weight: float
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         if not self.are_read:
             for option in ("item_prefixes", "item_features", "item_loss_weight"):
                 mistakes.expect(
                     not vars(self)[option],
                     f"{option} is about the vectors of items. Use it with history_input=item.",
                 )
-        weight, share = self.item_loss_weight, self.item_score_weight
-        mistakes.expect(0 <= weight < math.inf, f"item_loss_weight: expected a number of 0 or more, found {weight}.")
-        mistakes.expect(0 <= share <= 1, f"item_score_weight: expected a share from 0 to 1, found {share}.")
         mistakes.expect(
-            not share or bool(weight),
-            f"item_score_weight={share}: with item_loss_weight=0 the model never learns to judge whole items. Set "
-            "item_loss_weight above 0, or leave item_score_weight out.",
+            not self.item_score_weight or bool(self.item_loss_weight),
+            f"item_score_weight={self.item_score_weight}: with item_loss_weight=0 the model never learns to judge "
+            "whole items. Set item_loss_weight above 0, or leave item_score_weight out.",
         )
-        mistakes.finish()
 
     @property
     def are_read(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.instruction.tokenizer import load_tokenizer
 from recbole_lcrec.utils.causal_lm import causal_config, load_causal_lm
@@ -29,18 +30,10 @@ _BASE = "base_model.json"
 """File beside a run's architecture that says which weights an adapter belongs to."""
 _SAMPLED = 4096  # values of a tensor: training moves all of them
 
-ATTENTION = ("sdpa", "eager", "flash_attention_2", "auto")
-_LEAST = {
-    **dict.fromkeys(("lora_r", "lora_alpha", "lm_hidden_size", "lm_layers", "lm_heads", "lm_intermediate_size"), 1),
-    "max_length": 32,
-}
-_MOST = {"lora_r": 65_536, "lm_hidden_size": 2**20, "lm_layers": 10_000, "lm_intermediate_size": 2**22}
-_MOST |= {"max_length": 2**20}
-
 
 @dataclass(frozen=True)
-class LMSettings:
-    """Options of the language model; each is explained in properties/model/LCRec.yaml."""
+class LMSettings(StageSettings):
+    """Options of the language model; each is explained in properties/language_model.yaml."""
 
     base_model: str | None
     base_layers: int | None
@@ -58,24 +51,12 @@ class LMSettings:
     max_length: int
     precision: str
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect_range(self, _LEAST, _MOST)
-        dropouts = {
-            "lm_dropout": self.lm_dropout,
-            "lm_layer_dropout": self.lm_layer_dropout,
-            "lora_dropout": self.lora_dropout,
-        }
-        for option, dropout in dropouts.items():
-            mistakes.expect(
-                0 <= dropout < 1,
-                f"{option}: expected a probability in [0, 1), found {dropout}.",
-            )
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         mistakes.expect(
             not (self.lm_layer_dropout and self.base_model),
             "lm_layer_dropout is for the LM from scratch; a base_model keeps the dropout of its own.",
         )
-        mistakes.expect_choice(self, {"attention": ATTENTION, "tuning": ("full", "lora")})
         mistakes.expect(
             self.base_layers is None or bool(self.base_model),
             f"base_layers={self.base_layers} takes the first layers of a base_model. Give one, or set lm_layers.",
@@ -84,14 +65,13 @@ class LMSettings:
             self.tuning != "lora" or bool(self.base_model),
             "tuning: lora adapts a pretrained model; give one with base_model, or use tuning: full.",
         )
-        if self.lm_heads >= 1:
-            mistakes.expect(
-                self.lm_hidden_size % (2 * self.lm_heads) == 0,
-                f"lm_hidden_size={self.lm_hidden_size}: expected a multiple of twice lm_heads={self.lm_heads}.",
-            )
-        mistakes.finish()
-        if not self.base_model:
-            check_memory(self.parameters, f"lm_hidden_size={self.lm_hidden_size}, lm_layers={self.lm_layers}")
+        mistakes.expect(
+            self.lm_hidden_size % (2 * self.lm_heads) == 0,
+            f"lm_heads={self.lm_heads}: expected a number whose double divides lm_hidden_size={self.lm_hidden_size}.",
+        )
+        if not self.base_model and not mistakes.failed:
+            with mistakes.caught():
+                check_memory(self.parameters, f"lm_hidden_size={self.lm_hidden_size}, lm_layers={self.lm_layers}")
 
     @property
     def parameters(self) -> int:

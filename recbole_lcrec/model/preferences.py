@@ -7,27 +7,20 @@ be normalised is a number of the history, and cancels (in the penalty of grpo it
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.utils.errors import Mistakes
 
-STAGES = ("none", "dpo", "grpo")
-_MOST = {"preference_epochs": 10**6, "preference_candidates": 10_000}
-
 
 @dataclass(frozen=True)
-class PreferenceSettings:
-    """Options of the stage; each is explained in properties/model/LCRec.yaml.
-
-    Raises:
-        UserError: For values out of range.
-    """
+class PreferenceSettings(StageSettings):
+    """Options of the stage; each is explained in properties/model/LCRec.yaml."""
 
     preference_stage: str
     preference_learning_rate: float
@@ -38,23 +31,12 @@ class PreferenceSettings:
     preference_kl_weight: float
     preference_rank_reward: float
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect_choice(self, {"preference_stage": STAGES})
-        fewest = 2 if self.preference_stage == "grpo" else 1  # a group of one has nothing to be better than
-        mistakes.expect_range(self, {"preference_epochs": 1, "preference_candidates": fewest}, _MOST)
-        samples = self.preference_samples
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         mistakes.expect(
-            samples is None or samples >= 1,
-            f"preference_samples: expected 1 or more histories per epoch, or ~ for all once; found {samples}.",
+            self.preference_stage != "grpo" or self.preference_candidates >= 2,
+            "preference_candidates=1: a group of one item has nothing to be better than. Give grpo 2 or more.",
         )
-        for name, above in (("learning_rate", True), ("beta", True), ("kl_weight", False), ("rank_reward", False)):
-            value = vars(self)[f"preference_{name}"]
-            mistakes.expect(
-                (0 < value if above else 0 <= value) and value < math.inf,
-                f"preference_{name}: expected a number {'above 0' if above else 'of 0 or more'}, found {value}.",
-            )
-        mistakes.finish()
 
     @property
     def is_on(self) -> bool:

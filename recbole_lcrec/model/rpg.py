@@ -21,7 +21,6 @@ The items need not have been seen in training: new items are scored by their cod
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_lcrec.config import settings_from
+from recbole_lcrec.config import StageSettings, settings_from
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import SequenceSettings
 from recbole_lcrec.data.seen import SeenItems
@@ -48,17 +47,10 @@ from recbole_lcrec.quantizer import QuantizerSettings
 from recbole_lcrec.utils.errors import Mistakes
 from recbole_lcrec.utils.hub import check_memory
 
-_SIZES = ("rpg_hidden_size", "rpg_layers", "rpg_heads", "rpg_intermediate_size")
-_SEARCH = ("graph_beams", "graph_edges", "graph_steps")
-
 
 @dataclass(frozen=True)
-class RPGSettings:
-    """Options of RPG; each is explained in properties/model/RPG.yaml.
-
-    Raises:
-        UserError: For a value out of its range, or heads that do not divide the width.
-    """
+class RPGSettings(StageSettings):
+    """Options of RPG; each is explained in properties/model/RPG.yaml."""
 
     rpg_hidden_size: int
     rpg_layers: int
@@ -71,31 +63,17 @@ class RPGSettings:
     graph_edges: int
     graph_steps: int
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect_range(self, dict.fromkeys((*_SIZES, *_SEARCH), 1), dict.fromkeys(_SIZES, 2**20))
-        mistakes.expect(
-            0 <= self.rpg_dropout < 1, f"rpg_dropout: expected a probability in [0, 1), found {self.rpg_dropout}."
-        )
-        mistakes.expect(
-            0 < self.rpg_temperature < math.inf,
-            f"rpg_temperature: expected a number above 0, found {self.rpg_temperature}.",
-        )
-        mistakes.expect(
-            self.rpg_decoding in ("catalogue", "graph"),
-            f"rpg_decoding: expected catalogue or graph, found {self.rpg_decoding!r}.",
-        )
-        mistakes.finish()
-        mistakes.expect(
-            self.rpg_hidden_size % self.rpg_heads == 0,
-            f"rpg_heads={self.rpg_heads}: it has to divide rpg_hidden_size={self.rpg_hidden_size}.",
-        )
-        mistakes.finish()
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         width, inner = self.rpg_hidden_size, self.rpg_intermediate_size
-        check_memory(
-            self.rpg_layers * width * (4 * width + 2 * inner),
-            f"rpg_hidden_size={width}, rpg_layers={self.rpg_layers}",
+        mistakes.expect(
+            width % self.rpg_heads == 0, f"rpg_heads={self.rpg_heads}: it has to divide rpg_hidden_size={width}."
         )
+        with mistakes.caught():
+            check_memory(
+                self.rpg_layers * width * (4 * width + 2 * inner),
+                f"rpg_hidden_size={width}, rpg_layers={self.rpg_layers}",
+            )
 
 
 class ResidualHeads(nn.Module):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.decoding.architecture import base_model, cache_name, evaluating, model_dtype
 from recbole_lcrec.decoding.mode import attention_window
 from recbole_lcrec.decoding.readout import HeadReadout, LogitsReadout, readout_of, split_model
@@ -32,7 +33,7 @@ States = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
-class SampleLogitsSettings:
+class SampleLogitsSettings(StageSettings):
     """Options of the training forward; each is explained in properties/model/LCRec.yaml."""
 
     lm_dropout: float

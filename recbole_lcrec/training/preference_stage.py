@@ -117,8 +117,8 @@ class PreferenceTrainer(FeatureTrainer):
         name, metric, tuned = self._preferences.preference_stage, self.valid_metric, self._tuned
         if self._gained:
             self.logger.info(
-                "Preferences (%s): %s on validation went from %.4f to %.4f; the model of epoch %d is kept.",
-                name, metric, tuned["score"], self.best_valid_score, self.best_epoch + 1,
+                "Preferences (%s): %s on validation went from %.4f to %.4f; the model of epoch %s is kept.",
+                name, metric, tuned["score"], self.best_valid_score, _shown(self.best_epoch),
             )  # fmt: skip
             return
         self.best_valid_score = tuned["score"]

@@ -9,19 +9,18 @@ from typing import Any
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.config.registry import model_class
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
 
 AUTO, HALF_WEIGHTS = "auto", "bf16_weights"
-PRECISIONS = ("fp32", "bf16", HALF_WEIGHTS, "fp16", AUTO)
 _WITHOUT_HALF = ("gradient_checkpointing", "torch_compile")
 """Options under which parts of the model run where the rounded weights are not at hand."""
-LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(StageSettings):
     """Options that our trainer features add to RecBole's; each is explained in properties/overall.yaml."""
 
     learner: str
@@ -32,30 +31,14 @@ class TrainingSettings:
     clip_grad_norm: dict[str, Any] | None
     ema_decay: float
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect(
-            self.learner.lower() in LEARNERS,
-            f"learner: unknown optimizer {self.learner!r}.{nearest(self.learner, LEARNERS)} "
-            f"Known: {', '.join(LEARNERS)}.",
-        )
-        mistakes.expect_choice(self, {"lr_scheduler": ("constant", "cosine"), "precision": PRECISIONS})
-        mistakes.expect(
-            0 <= self.warmup_ratio < 1,
-            f"warmup_ratio: expected a share of all steps in [0, 1), found {self.warmup_ratio}.",
-        )
-        mistakes.expect(0 <= self.ema_decay < 1, f"ema_decay: expected a number in [0, 1), found {self.ema_decay}.")
-        mistakes.expect_range(self, {"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 2**20})
-        self._check_clipping(mistakes)
-        mistakes.finish()
-
     def beyond_recbole(self) -> list[str]:
         """Return the options that ask for something that RecBole's trainers do not do by themselves."""
         plain: dict[str, Any] = {"lr_scheduler": "constant", "warmup_ratio": 0, "ema_decay": 0}
         plain |= {"gradient_accumulation_steps": 1, "precision": "fp32"}
         return [name for name, value in plain.items() if vars(self)[name] != value]
 
-    def _check_clipping(self, mistakes: Mistakes) -> None:
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         known = tuple(inspect.signature(clip_grad_norm_).parameters)[1:]
         expected = f"clip_grad_norm: expected arguments of clip_grad_norm_ ({', '.join(known)}), as {{max_norm: 1.0}}"
         for name, value in (self.clip_grad_norm or {}).items():

@@ -145,13 +145,13 @@ def _train(name: str, trial: Mapping[str, Any], inputs: TrialInputs, start: floa
 def _train_at(
     folder: TrialFolder, values: Mapping[str, Any], checkpoint: Any, inputs: TrialInputs, start: float
 ) -> None:
-    from recbole_lcrec.config import LCRecConfig
     from recbole_lcrec.experiment import build
+    from recbole_lcrec.experiment.checks import checked_config
     from recbole_lcrec.experiment.outputs import output_folder
 
     split = inputs.data.unpickled()
     options = inputs.options_of(folder.path, values)
-    config = LCRecConfig(inputs.model, inputs.dataset, cli=options, has_data=split is not None)
+    config = checked_config(inputs.model, inputs.dataset, cli=options, has_data=split is not None)
     with output_folder(folder.path, "trial.log", RunOptions(config).state) as keep:
         experiment = build(config=config, split=split, with_test=False)
         keep()

@@ -60,7 +60,7 @@ class Mistakes:
 
     def add(self, message: str) -> None:
         """Note a mistake; one that is known already is noted once."""
-        self._found[message] = None
+        self._found[message if message.endswith((".", "?", ")")) else f"{message}."] = None
 
     def expect(self, right: bool, message: str) -> None:
         """Note a mistake unless ``right``."""
@@ -108,6 +108,19 @@ class Mistakes:
         except UserError as error:
             for message in error.mistakes:
                 self.add(message)
+
+    def tell(self, others: Mistakes) -> None:
+        """Add what was found to others."""
+        for message in self._found:
+            others.add(message)
+
+    def __contains__(self, message: str) -> bool:
+        return message in self._found
+
+    @property
+    def failed(self) -> bool:
+        """Whether a mistake was found so far."""
+        return bool(self._found)
 
     def finish(self) -> None:
         """Raise what was found.

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbole_lcrec.config.settings import restored
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items, lsa
 from recbole_lcrec.utils.errors import UserError
 
@@ -18,7 +19,7 @@ def settings(**changes: object) -> EmbeddingSettings:
     values = {
         "text_encoder": "lsa", "lsa_dim": 16, "hf_max_length": 32, "hf_batch_size": 4, "embedding_ids_file": None,
     }  # fmt: skip
-    return EmbeddingSettings(**{**values, **changes})  # type: ignore[arg-type]
+    return restored(EmbeddingSettings, {**values, **changes})
 
 
 def embed(texts: list[str], cache: Path, **changes: object) -> np.ndarray:
