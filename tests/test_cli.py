@@ -154,7 +154,7 @@ def test_help_fits_a_screen_and_is_answered_within_three_seconds() -> None:
     [
         ("models", ["LCRec", "SASRec", "rqvae", "lsa"]),
         ("datasets", ["ml-100k", "Games", "amazon-books"]),
-        ("options", ["--topk='[1, 5, 10]'", "(int or None)", "--num_beams=20", "Options of TIGER:"]),
+        ("options", ["--topk='[1, 5, 10]'", "or None)", "--num_beams=20", "Options of TIGER:"]),
         ("LCRec", ["--model=LCRec --dataset=NAME", "--base_model=None", "--num_beams=20", "--quantizer=rqvae"]),
         ("LIGER", ["--tasks=", "--item_loss_weight=1.0"]),
         ("SASRec", ["--n_layers=2", "(int in [1, 1024]) The number of attention layers."]),
@@ -286,7 +286,7 @@ def test_values_that_do_not_go_with_others_are_refused(option: str, value: Any, 
 FOUR = ("lr_scheduler=linear", "lm_heads=3", "precision=fp61", "task_samples={itemsearch: 0}")
 TOLD = (
     "option lr_scheduler is linear; expected constant or cosine",
-    "option precision is fp61; expected fp32, bf16 or fp16",
+    "option precision is fp61; expected fp32, bf16, bf16_weights, fp16 or auto",
     "lm_heads=3: expected a number whose double divides lm_hidden_size=",
     "To switch a task off, leave it out of tasks.",
 )

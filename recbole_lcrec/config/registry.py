@@ -344,15 +344,13 @@ def ranks_candidates(model: str) -> bool:
 
 
 def _register_ours() -> None:
-    loader: dict[str, Any] = {
-        "train_loader": "recbole_lcrec.instruction.loader:InstructionDataLoader",
-        "trainer": "recbole_lcrec.training.trainer:FeatureTrainer",
-    }
+    trainer = "recbole_lcrec.training.trainer:FeatureTrainer"
+    loader = {"train_loader": "recbole_lcrec.instruction.loader:InstructionDataLoader", "trainer": trainer}
     sequences = {**loader, "train_loader": "recbole_lcrec.data.batches:SequenceDataLoader"}
+    preferences = {**loader, "trainer": "recbole_lcrec.training.preference_stage:PreferenceTrainer"}
     register_model(
         "LCRec", "recbole_lcrec.model.lcrec:LCRec", generative=True,
-        dataset="recbole_lcrec.instruction.dataset:GenerativeDataset",
-        train_loader=loader["train_loader"], trainer="recbole_lcrec.training.preference_stage:PreferenceTrainer",
+        dataset="recbole_lcrec.instruction.dataset:GenerativeDataset", **preferences,
     )  # fmt: skip
     for name, module in (("TALLRec", "tallrec"), ("InstructRec", "instructrec")):
         register_model(
@@ -375,7 +373,7 @@ def _register_ours() -> None:
     )  # fmt: skip
     register_model(
         "RPG", "recbole_lcrec.model.rpg:RPG", index=True, dataset="recbole_lcrec.index.catalogue:CatalogueDataset",
-        train_loader="recbole_lcrec.data.batches:WindowDataLoader", trainer=loader["trainer"],
+        train_loader="recbole_lcrec.data.batches:WindowDataLoader", trainer=trainer,
     )  # fmt: skip
     quantizers = "recbole_lcrec.quantizer"
     register_quantizer("rqvae", f"{quantizers}.rqvae:RQVAE", text="residual-quantized autoencoder")

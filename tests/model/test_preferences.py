@@ -107,10 +107,10 @@ def test_rivals_are_the_best_items_that_are_not_the_target() -> None:
     [
         ({"preference_stage": "ppo"}, "preference_stage"),
         ({"preference_stage": "grpo", "preference_candidates": 1}, "preference_candidates"),
-        ({"preference_beta": 0.0}, "preference_beta: expected a number above 0, found 0.0"),
-        ({"preference_kl_weight": -1.0}, "preference_kl_weight: expected a number of 0 or more"),
+        ({"preference_beta": 0.0}, "preference_beta is 0.0; expected a number above 0"),
+        ({"preference_kl_weight": -1.0}, "preference_kl_weight is -1.0; expected a number of 0 or more"),
         ({"preference_learning_rate": math.inf}, "preference_learning_rate"),
-        ({"preference_samples": 0}, "preference_samples: expected 1 or more"),
+        ({"preference_samples": 0}, "preference_samples is 0; expected a whole number of 1 or more"),
     ],
 )
 def test_wrong_options_are_refused(changes: dict[str, Any], message: str) -> None:
