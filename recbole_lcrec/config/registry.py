@@ -345,7 +345,8 @@ def ranks_candidates(model: str) -> bool:
 
 def _register_ours() -> None:
     trainer = "recbole_lcrec.training.trainer:FeatureTrainer"
-    loader = {"train_loader": "recbole_lcrec.instruction.loader:InstructionDataLoader", "trainer": trainer}
+    loader: dict[str, Any] = {"train_loader": "recbole_lcrec.instruction.loader:InstructionDataLoader"}
+    loader["trainer"] = trainer
     sequences = {**loader, "train_loader": "recbole_lcrec.data.batches:SequenceDataLoader"}
     preferences = {**loader, "trainer": "recbole_lcrec.training.preference_stage:PreferenceTrainer"}
     register_model(

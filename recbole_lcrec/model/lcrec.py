@@ -38,7 +38,7 @@ from recbole_lcrec.instruction.prompt_settings import InstructionSettings
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import PREFERENCEOBTAIN, Template
 from recbole_lcrec.model.generative import GenerativeRecommender, HistoryFrame, Request, excluded_rows
-from recbole_lcrec.model.instruction_tuned import InstructionTuned, check_author
+from recbole_lcrec.model.instruction_tuned import check_author
 from recbole_lcrec.model.item_inputs import ItemInputs, ItemVectorSettings, feed_items, item_log_probs
 from recbole_lcrec.model.lm import LMSettings, build_lm, save_architecture, trial_lm
 from recbole_lcrec.model.path_policy import PathPolicy
@@ -52,7 +52,7 @@ from recbole_lcrec.utils.run_files import EMBEDDINGS
 BatchFunction = Callable[[np.ndarray, torch.Tensor, torch.Tensor, SharedPrefix], None]
 
 
-class LCRec(PathPolicy, InstructionTuned, GenerativeRecommender):
+class LCRec(PathPolicy, GenerativeRecommender):
     """LC-Rec on any causal language model.
 
     Args:

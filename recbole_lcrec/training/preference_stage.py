@@ -167,11 +167,11 @@ class PreferenceTrainer(FeatureTrainer):
         settings, targets = self._preferences, batch[TARGET]
         lengths = batch[LENGTH].tolist()
         histories = [row[:n] for row, n in zip(batch[HISTORY].cpu().numpy(), lengths, strict=True)]
-        compares = settings.preference_stage == "dpo"
-        beams = self._policy.beams(histories, settings.preference_candidates + compares)
+        compares, number = settings.preference_stage == "dpo", settings.preference_candidates
+        beams = self._policy.beams(histories, number + 1 if compares else number)  # one may be the target
         self._beams[0] += int((beams == targets.unsqueeze(1)).sum())
         self._beams[1] += len(histories)
-        rows = rivals(beams, targets, settings.preference_candidates) if compares else beams
+        rows = rivals(beams, targets, number) if compares else beams
         there, known = rows >= 0, rows.clamp(min=0)
         with self._reference.in_use(), torch.no_grad():  # before the graph of the policy is built on the weights
             reference = self._policy.log_probs(histories, known)

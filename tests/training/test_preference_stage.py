@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import TINY, write_dataset
+from fakes import TINY, save_checkpoint, write_dataset
 
 from recbole_lcrec.experiment import Experiment, build
 from recbole_lcrec.experiment.outputs import result_of
@@ -34,15 +34,24 @@ def weights(experiment: Experiment) -> bytes:
     return (experiment.output_dir / "checkpoint" / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("stage", ["dpo", "grpo"])
+@pytest.mark.parametrize(("stage", "tuning"), [("dpo", "full"), ("grpo", "full"), ("dpo", "lora")])
 def test_without_a_gain_the_tuned_model_stays_bit_for_bit(
-    folder: Path, stage: str, caplog: pytest.LogCaptureFixture
+    folder: Path, stage: str, tuning: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    plain, still = made(folder, "plain"), made(folder, stage, preference_stage=stage, preference_learning_rate=1e-12)
+    changes: dict[str, Any] = {"tuning": tuning}
+    if tuning == "lora":
+        changes |= {"base_model": str(save_checkpoint(folder / "base", "llama")), "lora_dropout": 0.1}
+        changes |= {"max_length": 400, "gradient_accumulation_steps": 1}
+    plain = made(folder, f"plain-{tuning}", **changes)
+    still = made(
+        folder, f"{stage}-{tuning}", preference_stage=stage, preference_learning_rate=1e-12, **changes
+    )  # fmt: skip
     best = plain.fit()
     assert still.fit() == best, "an equal score is no gain"
     assert weights(still) == weights(plain)
+    trained = {name for name, weight in still.model.named_parameters() if weight.requires_grad}
+    assert still.trainer.stage_state()["reference"].keys() == trained, "the reference takes no more than this"
     assert f"Preferences ({stage}): nothing gained, ndcg@10 on validation was {best['ndcg@10']:.4f}" in caplog.text
     about = result_of(still, best, None)
     assert about["preferences"] == {
