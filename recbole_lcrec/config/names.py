@@ -50,7 +50,7 @@ def check_model(name: str) -> None:
         UserError: With the nearest known name.
     """
     if name not in known_models():
-        hint = nearest(name, known_models()) or " --help lists all of them."
+        hint = nearest(name, known_models()) or " --help=models lists all of them."
         raise UserError(f"unknown model {name}.{hint}")
 
 
