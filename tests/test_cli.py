@@ -146,7 +146,7 @@ def test_help_names_models_data_sets_and_options_within_three_seconds() -> None:
         "ml-100k",
         "Games",
         "--topk='[1, 5, 10]'",
-        "(int or None)",
+        "(int >= 1 or None)",
         "--num_beams=20",
         "Examples:",
     ):

@@ -54,7 +54,7 @@ def parse_search(given: dict[str, Given], config_files: Sequence[str], reading: 
     rest = {n: value for n, value in options.items() if n not in tune_options() and n not in ("model", "dataset")}
 
     def check_whole() -> None:
-        from recbole_lcrec.tuning.checks import check_search
+        from recbole_lcrec.tuning.search_checks import check_search
 
         check_search(merged["model"], merged["dataset"], rest, found, settings, reading)
 

@@ -21,7 +21,6 @@ from recbole_lcrec.data.contents import check_same_contents, contents
 from recbole_lcrec.distributed.cluster import check_resources, ray_session, remove_temporary, temporary_folder
 from recbole_lcrec.experiment.outputs import log_result, output_folder
 from recbole_lcrec.training.interruption import terminations
-from recbole_lcrec.tuning.checks import check_search
 from recbole_lcrec.tuning.data import SharedData, share_data
 from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
 from recbole_lcrec.tuning.live import LiveTable
@@ -29,6 +28,7 @@ from recbole_lcrec.tuning.reach import check_reach, files_of
 from recbole_lcrec.tuning.report import write_outputs
 from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, SearchOutcome
 from recbole_lcrec.tuning.runner import TrialRunner
+from recbole_lcrec.tuning.search_checks import check_search
 from recbole_lcrec.tuning.search_settings import SearchSettings, tune_options
 from recbole_lcrec.tuning.space import Space, read_space
 from recbole_lcrec.tuning.storage import ENGINE, TRIALS, Storage, is_uri
