@@ -212,3 +212,15 @@ def test_other_pythons_and_bare_ones_are_told_what_to_do(tmp_path: Path) -> None
     bare = [sys.executable, "-S", "-E", str(ROOT / "run_recbole_lcrec.py"), "--help"]  # without site-packages
     done = subprocess.run(bare, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and "is not installed for" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_image_is_built_of_files_that_are_there_and_sent() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"}
+    copied = {name.removeprefix("./") for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    assert copied == sent and all((ROOT / name).exists() for name in copied)
+    build = metadata()
+    needed = {build["project"]["readme"], *build["project"]["license-files"], "pyproject.toml", "setup.py"}
+    assert needed <= copied
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert users == ["lcrec"] and "recbole==1.2.1" in "".join(lines)

@@ -54,8 +54,13 @@ def check_model(name: str) -> None:
     Raises:
         UserError: With the nearest known name.
     """
+<<<<<<< HEAD
     if not is_model(name):
         hint = nearest(name, known_models()) or " --help lists all of them."
+=======
+    if name not in known_models():
+        hint = nearest(name, known_models()) or " --help=models lists all of them."
+>>>>>>> cli-logs
         raise UserError(f"unknown model {name}.{hint}")
 
 

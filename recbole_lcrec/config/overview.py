@@ -193,8 +193,8 @@ def _models() -> str:
         _wrapped("Models of this package", (name for name in MODELS.names if is_ours(name))),
         _wrapped("Models of plugins", plugins) if plugins else "",
         _wrapped("Models of RecBole", (name for name in recbole_models() if name not in MODELS)),
-        _wrapped("Quantizers of item indices (--quantizer)", QUANTIZERS.names),
-        _wrapped("Encoders of item texts (--text_encoder)", ENCODERS.names),
+        _described("Quantizers of item indices (--quantizer)", QUANTIZERS.components),
+        _described("Encoders of item texts (--text_encoder)", ENCODERS.components),
         f"{program()} --help=LCRec shows the options of a model.",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -269,6 +269,12 @@ def _model(model: str) -> str:
             *(_own_section(component) for component in components),
         ]
     )
+
+
+def _described(title: str, components: Mapping[str, Component]) -> str:
+    """Return components with their texts, one a line."""
+    longest = max(map(len, components))
+    return "\n".join([f"{title}:", *(f"  {name:<{longest}}  {one.text}" for name, one in components.items())])
 
 
 def _wrapped(title: str, names: Iterable[str]) -> str:
