@@ -1,13 +1,24 @@
-"""Write the pages that come from the code: ``python docs/generate.py``; a test compares them with what is committed.
+"""Write what comes from elsewhere: ``python docs/generate.py``; a test compares it with what is committed.
 
 - docs/options_reference.md: every option of ours, from the comments beside its default.
 - docs/modules.md: one line per module, from its docstring.
+- the tables of results in all pages, from docs/results/records (:mod:`tables`). A new record, of a comparison's folder
+  or of what a benchmark wrote with ``--output``::
+
+      python docs/generate.py --record=saved/compare --name=scientific_sasrec_lcrec
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tables  # noqa: E402  (beside this file)
 
 from recbole_lcrec.config.declared import read_comments
 from recbole_lcrec.config.loader import load_values
@@ -28,6 +39,9 @@ FILES = {
     "model/LCRec/scratch.yaml": "LCRec under `recipe: scratch`",
     "model/LCRec/paper.yaml": "LCRec under `recipe: paper`",
     "model/LCRec/base_model.yaml": "LCRec with `base_model`",
+    "model/LCRec/laptop_cpu.yaml": "LCRec under `recipe: laptop_cpu`",
+    "model/LCRec/gpu_24gb.yaml": "LCRec under `recipe: gpu_24gb`",
+    "model/LCRec/gpu_80gb.yaml": "LCRec under `recipe: gpu_80gb`",
     "model/TIGER.yaml": "TIGER",
     "quantizer/letter.yaml": "Quantizer `letter`",
     "model/LIGER.yaml": "LIGER",
@@ -97,6 +111,24 @@ def _cell(text: str) -> str:
 
 PAGES = {"options_reference.md": options_page, "modules.md": modules_page}
 
-if __name__ == "__main__":
+
+def main(argv: Sequence[str]) -> None:
+    """Take in a record if one is named, then write everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", type=Path, help="A comparison's folder, or the JSON file of a benchmark.")
+    parser.add_argument("--name", help="Name of the record; <!-- table: NAME --> in a page shows it.")
+    arguments = parser.parse_args(argv)
+    if (arguments.record is None) != (arguments.name is None):
+        parser.error("--record and --name belong together")
+    if arguments.record:
+        path = tables.add(arguments.record, arguments.name)
+        print(f"{path}: say in it how many trials chose the options, and put the table into a page:")
+        print(f"<!-- table: {arguments.name} -->\n<!-- /table -->")
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")
+    for path in tables.pages():
+        path.write_text(tables.filled(path), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -141,6 +141,8 @@ TINY: dict[str, Any] = {
     "lm_layers": 1,
     "lm_heads": 2,
     "lm_dropout": 0.0,
+    "precision": "fp32",
+    "attention": "sdpa",
     "vocab_size": 300,
     "codebook_size": 8,
     "num_levels": 3,

@@ -1,20 +1,16 @@
-"""The documentation: it says what the code says, its links lead somewhere, and its commands are accepted."""
+"""The documentation: it says what the code says, and its links lead somewhere."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recbole_lcrec.cli.main import Command, parse
-
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PROGRAM = re.compile(r"^(?:python (?:run_recbole_lcrec\.py|-m recbole_lcrec)|recbole-lcrec) (.*)$")
 
 
 def generated() -> dict[str, Any]:
@@ -56,34 +52,3 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def _anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
-
-
-def commands() -> list[tuple[str, str]]:
-    """Return page and arguments of every command of ours in a fenced block that names no folder of a run."""
-    found = []
-    for page in PAGES:
-        for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                match = PROGRAM.match(line.split("&& ")[-1].strip())
-                if match and not re.search(r"<\w|\.\.\.|own\.py|=saved/|--resume|--help|MeanRec|halves", match[1]):
-                    found.append((str(page.relative_to(ROOT)), match[1]))
-    return found
-
-
-@pytest.mark.parametrize(("page", "arguments"), commands())
-def test_commands_are_accepted(page: str, arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for folder in ("data/shop", "dataset/Games", "data/Games", "dataset/shop"):
-        name = Path(folder).name
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / f"{name}.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n")
-    (tmp_path / "space.yaml").write_text("learning_rate: {loguniform: [1.0e-4, 1.0e-2]}\n")
-    shared = ROOT.parent / "shared"
-    if "../shared" in arguments and not shared.is_dir():
-        pytest.skip("the shared data sets are not here")
-    argv = shlex.split(arguments.replace("../shared", str(shared)), comments=True)
-    assert isinstance(parse(argv), Command), "what it refuses is raised"
-
-
-def test_commands_are_found() -> None:
-    assert len(commands()) > 20

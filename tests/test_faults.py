@@ -344,7 +344,7 @@ def test_a_loss_that_is_no_number(
     assert main(given) == 1
     error = capsys.readouterr().err
     out = tmp_path / "out"
-    for words in ("loss is nan in epoch 1, step 2, batch 2", f"of epoch 0, is kept in {out / 'checkpoint'}"):
+    for words in ("loss is nan in epoch 2, step 3, batch 3", f"of epoch 1, is kept in {out / 'checkpoint'}"):
         assert words in error, error
     assert ("the first ends with" if model == "LCRec" else "the first of RecBole's user id") in error
     assert len(error.splitlines()) == 1
@@ -368,7 +368,7 @@ def test_weights_that_are_no_numbers_are_never_kept_as_a_state(
 
     monkeypatch.setattr(Course, "end", end)
     assert main(given) == 1
-    assert "is no longer finite in epoch 1" in capsys.readouterr().err
+    assert "is no longer finite in epoch 2" in capsys.readouterr().err
     assert len(list((tmp_path / "out" / "resume").glob("step-*"))) == 1
 
 

@@ -17,6 +17,7 @@ import torch
 import yaml
 from fakes import TINY, write_dataset
 from recbole.model.sequential_recommender import GRU4Rec, SASRec
+from registrations import registered
 
 from recbole_lcrec.cli import main as cli
 from recbole_lcrec.config import LCRecConfig, plugins, registry
@@ -26,6 +27,8 @@ from recbole_lcrec.convert.kinds import TABLE
 from recbole_lcrec.embedding import Encoder, Task
 from recbole_lcrec.experiment import evaluate, load_experiment, run
 from recbole_lcrec.utils.errors import UserError
+
+__all__ = ["registered"]
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
 OWN = '''
@@ -49,19 +52,10 @@ torch.autograd.set_detect_anomaly(False)  # importing RecBole's SINE, as the lin
 
 
 @pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """Forget what a test registers."""
-    tables: tuple[Any, ...] = (registry.MODELS, registry.QUANTIZERS, registry.ENCODERS, registry.CONVERTERS)
-    before = [dict(table.components) for table in tables]
+def no_anomaly_detection() -> Iterator[None]:
+    """Importing RecBole's SINE switches it on."""
     yield
     torch.autograd.set_detect_anomaly(False)
-    for table, components in zip(tables, before, strict=True):
-        table.components.clear()
-        table.components.update(components)
-    plugins.load_installed.cache_clear()
-    plugins.LOADED.clear()
-    for name in [name for name in sys.modules if name.startswith(("_recbole_lcrec_plugin_", "recbole_lcrec_example"))]:
-        del sys.modules[name]
 
 
 @pytest.fixture
@@ -110,7 +104,7 @@ def test_its_options_are_checked_and_shown(own: Path, capsys: pytest.CaptureFixt
     told = capsys.readouterr().err
     assert "option my_scale is -1; expected a number above 0 (Factor of all scores.)" in told
     assert "unknown option my_scael. Did you mean 'my_scale'?" in told
-    assert cli.main(["--help"]) == 0
+    assert cli.main(["--help=models"]) == 0 and cli.main(["--help=Mine"]) == 0
     shown = capsys.readouterr().out
     assert "Models of plugins: Mine" in shown and "--my_scale=1.0\n      (float > 0) Factor of all scores." in shown
     assert not (own / "out").exists()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from importlib import metadata
 from statistics import median
 from typing import Any
+
+from recbole_lcrec.utils.checkout import commit
+from recbole_lcrec.version import __version__
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def side_by_side(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[s
 
 
 def environment(*packages: str) -> dict[str, Any]:
-    """Return what the times depend on besides the code.
+    """Return what the times depend on.
 
     Args:
         packages: Installed packages whose versions matter.
@@ -60,7 +66,11 @@ def environment(*packages: str) -> dict[str, Any]:
         "load average": [round(load, 2) for load in os.getloadavg()],
         "platform": platform.platform(),
         "python": platform.python_version(),
-        **{package: _version(package) for package in (*packages, "recbole-lcrec")},
+        **{package: metadata.version(package) for package in packages},
+        "command": f"python -m recbole_lcrec.benchmarks {shlex.join(sys.argv[1:])}",
+        "date": date.today().isoformat(),
+        "commit": commit(),
+        "version": __version__,
     }
 
 
@@ -69,10 +79,3 @@ def device_name(device: str) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "not installed"

@@ -22,7 +22,7 @@ STAGES = {"S3Rec": ("pretrain", "finetune"), "RaCT": ("actor_pretrain", "critic_
 """Models of RecBole trained in stages -> values of ``train_stage``; each starts with the weights of the one before."""
 
 _NO_MATTER = (
-    *("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state"),
+    *("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state", "logger", "log_wandb"),
     "sized_by_data",
     *("seeds", "jobs", "ablation", "address", "cpus_per_run", "gpus_per_run"),
 )
@@ -56,7 +56,7 @@ class Stage:
         followed = set(saved.get("sized_by_data") or [])  # from the same data: a run's sizes are those that ~ asks for
         saved, wanted = _plain(saved), _plain(self.resolved)
         names = {name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)}
-        return sorted(name for name in names if not (name in followed and wanted.get(name) is None))
+        return sorted(name for name in names if not (name in followed and wanted.get(name) in (None, "auto")))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from recbole_lcrec.config.device import device_of
 from recbole_lcrec.config.features import item_features
 from recbole_lcrec.config.layers import KINDS, defaults, recbole_overall
 from recbole_lcrec.config.loader import Given, load_values
+from recbole_lcrec.config.loggers import chosen_loggers
 from recbole_lcrec.config.named_files import PATHS, absolute
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
 from recbole_lcrec.config.needs import check_needs
@@ -221,6 +222,7 @@ class LCRecConfig(Config):
         self._unsized = sizing.unsized(options)
         options.update(sizing.chosen(self._unsized, sizing.TYPICAL, options))
         options["sized_by_data"] = sorted({*options["sized_by_data"], *self._unsized})
+        options["logger"], options["log_wandb"] = chosen_loggers(options), False  # wandb is ours, not RecBole's
         return options
 
     def _set_default_parameters(self) -> None:

@@ -37,6 +37,9 @@ KINDS: dict[str, Callable[[str], bool]] = {
 RECIPES = ("scratch", "paper")
 """Values of option ``recipe``; what they set stands in properties/model/<model>/<recipe>.yaml."""
 
+MACHINES = ("laptop_cpu", "gpu_24gb", "gpu_80gb")
+"""Further values: the paper's recipe with a pretrained LM, fitted to a kind of machine."""
+
 
 def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults of all options.
@@ -53,6 +56,7 @@ def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[st
             the model starts from a pretrained LM (``base_model``).
     """
     recbole, ours, base = recbole_dir() / "properties", properties_dir(), base_of(model)
+    machine = _machine_layer(base, given)
     quick_start = [_values(recbole / "quick_start_config" / name) for name in _quick_start(base, model_type, dataset)]
     by_value = [layer for layer in quick_start if "metrics" in layer or model_type in _VALUE_MODELS]
     own = [defaults_of(one)[0] for one in components_with_options() if one.name not in MODELS]
@@ -70,7 +74,8 @@ def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[st
         _load_if_there(ours / "model" / f"{base}.yaml"),
         _recipe_layer(base, given),
         _load_if_there(ours / "model" / f"{model}.yaml") if model != base else {},
-        _base_model_layer(base) if given.get("base_model") else {},
+        _base_model_layer(base) if given.get("base_model", machine.get("base_model")) else {},
+        machine,
         defaults_of(MODELS[model])[0] if model in MODELS else {},
         _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
     ]
@@ -85,10 +90,17 @@ def kinds_of(model: str) -> list[Path]:
 def _recipe_layer(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a model sets differently under the recipe that is given, or that goes with what is given."""
     recipe = given.get("recipe") or ("paper" if given.get("base_model") else "scratch")
+    recipe = "paper" if recipe in MACHINES else recipe
     layer = _load_if_there(properties_dir() / "model" / model / f"{recipe}.yaml") if recipe in RECIPES else {}
     if given.get("index_file") or given.get("quantizer") in ("random", "cid"):  # no embeddings that could be features
         layer |= {name: False for name in ("item_features",) if name in layer}
     return layer
+
+
+def _machine_layer(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model sets differently on the kind of machine that is given as its recipe."""
+    recipe = given.get("recipe")
+    return _load_if_there(properties_dir() / "model" / model / f"{recipe}.yaml") if recipe in MACHINES else {}
 
 
 def _base_model_layer(model: str) -> dict[str, Any]:

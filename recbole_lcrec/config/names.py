@@ -55,7 +55,7 @@ def check_model(name: str) -> None:
         UserError: With the nearest known name.
     """
     if not is_model(name):
-        hint = nearest(name, known_models()) or " --help lists all of them."
+        hint = nearest(name, known_models()) or " --help=models lists all of them."
         raise UserError(f"unknown model {name}.{hint}")
 
 

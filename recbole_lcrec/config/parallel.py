@@ -11,6 +11,7 @@ from recbole.utils import ModelType, get_trainer
 from recbole_lcrec.config.registry import base_of
 from recbole_lcrec.distributed import group
 from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.program import program
 
 KINDS = ("ddp", "fsdp")
 
@@ -37,15 +38,14 @@ def take_place(options: dict[str, Any]) -> None:
     if wanted > 1 and not group.several():
         raise UserError(
             f"options nproc={options.get('nproc')}, world_size={options.get('world_size')} ask for several processes, "
-            "but this is one. They are started by the command line (python run_recbole_lcrec.py --nproc=N) or by "
-            "torchrun."
+            f"but this is one. They are started by the command line ({program()} --nproc=N) or by torchrun."
         )
     if options.get("nproc") == 0:
         raise UserError("option nproc is 0; expected 1 or more processes on this machine.")
     options["single_spec"], options["local_rank"] = True, place.local_rank
     options["nproc"], options["world_size"] = place.local_size, place.world_size
     if not group.is_main():
-        options["show_progress"] = options["log_wandb"] = False
+        options["show_progress"] = False
 
 
 def check_parallel(config: Any, model_class: Any) -> None:
@@ -88,6 +88,7 @@ def _check_sharded(config: Any, model_class: Any) -> None:
         ("torch_compile", bool, "leave it out"),
         ("ema_decay", bool, "leave it out"),
         ("precision", lambda value: value == "fp16", "use bf16"),
+        ("preference_stage", lambda value: value not in (None, "none"), "use parallel=ddp"),
     ]
     for name, is_wrong, advice in refused:
         if is_wrong(config[name]):

@@ -13,7 +13,7 @@ from recbole_lcrec.config.domain import bounds_problem
 from recbole_lcrec.config.loader import Given, load_options, parse_value
 from recbole_lcrec.config.names import check_dataset, check_model
 from recbole_lcrec.config.options import check
-from recbole_lcrec.config.overview import USAGE
+from recbole_lcrec.config.overview import usage
 from recbole_lcrec.config.plugins import adopt, load_references, named_in
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import Mistakes, UserError, clipped
@@ -189,7 +189,7 @@ def check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[st
     """Add what is wrong with the model and the data set of ``options`` to ``reading``."""
     missing = [name for name in names if not options.get(name)]
     if missing and not reading.failed:  # an unreadable argument or file may be the one that names them
-        reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{USAGE}\n--help tells more.")
+        reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{usage()}\n--help tells more.")
     checks: dict[str, Callable[[str], None]] = {
         "model": check_model,
         "dataset": lambda name: check_dataset(name, options),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import importlib.util
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from recbole_lcrec.config.loggers import unknown_loggers
 from recbole_lcrec.config.recbole_options import HEADS, losses_of
 from recbole_lcrec.utils.errors import nearest
 
@@ -40,21 +39,13 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
         yield from _negatives(options["train_neg_sample_args"])
     if options.get("discretization") is not None:
         yield from _discretization(options["discretization"], options.get("numerical_features") or [])
-    if options.get("log_wandb") and not _is_installed("wandb"):
-        yield "option log_wandb is True, but the package wandb is not installed: pip install wandb, or leave it out"
+    yield from unknown_loggers(options)
     encoding = options.get("encoding")
     if encoding is not None and not _is_text_encoding(encoding):
         yield f"option encoding is {encoding}, which Python does not know; expected e.g. utf-8 or latin-1"
     threshold = options.get("threshold")
     if threshold is not None and len(threshold) != 1:
         yield f"option threshold is {threshold}; expected one column and its threshold, such as {{rating: 3}}"
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # a module that was made by hand
-        return package in sys.modules
 
 
 def _columns(options: Mapping[str, Any]) -> Iterator[str]:

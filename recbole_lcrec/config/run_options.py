@@ -58,6 +58,8 @@ class RunOptions:
     cache_dir = RunOption[str]()
     state = RunOption[str | None]()
     show_progress = RunOption[bool]()
+    logger = RunOption[list[str]]()
+    wandb_project = RunOption[str]()
     seed = RunOption[int]()
     reproducibility = RunOption[bool]()
     device: RunOption[torch.device] = RunOption()
@@ -88,6 +90,7 @@ class RunOptions:
     learner = RunOption[str]()
     learning_rate = RunOption[float]()
     keep_states = RunOption[bool]()
+    preference_stage = RunOption[str | None]()
 
     eval_args = RunOption[dict[str, Any]]()
     eval_task = RunOption[str]()
@@ -96,6 +99,8 @@ class RunOptions:
     topk = RunOption[list[int]]()
     valid_metric = RunOption[str]()
     valid_metric_bigger = RunOption[bool]()
+    metric_decimal_place = RunOption[int]()
+    loss_decimal_place = RunOption[int | None]()
     valid_users = RunOption[int | None]()
     exclude_history = RunOption[bool]()
 

@@ -120,7 +120,7 @@ LSA = Encoder(
     form="lsa (TF-IDF and truncated SVD, offline)",
     takes_source=False,
     compute=lambda task: fitted_lsa(task.texts, task.settings, task.cache_dir, task.seed).embed(task.texts),
-    key=None,  # what is kept is the fitted encoder, which new items need too
+    key=lambda task: ["vectors", *lsa.cache_key(task.settings.lsa_dim, task.seed)],  # beside the fitted encoder
 )
 HUGGING_FACE = Encoder(
     form="hf:<name or local folder of a transformers model>",
@@ -221,8 +221,18 @@ def _of_text(task: Task) -> np.ndarray:
     return _cached(task.cache_dir, key, len(task.texts), lambda: encoder.compute(task), task.settings.text_encoder)
 
 
-def fitted_lsa(texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Path, seed: int) -> lsa.LSA:
-    """Return the LSA encoder of a catalogue's texts, fitted now or taken from the cache."""
+def fitted_lsa(
+    texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Path, seed: int, *, tell: bool = True
+) -> lsa.LSA:
+    """Return the LSA encoder of a catalogue's texts, fitted now or taken from the cache.
+
+    Args:
+        texts: One per item.
+        settings: Options of the embeddings.
+        cache_dir: Folder of the caches.
+        seed: Seed of the run.
+        tell: Whether the log is to name it; it was told of already where the items were embedded with it.
+    """
     key = fingerprint("lsa", list(texts), lsa.cache_key(settings.lsa_dim, seed))
     folder = cache_dir / "embeddings" / key
     encoder, known = cached(
@@ -232,9 +242,9 @@ def fitted_lsa(texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Pat
         save=lsa.LSA.save,
         what="embeddings",
     )
-    if known:
+    if known and tell:
         logger.info("Embeddings: lsa of %d terms, from the cache (%s).", len(encoder.terms), folder)
-    else:
+    elif not known:
         logger.info("Embeddings: %d x %d by lsa.", len(texts), len(encoder.components))
     return encoder
 

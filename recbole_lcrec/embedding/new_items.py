@@ -52,7 +52,7 @@ class ItemEncoder:
             seed: Seed of the run.
         """
         uses_lsa = settings.uses_text and settings.kind == "lsa"
-        fitted = fitted_lsa(texts, settings, cache_dir, seed) if uses_lsa else None
+        fitted = fitted_lsa(texts, settings, cache_dir, seed, tell=False) if uses_lsa else None
         if settings.embedding != "text+cf" or settings.kind == "file":
             return cls(settings, fitted)
         encoder = cls(settings, fitted)

@@ -23,11 +23,12 @@ from recbole_lcrec.evaluation.queries import SEARCH, load_queries
 from recbole_lcrec.experiment import factory
 from recbole_lcrec.experiment.checks import check_models, checked_config
 from recbole_lcrec.experiment.experiment import Experiment
-from recbole_lcrec.experiment.outputs import wandb_in
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.split_loaders import Split, build_data
 from recbole_lcrec.model.interface import UsesQueries
 from recbole_lcrec.training.checkpoint import load_checkpoint
+from recbole_lcrec.training.measuring import measured, unmeasured
+from recbole_lcrec.training.trainer import FeatureTrainer
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.recbole_patches import quiet
@@ -81,7 +82,7 @@ def build(
         logger.warning("%s has no use for these options, which are other models': %s.", run.model, names)
     with quiet():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
-        if run.dataset_url:  # it has served; RecBole gives all options to tensorboard and wandb
+        if run.dataset_url:  # it has served; loggers get all options
             config["dataset_url"] = without_credentials(run.dataset_url)
         init_seed(run.seed, run.reproducibility)
         with timer("model"):
@@ -91,11 +92,23 @@ def build(
             if isinstance(network, UsesQueries) and run.eval_task == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
                 network.use_queries(load_queries(config, data, [loader._dataset for loader in loaders]))
-            with refusals_of_recbole(f"model {run.model}"), wandb_in(output_dir):
+            with refusals_of_recbole(f"model {run.model}"):
                 trainer = factory.trainer_class(config)(config, network)
+        _measure(config, trainer, train_data, timer)
         share_randomness(run.seed)
     test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
+
+
+def _measure(config: LCRecConfig, trainer: Any, train_data: Any, timer: StageTimer) -> None:
+    """Give options that are ``auto`` the values that are fastest here; the configuration keeps them."""
+    if not unmeasured(config) or not isinstance(trainer, FeatureTrainer):
+        return
+    with timer("measure"):
+        chosen = measured(trainer, train_data, config)
+    for name, value in chosen.items():
+        config[name] = value
+    config["sized_by_data"] = sorted({*config["sized_by_data"], *chosen})
 
 
 def output_dir_of(config: LCRecConfig) -> Path:

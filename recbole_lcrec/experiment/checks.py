@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config import LCRecConfig, registry, settings_from
+from recbole_lcrec.config.loggers import missing_loggers
 from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.embedding.huggingface import files_of_model
@@ -40,6 +41,8 @@ def checked_config(
     noted = Reading() if reading is None else reading
     config = LCRecConfig(*args, reading=noted, **kwargs)
     config["saved_run"] = str(saved) if saved else None
+    if saved is None:  # a finished run is loaded without them
+        noted.relate(missing_loggers(config.final_config_dict))
     with noted.relating():
         check_settings(config)
     if reading is None:

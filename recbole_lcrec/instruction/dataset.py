@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from recbole_lcrec.instruction.tokenizer import (
     add_index_tokens,
     index_token_ids,
     load_tokenizer,
-    train_tokenizer,
+    trained_tokenizer,
 )
 from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings, check_file, load_user_texts
 from recbole_lcrec.utils.timer import StageTimer
@@ -97,9 +98,13 @@ class WordsDataset(CatalogueDataset):
         if saved:
             return load_tokenizer(saved / "tokenizer", "evaluate")
         base_model = settings_from(TokenizerSettings, self.config).base_model
-        tokenizer = load_tokenizer(base_model) if base_model else self.new_tokenizer(text)
+        tokenizer = load_tokenizer(base_model) if base_model else self.trained_tokenizer(text)
         add_index_tokens(tokenizer, index.index_tokens())
         return tokenizer
+
+    def trained_tokenizer(self, text: ItemText) -> Any:
+        """Return what ``new_tokenizer`` does, trained once; a copy, since tokens are added to it."""
+        return copy.deepcopy(self.once("tokenizer", lambda: self.new_tokenizer(text), uses=["text"]))
 
 
 class GenerativeDataset(WordsDataset):
@@ -131,7 +136,8 @@ class GenerativeDataset(WordsDataset):
     def new_tokenizer(self, text: ItemText) -> Any:
         """Return a tokenizer trained on the items' text and the wordings of the tasks."""
         corpus = [part for pair in zip(text.titles, text.descriptions, strict=True) for part in pair if part]
-        return train_tokenizer(corpus, settings_from(TokenizerSettings, self.config).vocab_size)
+        size = settings_from(TokenizerSettings, self.config).vocab_size
+        return trained_tokenizer(corpus, size, cache_dir=Path(RunOptions(self.config).cache_dir))
 
     def user_text_options(self) -> dict[str, Any]:
         """Return where users' texts come from and how they are made: arguments of every function that reads them."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recbole_lcrec.config import StageSettings, settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.instruction.dataset import WordsDataset
 from recbole_lcrec.instruction.prompt_settings import PromptSettings
 from recbole_lcrec.instruction.prompts import PromptBuilder
 from recbole_lcrec.instruction.templates import Template
-from recbole_lcrec.instruction.tokenizer import TokenizerSettings, train_tokenizer
+from recbole_lcrec.instruction.tokenizer import TokenizerSettings, trained_tokenizer
 from recbole_lcrec.utils.errors import Mistakes, shortened
 
 UNKNOWN_USER = "somebody"
@@ -97,4 +99,5 @@ class P5Dataset(WordsDataset):
         users = [user_name(str(token)) for token in self.field2id_token[self.uid_field][1:]]
         wording = [template.instruction for templates in P5_TEMPLATES.values() for template in templates]
         size = settings_from(TokenizerSettings, self.config).vocab_size
-        return train_tokenizer([*users, UNKNOWN_USER], size, frame=(), wording=wording)
+        cache_dir = Path(RunOptions(self.config).cache_dir)
+        return trained_tokenizer([*users, UNKNOWN_USER], size, frame=(), wording=wording, cache_dir=cache_dir)

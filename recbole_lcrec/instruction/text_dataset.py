@@ -22,7 +22,7 @@ from recbole_lcrec.instruction.templates import (
     USER_TASKS,
     Template,
 )
-from recbole_lcrec.instruction.tokenizer import TokenizerSettings, load_tokenizer, train_tokenizer
+from recbole_lcrec.instruction.tokenizer import TokenizerSettings, load_tokenizer, trained_tokenizer
 from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.timer import StageTimer
@@ -97,7 +97,7 @@ class TextDataset(GenerativeDataset):
             text = self.once("text", self._text)
         named = replace(text, titles=names_of(text))
         with timer("tokenizer"):
-            tokenizer = self._tokenizer_for(named, settings, saved)
+            tokenizer = self._tokenizer_for(named, saved)
         known_items = self.field2id_token[self.iid_field][1:]
         row_of_id = np.array([-1] + [text.rows[str(item)] for item in known_items], dtype=np.int64)
         builder = PromptBuilder(tokenizer, np.zeros((len(text.items), 0), np.int64), named, settings)
@@ -131,16 +131,21 @@ class TextDataset(GenerativeDataset):
             )
         return text
 
-    def _tokenizer_for(self, text: ItemText, settings: RankingSettings, saved: Path | None) -> Any:
+    def _tokenizer_for(self, text: ItemText, saved: Path | None) -> Any:
         if saved:
             return load_tokenizer(saved / "tokenizer", "evaluate")
-        options = settings_from(TokenizerSettings, self.config)
-        if options.base_model:
-            return load_tokenizer(options.base_model)
+        base_model = settings_from(TokenizerSettings, self.config).base_model
+        return load_tokenizer(base_model) if base_model else self.trained_tokenizer(text)
+
+    def new_tokenizer(self, text: ItemText) -> Any:
+        """Return a tokenizer trained on the items' text and the wordings of the tasks that are used."""
+        settings = settings_from(self.settings_class, self.config)
         used = [template.instruction for task in settings.tasks for template in settings.templates[task]]
         # '", "' stands between the titles of a history
         wording = (*used, YES, NO, '"a", "b", "c"')
-        return train_tokenizer([*text.titles, *filter(None, text.descriptions)], options.vocab_size, wording=wording)
+        size, cache_dir = settings_from(TokenizerSettings, self.config).vocab_size, RunOptions(self.config).cache_dir
+        texts = [*text.titles, *filter(None, text.descriptions)]
+        return trained_tokenizer(texts, size, wording=wording, cache_dir=Path(cache_dir))
 
 
 class InstructRecDataset(TextDataset):

@@ -89,6 +89,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     """
 
     settings = (*GenerativeRecommender.settings, T5Settings, SequenceSettings)
+    precisions = ("fp32", "bf16")
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

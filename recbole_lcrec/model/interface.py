@@ -14,6 +14,7 @@ ability                 asked by
 ``WeighsBatches``       the same, when it accumulates gradients or shares a batch among processes
 ``DescribesBatches``    the same, when the loss of a batch is not finite
 ``KeepsOwnWeights``     :mod:`recbole_lcrec.training.checkpoint`
+``LearnsPreferences``   :mod:`recbole_lcrec.training.preference_stage`
 ``RecommendsTopItems``  :mod:`recbole_lcrec.training.evaluation`
 ``RecommendsRows``      :mod:`recbole_lcrec.experiment.experiment`, for ``recommend``
 ``HasCatalogue``        :mod:`recbole_lcrec.recommending.items`
@@ -154,6 +155,17 @@ class KeepsOwnWeights(Protocol):
 
     def load_checkpoint_state(self, state: dict[str, torch.Tensor]) -> None:
         """Load what ``checkpoint_state`` returned."""
+
+
+@runtime_checkable
+class LearnsPreferences(Protocol):
+    """A model whose training can go on with preferences: it finds items, and how likely they are, with gradients."""
+
+    def beams(self, histories: Sequence[np.ndarray], k: int) -> torch.Tensor:
+        """Return the best ``k`` items after each history, catalogue rows int64 [B, K]; -1 where nothing is left."""
+
+    def log_probs(self, histories: Sequence[np.ndarray], rows: torch.Tensor) -> torch.Tensor:
+        """Return the log-probabilities [B, C] of catalogue rows int64 [B, C] after each history."""
 
 
 @runtime_checkable

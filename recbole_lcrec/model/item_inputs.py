@@ -166,22 +166,33 @@ def positions_and_mask(aside: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tenso
     """Return what makes a causal LM pass over tokens that stand aside.
 
     Args:
-        aside: bool [B, T]; a run of neighbouring tokens that are marked is seen by the rest of that run only.
+        aside: bool [B, T]; a run of neighbouring tokens that are marked is seen by the rest of that run only. Or the
+            number of each token's run, int64 [B, T], where runs are neighbours; 0 for tokens that do not stand aside.
         dtype: Of the mask.
 
     Returns:
         Positions int64 [B, T], which count what a token sees before itself, and the additive mask [B, 1, T, T]: 0 on
         what it sees, the lowest value elsewhere.
     """
-    starts = aside.clone()
-    starts[:, 1:] &= ~aside[:, :-1]
-    run = starts.cumsum(dim=1) * aside  # 0 off the runs
+    run = aside if aside.dtype == torch.int64 else _numbered(aside)
     seen = (run.unsqueeze(1) == 0) | (run.unsqueeze(1) == run.unsqueeze(2))
     seen = seen.tril()
     return seen.sum(dim=-1) - 1, additive_mask(seen, dtype).unsqueeze(1)
+
+
+def _numbered(aside: Tensor) -> Tensor:
+    """Return the numbers of runs of marked neighbours, int64 [B, T], 0 off them."""
+    starts = aside.clone()
+    starts[:, 1:] &= ~aside[:, :-1]
+    return starts.cumsum(dim=1) * aside
 
 
 def item_products(states: Tensor, vectors: Tensor) -> Tensor:
     """Return the products of states [N, D] with items' vectors [n_rows, D], [N, n_rows] in the dtype of scores."""
     logits = functional.linear(states, vectors.to(states.dtype))
     return logits.to(score_dtype(logits.dtype))
+
+
+def item_log_probs(states: Tensor, vectors: Tensor) -> Tensor:
+    """Return the log-probabilities [N, n_rows] of whole items after states [N, D], by their vectors [n_rows, D]."""
+    return item_products(states, vectors).log_softmax(dim=-1)

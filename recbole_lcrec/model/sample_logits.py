@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -91,14 +92,21 @@ class SampleLogits:
             input_ids: [B, T] samples, padded at the right.
             where: bool [B, T], where logits are wanted.
             lengths: [B] tokens of each sample.
-            aside: bool [B, T], tokens that only the rest of their own run sees; or None. The model must have
-                passed ``require_aside``.
+            aside: bool [B, T], tokens that only the rest of their own run sees, or int64 [B, T], the numbers of
+                their runs (see ``positions_and_mask``); or None. The model must have passed ``require_aside``, or
+                have said that it ``keeps_apart``.
         """
         if self._split is None:
             logits: Tensor = self._lm(**self._inputs(input_ids, aside), use_cache=False).logits
             return logits[where]
         states = self._drop(self._states(input_ids, where, lengths, aside))
         return states if isinstance(self.readout, HeadReadout) else self._split.head(states)
+
+    @cached_property
+    def keeps_apart(self) -> bool:
+        """Whether samples may have tokens aside: checked once, by numbers, in full precision."""
+        with torch.autocast(base_model(self._lm).device.type, enabled=False):
+            return not self._settings.packing and self._passes_over()
 
     def require_aside(self, option: str) -> None:
         """Check by numbers that the model passes over tokens that stand aside.

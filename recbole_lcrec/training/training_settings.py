@@ -10,8 +10,13 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from recbole_lcrec.config import StageSettings
+from recbole_lcrec.config.registry import model_class
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
+
+AUTO, HALF_WEIGHTS = "auto", "bf16_weights"
+_WITHOUT_HALF = ("gradient_checkpointing", "torch_compile")
+"""Options under which parts of the model run where the rounded weights are not at hand."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,27 @@ class TrainingSettings(StageSettings):
 
 
 def check_precision(settings: TrainingSettings, config: Any) -> None:
-    """Refuse a precision that the device does not have.
+    """Refuse a precision that the device or the model does not have.
 
     Raises:
-        UserError: For fp16 on a CPU.
+        UserError: For fp16 on a CPU; for what only language models have, or what does not go with other options.
     """
-    if settings.precision == "fp16" and torch.device(RunOptions(config).device).type == "cpu":
+    run, precision = RunOptions(config), settings.precision
+    if precision == "fp16" and torch.device(run.device).type == "cpu":
         raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
+    known = precisions_of(config)
+    if precision == AUTO and not known:
+        raise UserError(f"precision=auto: {run.model} has no language model to measure. Use fp32 or bf16.")
+    if precision == HALF_WEIGHTS and HALF_WEIGHTS not in known:
+        others = [f"{name}={config[name]}" for name in _WITHOUT_HALF if name in config and config[name]]
+        reason = f"it does not go with {', '.join(others)}" if others else f"{run.model} has no causal language model"
+        raise UserError(f"precision=bf16_weights: {reason}. Use bf16.")
+
+
+def precisions_of(config: Any) -> tuple[str, ...]:
+    """Return what ``precision: auto`` chooses among, the plainest first; () where it has no meaning."""
+    run = RunOptions(config)
+    known: tuple[str, ...] = getattr(model_class(run.model), "precisions", ())
+    plain_masters = config["tuning"] != "lora" if "tuning" in config else True
+    redone = plain_masters and any(name in config and config[name] for name in _WITHOUT_HALF)
+    return tuple(one for one in known if one != HALF_WEIGHTS or not (redone or run.parallel == "fsdp"))

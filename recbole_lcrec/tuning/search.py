@@ -37,6 +37,7 @@ from recbole_lcrec.tuning.trial import TrialInputs
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import write_json
 from recbole_lcrec.utils.locks import run_lock
+from recbole_lcrec.utils.program import program
 from recbole_lcrec.utils.run_files import RESULT
 from recbole_lcrec.utils.run_folder import check_empty
 from recbole_lcrec.utils.timer import StageTimer
@@ -221,7 +222,7 @@ def _search(
         _plan_trials(journal, found)
         total = len(journal.trials) if found else settings.samples
         table = LiveTable(
-            journal, metric=metric, bigger=bigger, total=total, epochs=run.epochs,
+            journal, metric=metric, bigger=bigger, total=total, epochs=_most_epochs(plan.space, config),
             budget=settings.time_budget_s, show=run.show_progress,
         )  # fmt: skip
         with ray_session(
@@ -242,7 +243,7 @@ def _search(
     except KeyboardInterrupt:
         write_outputs(plan.folder, outcome)
         logger.info("Stopped. What is done is in %s", plan.folder)
-        logger.info("Go on with: python run_recbole_lcrec.py --resume_tune=%s", plan.folder)
+        logger.info("Go on with: %s --resume_tune=%s", program(), plan.folder)
         raise
     finally:
         journal.close()
@@ -265,9 +266,13 @@ def _check_room(folder: Path, journal: Journal) -> None:
 
 
 def _most_epochs(space: Space, config: LCRecConfig) -> int:
-    if "epochs" not in space.names:
-        return int(RunOptions(config).epochs)
-    return int(max(space["epochs"].points() or ()))
+    """Return the most epochs of a trial, those of a stage behind the training included."""
+
+    def most(name: str) -> int:
+        return int(max(space[name].points() or ()) if name in space.names else config[name])
+
+    has_stage = "preference_stage" in space.names or RunOptions(config).preference_stage not in (None, "none")
+    return most("epochs") + (most("preference_epochs") if has_stage else 0)
 
 
 def _test_best(folder: Path, outcome: SearchOutcome, runner: TrialRunner) -> dict[str, Any]:
@@ -293,7 +298,7 @@ def _test_best(folder: Path, outcome: SearchOutcome, runner: TrialRunner) -> dic
     write_outputs(folder, outcome, result)
     log_result(result, folder)
     found = shlex.quote(str(folder / BEST))
-    logger.info("Train with its options: python run_recbole_lcrec.py --config_files=%s", found)
+    logger.info("Train with its options: %s --config_files=%s", program(), found)
     return {**result, "output_dir": str(folder)}
 
 

@@ -45,7 +45,7 @@ def check_search(
         _check_epochs(config)
     if settings is not None:
         with reading.relating():
-            check_population(settings, factory.trainer_class(config))
+            check_population(settings, factory.trainer_class(config), RunOptions(config).preference_stage)
     if space is not None:
         reading.relate(_unknown(space, config))
         if twice := [name for name in space.names if name in given]:

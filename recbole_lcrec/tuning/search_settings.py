@@ -99,14 +99,15 @@ def read_settings(given: Mapping[str, Any]) -> SearchSettings:
 
 
 def space_file(model: str, given: str | None) -> Path:
-    """Return the file with the search space: the one given, or that of properties/hyper for the model.
+    """Return the file with the search space: the one given (a path, or a name in properties/hyper), or the model's.
 
     Raises:
-        UserError: If the model has no such file.
+        UserError: If none is given, and the model has no such file.
     """
-    if given:
-        return Path(given)
     folder = properties_dir() / "hyper"
+    if given:
+        named = folder / f"{given}.yaml"
+        return named if named.is_file() and not Path(given).exists() else Path(given)
     path = folder / f"{model}.yaml"
     if not path.is_file():
         have = ", ".join(sorted(known.stem for known in folder.glob("*.yaml")))

@@ -37,8 +37,8 @@ REFUSED = {
     ),
     **dict.fromkeys(
         ("model", "dataset", "data_path", "output_dir", "checkpoint_dir", "cache_dir", "download", "dataset_url",
-         "config_files", "evaluate", "stage", "use_gpu", "gpu_id", "show_progress", "state", "nproc", "world_size",
-         "ip", "port", "group_offset", "parallel"),
+         "config_files", "evaluate", "stage", "use_gpu", "gpu_id", "show_progress", "state", "logger", "log_wandb",
+         "wandb_project", "nproc", "world_size", "ip", "port", "group_offset", "parallel"),
         _OF_THE_RUN,
     ),
     "eval_step": "it says when trials are compared; give it on the command line",

@@ -157,19 +157,17 @@ def _train_at(
         keep()
         experiment.describe()
         trainer = experiment.trainer
-        trainer.write_tensorboard_in(folder.tensorboard)
+        trainer.chronicle.loggers.tensorboard_dir = folder.tensorboard
         reporter = Reporter(folder, values, inputs, trainer, start)
         if checkpoint is not None:
             reporter.take_over(checkpoint)
             if trainer.start_epoch >= trainer.epochs:
                 return  # RecBole would save this state over the best one
-        try:
+        with trainer.chronicle.loggers:  # a trial that is stopped leaves the loop at a report
             report = (lambda epoch, _, found: reporter.validated(epoch + 1, found)) if trainer.has_epochs else None
             best = experiment.fit(report)
             if not reporter.best and best is not None:  # RecBole's models without epochs
                 reporter.validated(1, best)
-        finally:
-            trainer.close_tensorboard()  # a trial that is stopped leaves the loop at a report
 
 
 def go_on_from(folder: Path, trainer: Any) -> None:

@@ -18,7 +18,7 @@ def progress(iterable: Iterable[Any] | None = None, *, description: str, show: b
         show: False silences the bar (option ``show_progress: False``).
         options: Passed to tqdm (``total``, ``unit``, ...).
     """
-    # in a log file every refresh is a line of its own: a few a minute are enough there
+    # in a log file every refresh is a line of its own: a few a minute are enough there, and none for short loops
     interval = 0.5 if sys.stderr.isatty() else 15.0
     return tqdm(
         iterable,
@@ -28,5 +28,6 @@ def progress(iterable: Iterable[Any] | None = None, *, description: str, show: b
         dynamic_ncols=True,
         file=sys.stderr,
         mininterval=interval,
+        delay=0.0 if sys.stderr.isatty() else interval,
         **options,
     )

@@ -111,7 +111,7 @@ def test_a_run_ranks_by_both_and_comes_back(
     loaded.model.item_score_weight = 1.0
     vectors, every = loaded.model._item_vectors(), [*names, "new"]
     states: list[torch.Tensor] = []
-    products = "recbole_lcrec.model.lcrec.item_products"
+    products = "recbole_lcrec.model.item_inputs.item_products"
     monkeypatch.setattr(products, lambda of, items: (states.append(of), of @ items.T)[1])
     (items,), (scores,) = loaded.recommend([["i1", "new"]], k=31)
     expected = (states[0] @ vectors.T).log_softmax(-1)[0]
