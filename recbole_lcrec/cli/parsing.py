@@ -173,7 +173,7 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
         reading.add("option stage is index, but a comparison is about results of tests: build indices one by one")
     seeds = parse_seeds(merged["seeds"], merged["seed"], reading)
     cluster = parse_cluster(merged, reading)
-    jobs = parse_jobs(merged["jobs"], cluster, reading)
+    jobs = parse_jobs(merged["jobs"], cluster)
     check_names(merged, reading, ("dataset",))
     if any(merged.get(name) not in (None, 1, -1) for name in ("nproc", "world_size")):
         reading.add("option nproc: the runs of a comparison take one process each. Use jobs for several runs at once")

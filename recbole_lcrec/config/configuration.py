@@ -260,10 +260,7 @@ class LCRecConfig(Config):
         for name in ("seeds", "ablation"):
             if self[name] is not None:
                 raise UserError(f"option {name} asks for a comparison of several runs: give it on the command line.")
-        stage = self["stage"]
-        if stage not in (None, "all", "index"):
-            raise UserError(f"option stage is {stage}; expected all or index.")
-        if stage == "index" and not has_index(self.model):
+        if self["stage"] == "index" and not has_index(self.model):
             raise UserError(f"option stage is index, but {self.model} has no item index. Leave stage out.")
 
     def without_use(self) -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
-from recbole_lcrec.config.intervals import check_filters
 from recbole_lcrec.config.registry import has_index, ranks_candidates
 from recbole_lcrec.utils.errors import UserError
 
@@ -25,7 +24,6 @@ def check_needs(config: Any) -> None:
     Raises:
         UserError: Naming the option, and what to set instead.
     """
-    check_filters(config.final_config_dict)
     _check_labeled(config)
     _check_negatives(config)
 

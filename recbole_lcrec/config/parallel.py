@@ -13,8 +13,6 @@ from recbole_lcrec.distributed import group
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.program import program
 
-KINDS = ("ddp", "fsdp")
-
 _ALONE = {
     TraditionalTrainer: "counts or solves and has no gradients to share",
     DecisionTreeTrainer: "grows trees in a library of its own",
@@ -40,8 +38,6 @@ def take_place(options: dict[str, Any]) -> None:
             f"options nproc={options.get('nproc')}, world_size={options.get('world_size')} ask for several processes, "
             f"but this is one. They are started by the command line ({program()} --nproc=N) or by torchrun."
         )
-    if options.get("nproc") == 0:
-        raise UserError("option nproc is 0; expected 1 or more processes on this machine.")
     options["single_spec"], options["local_rank"] = True, place.local_rank
     options["nproc"], options["world_size"] = place.local_size, place.world_size
     if not group.is_main():
@@ -54,12 +50,9 @@ def check_parallel(config: Any, model_class: Any) -> None:
     Raises:
         UserError: Naming the option or the model.
     """
-    kind = config["parallel"]
-    if kind not in KINDS:
-        raise UserError(f"option parallel is {kind}; expected {' or '.join(KINDS)}.")
     if not group.several():
         return
-    if kind == "fsdp":
+    if config["parallel"] == "fsdp":
         _check_sharded(config, model_class)
     if config["stage"] == "index":
         raise UserError("option stage is index, which one process builds. Leave nproc out.")

@@ -45,7 +45,10 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
         yield f"option encoding is {encoding}, which Python does not know; expected e.g. utf-8 or latin-1"
     threshold = options.get("threshold")
     if threshold is not None and len(threshold) != 1:
-        yield f"option threshold is {threshold}; expected one column and its threshold, such as {{rating: 3}}"
+        yield (
+            f"option threshold is {threshold}; expected one column of the interactions with a number, from which on a "
+            "row counts as liked, such as {rating: 3}"
+        )
 
 
 def _columns(options: Mapping[str, Any]) -> Iterator[str]:
