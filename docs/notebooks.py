@@ -1,4 +1,6 @@
-"""The tutorials: pages of the site (this file is a hook of mkdocs), executed anew by ``python docs/notebooks.py [FILE ...]``.
+"""The tutorials: pages of the site, for which this file is a hook of mkdocs.
+
+``python docs/notebooks.py [FILE ...]`` executes them anew.
 
 A link to ``tutorials/x.ipynb`` leads to the notebook in the repository and to its page on the site.
 """
@@ -43,6 +45,8 @@ def on_page_read_source(*, page: Any, config: Any) -> str | None:
     if path.suffix != ".ipynb":
         return None
     text, _ = MarkdownExporter().from_filename(str(path))
+    text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.DOTALL)  # of pandas: the site has its own
+    text = text.replace('<table border="1" class="dataframe">', "<table>").replace(' style="text-align: right;"', "")
     title, _, rest = text.strip().partition("\n")
     own = f'<p><a href="{path.name}" download>Download this page as a notebook</a></p>'
     return f"{title}\n\n{own}\n\n{rest}\n"
@@ -74,6 +78,9 @@ def execute(path: Path, folder: Path) -> Any:
         cell.metadata.clear()  # when it was run
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
+            for output in cell.outputs:
+                if "text/html" in output.get("data", {}):
+                    del output["data"]["text/plain"]  # the same once more
     notebook.metadata = {"kernelspec": notebook.metadata.kernelspec, "language_info": {"name": "python"}}
     return notebook
 
