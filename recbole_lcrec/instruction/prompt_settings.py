@@ -63,6 +63,7 @@ class InstructionSettings(PromptSettings):
     task_samples: int | dict[str, int | None] | None
     task_weights: dict[str, float] | None
     history_windows: bool
+    nest_histories: bool = False
 
     def check(self, mistakes: Mistakes) -> None:
         """See the base class."""
@@ -88,6 +89,11 @@ class InstructionSettings(PromptSettings):
             if type(weight) not in (int, float) or not 0 < weight < float("inf"):
                 mistakes.add(f"task_weights: {task} is {weight!r}; expected a number above 0. {_OFF}")
         super().check(mistakes)
+
+    @property
+    def nests_histories(self) -> bool:
+        """Whether samples of a user share a row. With loss on a history, each of its samples has that loss anew."""
+        return self.nest_histories and not self.history_loss_weight and not self.history_windows
 
     def samples_per_epoch(self, task: str) -> int | None:
         """Return how many samples of ``task`` an epoch has; None means each of them once."""
