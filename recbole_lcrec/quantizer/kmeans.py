@@ -91,9 +91,9 @@ def kmeans_centres(points: np.ndarray, n_codes: int, rng: np.random.Generator) -
 def plus_plus(points: np.ndarray, n_codes: int, random: np.random.RandomState) -> np.ndarray:
     """Return the rows of k-means++'s starting points, int64 [n_codes]: those that scikit-learn chooses.
 
-    Arthur and Vassilvitskii 2007: of a few candidates, drawn in proportion to the squared distance to the nearest point
-    chosen so far, the one that leaves the least sum of these distances. scikit-learn turns all points from float32 into
-    float64 for each of them anew, which takes most of its time; here they are turned once.
+    Arthur and Vassilvitskii 2007: of a few candidates, drawn in proportion to the squared distance to the nearest
+    point chosen so far, the one that leaves the least sum of these distances. scikit-learn turns all points from
+    float32 into float64 for each choice anew, which takes most of its time; here they are turned once.
 
     Args:
         points: float32 [n, d].
