@@ -114,7 +114,7 @@ class SampleLogits:
     def keeps_apart(self) -> bool:
         """Whether samples may have tokens aside: checked once, by numbers, in full precision."""
         with torch.autocast(base_model(self._lm).device.type, enabled=False):
-            return not self._settings.packing and self._passes_over()
+            return not self._settings.packing and self.passes_over()
 
     def require_aside(self, option: str) -> None:
         """Check by numbers that the model passes over tokens that stand aside.
