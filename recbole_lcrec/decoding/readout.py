@@ -30,8 +30,8 @@ BLOCK_TOKENS = 4096
 """Most tokens of a block."""
 
 HALF_ERROR, HALF_TOLERANCE = 0.02, 1e-5
-"""By how much, relative to it, the weight of the other tokens may be wrong in bfloat16 (factors of 8 bits, logits below
-8 around the offset), and by how much a log-probability may be wrong for it: about the rounding of float32."""
+"""By how much, relative to it, the weight of the other tokens may be wrong in bfloat16 (factors of 8 bits, logits
+below 8 around the offset), and by how much a log-probability may be wrong for it: about the rounding of float32."""
 
 HALF_OFFSET = 8.0
 """Logits are rounded to bfloat16 relative to this far below what is known: where the others' are, most often."""
