@@ -17,7 +17,7 @@ from recbole_lcrec.instruction.prompts import ITEM_IDS, Context, PromptBuilder, 
 from recbole_lcrec.instruction.sources import Sequences, SequenceSource
 from recbole_lcrec.instruction.templates import Template, pieces
 
-MOST = 16
+MOST = 8
 """Samples of a row at most: attention costs the square of a row's length."""
 
 
