@@ -19,7 +19,7 @@ from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.embedding.items import rows_of_ids
 from recbole_lcrec.index import ItemIndex
-from recbole_lcrec.index.catalogue import Catalogue, CatalogueDataset, catalogue_paths
+from recbole_lcrec.index.catalogue import Catalogue, CatalogueDataset, path_ids
 from recbole_lcrec.index.pipeline import IndexedItems
 from recbole_lcrec.instruction.prompt_settings import InstructionSettings
 from recbole_lcrec.instruction.prompts import PromptBuilder
@@ -56,7 +56,7 @@ class InstructionCatalogue(Catalogue):
         Args:
             indexed: What ``self.indexed.add`` returned.
         """
-        paths = catalogue_paths(indexed, self.code_ids)
+        paths = path_ids(indexed.index, self.code_ids, indexed.text.items)
         return replace(self, indexed=indexed, paths=paths, builder=self.builder.of_items(paths, indexed.text))
 
 
@@ -90,7 +90,7 @@ class WordsDataset(CatalogueDataset):
         with timer("tokenizer"):
             tokenizer = self._tokenizer(text, index, saved)
         code_ids = index_token_ids(tokenizer, index)
-        paths = catalogue_paths(indexed, code_ids)
+        paths = path_ids(indexed.index, code_ids, indexed.text.items)
         builder = self.prompt_builder(tokenizer, paths, text)
         return InstructionCatalogue(indexed, code_ids, rows_of_ids(self, text), paths, tokenizer, builder)
 

@@ -159,4 +159,4 @@ def index_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
 
 def item_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
     """Return the vocabulary ids of every item's path, int64 [n_items, L], in the index's order."""
-    return path_ids(index, index_token_ids(tokenizer, index))
+    return path_ids(index, index_token_ids(tokenizer, index), index.items)
