@@ -57,7 +57,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
 
     Args:
         config: The experiment's configuration.
-        dataset: The training part of a GenerativeDataset.
+        dataset: The training part of an LCRecDataset.
     """
 
     settings = (
