@@ -142,27 +142,26 @@ def leaderboard_text(board: Board, width: int = 100) -> str:
         board: The models in order.
         width: Columns of the terminal.
     """
-    best = {name: board.places(name) for name in board.metrics}
     columns: list[list[str]] = []
     for name in board.metrics:
-        marks = {label: "*" if place == 0 else " " for label, place in best[name].items()}
-        texts = [(cell(board, one.label, name), marks.get(one.label, " ")) for one in board.results]
-        columns.append([f"{display(name)} ", *(f"{text}{mark}" if text else "- " for text, mark in texts)])
+        best = {label for label, place in board.places(name).items() if place == 0}
+        texts = [cell(board, one.label, name) or "-" for one in board.results]
+        marked = ["*" + text if one.label in best else text for one, text in zip(board.results, texts, strict=True)]
+        columns.append([display(name), *marked])
     costs = zip(*map(cost_cells, board.results), strict=True)
     columns += [[head, *(text or "-" for text in texts)] for head, texts in zip(COST_HEADS, costs, strict=True)]
     columns.append(["status", *(one.status for one in board.results)])
     labels = ["model", *(clipped(one.label, width // 3) for one in board.results)]
     tables: list[list[list[str]]] = []
     for column in columns:
-        if not tables or _width([labels, *tables[-1], column]) > width:
-            tables.append([])
+        if not tables or _width(_aligned([*tables[-1], column])) > width:
+            tables.append([labels])
         tables[-1].append(column)
-    texts_of_tables = [_aligned([labels, *table]) for table in tables]
-    return "\n\n".join([*texts_of_tables, "* the best mean"] if board.metrics else texts_of_tables)
+    return "\n\n".join([*map(_aligned, tables), "* the best mean"])
 
 
-def _width(columns: Sequence[Sequence[str]]) -> int:
-    return sum(max(map(len, column)) for column in columns) + 2 * (len(columns) - 1)
+def _width(text: str) -> int:
+    return max(map(len, text.splitlines()))
 
 
 def _aligned(columns: Sequence[Sequence[str]]) -> str:

@@ -128,14 +128,15 @@ class Runner:
         # a stage that changed makes all that build on it old
         first = next(number for number, stage in enumerate(run.stages) if not stage.is_finished())
         todo = list(run.stages[first:])
+        for stage in reversed(run.stages):  # the last one's folder holds those of the others
+            stage.folder.mkdir(parents=True, exist_ok=True)
+            if not any(stage.folder.iterdir()):
+                claim(stage.folder)  # or the run would take it for a folder of the user's own files
         one = _Active(run, todo, self._start_stage(todo[0]))
         self._see_beginning(one)
         return one
 
     def _start_stage(self, stage: Stage) -> Started:
-        stage.folder.mkdir(parents=True, exist_ok=True)
-        if not any(stage.folder.iterdir()):
-            claim(stage.folder)  # or the run would take it for a folder of the user's own files
         (stage.folder / RESULT).unlink(missing_ok=True)  # an old result must not pass for this run's
         write_text(stage.folder / OPTIONS, dump_values(dict(stage.options)))
         return self._workers.start(COMMAND, stage.folder)

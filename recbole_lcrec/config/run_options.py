@@ -89,6 +89,7 @@ class RunOptions:
     train_neg_sample_args = RunOption[dict[str, Any]]()
     learner = RunOption[str]()
     learning_rate = RunOption[float]()
+    exact_dropout = RunOption[bool]()
     keep_states = RunOption[bool]()
     preference_stage = RunOption[str | None]()
 

@@ -25,7 +25,7 @@ from recbole_lcrec.experiment.checks import check_models, checked_config
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.split_loaders import Split, build_data
-from recbole_lcrec.model.interface import UsesQueries
+from recbole_lcrec.model.interface import NestsSamples, UsesQueries
 from recbole_lcrec.training.checkpoint import load_checkpoint
 from recbole_lcrec.training.measuring import measured, unmeasured
 from recbole_lcrec.training.trainer import FeatureTrainer
@@ -94,10 +94,18 @@ def build(
                 network.use_queries(load_queries(config, data, [loader._dataset for loader in loaders]))
             with refusals_of_recbole(f"model {run.model}"):
                 trainer = factory.trainer_class(config)(config, network)
+        _fit_loader(train_data, network)
         _measure(config, trainer, train_data, timer)
         share_randomness(run.seed)
     test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
+
+
+def _fit_loader(train_data: Any, network: Any) -> None:
+    """Have samples lie apart for a model that would mix those of one row."""
+    if isinstance(train_data, NestsSamples) and train_data.nests and not getattr(network, "keeps_apart", False):
+        logger.info("nest_histories: %s does not keep apart what lies in one row.", type(network).__name__)
+        train_data.nests = False
 
 
 def _measure(config: LCRecConfig, trainer: Any, train_data: Any, timer: StageTimer) -> None:

@@ -20,6 +20,7 @@ from recbole_lcrec.config.saved_run import check_changes, read_result, saved_opt
 from recbole_lcrec.distributed import group
 from recbole_lcrec.experiment.building import build
 from recbole_lcrec.experiment.checks import checked_config
+from recbole_lcrec.experiment.outcome import Outcome
 from recbole_lcrec.experiment.outputs import output_folder
 from recbole_lcrec.experiment.running import finish, run_in_folder
 from recbole_lcrec.experiment.saving import write_config
@@ -49,7 +50,7 @@ def resume(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[st
     run_dir, options = Path(run_dir).absolute(), dict(cli or {})
     check_changes(options)
     if (result := finished(run_dir)) is not None:
-        return {**result, "output_dir": str(run_dir)}
+        return Outcome({**result, "output_dir": str(run_dir)})
     values = saved_options(run_dir)
     config = checked_config(config_dict=values, cli=options)
     config["output_dir"] = str(run_dir)  # it may have been moved
@@ -58,8 +59,8 @@ def resume(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[st
         state = group.from_main(_newest_state(run_dir, config) if group.is_main() else None)
         if state is None:
             logger.info("The run was stopped before there was a training state: it starts from the beginning.")
-            return run_in_folder(config, keep)
-        return _go_on(config, run_dir, state)
+            return Outcome(run_in_folder(config, keep))
+        return Outcome(_go_on(config, run_dir, state))
 
 
 def finished(run_dir: Path) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from recbole_lcrec.evaluation.ranks import write_ranks
 from recbole_lcrec.experiment.building import build, load_experiment, output_dir_of
 from recbole_lcrec.experiment.checks import checked_config
 from recbole_lcrec.experiment.experiment import Experiment
+from recbole_lcrec.experiment.outcome import Outcome
 from recbole_lcrec.experiment.outputs import about_evaluation, log_result, output_folder, result_of, versions
 from recbole_lcrec.experiment.run_page import write_report
 from recbole_lcrec.experiment.saving import options_text, write_config
@@ -62,7 +63,7 @@ def run(
     config["output_dir"] = str(output_dir)
     try:
         with output_folder(output_dir, LOG, chosen.state) as keep:
-            return run_in_folder(config, keep)
+            return Outcome(run_in_folder(config, keep))
     finally:
         if own_folder and group.is_main():
             with suppress(OSError):  # not empty, as a rule
@@ -213,4 +214,4 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
             write_json(target / EVALUATION, result)
             note(target, OF_EVALUATION, new=target != run_dir)
         log_result(result, target)
-    return result
+    return Outcome(result)

@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import batches_by_length
+from recbole_lcrec.instruction.nesting import MOST
 from recbole_lcrec.instruction.prompts import Sample
 from recbole_lcrec.instruction.samples import EpochSamples
 from recbole_lcrec.instruction.table import SampleTable
@@ -30,6 +31,9 @@ class InstructionDataLoader(AbstractDataLoader):
     ``loss_weights`` float32 [B, T], and, if any, ``aside`` bool [B, T] (see ``Sample``). Samples of similar length
     share a batch. Batches are drawn for ``train_batch_size * gradient_accumulation_steps`` samples and then cut, so
     that 1 x 8 sees what 8 x 1 sees.
+
+    Attributes:
+        nests: Whether samples of a user share a row (``nest_histories``); a batch then has about as many samples.
 
     Args:
         config: The experiment's configuration.
@@ -51,6 +55,7 @@ class InstructionDataLoader(AbstractDataLoader):
                 "in the training part."
             )
         self.sample_size = sum(self.samples.per_epoch.values())
+        self.nests = settings.nests_histories
         self.epoch = 0
         self._built: tuple[int, SampleTable] | None = None
         super().__init__(config, dataset, sampler, shuffle=shuffle)
@@ -69,19 +74,23 @@ class InstructionDataLoader(AbstractDataLoader):
     def __iter__(self) -> Iterator[Interaction]:
         run = RunOptions(self.config)
         built, self._built = self._built, None
-        samples = built[1] if built and built[0] == self.epoch else self.samples.build(self.epoch)
+        samples = built[1] if built and built[0] == self.epoch else self._build()
         rng = np.random.default_rng([run.seed, self.epoch])
         accumulated = run.gradient_accumulation_steps
-        for batch in batches_by_length(samples.lengths, self.step, accumulated, rng, shuffle=self.shuffle):
+        drawn = {"shuffle": self.shuffle, "counts": samples.counts}
+        for batch in batches_by_length(samples.lengths, self.step, accumulated, rng, **drawn):
             yield collate([samples[i] for i in batch], self.samples.builder.pad_id)
 
     def first_batches(self, count: int) -> list[Interaction]:
         """Return the first batches of the chosen epoch; its samples are not built anew when it is iterated next."""
-        samples = self.samples.build(self.epoch)
+        samples = self._build()
         self._built = self.epoch, samples
         batches = list(islice(iter(self), count))
         self._built = self.epoch, samples
         return batches
+
+    def _build(self) -> SampleTable:
+        return self.samples.build(self.epoch, min(self.step, MOST) if self.nests else 1)
 
 
 def collate(samples: list[Sample], pad_id: int) -> Interaction:

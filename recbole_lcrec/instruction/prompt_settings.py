@@ -45,6 +45,7 @@ class InstructionSettings(PromptSettings):
     task_samples: int | dict[str, int | None] | None
     task_weights: dict[str, float] | None
     history_windows: bool
+    nest_histories: bool = False
 
     def check(self, mistakes: Mistakes) -> None:
         """See the base class."""
@@ -58,6 +59,11 @@ class InstructionSettings(PromptSettings):
                 )
         if not any(name in self.tasks for name in self.recommending):
             mistakes.add(f"tasks: {' or '.join(map(repr, self.recommending))} must be among them: it recommends.")
+
+    @property
+    def nests_histories(self) -> bool:
+        """Whether samples of a user share a row. With loss on a history, each of its samples has that loss anew."""
+        return self.nest_histories and not self.history_loss_weight and not self.history_windows
 
     def samples_per_epoch(self, task: str) -> int | None:
         """Return how many samples of ``task`` an epoch has; None means each of them once."""

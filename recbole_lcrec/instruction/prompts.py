@@ -80,11 +80,13 @@ class Sample:
         weights: Loss weight of each token, as predicted from the one before it.
         aside: bool [length], tokens that only the rest of their own run sees: what follows goes on as if they were
             not there. None for no such tokens.
+        samples: How many samples lie in this row (`recbole_lcrec.instruction.nesting`).
     """
 
     ids: np.ndarray
     weights: np.ndarray
     aside: np.ndarray | None = None
+    samples: int = 1
 
 
 class PromptBuilder:
@@ -118,6 +120,7 @@ class PromptBuilder:
         self._reserved = reserved_tokens(tokenizer)
         self._opening = lru_cache(maxsize=8)(self._ids)  # of what a stretch stands behind
         self._begin = self._begin_ids()
+        self.around = lru_cache(maxsize=256)(self.around_history)
         self._any_index_token = str(tokenizer.convert_ids_to_tokens(int(paths[0, 0]))) if paths.size else ""
         self._words = lru_cache(maxsize=1 << 18)(self._tokenize)
         self._long_words = lru_cache(maxsize=256)(self._tokenize)  # histories in words: hardly one comes again

@@ -11,6 +11,7 @@ ability                 asked by
 ``ChecksModels``        the same, once for each pretrained model that a run starts from
 ``PreparesCatalogue``   :mod:`recbole_lcrec.experiment.split_loaders`, of the whole data set
 ``CountsEpochs``        :mod:`recbole_lcrec.training.trainer`, of the train loader
+``NestsSamples``        :mod:`recbole_lcrec.experiment.building`, of the train loader
 ``WeighsBatches``       the same, when it accumulates gradients or shares a batch among processes
 ``DescribesBatches``    the same, when the loss of a batch is not finite
 ``KeepsOwnWeights``     :mod:`recbole_lcrec.training.checkpoint`
@@ -121,6 +122,17 @@ class CountsEpochs(Protocol):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches the next iteration yields."""
+
+
+@runtime_checkable
+class NestsSamples(Protocol):
+    """A train loader that puts samples of a user into one row.
+
+    Attributes:
+        nests: Whether it does; to be switched off for a model that has no ``keeps_apart``, or in which it is False.
+    """
+
+    nests: bool
 
 
 @runtime_checkable

@@ -84,8 +84,9 @@ class LCRec(PathPolicy, GenerativeRecommender):
             self._feed_items(items.item_prefixes)
         self._item_loss_weight, self.item_score_weight = items.item_loss_weight, items.item_score_weight
         self._logits_at = self._sample_logits(self.lm, config)
-        learned = settings_from(InstructionSettings, config).tasks
-        self._without_words = "seqrec" if "seqrec" in learned else "nextitem"
+        prompts = settings_from(InstructionSettings, config)
+        self.keeps_apart = prompts.nests_histories and self._logits_at.passes_over()
+        self._without_words = "seqrec" if "seqrec" in prompts.tasks else "nextitem"
         level_of_token = torch.full((base_model(self.lm).get_input_embeddings().weight.shape[0],), -1)
         sizes = torch.tensor(self.catalogue.index.level_sizes)
         level_of_token[self.catalogue.code_ids] = torch.arange(len(sizes)).repeat_interleave(sizes)

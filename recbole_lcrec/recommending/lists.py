@@ -123,7 +123,8 @@ class Recommendations(Sequence[ItemList]):
 
     def _about(self) -> str:
         skipped = f", {self.skipped} unknown item(s) skipped" if self.skipped else ""
-        return f"{len(self)} {'histories' if self.users is None else 'users'}{skipped}"
+        one, many = ("history", "histories") if self.users is None else ("user", "users")
+        return f"{len(self)} {one if len(self) == 1 else many}{skipped}"
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,6 @@ class TensorboardLogger:
     def __init__(self, folder: Path, first_epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._folder = folder
         self._writer = SummaryWriter(str(folder), purge_step=first_epoch if first_epoch > 1 else None)
 
     def log(self, values: Mapping[str, float], epoch: int) -> None:
@@ -265,7 +264,7 @@ class Loggers:
         self._each(lambda one: one.describe(options, [f"best_valid/{metric}", f"test/{metric}"]))
 
     def close(self, status: str = "FINISHED") -> None:
-        """Close all loggers; the next value opens them again."""
+        """Close all loggers; each is told how the run ended, in MLflow's words."""
         self._each(lambda one: one.close(status))
         self._opened = None
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 
 def progress(iterable: Iterable[Any] | None = None, *, description: str, show: bool, **options: Any) -> Any:
@@ -19,7 +19,8 @@ def progress(iterable: Iterable[Any] | None = None, *, description: str, show: b
         options: Passed to tqdm (``total``, ``unit``, ...).
     """
     # in a log file every refresh is a line of its own: a few a minute are enough there, and none for short loops
-    interval = 0.5 if sys.stderr.isatty() else 15.0
+    is_live = sys.stderr.isatty() or in_notebook()
+    interval = 0.5 if is_live else 15.0
     return tqdm(
         iterable,
         desc=description,
@@ -28,6 +29,11 @@ def progress(iterable: Iterable[Any] | None = None, *, description: str, show: b
         dynamic_ncols=True,
         file=sys.stderr,
         mininterval=interval,
-        delay=0.0 if sys.stderr.isatty() else interval,
+        delay=0.0 if is_live else interval,
         **options,
     )
+
+
+def in_notebook() -> bool:
+    """Return whether bars are widgets of a notebook, which need ipywidgets."""
+    return any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)

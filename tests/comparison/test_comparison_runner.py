@@ -23,6 +23,7 @@ from recbole_lcrec.comparison.plan import Plan, make_plan
 from recbole_lcrec.comparison.results import load_run, read_ranks
 from recbole_lcrec.comparison.specs import Entry
 from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.integrity import MANIFEST
 from recbole_lcrec.utils.locks import run_lock
 
 ENTRIES = (Entry("Pop", "Pop"), Entry("Exact", "ExactPop"), Entry("BPR", "BPR"))
@@ -163,6 +164,7 @@ def test_a_failed_pretraining_is_the_models_failure_and_a_finished_one_is_kept(
     assert command.compare("toy", entries, (1, 2), given) == 0
     assert started(plan) == ["S3-1"]
     assert board(plan)[0]["minutes"] == "0.2"  # six seconds of each stage
+    assert (plan.output_dir / "runs" / "S3-1" / MANIFEST).is_file(), "or a real run would take it for somebody's own"
 
 
 STOPPED = """

@@ -118,7 +118,10 @@ def test_names_of_recbole_are_downloaded_too(tmp_path: Path, server: Server) -> 
     assert names(tmp_path / "data" / name) == {f"{name}.inter", f"{name}.item", f"{name}.source.json"}
 
 
-def test_the_progress_bar_can_be_silenced(tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar_can_be_silenced(
+    tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # a log file gets no bar of so short a loop
     fetch_dataset(options(tmp_path, server.url))
     assert capsys.readouterr().err == ""
     fetch_dataset(options(tmp_path / "shown", server.url, show_progress=True))

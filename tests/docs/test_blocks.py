@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -68,6 +69,9 @@ def place(
     if any("examples/plugin" in block.text for block in blocks):
         _install_example(tmp_path)
         monkeypatch.syspath_prepend(ROOT / "examples" / "plugin")
+        monkeypatch.setenv(
+            "PYTHONPATH", f"{ROOT / 'examples' / 'plugin'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        )
     plugins.load_installed.cache_clear()
     return blocks
 

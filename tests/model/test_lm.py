@@ -11,10 +11,9 @@ from fakes import TINY, save_checkpoint, write_dataset
 from torch.nn import functional
 
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.decoding.architecture import n_layers
+from recbole_lcrec.decoding.architecture import blocks_of, n_layers
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS
-from recbole_lcrec.training.sharded import blocks_of
 from recbole_lcrec.utils.causal_lm import load_causal_lm
 from recbole_lcrec.utils.errors import UserError
 
