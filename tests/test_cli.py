@@ -301,7 +301,7 @@ def saved_run(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["--model=LCRec", *(f"--{one}" for one in FOUR)], TOLD),
+        (["--model=LCRec", "--nproc=2", *(f"--{one}" for one in FOUR)], ("4 mistakes", *TOLD)),
         (["--model=LCRec({0}),LCRec({1}) as B,LCRec({3}) as C".format(*FOUR), f"--{FOUR[2]}"], ("B: lm_heads", *TOLD)),
         (["--model=LCRec", "--tune={space}", f"--{FOUR[2]}", f"--{FOUR[3]}"], ("line 1: option lr_sch", *TOLD[1:])),
         (["--ablation=tasks", *(f"--{one}" for one in FOUR)], TOLD),

@@ -18,15 +18,13 @@ from recbole.utils import ModelType
 
 from recbole_lcrec.config import protocol, relations, sizing
 from recbole_lcrec.config.declared import defaults_of
-from recbole_lcrec.config.device import device_of
 from recbole_lcrec.config.features import item_features
 from recbole_lcrec.config.layers import KINDS, defaults, recbole_overall
 from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.loggers import chosen_loggers
 from recbole_lcrec.config.named_files import PATHS, absolute
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
-from recbole_lcrec.config.needs import check_needs
-from recbole_lcrec.config.parallel import check_parallel, take_place
+from recbole_lcrec.config.parallel import check_parallel, device_of, take_place
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.plugins import load_installed
 from recbole_lcrec.config.reading import Reading
@@ -119,7 +117,7 @@ class LCRecConfig(Config):
     def _check_whole(self) -> None:
         """Note what does not go together in what RecBole has completed."""
         self._reading.relate(protocol.problems(self))
-        for check in (self._check_stage, lambda: check_needs(self), lambda: check_parallel(self, self.model_class)):
+        for check in (self._check_stage, lambda: check_parallel(self, self.model_class)):
             with self._reading.relating():
                 check()
 
@@ -204,8 +202,7 @@ class LCRecConfig(Config):
         with self._reading.relating():
             options.update(item_features(base_of(self.model), options, given, item_file))
         if options["benchmark_filename"] is not None:
-            with self._reading.relating():
-                _take_ready_split(options)
+            _take_ready_split(options)
         return options
 
     def _composed(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,8 +235,12 @@ class LCRecConfig(Config):
     def _init_device(self) -> None:
         """Choose the device without touching CUDA_VISIBLE_DEVICES, which belongs to the user and to Ray."""
         options = self.final_config_dict
-        take_place(options)
-        options["device"] = device_of(options)
+        if not self._reading.looking:
+            with self._reading.relating():
+                take_place(options)
+        options["device"] = "cpu"  # in place of one that is refused
+        with self._reading.relating():
+            options["device"] = device_of(options)
 
     def _set_train_neg_sample_args(self) -> None:
         with _complaints_of_recbole():
@@ -327,9 +328,6 @@ def _columns_to_load(options: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _take_ready_split(options: dict[str, Any]) -> None:
     """Make RecBole read the histories of pre-split files, whose items have the ids of the targets."""
-    from recbole_lcrec.config.ready_split import refuse_filters
-
-    refuse_filters(options)
     if isinstance(options["load_col"], dict):
         options["load_col"] = {**options["load_col"], "inter": "*"}
     history = f"{options['ITEM_ID_FIELD']}{options['LIST_SUFFIX']}"

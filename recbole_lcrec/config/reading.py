@@ -29,7 +29,10 @@ class Reading(Mistakes):
     Attributes:
         refused: Options that were given and cannot have the value; it is not known, or does not go with others.
         plugins: What was loaded for these options, as other processes find it.
+        looking: Whether nothing is to be started and only mistakes are looked for.
     """
+
+    looking = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,12 +145,13 @@ class Reading(Mistakes):
 
         Args:
             further: Looks for mistakes that only torch and RecBole can tell. It is asked where there is something to
-                tell already, so that one answer has all of it; a command without mistakes meets it on its way.
+                tell already, so that one answer has all of it; a command without mistakes meets them on its way.
 
         Raises:
             UserError: One message for all mistakes, if there was any.
         """
         if self.failed and further is not None:
+            self.looking = True
             with self.relating():
                 further()
         super().finish()

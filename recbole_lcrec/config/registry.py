@@ -351,7 +351,7 @@ def _register_ours() -> None:
     preferences = {**loader, "trainer": "recbole_lcrec.training.preference_stage:PreferenceTrainer"}
     register_model(
         "LCRec", "recbole_lcrec.model.lcrec:LCRec", generative=True,
-        dataset="recbole_lcrec.instruction.dataset:GenerativeDataset", **preferences,
+        dataset="recbole_lcrec.instruction.dataset:LCRecDataset", **preferences,
     )  # fmt: skip
     for name, module in (("TALLRec", "tallrec"), ("InstructRec", "instructrec")):
         register_model(

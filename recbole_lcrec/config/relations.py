@@ -23,6 +23,9 @@ _NEGATIVES: dict[str, tuple[type | tuple[type, ...], float, float, str]] = {
 _COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "LABEL_FIELD", "ITEM_LIST_LENGTH_FIELD")
 _GRAPH_COLUMNS = ("HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "ENTITY_ID_FIELD")
 
+_FILTERS = ("user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter")
+_NO_FILTER: tuple[Any, ...] = (None, "[0,inf)", "[0, inf)", {})
+
 
 def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with options that go together.
@@ -40,6 +43,8 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
     if options.get("discretization") is not None:
         yield from _discretization(options["discretization"], options.get("numerical_features") or [])
     yield from unknown_loggers(options)
+    if options.get("benchmark_filename") is not None:
+        yield from _ready_split(options)
     encoding = options.get("encoding")
     if encoding is not None and not _is_text_encoding(encoding):
         yield f"option encoding is {encoding}, which Python does not know; expected e.g. utf-8 or latin-1"
@@ -136,6 +141,22 @@ def _discretization(given: Mapping[str, Any], numerical: list[str]) -> Iterator[
         bucket = how.get("bucket")
         if method == "ED" and (type(bucket) is not int or not 1 <= bucket <= 100_000):
             yield f"{where} has the bucket {bucket}; expected a whole number from 1 to 100,000"
+
+
+def _ready_split(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what would change a split that is ready."""
+    found = [name for name in _FILTERS if options.get(name) not in _NO_FILTER]
+    if found:
+        settings = " ".join(f"--{name}=~" for name in found)
+        yield (
+            f"option benchmark_filename: the split is ready, so {', '.join(found)} cannot apply (RecBole would skip "
+            f"them silently). Take them out, e.g. with {settings}, or give the whole data in one .inter file"
+        )
+    if len(options["benchmark_filename"]) != 3:
+        yield (
+            f"option benchmark_filename is {options['benchmark_filename']}; expected three names, of the training, "
+            "validation and test files, e.g. [train, valid, test]"
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -111,6 +111,15 @@ class RunOptions:
         saved = self.config["saved_run"]
         return Path(saved) if saved else None
 
+    def making(self) -> dict[str, Any]:
+        """Return the arguments of every function that makes something and keeps it in the cache."""
+        return {
+            "cache_dir": Path(self.cache_dir),
+            "seed": self.seed,
+            "device": str(self.device),
+            "show_progress": bool(self.show_progress),
+        }
+
     @property
     def eval_modes(self) -> dict[str, str]:
         """Phase ("valid", "test") -> RecBole's mode of evaluation, e.g. "full" or "uni100"."""

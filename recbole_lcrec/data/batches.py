@@ -19,9 +19,6 @@ from recbole.data.interaction import Interaction
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.settings import StageSettings, settings_from
 
-MAX_SAMPLES = 2**31
-"""Samples of an epoch at most: what numbers them is kept in memory."""
-
 _BUCKET_BATCHES = 50
 """Batches that are sorted by length together: enough for little padding, few enough to keep batches random."""
 

@@ -58,11 +58,6 @@ class ItemText:
         """Whether any item has a title."""
         return any(self.titles)
 
-    @property
-    def has_descriptions(self) -> bool:
-        """Whether any item has a description."""
-        return any(self.descriptions)
-
     def extended(self, items: Sequence[str], titles: Sequence[str], descriptions: Sequence[str]) -> ItemText:
         """Return this text with further items behind it; their texts are cleaned here.
 

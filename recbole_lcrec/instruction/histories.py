@@ -26,7 +26,7 @@ class HistoryLoader(AbstractDataLoader):
 
     Args:
         config: The experiment's configuration.
-        dataset: The training part of a GenerativeDataset.
+        dataset: The training part of an InstructionData set.
         per_epoch: Samples of an epoch; None for each of them once.
         first_epoch: Number of the first epoch.
     """

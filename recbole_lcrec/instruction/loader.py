@@ -37,7 +37,7 @@ class InstructionDataLoader(AbstractDataLoader):
 
     Args:
         config: The experiment's configuration.
-        dataset: The training part of a GenerativeDataset.
+        dataset: The training part of an InstructionData set.
         sampler: Unused (there are no negative items); RecBole's loaders have it.
         shuffle: Whether batches come in random order.
     """

@@ -12,7 +12,6 @@ import numpy as np
 
 from recbole_lcrec.config import StageSettings
 from recbole_lcrec.index import ItemIndex
-from recbole_lcrec.index.catalogue import path_ids
 from recbole_lcrec.instruction.templates import PREAMBLE, RESPONSE_HEADER, TEMPLATES
 from recbole_lcrec.utils.cache import cached
 from recbole_lcrec.utils.causal_lm import causal_tokenizer
@@ -155,8 +154,3 @@ def index_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
             "the files as the run wrote them, or train it again."
         )
     return np.asarray(ids, dtype=np.int64)
-
-
-def item_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
-    """Return the vocabulary ids of every item's path, int64 [n_items, L], in the index's order."""
-    return path_ids(index, index_token_ids(tokenizer, index))

@@ -154,7 +154,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
+        """Return the best items per request by constrained beam search: (catalogue rows, scores), both [B, K]."""
         ids, mask = self._request_inputs(requests, prompt)
         closed = excluded_rows(requests, ids.device)
         softmax = self.softmax(self.evaluation.normalization)

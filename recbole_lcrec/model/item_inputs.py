@@ -13,7 +13,7 @@ from recbole_lcrec.config import StageSettings
 from recbole_lcrec.decoding.architecture import additive_mask
 from recbole_lcrec.decoding.readout import score_dtype
 from recbole_lcrec.decoding.trie import TokenTrie
-from recbole_lcrec.instruction.prompts import ITEM_IDS
+from recbole_lcrec.instruction.prompts import are_whole_items, rows_of_whole_items
 from recbole_lcrec.utils.errors import Mistakes
 
 
@@ -54,9 +54,9 @@ class ItemVectorSettings(StageSettings):
 class ItemInputs(nn.Module):
     """The LM's input embeddings, extended by one vector per catalogue item: the sum of its codes' embeddings.
 
-    Token ids from ``ITEM_IDS`` on stand for items. They are inputs only: what is generated is still a path, token by
-    token. A departure from the paper, whose histories are the index tokens themselves: attention then works on items,
-    not on codes, and a history of 20 items is 20 positions long.
+    Some token ids stand for whole items (``whole_items``). They are inputs only: what is generated is still a path,
+    token by token. A departure from the paper, whose histories are the index tokens themselves: attention then works
+    on items, not on codes, and a history of 20 items is 20 positions long.
 
     A sum of codes alone tells rare items badly apart, since each code is shared by many. With ``trained`` the vector
     also has an embedding of each longer prefix of the path, up to the whole of it (as n-grams of semantic ids in
@@ -122,9 +122,9 @@ class ItemInputs(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return the embeddings [..., D] of token ids [...], int64, some of which stand for items."""
-        is_item = input_ids >= ITEM_IDS
+        is_item = are_whole_items(input_ids)
         embedded: Tensor = self.tokens(input_ids.masked_fill(is_item, 0))
-        items = self.vectors(input_ids[is_item] - ITEM_IDS)
+        items = self.vectors(rows_of_whole_items(input_ids[is_item]))
         return embedded.masked_scatter(is_item.unsqueeze(-1), items.to(embedded.dtype))
 
     @staticmethod

@@ -57,7 +57,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
 
     Args:
         config: The experiment's configuration.
-        dataset: The training part of a GenerativeDataset.
+        dataset: The training part of an LCRecDataset.
     """
 
     settings = (
@@ -181,7 +181,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
+        """Return the best items per request by constrained beam search: (catalogue rows, scores), both [B, K]."""
         trie, softmax = trie.to(self.device), self.softmax(self.evaluation.normalization)
         excluded, items = excluded_rows(requests, self.device), self._item_scores(trie)
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -239,8 +239,9 @@ class LCRec(PathPolicy, GenerativeRecommender):
             history: Their catalogue rows, oldest first; it may be empty.
             k: Items to return.
         """
-        request, shelf = Request(history[-int(self.max_seq_length) :], text, searching=True), self._shelf(None)
-        return self.chosen(*self.generate([request], shelf.trie, max(k, self.num_beams), 0), shelf, k)
+        request = Request(history[-int(self.max_seq_length) :], text, searching=True)
+        rows, scores = self.generate([request], self._whole_trie(), max(k, self.num_beams), 0)
+        return rows[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
 
     def preferences_of(self, history: np.ndarray, max_tokens: int) -> str:
         """Return what the model says of a user's preferences (task preferenceobtain), in its own words.

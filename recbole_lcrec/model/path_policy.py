@@ -13,7 +13,7 @@ from torch.nn import functional
 from recbole_lcrec.decoding.architecture import evaluating
 from recbole_lcrec.decoding.readout import score_dtype
 from recbole_lcrec.instruction.loader import beside_each_other, hung_behind
-from recbole_lcrec.model.generative import Request, Shelf
+from recbole_lcrec.model.generative import Request
 from recbole_lcrec.model.instruction_tuned import InstructionTuned
 from recbole_lcrec.model.item_inputs import item_log_probs, item_products
 
@@ -32,7 +32,6 @@ class PathPolicy(InstructionTuned):
     _template: Callable[..., Any]
     _exclude_history: bool
     _item_loss_weight: float
-    _item_rows: torch.Tensor
     _item_trie: Any
     _level_of_token: torch.Tensor
 
@@ -86,11 +85,9 @@ class PathPolicy(InstructionTuned):
         """
         requests = [Request(history) for history in histories]
         if self._exclude_history:
-            shelf = Shelf(self._item_trie, self._item_rows)
-            requests = [replace(one, excluded=shelf.places(one.history)) for one in requests]
+            requests = [replace(one, excluded=one.history) for one in requests]
         with evaluating(self.lm):
-            rows, _ = self.generate(requests, self._item_trie, k, self.prompts[0])
-        return self._item_rows.to(rows.device)[rows].masked_fill(rows < 0, -1)
+            return self.generate(requests, self._item_trie, k, self.prompts[0])[0]
 
     def log_probs(self, histories: Sequence[np.ndarray], rows: torch.Tensor) -> torch.Tensor:
         """Return the log-probabilities of items after each history with their gradients, without dropout: [B, C].
