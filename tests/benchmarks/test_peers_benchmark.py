@@ -16,7 +16,7 @@ from recbole_lcrec.benchmarks import against_recbole3
 from recbole_lcrec.benchmarks.made_up import Sizes
 
 TINY = Sizes(
-    items=60, users=12, length=5, batch=4, steps=2, asked=3, beams=10, codes=8, words=300, width=16, layers=1,
+    items=60, users=20, length=5, batch=4, steps=8, asked=3, beams=10, codes=8, words=300, width=16, layers=1,
     embedded=200, dimensions=12, encoder=(16,), latent=4, rqvae_batch=50,
 )  # fmt: skip
 STAND_IN = {
@@ -28,7 +28,7 @@ STAND_IN = {
         "import torch\n"
         "class RQVAEModel(torch.nn.Linear):\n"
         "    def __init__(self, options): super().__init__(options['sem_emb_dim'], 3)\n"
-        "    def init_codebook(self, x): self(x)\n"
+        "    def init_codebook(self, x): super().forward(x)\n"
         "    def forward(self, batch): return super().forward(batch['item_embeddings'])\n"
         "    def compute_loss(self, batch, outputs): return {'loss': outputs.square().sum()}\n"
     ),
@@ -85,4 +85,4 @@ def test_made_up_data_are_what_both_sides_expect() -> None:
     sizes: Any = TINY
     paths, sequences = sizes.paths(), sizes.sequences()
     assert paths.shape == (60, 4) and len({tuple(path) for path in paths.tolist()}) == 60
-    assert sequences.shape == (12, 7) and 0 <= sequences.min() and sequences.max() < 60 and paths.max() < 8
+    assert sequences.shape == (20, 7) and 0 <= sequences.min() and sequences.max() < 60 and paths.max() < 8

@@ -66,10 +66,10 @@ def test_states_gradients_and_random_numbers_are_those_of_recbole(
 
 
 def test_a_training_ends_with_the_same_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = run("SASRec", "toy", options(tmp_path, epochs=3))
+    quick = run("SASRec", "toy", options(tmp_path, epochs=2))
     monkeypatch.setattr(QuickSASRec, "forward", SASRec.forward)
     monkeypatch.setattr(quick_sasrec.functional, "gelu", lambda x: x * 0.5 * (1.0 + torch.erf(x / 2**0.5)))
-    plain = run("SASRec", "toy", options(tmp_path, epochs=3, output_dir=str(tmp_path / "plain")))
+    plain = run("SASRec", "toy", options(tmp_path, epochs=2, output_dir=str(tmp_path / "plain")))
     assert quick["test_result"] == plain["test_result"] and quick["best_valid_result"] == plain["best_valid_result"]
     assert (tmp_path / "out" / "ranks.csv.gz").read_bytes() == (tmp_path / "plain" / "ranks.csv.gz").read_bytes()
 
