@@ -22,6 +22,7 @@ import tables  # noqa: E402  (beside this file)
 
 from recbole_lcrec.config.declared import read_comments
 from recbole_lcrec.config.loader import load_values
+from recbole_lcrec.config.options import known_options
 from recbole_lcrec.config.paths import properties_dir
 
 DOCS = Path(__file__).parent
@@ -31,10 +32,16 @@ FILES = {
     "embedding.yaml": "Models that read embeddings of the items",
     "index.yaml": "Models with an item index",
     "generative.yaml": "Models that generate paths (LCRec, TIGER, P5CID, LIGER)",
+    "t5.yaml": "Models that train a T5 (TIGER, P5CID)",
+    "language_model.yaml": "Models that tune a causal language model (LCRec, LIGER, TALLRec, InstructRec)",
+    "user_texts.yaml": "Models that learn from what users say (LCRec, InstructRec)",
     "model/LCRec.yaml": "LCRec",
     "model/LCRec/scratch.yaml": "LCRec under `recipe: scratch`",
     "model/LCRec/paper.yaml": "LCRec under `recipe: paper`",
     "model/LCRec/base_model.yaml": "LCRec with `base_model`",
+    "model/LCRec/laptop_cpu.yaml": "LCRec under `recipe: laptop_cpu`",
+    "model/LCRec/gpu_24gb.yaml": "LCRec under `recipe: gpu_24gb`",
+    "model/LCRec/gpu_80gb.yaml": "LCRec under `recipe: gpu_80gb`",
     "model/TIGER.yaml": "TIGER",
     "quantizer/letter.yaml": "Quantizer `letter`",
     "model/LIGER.yaml": "LIGER",
@@ -69,8 +76,8 @@ def options_page() -> str:
             "|---|---|---|---|",
         ]
         for option, value in values.items():
-            declaration, text = comments.get(option, (None, ""))
-            parts.append(f"| `{option}` | `{_shown(value)}` | {_cell(declaration or '')} | {_cell(text)} |")
+            takes, text = known_options()[option].declaration, comments[option][1]
+            parts.append(f"| `{option}` | `{_shown(value)}` | {_cell(takes)} | {_cell(text)} |")
     return "\n".join(parts) + "\n"
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.index import ItemIndex
+from recbole_lcrec.index.catalogue import path_ids
 from recbole_lcrec.instruction.prompt_settings import InstructionSettings
 from recbole_lcrec.instruction.prompts import PromptBuilder
-from recbole_lcrec.instruction.tokenizer import add_index_tokens, item_token_ids, train_tokenizer
+from recbole_lcrec.instruction.tokenizer import add_index_tokens, index_token_ids, train_tokenizer
 
 TITLES = ["Red saw", "Blue hammer, large", "", 'The "Best" Nail (50-pack)', "Amélie 天気", "x"]
 DESCRIPTIONS = ["cuts wood", "", "no title here", "sharp. pointy. steel & more", "über film", "one"]
@@ -36,9 +37,11 @@ def settings(**changes: Any) -> InstructionSettings:
         "task_weights": None,
         "history_loss_weight": 0.0,
         "history_windows": False,
+        "nest_histories": False,
         "history_separator": ", ",
         "max_text_words": 10,
         "max_length": 400,
+        "history_input": "tokens",
         **changes,
     }
     return InstructionSettings(**options)
@@ -76,7 +79,12 @@ def make_tokenizer(kind: str) -> Any:
 def make_builder(kind: str = "ours", **changes: Any) -> PromptBuilder:
     tokenizer, index = make_tokenizer(kind), catalogue_index()
     add_index_tokens(tokenizer, index.index_tokens())
-    return PromptBuilder(tokenizer, item_token_ids(tokenizer, index), catalogue_text(), settings(**changes))
+    return PromptBuilder(
+        tokenizer,
+        path_ids(index, index_token_ids(tokenizer, index), index.items),
+        catalogue_text(),
+        settings(**changes),
+    )
 
 
 def save_checkpoint(folder: Path, kind: str, seed: int = 0) -> Path:
@@ -140,6 +148,8 @@ TINY: dict[str, Any] = {
     "lm_layers": 1,
     "lm_heads": 2,
     "lm_dropout": 0.0,
+    "precision": "fp32",
+    "attention": "sdpa",
     "vocab_size": 300,
     "codebook_size": 8,
     "num_levels": 3,

@@ -59,7 +59,7 @@ def compared(given: dict[str, Any]) -> None:
 
 WAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "run": lambda given: experiment.run("LCRec", "toy", given),
-    "trial": lambda given: experiment.build(config=LCRecConfig("LCRec", "toy", config_dict=given), with_test=False),
+    "trial": lambda given: experiment.build("LCRec", "toy", given, with_test=False),
     "comparison": compared,
 }
 
@@ -112,7 +112,7 @@ def test_mistakes_of_several_sources_become_one() -> None:
         inner.finish()
     with pytest.raises(UserError) as raised:
         mistakes.finish()
-    assert raised.value.mistakes == ("one", "two", "three")
+    assert raised.value.mistakes == ("one.", "two.", "three.")
     with pytest.raises(ValueError, match="not the user's"), mistakes.caught():
         raise ValueError("not the user's")
 

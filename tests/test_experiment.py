@@ -56,7 +56,10 @@ def test_lcrec_writes_everything_and_evaluates_to_the_same_numbers(
         "test",
     }
     log = (out / "run.log").read_text()
-    assert "epoch 0 training [" in log and "epoch 0 evaluating [" in log and "\x1b" not in log
+    assert "epoch 1 of 2, about" in log and "epoch 2 of 2: validation hit@1 " in log and "\x1b" not in log
+    assert "toy: 40 users, 30 items" in log and "Embedding(" not in log
+    for lines in (log, [line for line in log.splitlines() if line.startswith("ndcg@10")]):
+        assert "OrderedDict" not in lines and "best valid :" not in lines, "metrics are printed once"
     assert log.rstrip().splitlines()[-1].startswith("ndcg@10")
     again = evaluate(out)
     assert again["test_result"] == result["test_result"]

@@ -79,8 +79,8 @@ def test_the_wheel_holds_the_package_and_its_yamls_only(wheel: Path) -> None:
 def test_an_installed_wheel_finds_its_yamls_from_any_folder(installed: Path, tmp_path: Path) -> None:
     code = "from recbole_lcrec.config import properties_dir; print(properties_dir())"
     assert run("-c", code, cwd=tmp_path, path=installed).strip() == str(installed / "recbole_lcrec" / "properties")
-    shown = run("-m", "recbole_lcrec", "--help", cwd=tmp_path, path=installed)
-    assert shown == run(str(ROOT / "run_recbole_lcrec.py"), "--help", cwd=tmp_path)
+    shown = run("-m", "recbole_lcrec", "--help=options", cwd=tmp_path, path=installed)
+    assert shown == run(str(ROOT / "run_recbole_lcrec.py"), "--help=options", cwd=tmp_path)
     assert (installed / "bin" / "recbole-lcrec").is_file()
 
 
@@ -212,3 +212,15 @@ def test_other_pythons_and_bare_ones_are_told_what_to_do(tmp_path: Path) -> None
     bare = [sys.executable, "-S", "-E", str(ROOT / "run_recbole_lcrec.py"), "--help"]  # without site-packages
     done = subprocess.run(bare, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and "is not installed for" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_image_is_built_of_files_that_are_there_and_sent() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"}
+    copied = {name.removeprefix("./") for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    assert copied == sent and all((ROOT / name).exists() for name in copied)
+    build = metadata()
+    needed = {build["project"]["readme"], *build["project"]["license-files"], "pyproject.toml", "setup.py"}
+    assert needed <= copied
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert users == ["lcrec"] and "recbole==1.2.1" in "".join(lines)

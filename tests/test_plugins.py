@@ -104,7 +104,7 @@ def test_its_options_are_checked_and_shown(own: Path, capsys: pytest.CaptureFixt
     told = capsys.readouterr().err
     assert "option my_scale is -1; expected a number above 0 (Factor of all scores.)" in told
     assert "unknown option my_scael. Did you mean 'my_scale'?" in told
-    assert cli.main(["--help"]) == 0
+    assert cli.main(["--help=models"]) == 0 and cli.main(["--help=Mine"]) == 0
     shown = capsys.readouterr().out
     assert "Models of plugins: Mine" in shown and "--my_scale=1.0\n      (float > 0) Factor of all scores." in shown
     assert not (own / "out").exists()

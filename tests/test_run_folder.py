@@ -249,20 +249,24 @@ def test_secrets_of_the_environment_are_in_no_file_and_wandb_stays_in_the_folder
     monkeypatch.delenv("WANDB_DIR", raising=False)
     wandb: Any = ModuleType("wandb")
 
-    def init(**_: Any) -> None:
-        place = Path(os.environ.get("WANDB_DIR", ".")) / "wandb"
-        place.mkdir()
+    def init(dir: str, id: str, **_: Any) -> Any:  # noqa: A002 (wandb's own names)
+        place = Path(dir) / "wandb" / id
+        (place / "tmp").mkdir(parents=True)
+        (place / "core.log").symlink_to(tmp_path / "toy")
         (place / "events").write_text("x")
-        wandb.run = SimpleNamespace(summary={})
+        return SimpleNamespace(url="", log=lambda *_, **__: None, finish=lambda **_: None)
 
-    wandb.run, wandb.init, wandb.define_metric, wandb.log = None, init, lambda *_, **__: None, lambda *_, **__: None
+    wandb.Settings, wandb.setup, wandb.login, wandb.init = dict, lambda **_: None, lambda **_: False, init
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     address = "http://me:s3cret-url@127.0.0.1:9/toy.zip"
     given = options(tmp_path, log_wandb=True, dataset_url=address)
     run("BPR", "toy", given)
     assert {path.name for path in tmp_path.iterdir()} == {"toy", "out"}
-    assert (tmp_path / "out" / "wandb" / "events").exists() and "WANDB_DIR" not in os.environ
+    (first,) = (tmp_path / "out" / "wandb").iterdir()
     assert [name for name, content in contents(tmp_path / "out").items() if b"s3cret" in content] == []
+    run("BPR", "toy", given)
+    (second,) = (tmp_path / "out" / "wandb").iterdir()
+    assert first != second and (tmp_path / "toy").is_dir(), "links and empty folders of the earlier run are gone"
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])

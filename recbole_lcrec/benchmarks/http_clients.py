@@ -27,7 +27,7 @@ RUBBISH = (
 
 
 @dataclass
-class Outcome:
+class Answers:
     """What clients were answered.
 
     Attributes:
@@ -60,9 +60,9 @@ class Clients:
         self._where, self._expected = (host, port), expected
         self._requests = [request({"histories": [history], "k": k}) for history in histories]
 
-    async def steady(self, clients: int, requests: int) -> Outcome:
+    async def steady(self, clients: int, requests: int) -> Answers:
         """Let clients ask one after another, each over a connection of its own, until all requests are answered."""
-        outcome, numbers = Outcome(), iter(range(requests))
+        outcome, numbers = Answers(), iter(range(requests))
 
         async def client() -> None:
             reader, writer = await asyncio.open_connection(*self._where)
@@ -73,9 +73,9 @@ class Clients:
         await asyncio.gather(*(client() for _ in range(clients)))
         return outcome
 
-    async def crowd(self, connections: int) -> Outcome:
+    async def crowd(self, connections: int) -> Answers:
         """Let that many connect at once and ask for one history each."""
-        outcome = Outcome()
+        outcome = Answers()
 
         async def client(number: int) -> None:
             try:
@@ -104,7 +104,7 @@ class Clients:
             writer.transport.abort()
 
     async def _ask(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int, outcome: Outcome
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int, outcome: Answers
     ) -> None:
         started = time.perf_counter()
         try:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.benchmarks.common import tell
-from recbole_lcrec.benchmarks.http_clients import Clients, Items, Outcome
+from recbole_lcrec.benchmarks.http_clients import Answers, Clients, Items
 from recbole_lcrec.recommending import Recommender
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.progress import progress
@@ -159,12 +159,12 @@ async def all_at_once(clients: Clients, requests: int, crowd: int) -> dict[str, 
         RuntimeError: If an answer is wrong or lost.
     """
     steady, many, _ = await asyncio.gather(clients.steady(32, requests), clients.crowd(crowd), clients.nuisance(100))
-    both = Outcome(steady.seconds + many.seconds, steady.busy + many.busy, steady.wrong + many.wrong,
+    both = Answers(steady.seconds + many.seconds, steady.busy + many.busy, steady.wrong + many.wrong,
                    steady.lost + many.lost)  # fmt: skip
     _all_right(both, "all at once", may_be_busy=True)
     return {"right": len(both.seconds), "told to come back (503)": both.busy, "wrong": both.wrong, "lost": both.lost}
 
 
-def _all_right(outcome: Outcome, where: str, *, may_be_busy: bool = False) -> None:
+def _all_right(outcome: Answers, where: str, *, may_be_busy: bool = False) -> None:
     if outcome.wrong or outcome.lost or (outcome.busy and not may_be_busy):
         raise RuntimeError(f"serving, {where}: {outcome.wrong} wrong, {outcome.lost} lost, {outcome.busy} refused")

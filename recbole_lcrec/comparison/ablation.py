@@ -29,7 +29,7 @@ from recbole_lcrec.config.layers import kinds_of
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.reading import Reading
-from recbole_lcrec.utils.errors import nearest
+from recbole_lcrec.utils.errors import Mistakes, nearest
 
 MODEL = "LCRec"
 
@@ -104,29 +104,31 @@ def parse_ablation(
         known = " or ".join(ABLATIONS)
         reading.add(f"option ablation is {name}; expected {known}.{nearest(str(name), ABLATIONS)}")
         return ()
+    mistakes = Mistakes()
     if model not in (None, MODEL):
-        reading.add(
+        mistakes.add(
             f"option ablation: model is {model}, but the ablations are those of {MODEL}. Use --model={MODEL}, or "
             "leave it out; give options of all variants as --name=value."
         )
     if given.get("recipe") == "scratch":
-        reading.add(
+        mistakes.add(
             "option ablation: recipe is scratch; the paper's ablations are those of recipe=paper. Take it out."
         )
     ablation = ABLATIONS[name]
     for option in ablation.varies:
         if option in given:
-            reading.add(
+            mistakes.add(
                 f"option ablation: {option} is what --ablation={name} varies, so it cannot be given. Take it out."
             )
     options = {**_defaults(dataset), **given}
     levels = options["num_levels"]
     if name == "index" and levels < _FEWEST_LEVELS:
-        reading.add(
+        mistakes.add(
             f"option ablation: num_levels is {levels}; --ablation=index needs {_FEWEST_LEVELS} or more, as a variant "
             "uses the last level to number the items of a path."
         )
-    return () if reading.failed else ablation.entries(options)
+    mistakes.tell(reading)
+    return () if mistakes.failed else ablation.entries(options)
 
 
 def _defaults(dataset: str | None) -> dict[str, Any]:

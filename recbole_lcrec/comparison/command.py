@@ -21,6 +21,7 @@ from recbole_lcrec.training.interruption import terminations
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import write_json
 from recbole_lcrec.utils.locks import run_lock
+from recbole_lcrec.utils.program import program
 from recbole_lcrec.utils.recbole_patches import logging_to, quiet
 from recbole_lcrec.utils.run_folder import check_empty
 
@@ -103,7 +104,13 @@ def _workers(cluster: Cluster | None, plan: Plan) -> AbstractContextManager[Work
 
 
 def _compare(plan: Plan, workers: Workers) -> int:
-    from recbole_lcrec.comparison.leaderboard import all_tests, main_metric, make_board, write_leaderboard
+    from recbole_lcrec.comparison.leaderboard import (
+        all_tests,
+        leaderboard_text,
+        main_metric,
+        make_board,
+        write_leaderboard,
+    )
     from recbole_lcrec.comparison.record import write_record
     from recbole_lcrec.comparison.report import write_report
 
@@ -129,7 +136,7 @@ def _compare(plan: Plan, workers: Workers) -> int:
     for outcome in failed:
         logger.error("Failed: %s: %s", outcome.run.name, outcome.reason)
     logger.info("leaderboard.csv, .md, .tex, comparison.json and report.html are in %s", plan.output_dir)
-    logger.info("Models on %s\n%s", plan.dataset, (plan.output_dir / "leaderboard.md").read_text(encoding="utf-8"))
+    logger.info("Models on %s\n%s", plan.dataset, leaderboard_text(board))
     if failed:
         logger.error("%d of %d runs failed. The same command tries them again.", len(failed), len(outcomes))
     return 1 if failed else 0
@@ -159,4 +166,4 @@ def _again(plan: Plan) -> str:
     """Return the command that goes on with a comparison."""
     if not sys.argv[1:]:
         return f"the same call, with output_dir={plan.output_dir}"
-    return f"python {shlex.join(sys.argv)}"
+    return f"{program()} {shlex.join(sys.argv[1:])}"

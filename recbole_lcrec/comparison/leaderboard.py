@@ -8,13 +8,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tabulate import tabulate
+
 from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.results import ModelResult, is_ranked, mean_and_std, per_user
 from recbole_lcrec.comparison.statistics import PairTest, compare_pairs
 from recbole_lcrec.pages import display
+from recbole_lcrec.utils.errors import clipped
 from recbole_lcrec.utils.files import write_text
 
 COSTS = ("minutes", "users_per_second", "parameters", "memory_mib", "gpu_memory_mib")
+COST_HEADS = ("minutes", "users/s", "parameters", "MiB")
+"""What :func:`cost_cells` gives."""
 _SMALLER = ("logloss", "mae", "rmse")
 """Metrics of which less is better."""
 _DESCRIBING = (
@@ -117,7 +122,7 @@ def leaderboard_csv(board: Board) -> str:
 
 def leaderboard_md(board: Board) -> str:
     """Return a table in Markdown; the best mean of a metric is bold."""
-    head = ["model", *map(display, board.metrics), "minutes", "users/s", "parameters", "MiB", "status"]
+    head = ["model", *map(display, board.metrics), *COST_HEADS, "status"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     best = {name: board.places(name) for name in board.metrics}
     for result in board.results:
@@ -128,6 +133,42 @@ def leaderboard_md(board: Board) -> str:
         row += [*cost_cells(result), result.status]
         lines.append("| " + " | ".join(part or "–" for part in row) + " |")
     return "\n".join(lines) + "\n"
+
+
+def leaderboard_text(board: Board, width: int = 100) -> str:
+    """Return the leaderboard for a terminal: aligned, and in several tables where one would be too wide.
+
+    Args:
+        board: The models in order.
+        width: Columns of the terminal.
+    """
+    columns: list[list[str]] = []
+    for name in board.metrics:
+        best = {label for label, place in board.places(name).items() if place == 0}
+        texts = [cell(board, one.label, name) or "-" for one in board.results]
+        marked = ["*" + text if one.label in best else text for one, text in zip(board.results, texts, strict=True)]
+        columns.append([display(name), *marked])
+    costs = zip(*map(cost_cells, board.results), strict=True)
+    columns += [[head, *(text or "-" for text in texts)] for head, texts in zip(COST_HEADS, costs, strict=True)]
+    columns.append(["status", *(one.status for one in board.results)])
+    labels = ["model", *(clipped(one.label, width // 3) for one in board.results)]
+    tables: list[list[list[str]]] = []
+    for column in columns:
+        if not tables or _width(_aligned([*tables[-1], column])) > width:
+            tables.append([labels])
+        tables[-1].append(column)
+    return "\n\n".join([*map(_aligned, tables), "* the best mean"])
+
+
+def _width(text: str) -> int:
+    return max(map(len, text.splitlines()))
+
+
+def _aligned(columns: Sequence[Sequence[str]]) -> str:
+    head, *rows = zip(*columns, strict=True)
+    align = ("left", *("right" for _ in columns[1:]))
+    lines = tabulate(rows, headers=head, colalign=align, disable_numparse=True, tablefmt="simple").splitlines()
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def leaderboard_tex(board: Board, dataset: str) -> str:

@@ -10,11 +10,10 @@ from typing import Any
 import yaml
 
 from recbole_lcrec.comparison.specs import Entry
-from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.named_files import absolute_options
-from recbole_lcrec.experiment.checks import check_settings
-from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.experiment.checks import checked_config
+from recbole_lcrec.utils.errors import Mistakes, UserError
 from recbole_lcrec.utils.files import fingerprint
 from recbole_lcrec.utils.run_files import CONFIG, RESULT
 
@@ -23,7 +22,7 @@ STAGES = {"S3Rec": ("pretrain", "finetune"), "RaCT": ("actor_pretrain", "critic_
 """Models of RecBole trained in stages -> values of ``train_stage``; each starts with the weights of the one before."""
 
 _NO_MATTER = (
-    *("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state"),
+    *("output_dir", "checkpoint_dir", "cache_dir", "saved_run", "show_progress", "state", "logger", "log_wandb"),
     "sized_by_data",
     *("seeds", "jobs", "ablation", "address", "cpus_per_run", "gpus_per_run"),
 )
@@ -57,7 +56,7 @@ class Stage:
         followed = set(saved.get("sized_by_data") or [])  # from the same data: a run's sizes are those that ~ asks for
         saved, wanted = _plain(saved), _plain(self.resolved)
         names = {name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)}
-        return sorted(name for name in names if not (name in followed and wanted.get(name) is None))
+        return sorted(name for name in names if not (name in followed and wanted.get(name) in (None, "auto")))
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def make_plan(
     key = fingerprint(dataset, [(e.label, e.model, dict(e.options)) for e in entries], list(seeds), shared)
     # named by its contents, so that the same command finds what it has finished already
     output_dir = Path(given or Path("saved") / f"compare-{dataset}-{key[:8]}").absolute()
-    errors: dict[str, str] = {}
+    told: dict[str, dict[str, None]] = {}  # mistake -> the entries that have it
     runs = []
     for seed in seeds:
         for entry in entries:
@@ -130,10 +129,13 @@ def make_plan(
             try:
                 runs.append(Run(entry, seed, _stages(dataset, entry, {**shared, "seed": seed}, folder)))
             except UserError as error:
-                errors.setdefault(entry.label, str(error))
-    if errors:
-        listed = "\n".join(f"  - {label}: {error}" for label, error in errors.items())
-        raise UserError(f"nothing was started, {len(errors)} of {len(entries)} models cannot run:\n{listed}")
+                for mistake in error.mistakes:
+                    told.setdefault(mistake, {})[entry.label] = None
+    mistakes = Mistakes()
+    for mistake, labels in told.items():
+        shared_by_all = len(labels) == len(entries) > 1
+        mistakes.add(mistake if shared_by_all else f"{', '.join(labels)}: {mistake}")
+    mistakes.finish()
     return Plan(dataset, tuple(entries), tuple(seeds), shared, jobs, output_dir, tuple(runs))
 
 
@@ -155,8 +157,7 @@ def _stages(dataset: str, entry: Entry, shared: Mapping[str, Any], folder: Path)
 
 def _stage(options: dict[str, Any], folder: Path) -> Stage:
     options = {**options, "output_dir": str(folder)}
-    config = LCRecConfig(cli=options)
-    check_settings(config)
+    config = checked_config(cli=options)
     return Stage(folder, absolute_options(options), config.resolved())
 
 

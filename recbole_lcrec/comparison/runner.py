@@ -19,6 +19,7 @@ from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.utils.files import write_text
 from recbole_lcrec.utils.run_files import RESULT
 from recbole_lcrec.utils.run_folder import claim
+from recbole_lcrec.utils.timer import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class Runner:
         return None
 
     def _report(self, one: _Active, reason: str) -> None:
-        took = _minutes(one.seconds())
+        took = in_words(one.seconds())
         if reason:
             logger.error("Failed after %s%s: %s: %s", took, one.where, one.run.name, reason)
             return
@@ -185,7 +186,7 @@ class Runner:
 
         left = [*map(rest, self._waiting), *(rest(one.run, one.seconds()) for one in self._active)]
         together = 1 + sum(one.began is not None for one in self._active)  # the one that has just ended among them
-        return f", about {_minutes(max(sum(left) / together, *left))} left"
+        return f", about {in_words(max(sum(left) / together, *left))} left"
 
 
 def _stop(started: list[Started]) -> None:
@@ -211,7 +212,3 @@ def _reason(end: End, console: Path) -> str:
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     last = (errors or lines or ["it printed nothing"])[-1]
     return f"exit status {status}: {last[:300]}"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

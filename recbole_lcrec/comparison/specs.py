@@ -109,19 +109,15 @@ def parse_seeds(value: Any, default: int, reading: Reading) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def parse_jobs(value: Any, cluster: Cluster | None, reading: Reading) -> int | None:
+def parse_jobs(value: int | None, cluster: Cluster | None) -> int | None:
     """Read option ``jobs``: runs at once; None for as many as a cluster has room for."""
-    if value is not None and (not isinstance(value, int) or value < 1):
-        reading.add(f"option jobs is {value}; expected 1 or more")
     return 1 if value is None and cluster is None else value
 
 
 def parse_cluster(options: Mapping[str, Any], reading: Reading) -> Cluster | None:
     """Read where the runs of a comparison are carried out; None for this machine. Mistakes go to ``reading``."""
     address, cpus, gpus = (options.get(name) for name in ("address", "cpus_per_run", "gpus_per_run"))
-    if cpus is not None and not cpus > 0:
-        reading.add(f"option cpus_per_run is {cpus}; expected more than 0")
-    if gpus is not None and not (0 <= gpus <= 1 or gpus > 1 and gpus == int(gpus)):
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
         reading.add(f"option gpus_per_run is {gpus}; expected a part of one GPU (such as 0.5) or a whole number")
     if address is None:
         for name in ("cpus_per_run", "gpus_per_run"):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_lcrec.config.names import known_datasets, known_models
 from recbole_lcrec.config.paths import properties_dir
-from recbole_lcrec.config.settings import settings_from
+from recbole_lcrec.config.settings import StageSettings, settings_from
 
 if TYPE_CHECKING:
     from recbole_lcrec.config.configuration import LCRecConfig
 
-__all__ = ["LCRecConfig", "known_datasets", "known_models", "properties_dir", "settings_from"]
+__all__ = ["LCRecConfig", "StageSettings", "known_datasets", "known_models", "properties_dir", "settings_from"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ steps; what RecBole computes from the options (metric types, sampling arguments,
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,13 @@ from recbole.utils import ModelType
 
 from recbole_lcrec.config import protocol, relations, sizing
 from recbole_lcrec.config.declared import defaults_of
-from recbole_lcrec.config.device import device_of
 from recbole_lcrec.config.features import item_features
 from recbole_lcrec.config.layers import KINDS, defaults, recbole_overall
 from recbole_lcrec.config.loader import Given, load_values
+from recbole_lcrec.config.loggers import chosen_loggers
 from recbole_lcrec.config.named_files import PATHS, absolute
 from recbole_lcrec.config.names import check_dataset, check_model, dataset_folder
-from recbole_lcrec.config.needs import check_needs
-from recbole_lcrec.config.parallel import check_parallel, take_place
+from recbole_lcrec.config.parallel import check_parallel, device_of, take_place
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.plugins import load_installed
 from recbole_lcrec.config.reading import Reading
@@ -56,14 +55,6 @@ _COLUMN_OPTIONS = {
 }
 
 
-def _refuse(problems: Iterable[str]) -> None:
-    """Raise all problems together, if there are any."""
-    reading = Reading()
-    for problem in problems:
-        reading.add(problem if problem.endswith(("?", ".")) else f"{problem}.")
-    reading.finish()
-
-
 @contextmanager
 def _complaints_of_recbole() -> Iterator[None]:
     """Turn what RecBole raises about option values into UserError."""
@@ -83,9 +74,10 @@ class LCRecConfig(Config):
         config_dict: Options that win over the files.
         cli: Options that win over everything, as read from the command line.
         has_data: Whether the data set has been loaded already, so that its files are not looked for.
+        reading: Takes the mistakes; without one they are raised.
 
     Raises:
-        UserError: For every mistake in the options, those of one reading together.
+        UserError: One for all mistakes in the options. With ``reading``, only where a configuration cannot be made.
     """
 
     parameters: dict[str, list[str]]
@@ -100,20 +92,34 @@ class LCRecConfig(Config):
         cli: Mapping[str, Any] | None = None,
         *,
         has_data: bool = False,
+        reading: Reading | None = None,
     ) -> None:
         load_installed()
-        self._reading = Reading()
+        self._reading = Reading() if reading is None else reading
         self._cli, given = arguments.options("cli", cli), arguments.options("config_dict", config_dict)
         self._has_data = has_data
         model = self._reading.model(model)
         for options in (given, self._cli):  # what a file sets may be an option of what these name
             self._reading.load_plugins({name: Given(value, None, "") for name, value in options.items()})
-        super().__init__(model, arguments.name("dataset", dataset), arguments.paths(config_files), given)
+        try:
+            super().__init__(model, arguments.name("dataset", dataset), arguments.paths(config_files), given)
+            self._check_whole()
+        except UserError as error:
+            self._reading.relate(error.mistakes)
+            self._reading.finish()
+        except Exception:
+            self._reading.finish()  # what fails then follows from the mistakes that are known
+            raise
+        if reading is None:
+            self._reading.finish()
         del self._reading, self._cli
-        _refuse(protocol.problems(self))
-        self._check_stage()
-        check_needs(self)
-        check_parallel(self, self.model_class)
+
+    def _check_whole(self) -> None:
+        """Note what does not go together in what RecBole has completed."""
+        self._reading.relate(protocol.problems(self))
+        for check in (self._check_stage, lambda: check_parallel(self, self.model_class)):
+            with self._reading.relating():
+                check()
 
     @contextmanager
     def reads(self) -> Iterator[set[str]]:
@@ -164,7 +170,6 @@ class LCRecConfig(Config):
         return self._reading.mapping(self._cli, "the command line")
 
     def _merge_external_config_dict(self) -> None:
-        self._reading.finish()
         super()._merge_external_config_dict()
         self._reading.name_plugins(self.external_config_dict)
 
@@ -177,7 +182,7 @@ class LCRecConfig(Config):
                 f"option {missing} is missing: give --{missing}=NAME, or {missing}: NAME in a config file."
             )
         check_model(model)
-        return model, model_class(model), dataset
+        return str(model), model_class(model), str(dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
         """Lay the YAMLs over each other: RecBole's, then ours."""
@@ -186,9 +191,26 @@ class LCRecConfig(Config):
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         given = copy.deepcopy(self.external_config_dict)
+        options = self._composed(given)
+        self._reading.relate([*protocol.metrics_problems(options), *relations.problems(base_of(self.model), options)])
+        if wrong := self._reading.refused & given.keys():  # their defaults, so that the rest can be checked
+            given = {name: value for name, value in given.items() if name not in wrong}
+            options = self._composed(given)
+        if "load_col" not in given:
+            options["load_col"] = _columns_to_load(options)
+        item_file = dataset_folder(self.dataset, options["data_path"]) / f"{self.dataset}.item"
+        with self._reading.relating():
+            options.update(item_features(base_of(self.model), options, given, item_file))
+        if options["benchmark_filename"] is not None:
+            _take_ready_split(options)
+        return options
+
+    def _composed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the defaults with what is given on top, and values for what follows from others."""
         options = {**self.internal_config_dict, **given}
+        for name in ("metrics", "topk"):
+            options[name] = options[name] if isinstance(options[name], list) else [options[name]]
         if "eval_args" in given:  # RecBole would fill the gaps with a random split
-            _refuse(relations.eval_args_problems(given["eval_args"]))
             options["eval_args"] = {**self.internal_config_dict["eval_args"], **given["eval_args"]}
         if "train_neg_sample_args" not in given and self._samples_no_negatives(options):
             options["train_neg_sample_args"] = None
@@ -197,20 +219,14 @@ class LCRecConfig(Config):
         self._unsized = sizing.unsized(options)
         options.update(sizing.chosen(self._unsized, sizing.TYPICAL, options))
         options["sized_by_data"] = sorted({*options["sized_by_data"], *self._unsized})
-        _refuse(relations.problems(base_of(self.model), options))
-        if "load_col" not in given:
-            options["load_col"] = _columns_to_load(options)
-        item_file = dataset_folder(self.dataset, options["data_path"]) / f"{self.dataset}.item"
-        options.update(item_features(base_of(self.model), options, given, item_file))
-        if options["benchmark_filename"] is not None:
-            _take_ready_split(options)
+        options["logger"], options["log_wandb"] = chosen_loggers(options), False  # wandb is ours, not RecBole's
         return options
 
     def _set_default_parameters(self) -> None:
         options = self.final_config_dict
-        if not self._has_data:
-            check_dataset(self.dataset, options)
-        protocol.check_metrics(options)
+        if not self._has_data and self._reading.knows_data:
+            with self._reading.relating():
+                check_dataset(self.dataset, options)
         folder = dataset_folder(self.dataset, options["data_path"])
         with _complaints_of_recbole():
             super()._set_default_parameters()
@@ -219,8 +235,12 @@ class LCRecConfig(Config):
     def _init_device(self) -> None:
         """Choose the device without touching CUDA_VISIBLE_DEVICES, which belongs to the user and to Ray."""
         options = self.final_config_dict
-        take_place(options)
-        options["device"] = device_of(options)
+        if not self._reading.looking:
+            with self._reading.relating():
+                take_place(options)
+        options["device"] = "cpu"  # in place of one that is refused
+        with self._reading.relating():
+            options["device"] = device_of(options)
 
     def _set_train_neg_sample_args(self) -> None:
         with _complaints_of_recbole():
@@ -241,10 +261,7 @@ class LCRecConfig(Config):
         for name in ("seeds", "ablation"):
             if self[name] is not None:
                 raise UserError(f"option {name} asks for a comparison of several runs: give it on the command line.")
-        stage = self["stage"]
-        if stage not in (None, "all", "index"):
-            raise UserError(f"option stage is {stage}; expected all or index.")
-        if stage == "index" and not has_index(self.model):
+        if self["stage"] == "index" and not has_index(self.model):
             raise UserError(f"option stage is index, but {self.model} has no item index. Leave stage out.")
 
     def without_use(self) -> list[str]:
@@ -311,9 +328,6 @@ def _columns_to_load(options: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _take_ready_split(options: dict[str, Any]) -> None:
     """Make RecBole read the histories of pre-split files, whose items have the ids of the targets."""
-    from recbole_lcrec.config.ready_split import refuse_filters
-
-    refuse_filters(options)
     if isinstance(options["load_col"], dict):
         options["load_col"] = {**options["load_col"], "inter": "*"}
     history = f"{options['ITEM_ID_FIELD']}{options['LIST_SUFFIX']}"

@@ -14,16 +14,23 @@ from recbole_lcrec.config.registry import Component
 from recbole_lcrec.utils.errors import UserError
 
 _LINE = re.compile(r"^(?P<name>[A-Za-z_][\w-]*)\s*:(?P<value>.*?)(?:\s#\s*(?P<comment>.*))?$")
+_CONTINUED = re.compile(r"^\s+#\s*(?P<comment>.*)$")
 
 
 def read_comments(path: Path) -> dict[str, tuple[str | None, str]]:
-    """Return option name -> (declaration or None, text) from the comments beside the top-level keys of a YAML."""
-    comments: dict[str, tuple[str | None, str]] = {}
+    """Return option name -> (declaration or None, text) from the comments beside the top-level keys of a YAML.
+
+    Lines of comment that are indented belong to the key before them.
+    """
+    comments: dict[str, list[str]] = {}
+    name = None
     for line in path.read_text(encoding="utf-8").splitlines():
-        found = _LINE.match(line)
-        if found and found["comment"]:
-            comments[found["name"]] = split_comment(found["comment"])
-    return comments
+        if found := _LINE.match(line):
+            name = found["name"]
+            comments[name] = [found["comment"]] if found["comment"] else []
+        elif name is not None and (found := _CONTINUED.match(line)):
+            comments[name].append(found["comment"])
+    return {name: split_comment(" ".join(parts)) for name, parts in comments.items() if parts}
 
 
 def defaults_of(component: Component) -> tuple[dict[str, Any], dict[str, tuple[str | None, str]]]:

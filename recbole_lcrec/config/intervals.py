@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_lcrec.utils.errors import UserError, shortened
+from recbole_lcrec.utils.errors import shortened
 
 Interval = tuple[str, float, float, str]
 """RecBole's form of an interval: ``("[", 3.0, inf, ")")``."""
@@ -41,29 +41,6 @@ def problem(text: str) -> str | None:
     except ValueError as error:
         return f"and {error}"
     return None
-
-
-def check_filters(options: Mapping[str, Any]) -> None:
-    """Refuse filters that would not filter, as far as the options alone tell.
-
-    Raises:
-        UserError: Naming the option.
-    """
-    values = options.get("val_interval")
-    if values is not None and not (isinstance(values, dict) and all(isinstance(name, str) for name in values)):
-        raise UserError(
-            f"option val_interval is {shortened(values)}; expected a column with its interval, or with a list of its "
-            "values: --val_interval=\"{rating: '[3,inf)', class: [Action, Comedy]}\"."
-        )
-    threshold = options.get("threshold")
-    is_number = isinstance(threshold, dict) and all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) for value in threshold.values()
-    )
-    if threshold is not None and not (is_number and len(threshold) == 1):
-        raise UserError(
-            f"option threshold is {shortened(threshold)}; expected one column of the interactions with a number, from "
-            'which on a row counts as liked: --threshold="{rating: 4}".'
-        )
 
 
 def filter_columns(options: Mapping[str, Any]) -> set[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from recbole_lcrec.config.registry import (
 )
 
 _VALUE_MODELS = ("CONTEXT", "DECISIONTREE")
-KINDS = {
+KINDS: dict[str, Callable[[str], bool]] = {
     "embedding.yaml": reads_embeddings,
     "index.yaml": has_index,
     "generative.yaml": is_generative,
+    "t5.yaml": lambda model: base_of(model) in ("TIGER", "P5CID"),
+    "language_model.yaml": lambda model: base_of(model) in ("LCRec", "TALLRec", "InstructRec"),
+    "user_texts.yaml": lambda model: base_of(model) in ("LCRec", "InstructRec"),
     "candidates.yaml": ranks_candidates,
 }
 """Files of options that several models of ours share -> which models have them."""
@@ -31,6 +36,9 @@ KINDS = {
 
 RECIPES = ("scratch", "paper")
 """Values of option ``recipe``; what they set stands in properties/model/<model>/<recipe>.yaml."""
+
+MACHINES = ("laptop_cpu", "gpu_24gb", "gpu_80gb")
+"""Further values: the paper's recipe with a pretrained LM, fitted to a kind of machine."""
 
 
 def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,26 +56,26 @@ def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[st
             the model starts from a pretrained LM (``base_model``).
     """
     recbole, ours, base = recbole_dir() / "properties", properties_dir(), base_of(model)
-    quick_start = [
-        load_values(recbole / "quick_start_config" / name) for name in _quick_start(base, model_type, dataset)
-    ]
+    machine = _machine_layer(base, given)
+    quick_start = [_values(recbole / "quick_start_config" / name) for name in _quick_start(base, model_type, dataset)]
     by_value = [layer for layer in quick_start if "metrics" in layer or model_type in _VALUE_MODELS]
     own = [defaults_of(one)[0] for one in components_with_options() if one.name not in MODELS]
     layers = [
         recbole_overall(),
         _load_if_there(recbole / "model" / f"{base}.yaml")
         or _load_if_there(recbole / "model" / f"{base.lower()}.yaml"),
-        load_values(recbole / "dataset" / "sample.yaml"),
+        _values(recbole / "dataset" / "sample.yaml"),
         {} if dataset in ("url", "kg_url") else _load_if_there(recbole / "dataset" / f"{dataset}.yaml"),
         *(layer for layer in quick_start if layer not in by_value),
-        load_values(ours / "overall.yaml"),
+        _values(ours / "overall.yaml"),
         *by_value,
-        *(load_values(path) for path in kinds_of(model)),
+        *(_values(path) for path in kinds_of(model)),
         *(own if reads_embeddings(model) else []),
         _load_if_there(ours / "model" / f"{base}.yaml"),
         _recipe_layer(base, given),
         _load_if_there(ours / "model" / f"{model}.yaml") if model != base else {},
-        _base_model_layer(base) if given.get("base_model") else {},
+        _base_model_layer(base) if given.get("base_model", machine.get("base_model")) else {},
+        machine,
         defaults_of(MODELS[model])[0] if model in MODELS else {},
         _load_if_there(ours / "dataset" / f"{dataset}.yaml"),
     ]
@@ -82,16 +90,23 @@ def kinds_of(model: str) -> list[Path]:
 def _recipe_layer(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a model sets differently under the recipe that is given, or that goes with what is given."""
     recipe = given.get("recipe") or ("paper" if given.get("base_model") else "scratch")
+    recipe = "paper" if recipe in MACHINES else recipe
     layer = _load_if_there(properties_dir() / "model" / model / f"{recipe}.yaml") if recipe in RECIPES else {}
     if given.get("index_file") or given.get("quantizer") in ("random", "cid"):  # no embeddings that could be features
         layer |= {name: False for name in ("item_features",) if name in layer}
     return layer
 
 
+def _machine_layer(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model sets differently on the kind of machine that is given as its recipe."""
+    recipe = given.get("recipe")
+    return _load_if_there(properties_dir() / "model" / model / f"{recipe}.yaml") if recipe in MACHINES else {}
+
+
 def _base_model_layer(model: str) -> dict[str, Any]:
     """Return what a model sets differently when it starts from a pretrained LM."""
     if ranks_candidates(model):
-        return load_values(properties_dir() / "model" / "candidates" / "base_model.yaml")
+        return _values(properties_dir() / "model" / "candidates" / "base_model.yaml")
     return _load_if_there(properties_dir() / "model" / model / "base_model.yaml") if is_generative(model) else {}
 
 
@@ -114,8 +129,16 @@ def _quick_start(model: str, model_type: str | None, dataset: str) -> list[str]:
 
 def recbole_overall() -> dict[str, Any]:
     """Return RecBole's own defaults of what every model has."""
-    return load_values(recbole_dir() / "properties" / "overall.yaml")
+    return _values(recbole_dir() / "properties" / "overall.yaml")
 
 
 def _load_if_there(path: Path) -> dict[str, Any]:
-    return load_values(path) if path.is_file() else {}
+    return _values(path) if path.is_file() else {}
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """Return the options of a file of ours or of RecBole's, which does not change while a process lives."""
+    return copy.deepcopy(_read_once(path))
+
+
+_read_once = lru_cache(maxsize=None)(load_values)

@@ -43,14 +43,19 @@ def described_datasets() -> list[str]:
     return sorted((path.stem for path in (properties_dir() / "dataset").glob("*.yaml")), key=str.lower)
 
 
+def is_model(name: str) -> bool:
+    """Return whether this package, a plugin or RecBole has a model."""
+    return name in known_models()
+
+
 def check_model(name: str) -> None:
     """Refuse a model that neither this package nor RecBole has.
 
     Raises:
         UserError: With the nearest known name.
     """
-    if name not in known_models():
-        hint = nearest(name, known_models()) or " --help lists all of them."
+    if not is_model(name):
+        hint = nearest(name, known_models()) or " --help=models lists all of them."
         raise UserError(f"unknown model {name}.{hint}")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from recbole_lcrec.config.declared import defaults_of, read_comments
 from recbole_lcrec.config.domain import Domain, bounds_problem, parse_declaration
+from recbole_lcrec.config.layers import KINDS
 from recbole_lcrec.config.loader import MOST_DEPTH, Given, load_values, parse_value
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
 from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
@@ -105,11 +106,9 @@ def yaml_files() -> list[Path]:
     ours, recbole = properties_dir(), recbole_dir() / "properties"
     files = [
         ours / "overall.yaml",
-        ours / "embedding.yaml",
-        ours / "index.yaml",
-        ours / "generative.yaml",
         recbole / "overall.yaml",
         recbole / "dataset" / "sample.yaml",
+        *(ours / name for name in KINDS),
         ours / "tune.yaml",
         ours / "serve.yaml",
         ours / "recommend.yaml",
@@ -117,7 +116,6 @@ def yaml_files() -> list[Path]:
     for root in (ours, recbole):
         for folder in ("model", "dataset", "quick_start_config"):
             files += sorted((root / folder).glob("*.yaml"))
-    files.append(ours / "candidates.yaml")
     listed = dict.fromkeys(files)
     return [path for path in listed if not path.name.endswith("url.yaml")]  # those list downloads, not options
 
@@ -158,7 +156,7 @@ def yaml_options() -> dict[str, Option]:
     """Return the options that a YAML of RecBole or of ours names, in the order of the files.
 
     Raises:
-        AssertionError: If two of our YAMLs declare an option differently.
+        AssertionError: If an option is declared twice.
     """
     types: dict[str, set[str]] = {}
     commented: set[str] = set()
@@ -178,8 +176,8 @@ def yaml_options() -> dict[str, Option]:
             commented.add(name)
             types[name] |= _type_words(declaration)
             if ours and parse_declaration(declaration) is not None:
-                first = declared.setdefault(name, declaration)
-                assert first == declaration, f"{path}: {name} is declared as ({declaration}), elsewhere as ({first})"
+                assert name not in declared, f"{path}: {name} is declared already, as ({declared[name]})"
+                declared[name] = declaration
     for name, (more, text) in _ADDITIONS.items():
         types.setdefault(name, set()).update(more)
         commented.add(name)
@@ -269,6 +267,17 @@ def check(name: str, given: Given) -> Any:
         raise UserError(f"option {name} is {_given_text(given)} ({found}); expected {expected}")
     _check_value(option, value, given)
     return value
+
+
+def check_declared(name: str, value: Any) -> None:
+    """Refuse a value that is not what an option is declared to take; what is not an option takes anything.
+
+    Raises:
+        UserError: If it is not.
+    """
+    option = known_options().get(name)
+    if option is not None and option.domain is not None:
+        check(name, Given(value, None, ""))
 
 
 def _check_value(option: Option, value: Any, given: Given) -> None:

@@ -1,4 +1,4 @@
-"""The text of ``--help``, made of the YAMLs and their comments so that it cannot fall behind them."""
+"""The text of ``--help`` and its topics, made of the YAMLs and their comments so that it cannot fall behind them."""
 
 from __future__ import annotations
 
@@ -9,33 +9,119 @@ from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.declared import defaults_of, read_comments
+from recbole_lcrec.config.layers import defaults, kinds_of
 from recbole_lcrec.config.loader import load_values
-from recbole_lcrec.config.names import described_datasets, known_datasets, recbole_models
+from recbole_lcrec.config.names import described_datasets, known_datasets, known_models, recbole_models
 from recbole_lcrec.config.options import COMMANDS, known_options
 from recbole_lcrec.config.paths import properties_dir, recbole_dir
-from recbole_lcrec.config.registry import MODELS, Component, components_with_options, is_ours
+from recbole_lcrec.config.registry import (
+    ENCODERS,
+    MODELS,
+    QUANTIZERS,
+    Component,
+    base_of,
+    components_with_options,
+    is_ours,
+    reads_embeddings,
+)
+from recbole_lcrec.config.saved_run import CHANGEABLE, EVALUATION_ONLY
 from recbole_lcrec.config.sources import downloadable_datasets
+from recbole_lcrec.utils.errors import UserError, clipped, nearest
+from recbole_lcrec.utils.program import program
 
-USAGE = """\
-usage: python run_recbole_lcrec.py --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--option=value ...]
-       python run_recbole_lcrec.py --model="A,B(option=value) as LABEL,..." --dataset=NAME [--seeds=1,2,3] [--jobs=N]
-       python run_recbole_lcrec.py --ablation=index|tasks --dataset=NAME [--seeds=1,2,3] [--option=value ...]
-       python run_recbole_lcrec.py --model=NAME --dataset=NAME --tune[=space.yaml] [--option=value ...]
-       python run_recbole_lcrec.py --evaluate=RUN_DIR [--option=value ...]
-       python run_recbole_lcrec.py --serve=RUN_DIR[,RUN_DIR] [--serve_port=8000 ...]
-       python run_recbole_lcrec.py --resume=RUN_DIR [--show_progress=False ...]
-       python run_recbole_lcrec.py --resume_tune=SEARCH_DIR
-       python run_recbole_lcrec.py --recommend=RUN_DIR --users=all|FILE --output=recs.csv [--topk=N ...]
-       python run_recbole_lcrec.py --recommend=RUN_DIR --histories=FILE --output=recs.csv [--among=FILE ...]
-       python run_recbole_lcrec.py --export=RUN_DIR --output=DIR [--export_lora=merged|beside] [--option=value ...]"""
+WIDTH = 100
+"""Columns of all help."""
 
-_EXAMPLES = """\
-Examples:
-  python run_recbole_lcrec.py --model=LCRec --dataset=ml-100k
-  python run_recbole_lcrec.py --model=SASRec --dataset=Games --data_path=../data --epochs=50 --topk=[5,10]
-  python run_recbole_lcrec.py --model="ExactPop,SASRec(loss_type=BPR),SASRec,LCRec" --dataset=ml-100k --seeds=1,2,3
-  python run_recbole_lcrec.py --evaluate=saved/my-run --valid_users=500
-  python run_recbole_lcrec.py --config_files="[my options.yaml, b.yaml]"    (a list: paths with blanks)"""
+_MOST = """\
+usage: {program} --model=NAME --dataset=NAME [--option=value ...]
+
+Generative recommendation with language models, and all of RecBole's models, on one split with one
+set of metrics. Values are YAML: --topk='[5, 10]'. Later wins: defaults, files, the command line.
+
+What one does most:
+  --model=LCRec --dataset=ml-100k                             train, validate, test; see saved/
+  --model=LCRec --dataset=shop --data_path=data               own data: data/shop/shop.inter, .item
+  --model="LCRec,SASRec" --dataset=ml-100k --seeds=1,2,3      compare models, with significance
+  --model=SASRec --dataset=ml-100k --tune --num_samples=20    search hyper-parameters
+  --resume=RUN_DIR                                            go on with an interrupted run
+  --evaluate=RUN_DIR                                          evaluate a finished run again
+  --recommend=RUN_DIR --users=all --output=recs.csv           recommend, for users or histories
+  --serve=RUN_DIR                                             answer over HTTP, with a page
+  --export=RUN_DIR --output=DIR                               write it for plain transformers
+
+Options that are given most:
+  --config_files="a.yaml b.yaml"                              options from files
+  --output_dir=DIR                                            where everything is written
+  --epochs=N --train_batch_size=N --learning_rate=X --seed=N  training
+  --topk='[5, 10]' --metrics='[Hit, MRR]' --valid_metric=MRR@10   evaluation
+  --base_model=NAME --tuning=lora --precision=bf16            LCRec on a pretrained model
+  --nproc=4 --use_gpu=False                                   processes of one run; no GPU
+  --logger=tensorboard,wandb,mlflow                           where metrics are written
+
+Topics, each as --help=TOPIC:
+"""
+
+_TOPICS = {
+    "models": "all models that can be named",
+    "datasets": "data sets that are there, and those that are downloaded",
+    "options": "all options, with what they take and their defaults",
+    "compare": "several models, options or seeds side by side, and ablations",
+    "tune": "searches for hyper-parameters, here or on a Ray cluster",
+    "resume": "interrupted runs",
+    "evaluate": "finished runs again, with other metrics or data",
+    "recommend": "lists for users, as CSV, JSON lines or Parquet",
+    "serve": "a server of one finished run, or of two side by side",
+    "export": "a finished run for plain transformers",
+    "processes": "one run on several GPUs or machines",
+    "logger": "tensorboard, Weights & Biases, MLflow, and the log",
+}
+"""Topic -> what it is about. The names of models and of options are topics, too."""
+
+_COMMANDS = {
+    "compare": """\
+{program} --model="A,B(option=value) as LABEL,..." --dataset=NAME [--seeds=1,2,3] [--jobs=N]
+{program} --ablation=index|tasks --dataset=NAME [--seeds=1,2,3] [--option=value ...]
+
+Every model is run with each seed on the same split; then a leaderboard, tests of every pair and a report are
+written. The same command again goes on where it was stopped and keeps what is finished.""",
+    "tune": """\
+{program} --model=NAME --dataset=NAME --tune[=space.yaml] [--option=value ...]
+{program} --resume_tune=SEARCH_DIR
+
+Trials are validated, and the best one is tested once. Without a file the space is the model's own.""",
+    "resume": """\
+{program} --resume=RUN_DIR [--show_progress=False ...]
+
+Model, data set and options are those of the run. These may be given anew: {changeable}.""",
+    "evaluate": """\
+{program} --evaluate=RUN_DIR [--option=value ...]
+
+Model, data set and options are those of the run; evaluation.json is written into its folder, or into --output_dir.
+These may be given anew: {evaluation}.""",
+    "recommend": """\
+{program} --recommend=RUN_DIR --users=all|FILE --output=recs.csv [--topk=N ...]
+{program} --recommend=RUN_DIR --histories=FILE --output=recs.csv [--among=FILE ...]""",
+    "serve": "{program} --serve=RUN_DIR[,RUN_DIR] [--serve_port=8000 ...]",
+    "export": """\
+{program} --export=RUN_DIR --output=DIR [--export_lora=merged|beside] [--option=value ...]
+
+The folder has weights and tokenizer as transformers loads them, the item index, and a script that recommends.""",
+    "processes": """\
+{program} --model=NAME --dataset=NAME --nproc=4 [--option=value ...]
+torchrun --nproc_per_node=4 -m recbole_lcrec --model=NAME --dataset=NAME [--option=value ...]""",
+    "logger": """\
+{program} --model=NAME --dataset=NAME --logger=tensorboard,wandb,mlflow
+
+Files lie in the run's folder: tensorboard/, wandb/ and mlruns/. Weights & Biases stays offline without a key.""",
+}
+
+_OPTIONS_OF_TOPICS = {
+    "compare": ("ablation", "seeds", "jobs", "address", "cpus_per_run", "gpus_per_run"),
+    "resume": ("checkpoint_every_n_steps", "keep_last", "keep_states"),
+    "processes": ("nproc", "world_size", "ip", "port", "group_offset", "parallel"),
+    "logger": ("logger", "log_wandb", "wandb_project", "state", "show_progress"),
+}
+_FILES_OF_TOPICS = {"tune": "tune.yaml", "recommend": "recommend.yaml", "serve": "serve.yaml"}
 
 _OF_RECBOLE = (
     "epochs",
@@ -56,23 +142,83 @@ _OF_RECBOLE = (
 )
 
 
-def help_text() -> str:
-    """Return the whole help: usage, models, data sets, options with types and defaults, examples."""
-    ours = properties_dir()
-    recbole = recbole_dir() / "properties"
-    overall = load_values(ours / "overall.yaml")
-    found = [name for name in known_datasets(overall["data_path"]) if name != "ml-100k"]
-    sections = [
-        USAGE,
-        "Trains a model, then reports validation and test metrics; several models are compared side by side.\n"
-        "`python -m recbole_lcrec` is the same command.\n"
-        "Values are YAML. Later wins: RecBole's YAMLs, properties/ (overall, model, data set), files, command line.",
+_OF_MODELS = {
+    "embedding.yaml": "that read the items' embeddings",
+    "index.yaml": "with an item index",
+    "generative.yaml": "that generate paths of the index",
+    "t5.yaml": "that train a T5 (TIGER, P5CID)",
+    "language_model.yaml": "that tune a language model (LCRec, LIGER, TALLRec, InstructRec)",
+    "user_texts.yaml": "that learn from what users say (LCRec, InstructRec)",
+    "candidates.yaml": "that rank candidates",
+}
+
+
+def usage() -> str:
+    """Return the usage in one line."""
+    return _MOST.splitlines()[0].format(program=program())
+
+
+def help_text(topic: str = "") -> str:
+    """Return the help on a topic.
+
+    Args:
+        topic: A topic, or the name of a model or of an option; empty for what one does most and the topics.
+
+    Raises:
+        UserError: If there is no such topic, with those that there are.
+    """
+    if not topic:
+        names = [*(f"  {name:<11} {about}" for name, about in _TOPICS.items()), "  LCRec       any model: its options",
+                 "  topk        any option: what it does, takes and has as default"]  # fmt: skip
+        return _MOST.format(program=program()) + "\n".join(names)
+    texts = {"models": _models, "datasets": _datasets, "options": _all_options}
+    if topic in texts:
+        return texts[topic]()
+    if topic in _TOPICS:
+        return _command(topic)
+    if topic in known_models():
+        return _model(topic)
+    if topic in known_options():
+        return _listed("", {topic: known_options()[topic].default}) + "\n\nModels and data sets may differ."
+    hint = nearest(topic, [*_TOPICS, *known_models()]) or nearest(topic, known_options())
+    raise UserError(
+        f"--help={clipped(topic)}: unknown topic.{hint} Topics: {', '.join(_TOPICS)}, the name of any "
+        "model, or of any option."
+    )
+
+
+def _models() -> str:
+    plugins = [name for name in MODELS.names if not is_ours(name)]
+    parts = [
         _wrapped("Models of this package", (name for name in MODELS.names if is_ours(name))),
-        _wrapped("Models of plugins", plugins) if (plugins := [n for n in MODELS.names if not is_ours(n)]) else "",
+        _wrapped("Models of plugins", plugins) if plugins else "",
         _wrapped("Models of RecBole", (name for name in recbole_models() if name not in MODELS)),
+        _described("Quantizers of item indices (--quantizer)", QUANTIZERS.components),
+        _described("Encoders of item texts (--text_encoder)", ENCODERS.components),
+        f"{program()} --help=LCRec shows the options of a model.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _datasets() -> str:
+    data_path = load_values(properties_dir() / "overall.yaml")["data_path"]
+    found = [name for name in known_datasets(data_path) if name != "ml-100k"]
+    parts = [
+        _wrapped(f"Data sets found in data_path={data_path}", found or ["none"]),
         _wrapped("Data sets with settings here (ml-100k comes with RecBole)", described_datasets()),
-        _wrapped(f"Data sets found in data_path={overall['data_path']}", found or ["none"]),
-        _wrapped("Data sets downloaded when they are not there", downloadable_datasets()),
+        _wrapped("Data sets that are downloaded when they are not there", downloadable_datasets()),
+        "Own data: python -m recbole_lcrec.convert --help",
+    ]
+    return "\n\n".join(parts)
+
+
+def _all_options() -> str:
+    ours, recbole = properties_dir(), recbole_dir() / "properties"
+    sections = [
+        _wrapped_text(
+            "Values are YAML. Later wins: RecBole's YAMLs, properties/ (overall, model, data set), files, the command "
+            "line."
+        ),
         "\n".join(["Commands:", *(f"  --{name}: {text}" for name, text in COMMANDS.items())]),
         _section("Options of every run", [ours / "overall.yaml"]),
         _section(
@@ -80,52 +226,94 @@ def help_text() -> str:
             [recbole / "dataset" / "sample.yaml", recbole / "overall.yaml"],
             _OF_RECBOLE,
         ),
-        _section("Options of models that read the items' embeddings", [ours / "embedding.yaml"]),
-        _section("Options of models with an item index", [ours / "index.yaml"]),
-        _section("Options of models that generate paths of the index", [ours / "generative.yaml"]),
-        _section("Options of models that rank candidates", [ours / "candidates.yaml"]),
+        *(_section(f"Options of models {what}", [ours / name]) for name, what in _OF_MODELS.items()),
         _section("Options of a search for hyper-parameters (--tune)", [ours / "tune.yaml"]),
         _section("Options of a server of one saved run, or of two side by side (--serve)", [ours / "serve.yaml"]),
         _section("Options of recommending (--recommend)", [ours / "recommend.yaml"]),
         *(_section(f"Options of {name}", [ours / "model" / f"{name}.yaml"]) for name in MODELS.names),
         *(_own_section(component) for component in components_with_options()),
-        _EXAMPLES,
     ]
     return "\n\n".join(section for section in sections if section)
 
 
+def _command(topic: str) -> str:
+    """Return how a command is called, and its options."""
+    text = _COMMANDS[topic].format(
+        program=program(), changeable=", ".join(CHANGEABLE), evaluation=", ".join(EVALUATION_ONLY)
+    )
+    head, _, about = text.partition("\n\n")
+    parts = [head, _wrapped_text(" ".join(about.split()))]
+    if topic in _FILES_OF_TOPICS:
+        parts.append(_section("Options", [properties_dir() / _FILES_OF_TOPICS[topic]]))
+    if names := _OPTIONS_OF_TOPICS.get(topic):
+        parts.append(_listed("Options:", {name: known_options()[name].default for name in names}))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _model(model: str) -> str:
+    """Return the options of a model beside those of every run, with its own defaults."""
+    ours, recbole, base = properties_dir(), recbole_dir() / "properties" / "model", base_of(model)
+    own = [recbole / f"{base}.yaml", recbole / f"{base.lower()}.yaml", ours / "model" / f"{base}.yaml"]
+    files = [*own, ours / "model" / f"{model}.yaml", *kinds_of(model)]
+    names = dict.fromkeys(name for path in files if path.is_file() for name in load_values(path))
+    components = [one for one in components_with_options() if one.name == model]
+    if reads_embeddings(model):
+        components += [one for one in components_with_options() if one.name not in MODELS]
+    values = defaults(model, None, "", {})
+    return "\n\n".join(
+        [
+            f"{program()} --model={model} --dataset=NAME [--option=value ...]",
+            _listed(f"Options of {model}, beside those of every run (--help=options):", {n: values[n] for n in names})
+            if names
+            else f"{model} has no options beside those of every run (--help=options).",
+            *(_own_section(component) for component in components),
+        ]
+    )
+
+
+def _described(title: str, components: Mapping[str, Component]) -> str:
+    """Return components with their texts, one a line."""
+    longest = max(map(len, components))
+    return "\n".join([f"{title}:", *(f"  {name:<{longest}}  {one.text}" for name, one in components.items())])
+
+
 def _wrapped(title: str, names: Iterable[str]) -> str:
-    return textwrap.fill(f"{title}: {', '.join(names)}", width=119, subsequent_indent="  ", break_on_hyphens=False)
+    return _wrapped_text(f"{title}: {', '.join(names)}", others="  ")
+
+
+def _wrapped_text(text: str, first: str = "", others: str = "") -> str:
+    """Return a text in lines of at most ``WIDTH``; the first and the other lines begin with these."""
+    return textwrap.fill(
+        text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _section(title: str, files: Sequence[Path], names: Iterable[str] | None = None) -> str:
     """Return the options of YAML files with types, defaults and texts; empty when no file is there."""
     files = [path for path in files if path.is_file()]
-    defaults = {name: value for path in files for name, value in load_values(path).items()}
+    values = {name: value for path in files for name, value in load_values(path).items()}
     comments = {name: comment for path in files for name, comment in read_comments(path).items()}
-    return _listed(title, defaults, comments, names)
+    return _listed(f"{title}:", values if names is None else {name: values[name] for name in names}, comments)
 
 
 def _own_section(component: Component) -> str:
     """Return the options of a component of a plugin."""
-    return _listed(f"Options of {component.name} ({component.where})", *defaults_of(component))
+    values, comments = defaults_of(component)
+    return _listed(f"Options of {component.name} ({component.where}):", values, comments)
 
 
 def _listed(
-    title: str,
-    defaults: Mapping[str, Any],
-    comments: Mapping[str, tuple[str | None, str]],
-    names: Iterable[str] | None = None,
+    title: str, values: Mapping[str, Any], comments: Mapping[str, tuple[str | None, str]] | None = None
 ) -> str:
-    lines = []
-    for name in defaults if names is None else names:
-        text = comments.get(name, (None, ""))[1]
-        about = f"({known_options()[name].type_text}) {text}"
-        lines.append(f"  --{name}={_shown(defaults[name])}")
-        lines.append(
-            textwrap.fill(about, 119, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
-        )
-    return "\n".join([f"{title}:", *lines]) if lines else ""
+    """Return options with what they take and do; without ``comments`` what is known of them everywhere."""
+    lines = [title] if title else []
+    for name, value in values.items():
+        option = known_options()[name]
+        text = option.text if comments is None else comments.get(name, (None, ""))[1]
+        lines.append(f"  --{name}={_shown(value)}")
+        indent = " " * 6
+        lines.append(_wrapped_text(f"({option.type_text}) {text}".strip(), indent, indent))
+    return "\n".join(lines) if values else ""
 
 
 def _shown(value: Any) -> str:

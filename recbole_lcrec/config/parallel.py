@@ -1,18 +1,19 @@
-"""What a configuration has to know of the processes that share the run, and what several processes cannot do."""
+"""What a configuration has to know of processes and devices, and what several processes cannot do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from recbole.trainer.trainer import DecisionTreeTrainer, NCLTrainer, PretrainTrainer, TraditionalTrainer
 from recbole.utils import ModelType, get_trainer
 
 from recbole_lcrec.config.registry import base_of
 from recbole_lcrec.distributed import group
 from recbole_lcrec.utils.errors import UserError
-
-KINDS = ("ddp", "fsdp")
+from recbole_lcrec.utils.program import program
 
 _ALONE = {
     TraditionalTrainer: "counts or solves and has no gradients to share",
@@ -37,15 +38,12 @@ def take_place(options: dict[str, Any]) -> None:
     if wanted > 1 and not group.several():
         raise UserError(
             f"options nproc={options.get('nproc')}, world_size={options.get('world_size')} ask for several processes, "
-            "but this is one. They are started by the command line (python run_recbole_lcrec.py --nproc=N) or by "
-            "torchrun."
+            f"but this is one. They are started by the command line ({program()} --nproc=N) or by torchrun."
         )
-    if options.get("nproc") == 0:
-        raise UserError("option nproc is 0; expected 1 or more processes on this machine.")
     options["single_spec"], options["local_rank"] = True, place.local_rank
     options["nproc"], options["world_size"] = place.local_size, place.world_size
     if not group.is_main():
-        options["show_progress"] = options["log_wandb"] = False
+        options["show_progress"] = False
 
 
 def check_parallel(config: Any, model_class: Any) -> None:
@@ -54,12 +52,9 @@ def check_parallel(config: Any, model_class: Any) -> None:
     Raises:
         UserError: Naming the option or the model.
     """
-    kind = config["parallel"]
-    if kind not in KINDS:
-        raise UserError(f"option parallel is {kind}; expected {' or '.join(KINDS)}.")
     if not group.several():
         return
-    if kind == "fsdp":
+    if config["parallel"] == "fsdp":
         _check_sharded(config, model_class)
     if config["stage"] == "index":
         raise UserError("option stage is index, which one process builds. Leave nproc out.")
@@ -88,7 +83,38 @@ def _check_sharded(config: Any, model_class: Any) -> None:
         ("torch_compile", bool, "leave it out"),
         ("ema_decay", bool, "leave it out"),
         ("precision", lambda value: value == "fp16", "use bf16"),
+        ("preference_stage", lambda value: value not in (None, "none"), "use parallel=ddp"),
     ]
     for name, is_wrong, advice in refused:
         if is_wrong(config[name]):
             raise UserError(f"parallel=fsdp does not go with {name}={config[name]}: {advice}.")
+
+
+def device_of(options: dict[str, Any]) -> torch.device:
+    """Return the device of ``use_gpu`` and ``gpu_id``; gpu_id counts among the devices that are visible."""
+    gpu_id = str(options["gpu_id"])
+    options["gpu_id"] = gpu_id
+    if gpu_id and not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", gpu_id):
+        raise UserError(f"option gpu_id is {gpu_id}; expected a number such as 0.")
+    if not options["use_gpu"] or not gpu_id or not torch.cuda.is_available():
+        return torch.device("cpu")
+    index, place = _gpu([int(number) for number in gpu_id.split(",")]), group.place()
+    if index >= torch.cuda.device_count():
+        per = f" for the {place.local_size} processes" if group.several() else ""
+        raise UserError(
+            f"option gpu_id is {gpu_id}{per}, but {torch.cuda.device_count()} GPU(s) are visible, counted from 0. "
+            "Set gpu_id, or use_gpu=False."
+        )
+    if group.several():
+        torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def _gpu(numbers: Sequence[int]) -> int:
+    """Return the number of this process's GPU: of several, its own; of one, that many further on."""
+    place = group.place()
+    if len(numbers) == 1 or not group.several():
+        return numbers[0] + place.local_rank
+    if len(numbers) < place.local_size:
+        raise UserError(f"option gpu_id names {len(numbers)} GPU(s) for {place.local_size} processes.")
+    return numbers[place.local_rank]

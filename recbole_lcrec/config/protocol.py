@@ -1,37 +1,31 @@
-"""Checks of how a run is evaluated: metrics, list lengths, candidates and what must fit them."""
+"""Checks of how a run is evaluated and what its model cannot do without: metrics, candidates, labels, negatives."""
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recbole.evaluator import metric_types
 from recbole.evaluator.register import metric_information
-from recbole.utils import ModelType
+from recbole.utils import EvaluatorType, InputType, ModelType
 
-from recbole_lcrec.config.registry import is_generative, ranks_candidates
-from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.config.registry import has_index, is_generative, ranks_candidates
+from recbole_lcrec.utils.errors import nearest
 
 _METRICS_WITHOUT_K = {"auc", "gauc", "logloss", "mae", "rmse"}
 
 
-def check_metrics(options: dict[str, Any]) -> None:
-    """Check metrics and make lists of metrics and topk.
-
-    Raises:
-        UserError: If there is no metric, or one that RecBole and this package do not know.
-    """
-    metrics = [options["metrics"]] if isinstance(options["metrics"], str) else options["metrics"]
-    for metric in metrics:
+def metrics_problems(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the lists of metrics and of their lengths."""
+    for metric in options["metrics"]:
         if metric.lower() not in metric_types:
             hint = nearest(metric, metric_types)
-            raise UserError(f"option metrics: unknown metric {metric}.{hint} Known: {', '.join(metric_types)}.")
-    topk = options["topk"] if isinstance(options["topk"], list) else [options["topk"]]
-    for name, values in (("metrics", metrics), ("topk", topk)):
-        if not values:
-            raise UserError(f"option {name} is an empty list; expected at least one.")
-    options["metrics"], options["topk"] = metrics, topk
+            yield f"option metrics: unknown metric {metric}.{hint} Known: {', '.join(metric_types)}."
+    for name in ("metrics", "topk"):
+        if not options[name]:
+            yield f"option {name} is an empty list; expected at least one."
 
 
 def problems(config: Any) -> Iterator[str]:
@@ -54,6 +48,18 @@ def problems(config: Any) -> Iterator[str]:
             "per user; uniN or popN), for it and for the models that it is compared with"
         )
     yield from _exclusion(config)
+    yield from _labeled(config)
+    yield from _negatives(config)
+
+
+def needs_labels(config: Any) -> bool:
+    """Return whether rows have to say whether they are liked: by a column of labels, or by ``threshold``."""
+    if "labeled" in config["eval_args"]["mode"].values():
+        return True
+    if _samples(config):
+        return False  # RecBole labels sampled negatives, and the rows themselves, on its own
+    is_valued = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
+    return is_valued or _mentions(config.model_class, "LABEL")
 
 
 def _valid_metric(config: Any) -> Iterator[str]:
@@ -82,3 +88,45 @@ def _exclusion(config: Any) -> Iterator[str]:
 
 def _result_names(metric: str, topk: Sequence[int]) -> list[str]:
     return [metric] if metric.lower() in _METRICS_WITHOUT_K else [f"{metric}@{k}" for k in topk]
+
+
+def _labeled(config: Any) -> Iterator[str]:
+    if "labeled" not in config["eval_args"]["mode"].values():
+        return
+    rankings = [name for name in config["metrics"] if metric_types[name.lower()] == EvaluatorType.RANKING]
+    model = config["model"]
+    if has_index(model) or ranks_candidates(model):
+        problem = f"{model} ranks items and predicts no labels"
+    elif rankings:
+        problem = f"metrics has {', '.join(rankings)}, which are of lists of items"
+    else:
+        return
+    yield (
+        f"option eval_args: mode is labeled, but {problem}. Mode labeled goes with AUC, LogLoss, MAE and RMSE; for "
+        "lists of items use the modes full, uniN or popN (as in uni100)."
+    )
+
+
+def _negatives(config: Any) -> Iterator[str]:
+    """Yield that negative items are missing, which RecBole would find in the training."""
+    if _samples(config):
+        return
+    is_pairwise = config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and _mentions(config.model_class, "NEG_ITEM_ID")
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE or (is_pairwise and config["loss_type"] != "CE"):
+        loss = " with loss_type BPR" if config["loss_type"] == "BPR" else ""
+        yield (
+            f"option train_neg_sample_args is None, but {config['model']}{loss} learns from pairs of an item of the "
+            "user and another one, and needs these. Leave the option out, or set "
+            '--train_neg_sample_args="{distribution: uniform, sample_num: 1}".'
+        )
+
+
+def _samples(config: Any) -> bool:
+    """Return whether negative items are drawn for the training."""
+    return config["train_neg_sample_args"]["distribution"] != "none"
+
+
+def _mentions(model: type, name: str) -> bool:
+    """Return whether RecBole's code of a model, apart from its abstract classes, has a name in it."""
+    classes = [cls for cls in model.__mro__ if cls.__module__.startswith("recbole.model.")]
+    return any(name in inspect.getsource(cls) for cls in classes if "abstract_recommender" not in cls.__module__)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,24 +13,60 @@ from recbole_lcrec.config.domain import bounds_problem
 from recbole_lcrec.config.loader import Given, load_options, parse_value
 from recbole_lcrec.config.names import check_dataset, check_model
 from recbole_lcrec.config.options import check
-from recbole_lcrec.config.overview import USAGE
+from recbole_lcrec.config.overview import usage
 from recbole_lcrec.config.plugins import adopt, load_references, named_in
 from recbole_lcrec.utils import arguments
-from recbole_lcrec.utils.errors import UserError, clipped
+from recbole_lcrec.utils.errors import Mistakes, UserError, clipped
+
+_WHERE_DATA_ARE = {"data_path", "dataset_url", "download", "benchmark_filename"}
 
 
-class Reading:
-    """Checks options as they are read and reports every mistake of one reading together.
+class Reading(Mistakes):
+    """Checks options as they are read, and collects every mistake of a command until :meth:`finish`.
+
+    An option that is refused keeps its default, so that what comes later can be checked beside it.
 
     Attributes:
-        refused: Options that were given and whose value is not known, as it was refused.
+        refused: Options that were given and cannot have the value; it is not known, or does not go with others.
         plugins: What was loaded for these options, as other processes find it.
+        looking: Whether nothing is to be started and only mistakes are looked for.
     """
 
+    looking = False
+
     def __init__(self) -> None:
-        self._errors: list[str] = []
+        super().__init__()
         self.refused: set[str] = set()
         self.plugins: list[str] = []
+        self._places: dict[str, str] = {}
+
+    @contextmanager
+    def relating(self) -> Iterator[None]:
+        """Note what the block raises about options beside each other; see :meth:`relate`."""
+        try:
+            yield
+        except UserError as error:
+            self.relate(error.mistakes)
+
+    def relate(self, messages: Iterable[str]) -> None:
+        """Note what does not go together, with the file that has one of the options.
+
+        What names an option that was refused before is left out: its default is looked at there, not what the user
+        meant.
+        """
+        before = frozenset(self.refused)
+        for message in messages:
+            words = re.findall(r"\w+", message)
+            if before.isdisjoint(words):
+                place = next((self._places[word] for word in words if word in self._places), "")
+                self.add(f"{place}: {message}" if place and place not in message else message)
+                if words[0] == "option":
+                    self.refused.add(words[1])
+
+    @property
+    def knows_data(self) -> bool:
+        """Whether it is known where the data are: no option that says so was refused."""
+        return not self.refused & _WHERE_DATA_ARE
 
     def load_plugins(self, given: Mapping[str, Given]) -> dict[str, Given]:
         """Return options whose ``model`` has names alone, after loading what it and ``plugins`` refer to."""
@@ -86,39 +124,37 @@ class Reading:
                 self.add(f"{one.source}: {error}")
         return values
 
-    @property
-    def failed(self) -> bool:
-        """Whether a mistake was found so far."""
-        return bool(self._errors)
-
-    def add(self, message: str) -> None:
-        """Keep a mistake for :meth:`finish`."""
-        if message not in self._errors:
-            self._errors.append(message)
-
     def file(self, path: str | Path) -> dict[str, Any]:
         """Return the checked options of a YAML file."""
         try:
-            return self.checked(load_options(path))
+            given = load_options(path)
         except UserError as error:
             self.add(str(error))
             return {}
+        self._places |= {name: one.source for name, one in given.items()}
+        return self.checked(given)
 
     def mapping(self, values: Mapping[str, Any], source: str) -> dict[str, Any]:
         """Return the checked options of a Python mapping."""
+        for name in values.keys() & self._places.keys():
+            del self._places[name]
         return self.checked({str(name): Given(value, None, source) for name, value in values.items()})
 
-    def finish(self) -> None:
+    def finish(self, further: Callable[[], Any] | None = None) -> None:
         """Raise everything that was wrong.
+
+        Args:
+            further: Looks for mistakes that only torch and RecBole can tell. It is asked where there is something to
+                tell already, so that one answer has all of it; a command without mistakes meets them on its way.
 
         Raises:
             UserError: One message for all mistakes, if there was any.
         """
-        if len(self._errors) == 1:
-            raise UserError(self._errors[0])
-        if self._errors:
-            listed = "\n".join(f"  - {error}" for error in self._errors)
-            raise UserError(f"{len(self._errors)} mistakes in the options:\n{listed}")
+        if self.failed and further is not None:
+            self.looking = True
+            with self.relating():
+                further()
+        super().finish()
 
 
 def read_files(files: Iterable[str | Path], reading: Reading) -> dict[str, Any]:
@@ -157,14 +193,13 @@ def check_names(options: Mapping[str, Any], reading: Reading, names: Sequence[st
     """Add what is wrong with the model and the data set of ``options`` to ``reading``."""
     missing = [name for name in names if not options.get(name)]
     if missing and not reading.failed:  # an unreadable argument or file may be the one that names them
-        reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{USAGE}\n--help tells more.")
+        reading.add(f"{' and '.join(f'--{name}=NAME' for name in missing)} missing.\n{usage()}\n--help tells more.")
     checks: dict[str, Callable[[str], None]] = {
         "model": check_model,
         "dataset": lambda name: check_dataset(name, options),
     }
     for name in names:
-        unsure = name == "dataset" and reading.refused & {"data_path", "dataset_url", "download", "benchmark_filename"}
-        if name not in missing and not unsure:
+        if name not in missing and (name != "dataset" or reading.knows_data):
             try:
                 checks[name](options[name])
             except UserError as error:

@@ -9,6 +9,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 _BY_DECLARATION = {
+    # training
+    "int in [0, 1000000] or None": "epochs eval_step",
+    "int in [0, 1000000]": "stopping_step",
+    "int in [1, 10000000]": "train_batch_size eval_batch_size",
+    "float > 0": "learning_rate layer_norm_eps ssl_tau ssl_temp temperature tau tau_ratio rho resolution",
+    "dict or None": "clip_grad_norm train_neg_sample_args",
     # environment
     "int in [0, 256]": "worker",
     "word: info | debug | warning | error | critical or None": "state",
@@ -59,13 +65,12 @@ _BY_DECLARATION = {
     "corruption_ratio",
     "float in [0, 1]": "mask_ratio ft_ratio l1_ratio anneal_cap vae_anneal_cap global_ratio spatial_ratio "
     "lambda_coeff weight",
-    "float >= 0": "reg_weight_1 reg_weight_2 reg_loss_ratio ssl_weight ssl_reg proto_reg cor_weight kg_weight "
-    "ls_weight aap_weight mip_weight map_weight sp_weight align_weight second_order_loss_weight sim_regularity lmd "
-    "lmd_sem negative_weight shrink lambda1 lambda2 noise_scale noise_min noise_max w_max w_min lamda "
-    "initializer_range",
+    "float >= 0": "weight_decay reg_weight_1 reg_weight_2 reg_loss_ratio ssl_weight ssl_reg proto_reg cor_weight "
+    "kg_weight ls_weight aap_weight mip_weight map_weight sp_weight align_weight second_order_loss_weight "
+    "sim_regularity lmd lmd_sem negative_weight shrink lambda1 lambda2 noise_scale noise_min noise_max w_max w_min "
+    "lamda initializer_range",
     "float >= 0 or list of float >= 0": "reg_weight",
     "list of float >= 0": "reg_weights",
-    "float > 0": "layer_norm_eps ssl_tau ssl_temp temperature tau tau_ratio rho resolution",
     "float": "alpha beta gamma margin",
     "int": "q",
     "bool or float >= 0": "std",
@@ -95,6 +100,7 @@ _BY_DECLARATION = {
     "str: CrossNet | CINComp | CIN": "teacher",
     "str: ED | ND | RW | inner | outer": "type",
     "str: us | un | su | us_x or None": "fredom_type",
+    "str: first | last or None": "rm_dup_inter",
     "str: no_pretrain | after_pretrain": "train_method",
     "str: actor_pretrain | critic_pretrain | pretrain | finetune": "train_stage",
     "path": "dataset pre_model_path warm_up",

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any, Generic, TypeVar
 
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.importing import importing
 from recbole_lcrec.utils.recbole_patches import same_anomaly_detection
 
 Defaults = str | Path | Mapping[str, Any] | type | None
@@ -155,8 +157,10 @@ CONVERTERS: Components[Component] = Components("converter")
 def load(reference: str) -> Any:
     """Import ``module:name`` and return the object."""
     module, name = reference.split(":")
-    with same_anomaly_detection():  # a module may import RecBole's
-        return getattr(importlib.import_module(module), name)
+    if module not in sys.modules:
+        with same_anomaly_detection(), importing():  # a module may import RecBole's
+            importlib.import_module(module)
+    return getattr(sys.modules[module], name)
 
 
 def register_model(
@@ -340,14 +344,14 @@ def ranks_candidates(model: str) -> bool:
 
 
 def _register_ours() -> None:
-    loader: dict[str, Any] = {
-        "train_loader": "recbole_lcrec.instruction.loader:InstructionDataLoader",
-        "trainer": "recbole_lcrec.training.trainer:FeatureTrainer",
-    }
+    trainer = "recbole_lcrec.training.trainer:FeatureTrainer"
+    loader: dict[str, Any] = {"train_loader": "recbole_lcrec.instruction.loader:InstructionDataLoader"}
+    loader["trainer"] = trainer
     sequences = {**loader, "train_loader": "recbole_lcrec.data.batches:SequenceDataLoader"}
+    preferences = {**loader, "trainer": "recbole_lcrec.training.preference_stage:PreferenceTrainer"}
     register_model(
         "LCRec", "recbole_lcrec.model.lcrec:LCRec", generative=True,
-        dataset="recbole_lcrec.instruction.dataset:GenerativeDataset", **loader,
+        dataset="recbole_lcrec.instruction.dataset:LCRecDataset", **preferences,
     )  # fmt: skip
     for name, module in (("TALLRec", "tallrec"), ("InstructRec", "instructrec")):
         register_model(
@@ -370,7 +374,7 @@ def _register_ours() -> None:
     )  # fmt: skip
     register_model(
         "RPG", "recbole_lcrec.model.rpg:RPG", index=True, dataset="recbole_lcrec.index.catalogue:CatalogueDataset",
-        train_loader="recbole_lcrec.data.batches:WindowDataLoader", trainer=loader["trainer"],
+        train_loader="recbole_lcrec.data.batches:WindowDataLoader", trainer=trainer,
     )  # fmt: skip
     quantizers = "recbole_lcrec.quantizer"
     register_quantizer("rqvae", f"{quantizers}.rqvae:RQVAE", text="residual-quantized autoencoder")

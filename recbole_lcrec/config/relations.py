@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import importlib.util
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recbole_lcrec.config.layers import defaults
+from recbole_lcrec.config.loggers import unknown_loggers
 from recbole_lcrec.config.recbole_options import HEADS, losses_of
-from recbole_lcrec.config.registry import base_of
 from recbole_lcrec.utils.errors import nearest
 
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
@@ -26,6 +23,9 @@ _NEGATIVES: dict[str, tuple[type | tuple[type, ...], float, float, str]] = {
 _COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD", "LABEL_FIELD", "ITEM_LIST_LENGTH_FIELD")
 _GRAPH_COLUMNS = ("HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "ENTITY_ID_FIELD")
 
+_FILTERS = ("user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter")
+_NO_FILTER: tuple[Any, ...] = (None, "[0,inf)", "[0, inf)", {})
+
 
 def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with options that go together.
@@ -37,38 +37,23 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
     yield from _columns(options)
     yield from _model_options(model, options)
     if options.get("eval_args") is not None:
-        yield from eval_args_problems(options["eval_args"])
+        yield from _eval_args(options["eval_args"])
     if options.get("train_neg_sample_args") is not None:
         yield from _negatives(options["train_neg_sample_args"])
     if options.get("discretization") is not None:
         yield from _discretization(options["discretization"], options.get("numerical_features") or [])
-    if options.get("log_wandb") and not _is_installed("wandb"):
-        yield "option log_wandb is True, but the package wandb is not installed: pip install wandb, or leave it out"
+    yield from unknown_loggers(options)
+    if options.get("benchmark_filename") is not None:
+        yield from _ready_split(options)
     encoding = options.get("encoding")
     if encoding is not None and not _is_text_encoding(encoding):
         yield f"option encoding is {encoding}, which Python does not know; expected e.g. utf-8 or latin-1"
     threshold = options.get("threshold")
     if threshold is not None and len(threshold) != 1:
-        yield f"option threshold is {threshold}; expected one column and its threshold, such as {{rating: 3}}"
-
-
-def problems_of_given(model: str, dataset: str, given: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with a user's options on top of a model's defaults.
-
-    Args:
-        model: A known model.
-        dataset: Name of the data set.
-        given: Checked options of files and command line.
-    """
-    options = defaults(model, None, dataset, given)
-    return list(problems(base_of(model), {**options, **given}))
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # a module that was made by hand
-        return package in sys.modules
+        yield (
+            f"option threshold is {threshold}; expected one column of the interactions with a number, from which on a "
+            "row counts as liked, such as {rating: 3}"
+        )
 
 
 def _columns(options: Mapping[str, Any]) -> Iterator[str]:
@@ -95,8 +80,7 @@ def _model_options(model: str, options: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def eval_args_problems(given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong inside ``eval_args``; keys that are missing keep their values."""
+def _eval_args(given: Mapping[str, Any]) -> Iterator[str]:
     for key in given:
         if key not in _EVAL_ARGS:
             hint = nearest(str(key), _EVAL_ARGS)
@@ -157,6 +141,22 @@ def _discretization(given: Mapping[str, Any], numerical: list[str]) -> Iterator[
         bucket = how.get("bucket")
         if method == "ED" and (type(bucket) is not int or not 1 <= bucket <= 100_000):
             yield f"{where} has the bucket {bucket}; expected a whole number from 1 to 100,000"
+
+
+def _ready_split(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what would change a split that is ready."""
+    found = [name for name in _FILTERS if options.get(name) not in _NO_FILTER]
+    if found:
+        settings = " ".join(f"--{name}=~" for name in found)
+        yield (
+            f"option benchmark_filename: the split is ready, so {', '.join(found)} cannot apply (RecBole would skip "
+            f"them silently). Take them out, e.g. with {settings}, or give the whole data in one .inter file"
+        )
+    if len(options["benchmark_filename"]) != 3:
+        yield (
+            f"option benchmark_filename is {options['benchmark_filename']}; expected three names, of the training, "
+            "validation and test files, e.g. [train, valid, test]"
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -58,6 +58,8 @@ class RunOptions:
     cache_dir = RunOption[str]()
     state = RunOption[str | None]()
     show_progress = RunOption[bool]()
+    logger = RunOption[list[str]]()
+    wandb_project = RunOption[str]()
     seed = RunOption[int]()
     reproducibility = RunOption[bool]()
     device: RunOption[torch.device] = RunOption()
@@ -87,7 +89,9 @@ class RunOptions:
     train_neg_sample_args = RunOption[dict[str, Any]]()
     learner = RunOption[str]()
     learning_rate = RunOption[float]()
+    exact_dropout = RunOption[bool]()
     keep_states = RunOption[bool]()
+    preference_stage = RunOption[str | None]()
 
     eval_args = RunOption[dict[str, Any]]()
     eval_task = RunOption[str]()
@@ -96,6 +100,8 @@ class RunOptions:
     topk = RunOption[list[int]]()
     valid_metric = RunOption[str]()
     valid_metric_bigger = RunOption[bool]()
+    metric_decimal_place = RunOption[int]()
+    loss_decimal_place = RunOption[int | None]()
     valid_users = RunOption[int | None]()
     exclude_history = RunOption[bool]()
 
@@ -104,6 +110,15 @@ class RunOptions:
         """Folder of the finished run that is loaded; None for a new run."""
         saved = self.config["saved_run"]
         return Path(saved) if saved else None
+
+    def making(self) -> dict[str, Any]:
+        """Return the arguments of every function that makes something and keeps it in the cache."""
+        return {
+            "cache_dir": Path(self.cache_dir),
+            "seed": self.seed,
+            "device": str(self.device),
+            "show_progress": bool(self.show_progress),
+        }
 
     @property
     def eval_modes(self) -> dict[str, str]:

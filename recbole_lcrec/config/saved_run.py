@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 CHANGEABLE = (
     *("use_gpu", "gpu_id", "show_progress", "state", "checkpoint_every_n_steps", "keep_last", "keep_states"),
-    *("data_path", "download", "dataset_url", "cache_dir", "plugins"),
+    *("data_path", "download", "dataset_url", "cache_dir", "plugins", "logger"),
 )
 """Options that a resumed run may be given: they change nothing in the result except the last digits on a GPU."""
 
@@ -47,6 +47,12 @@ def check_evaluation(options: Mapping[str, Any], before: Mapping[str, Any]) -> N
     Raises:
         UserError: Naming all of them, with their values in the run, and what may be given.
     """
+    unmeasured = [name for name in ("precision", "attention") if options.get(name) == "auto"]
+    if unmeasured:
+        raise UserError(
+            f"{unmeasured[0]}=auto is measured when a training begins. This run has {unmeasured[0]}="
+            f"{before.get(unmeasured[0])}: leave it out, or give another value."
+        )
     refused = [name for name in sorted(options.keys() - set(EVALUATION_ONLY)) if options[name] != before.get(name)]
     if refused:
         trained = ", ".join(f"{name}={before.get(name)}" for name in refused)

@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from recbole_lcrec.config.declared import defaults_of
-from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.config.options import check_declared, known_options
+from recbole_lcrec.utils.errors import Mistakes, UserError
 
 Settings = TypeVar("Settings")
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSettings:
+    """Base of the options of one stage: valid from birth.
+
+    What a field takes, and its default, is declared once, in a YAML of properties/; a subclass adds what is wrong with
+    fields beside each other.
+
+    Raises:
+        UserError: One for all that is wrong.
+    """
+
+    def __post_init__(self) -> None:
+        mistakes = Mistakes()
+        for field in dataclasses.fields(self):
+            if field.init:
+                with mistakes.caught():
+                    check_declared(field.name, getattr(self, field.name))
+        mistakes.finish()
+        self.check(mistakes)
+        mistakes.finish()
+
+    def check(self, mistakes: Mistakes) -> None:
+        """Note fields that contradict each other; each of them is what its declaration takes."""
+
+
+def restored(cls: type[Settings], saved: Mapping[str, Any]) -> Settings:
+    """Return settings that a run has written; options that it did not know yet have their defaults."""
+    known = known_options()
+    names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    return cls(**{**{name: known[name].default for name in names if name in known}, **saved})
 
 
 def settings_from(cls: type[Settings], config: Any, **given: Any) -> Settings:

@@ -12,6 +12,7 @@ from recbole_lcrec.config.registry import CONVERTERS
 from recbole_lcrec.convert.pipeline import DUPLICATES, Settings, convert
 from recbole_lcrec.convert.summary import report
 from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.program import program
 
 _EPILOG = """Filters work in this order: --min-rating, --duplicates, --k-core. Ids that RecBole's reader would lose
 (NA, null, nan, None, ..., empty, with tabs or line breaks, starting with a quote) are rejected with their line.
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     print(f"\nwritten to {settings.folder}. Next:")
-    print(f"python run_recbole_lcrec.py --model=LCRec --dataset={settings.name} --data_path={settings.output}")
+    print(f"{program()} --model=LCRec --dataset={settings.name} --data_path={settings.output}")
     return 0
 
 

@@ -17,11 +17,7 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_lcrec.config.run_options import RunOptions
-from recbole_lcrec.config.settings import settings_from
-from recbole_lcrec.utils.errors import UserError
-
-MAX_SAMPLES = 2**31
-"""Samples of an epoch at most: what numbers them is kept in memory."""
+from recbole_lcrec.config.settings import StageSettings, settings_from
 
 _BUCKET_BATCHES = 50
 """Batches that are sorted by length together: enough for little padding, few enough to keep batches random."""
@@ -31,7 +27,13 @@ DRAW = "draw"
 
 
 def batches_by_length(
-    lengths: np.ndarray, step: int, accumulated: int, rng: np.random.Generator, *, shuffle: bool
+    lengths: np.ndarray,
+    step: int,
+    accumulated: int,
+    rng: np.random.Generator,
+    *,
+    shuffle: bool,
+    counts: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the sample numbers of each batch: shuffled, sorted by length within buckets, batches shuffled.
 
@@ -43,7 +45,11 @@ def batches_by_length(
         accumulated: Batches of an optimizer step.
         rng: Draws the order.
         shuffle: Whether the order is drawn at all.
+        counts: int64 [n], how many samples each of ``lengths`` stands for, at most ``step``; None for one each.
     """
+    if counts is not None and (counts > 1).any():
+        yield from _batches_of_several(lengths, counts, step, accumulated, rng, shuffle=shuffle)
+        return
     size = step * accumulated
     order = rng.permutation(len(lengths)) if shuffle else np.arange(len(lengths))
     buckets = [order[i : i + size * _BUCKET_BATCHES] for i in range(0, len(order), size * _BUCKET_BATCHES)]
@@ -54,6 +60,26 @@ def batches_by_length(
     for number in [*shuffled, *range(whole, len(batches))]:
         batch = batches[number]
         yield from (batch[i : i + step] for i in range(0, len(batch), step))
+
+
+def _batches_of_several(
+    lengths: np.ndarray, counts: np.ndarray, step: int, accumulated: int, rng: np.random.Generator, *, shuffle: bool
+) -> Iterator[np.ndarray]:
+    """Yield batches as ``batches_by_length`` does, of rows that are several samples: about ``step`` samples each.
+
+    There are as many batches as if the samples lay apart, as no row holds more than ``step`` of them.
+    """
+    size = step * accumulated
+    order = rng.permutation(len(lengths)) if shuffle else np.arange(len(lengths))
+    bucket = (counts[order].cumsum() - 1) // (size * _BUCKET_BATCHES)
+    order = order[np.lexsort((lengths[order], bucket))]
+    piece = (counts[order].cumsum() - 1) // step  # of the row's last sample
+    pieces = np.split(order, np.flatnonzero(np.diff(piece)) + 1)
+    steps = [pieces[i : i + accumulated] for i in range(0, len(pieces), accumulated)]
+    whole = len(steps) - (counts.sum() % size != 0)
+    shuffled = rng.permutation(whole).tolist() if shuffle else list(range(whole))
+    for number in [*shuffled, *range(whole, len(steps))]:
+        yield from steps[number]
 
 
 def epoch_rows(n_rows: int, per_epoch: int, epoch: int, seed: int) -> np.ndarray:
@@ -94,22 +120,10 @@ def _to_gpu(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class SequenceSettings:
-    """Options of the loader; they are explained in properties/model/TIGER.yaml.
-
-    Raises:
-        UserError: For a number out of its range.
-    """
+class SequenceSettings(StageSettings):
+    """Options of the loader; they are explained in properties/t5.yaml."""
 
     train_samples: int | None
-
-    def __post_init__(self) -> None:
-        given = self.train_samples
-        if given is not None and not 1 <= given <= MAX_SAMPLES:
-            raise UserError(
-                f"train_samples: expected 1 or more samples per epoch (at most {MAX_SAMPLES:,}), or ~ for all once; "
-                f"found {given}."
-            )
 
 
 class SequenceDataLoader(TrainDataLoader):

@@ -23,7 +23,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_lcrec.config.intervals import filter_columns, parse_intervals
-from recbole_lcrec.config.needs import needs_labels
+from recbole_lcrec.config.protocol import needs_labels
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.ids import check_histories, check_same_ids
 from recbole_lcrec.data.presplit import recent_histories

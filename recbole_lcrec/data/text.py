@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.ids import check_same_ids
 from recbole_lcrec.utils.errors import UserError, nearest
@@ -56,11 +57,6 @@ class ItemText:
     def has_titles(self) -> bool:
         """Whether any item has a title."""
         return any(self.titles)
-
-    @property
-    def has_descriptions(self) -> bool:
-        """Whether any item has a description."""
-        return any(self.descriptions)
 
     def extended(self, items: Sequence[str], titles: Sequence[str], descriptions: Sequence[str]) -> ItemText:
         """Return this text with further items behind it; their texts are cleaned here.
@@ -134,7 +130,7 @@ def item_titles(files: DataFiles, items: Collection[str], fields: Sequence[str])
 
 
 @dataclass(frozen=True)
-class ItemTextSettings:
+class ItemTextSettings(StageSettings):
     """Which text of the items is read; the options are explained in properties/overall.yaml."""
 
     item_text_fields: list[str]

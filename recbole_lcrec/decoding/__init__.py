@@ -1,6 +1,6 @@
 """Constrained decoding: full ranking of a catalogue by generating item paths.
 
->>> trie = TokenTrie(item_token_ids)
+>>> trie = TokenTrie(paths)
 >>> items, scores = constrained_beam_search(lm, input_ids, attention_mask, trie, num_beams=20)
 
 The package knows token ids and language models only; what the ids mean is the caller's business.

@@ -25,6 +25,12 @@ def n_layers(lm: nn.Module) -> int:
     return int(text_config(base_model(lm).config).num_hidden_layers)
 
 
+def blocks_of(lm: nn.Module) -> list[nn.Module]:
+    """Return the transformer blocks of a causal language model; [] if no list has as many modules as it has layers."""
+    lists = (module for module in base_model(lm).modules() if isinstance(module, nn.ModuleList))
+    return next((list(blocks) for blocks in lists if len(blocks) == n_layers(lm)), [])
+
+
 def model_dtype(lm: nn.Module) -> torch.dtype:
     """Return the dtype of the hidden states that attention adds its mask to: that of the embeddings."""
     return base_model(lm).get_input_embeddings().weight.dtype

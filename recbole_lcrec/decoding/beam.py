@@ -70,13 +70,13 @@ def constrained_beam_search(
         prefix: Tokens that all prompts begin with and ``input_ids`` does not have.
         softmax: What the softmax behind a code's probability runs over; narrower ones than the paper's give another
             ranking, and a cheaper one.
-        excluded: [B, E] rows of the trie's ``item_token_ids`` that each user must not get, -1 for padding; None where
+        excluded: [B, E] catalogue rows that each user must not get, -1 for padding; None where
             everything may be recommended. Beams then never enter a part of the trie that holds nothing else, as if
             the user's trie were that of the other items.
         items: What the model says of the trie's items as wholes, as a part of their scores; None for paths alone.
 
     Returns:
-        Rows of the trie's ``item_token_ids`` [B, K] without duplicates, K = min(num_beams, n_items), and their
+        Catalogue rows [B, K] without duplicates, K = min(num_beams, n_items), and their
         log-probabilities [B, K] (with ``items``, their scores) in float32, or float64 if the model computes in it. A
         user with fewer than K items left has row -1 and log-probability -inf in the last places.
 

@@ -118,10 +118,10 @@ def encoder_decoder_beam_search(
         trie: The paths of all items, on the device of ``input_ids``.
         num_beams: Beams kept per user and level.
         softmax: What the softmax behind a code's probability runs over.
-        excluded: [B, E] rows of the trie that each user must not get, -1 for padding; see `constrained_beam_search`.
+        excluded: [B, E] catalogue rows that each user must not get, -1 for padding; see `constrained_beam_search`.
 
     Returns:
-        Rows of the trie's ``item_token_ids`` [B, K] without duplicates, K = min(num_beams, n_items), and their
+        Catalogue rows [B, K] without duplicates, K = min(num_beams, n_items), and their
         log-probabilities [B, K].
 
     Raises:

@@ -21,24 +21,21 @@ class ExcludedItems:
 
     Args:
         trie: The paths of all items.
-        rows: [B, E] int64 rows of the trie's ``item_token_ids`` that each user must not get; -1 is padding, and a row
-            may be repeated.
+        rows: [B, E] int64 catalogue rows that each user must not get; -1 is padding, a row may be repeated, and rows
+            that the trie does not have count below no node.
 
     Raises:
-        ValueError: if the rows are not int64 [B, E], or no rows of the trie.
+        ValueError: if the rows are not int64 [B, E].
     """
 
     def __init__(self, trie: TokenTrie, rows: Tensor) -> None:
         if rows.dim() != 2 or rows.dtype != torch.int64:
             raise ValueError(f"excluded rows must be int64 [B, E], got {rows.dtype} {tuple(rows.shape)}")
-        if rows.numel() and not (-1 <= int(rows.min()) and int(rows.max()) < trie.n_items):
-            raise ValueError(f"excluded rows must be -1 or rows of {trie.n_items} items")
         self._trie = trie
-        nowhere = trie.n_items  # behind the last leaf: counted below no node
-        leaves = torch.where(rows < 0, nowhere, trie.leaves(rows.clamp(min=0))).sort(dim=1).values
+        leaves = trie.leaves(rows).sort(dim=1).values
         repeated = torch.zeros_like(leaves, dtype=torch.bool)
         repeated[:, 1:] = leaves[:, 1:] == leaves[:, :-1]
-        self._leaves = leaves.masked_fill(repeated, nowhere).sort(dim=1).values
+        self._leaves = leaves.masked_fill(repeated, trie.n_items).sort(dim=1).values
 
     def closed(self, depth: int, nodes: Tensor) -> Tensor:
         """Return whether all items below each node are excluded for its user, bool [B, K, C].
@@ -57,7 +54,7 @@ def without_dead_beams(rows: Tensor, scores: Tensor, width: int) -> tuple[Tensor
     """Return finished beams [B, width]: row -1 and score -inf in the places that no allowed item was left for.
 
     Args:
-        rows: [B, K] rows of the trie; any where the score is -inf.
+        rows: [B, K] catalogue rows; any where the score is -inf.
         scores: [B, K] log-probabilities, -inf last.
         width: K or more.
     """

@@ -55,16 +55,15 @@ class NodeScores:
     Args:
         scores: What the model says of whole items.
         states: [B, D] after the prompts.
-        excluded: [B, E] rows of the trie's ``item_token_ids`` that each user must not get, -1 for padding; they count
-            below no node. None where everything may be recommended.
+        excluded: [B, E] catalogue rows that each user must not get, -1 for padding; they count below no node. None
+            where everything may be recommended.
     """
 
     def __init__(self, scores: ItemScores, states: Tensor, excluded: Tensor | None = None) -> None:
         trie, log_probs = scores.trie, scores.log_probs(states)
         if excluded is not None:
-            nowhere = torch.where(excluded < 0, trie.n_items, trie.leaves(excluded.clamp(min=0)))
             log_probs = torch.cat([log_probs, log_probs[:, :1]], dim=1)  # a last column that padding goes to
-            log_probs = log_probs.scatter(1, nowhere, -torch.inf)[:, :-1]
+            log_probs = log_probs.scatter(1, trie.leaves(excluded), -torch.inf)[:, :-1]
         levels = [log_probs]
         for depth in range(trie.n_levels, 0, -1):
             size = trie.level_sizes[depth - 2] if depth > 1 else 1

@@ -3,6 +3,9 @@
 Only a few hundred of the vocabulary's tokens can follow a beam, but the softmax that scores them runs over all of it
 (DESIGN.md, step 8). With the hidden states in hand, the logits of those few are computed apart, and the normaliser
 in blocks of the vocabulary: the logits of all beams over all tokens never exist at once.
+
+What the others weigh is a small correction to what those few weigh, in a trained model: it is computed beside them, in
+bfloat16 where the processor has it, and again in float32 where it is not small enough for that.
 """
 
 from __future__ import annotations
@@ -18,12 +21,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_lcrec.decoding.architecture import base_model, evaluating
+from recbole_lcrec.utils.bfloat16 import native_bfloat16
 
 BLOCK_LOGITS = 2**19
 """Logits of a block: 2 MB in float32, about what stays in a processor's cache."""
 
 BLOCK_TOKENS = 4096
 """Most tokens of a block."""
+
+HALF_ERROR, HALF_TOLERANCE = 0.02, 1e-5
+"""By how much, relative to it, the weight of the other tokens may be wrong in bfloat16 (factors of 8 bits, logits
+below 8 around the offset), and by how much a log-probability may be wrong for it: about the rounding of float32."""
+
+HALF_OFFSET = 8.0
+"""Logits are rounded to bfloat16 relative to this far below what is known: where the others' are, most often."""
+
+HALF_PAYS = 2**20
+"""Logits from which on a copy of the head in bfloat16 pays."""
 
 PROBE_LOGIT = 100.0
 """Largest logit of the probe that tells whether a model can be taken apart: beyond the soft caps in use (30 to 50)."""
@@ -73,6 +87,7 @@ class HeadReadout(Readout):
 
     def __init__(self, head: nn.Linear) -> None:
         self._head = head
+        self._copied: tuple[Any, Tensor] | None = None
 
     def logits(self, states: Tensor) -> Tensor:
         """Return the head's output."""
@@ -81,8 +96,14 @@ class HeadReadout(Readout):
     def log_probs(self, states: Tensor, tokens: Tensor, among: Tensor | None = None) -> Tensor:
         """See the base class."""
         flat = states.flatten(0, -2)
-        total = self._logsumexp(flat) if among is None else self._of(flat, among).logsumexp(dim=-1)
-        return (self._of(flat, tokens) - total.unsqueeze(-1)).unflatten(0, states.shape[:-1])
+        asked = self._of(flat, tokens)
+        if among is not None:
+            total = self._of(flat, among).logsumexp(dim=-1)
+        else:
+            competing = tokens.unique()
+            of_competing = asked if len(competing) == len(tokens) else self._of(flat, competing)
+            total = self._logsumexp(flat, competing, of_competing.logsumexp(dim=-1))
+        return (asked - total.unsqueeze(-1)).unflatten(0, states.shape[:-1])
 
     def _of(self, states: Tensor, rows: Tensor | slice) -> Tensor:
         """Return the logits [N, C] of some rows of the head in the dtype of scores."""
@@ -90,8 +111,74 @@ class HeadReadout(Readout):
         logits = functional.linear(states, self._head.weight[rows], bias)
         return logits.to(score_dtype(logits.dtype))
 
-    def _logsumexp(self, states: Tensor) -> Tensor:
-        """Return the log of the summed exponentials [N] over the vocabulary, block by block."""
+    def _logsumexp(self, states: Tensor, tokens: Tensor, known: Tensor) -> Tensor:
+        """Return the log of the summed exponentials [N] over the vocabulary, given that over some tokens.
+
+        Args:
+            states: [N, D].
+            tokens: [C] vocabulary ids in order.
+            known: [N] log of the summed exponentials over these.
+        """
+        device = states.device.type
+        whole = self._head.weight
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else whole.dtype
+        with torch.autocast(device, enabled=False):
+            if dtype.itemsize == 2 or self._takes_half(states):
+                half = dtype if dtype.itemsize == 2 else torch.bfloat16
+                others = self._others(states, tokens, known, self._weight_in(half), HALF_OFFSET)
+                wrong = ~(HALF_ERROR * others <= HALF_TOLERANCE)
+                if dtype.itemsize > 2 and bool(wrong.any()):
+                    others[wrong] = self._others(states[wrong], tokens, known[wrong], whole)
+            else:
+                others = self._others(states, tokens, known, whole)
+            total = known + others.log1p()
+            lost = ~total.isfinite()  # tokens that are much likelier than the known ones
+            if bool(lost.any()):
+                total[lost] = self._stable(states[lost].to(dtype))
+        return total
+
+    def _takes_half(self, states: Tensor) -> bool:
+        """Return whether the other tokens are to be weighed in bfloat16 first."""
+        n_logits = len(states) * len(self._head.weight)
+        plain = states.dtype == torch.float32 and states.device.type == "cpu" and not torch.is_grad_enabled()
+        return plain and n_logits >= HALF_PAYS and native_bfloat16(states.device)
+
+    def _weight_in(self, dtype: torch.dtype) -> Tensor:
+        """Return the head's weight in a number format; the copy is kept until the weight changes."""
+        weight = self._head.weight
+        state = dtype, weight.data_ptr(), weight._version
+        if self._copied is None or self._copied[0] != state:
+            self._copied = state, weight.detach().to(dtype)
+        return self._copied[1]
+
+    def _others(self, states: Tensor, tokens: Tensor, known: Tensor, weight: Tensor, offset: float = 0.0) -> Tensor:
+        """Return the summed exponentials [N] of all tokens but some, relative to the sum of those.
+
+        Args:
+            states: [N, D].
+            tokens: [C] vocabulary ids to leave out, in order.
+            known: [N] log of the summed exponentials over these.
+            weight: The head's, in the number format to multiply in.
+            offset: How far below ``known`` the logits are rounded and summed up from.
+        """
+        states, shift = states.to(weight.dtype), (offset - known).to(weight.dtype)
+        block = min(max(BLOCK_LOGITS // max(len(states), 1), 256), BLOCK_TOKENS)
+        starts = range(0, len(weight), block)
+        edges = torch.searchsorted(tokens, torch.tensor([*starts, len(weight)], device=tokens.device)).tolist()
+        total = torch.zeros_like(known)
+        for start, first, last in zip(starts, edges, edges[1:], strict=False):
+            rows = weight[start : start + block]
+            added = shift.unsqueeze(1).expand(-1, len(rows))
+            if self._head.bias is not None:
+                added = added + self._head.bias[start : start + block].to(weight.dtype)
+            logits = torch.addmm(added, states, rows.t())
+            if first < last:
+                logits[:, tokens[first:last] - start] = -torch.inf
+            total += logits.exp().sum(dim=-1, dtype=total.dtype)
+        return total * (-shift.to(known.dtype) - known).exp()
+
+    def _stable(self, states: Tensor) -> Tensor:
+        """Return the log of the summed exponentials [N] over the vocabulary, whatever the size of the logits."""
         n_tokens = self._head.weight.shape[0]
         block = min(max(BLOCK_LOGITS // max(len(states), 1), 256), BLOCK_TOKENS)
         parts = [

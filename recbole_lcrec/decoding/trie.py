@@ -30,13 +30,15 @@ class TokenTrie:
 
     Depth 0 holds the root; depth d, from 1 to ``n_levels``, holds one node per distinct prefix of length d. Nodes of a
     depth are numbered in lexicographic order of their prefixes, so the children of node i are the consecutive nodes
-    ``starts[i]`` to ``starts[i + 1] - 1`` of the next depth. Leaves map back to the row of ``item_token_ids``.
+    ``starts[i]`` to ``starts[i + 1] - 1`` of the next depth. Leaves map back to the catalogue rows of the items; what
+    is asked and answered outside of the trie are these, whichever items the trie has.
 
     Args:
-        item_token_ids: [n_items, L] int64; row i is the path of item i in vocabulary ids.
+        paths: [n_items, L] int64, the items' paths in vocabulary ids.
+        rows: [n_items] int64, their catalogue rows, all different; None for a whole catalogue, 0 to ``n_items - 1``.
 
     Raises:
-        ValueError: if the tensor is empty, not int64, not of rank 2, has a negative id or two equal rows.
+        ValueError: if the paths are empty, not int64, not of rank 2, have a negative id or two equal rows.
 
     Example:
         >>> trie = TokenTrie(torch.tensor([[7, 1], [7, 2], [5, 1]]))
@@ -46,14 +48,14 @@ class TokenTrie:
         tensor([[[5, 7]]])
     """
 
-    def __init__(self, item_token_ids: Tensor) -> None:
-        _check_paths(item_token_ids)
-        order = _lexicographic_order(item_token_ids)
-        paths = item_token_ids[order]
+    def __init__(self, paths: Tensor, rows: Tensor | None = None) -> None:
+        _check_paths(paths)
+        order = _lexicographic_order(paths)
+        paths = paths[order]
         first_rows = _first_rows(paths)
         if first_rows[-1].numel() < len(paths):
             raise ValueError(_describe_duplicate(paths, order))
-        self._rows = order
+        self._rows = order if rows is None else rows[order]
         distinct = [paths[rows, level].unique(return_inverse=True) for level, rows in enumerate(first_rows)]
         self._level_tokens, self._columns = zip(*distinct, strict=True)
         self._starts = tuple(_child_starts(first_rows, len(paths)))
@@ -144,12 +146,13 @@ class TokenTrie:
         return nodes, there
 
     def rows(self, leaves: Tensor) -> Tensor:
-        """Return the rows of ``item_token_ids`` that these leaves (nodes of depth ``n_levels``) stand for."""
+        """Return the catalogue rows that these leaves (nodes of depth ``n_levels``) stand for."""
         return self._rows[leaves]
 
     def leaves(self, rows: Tensor) -> Tensor:
-        """Return the leaves that stand for these rows of ``item_token_ids``."""
-        return self._leaf_of_row[rows]
+        """Return the leaves of catalogue rows; ``n_items``, behind the last leaf, for -1 and rows of other items."""
+        nowhere = len(self._leaf_of_row) - 1
+        return self._leaf_of_row[rows.masked_fill((rows < 0) | (rows > nowhere), nowhere)]
 
     def first_leaves(self, depth: int) -> Tensor:
         """Return the first leaf below each node of a depth, 0 to ``n_levels``, and last the number of leaves.
@@ -180,7 +183,8 @@ class TokenTrie:
 
     @cached_property
     def _leaf_of_row(self) -> Tensor:
-        return torch.empty_like(self._rows).scatter_(0, self._rows, torch.arange(self.n_items, device=self.device))
+        of_row = self._rows.new_full((int(self._rows.max()) + 2,), self.n_items)
+        return of_row.scatter_(0, self._rows, torch.arange(self.n_items, device=self.device))
 
     @cached_property
     def _keys(self) -> list[Tensor]:
@@ -201,13 +205,11 @@ class TokenTrie:
 
 def _check_paths(paths: Tensor) -> None:
     if not isinstance(paths, Tensor) or paths.dtype != torch.int64:
-        raise ValueError(
-            f"item_token_ids must be an int64 tensor, got {getattr(paths, 'dtype', type(paths).__name__)}"
-        )
+        raise ValueError(f"paths must be an int64 tensor, got {getattr(paths, 'dtype', type(paths).__name__)}")
     if paths.dim() != 2 or paths.numel() == 0:
-        raise ValueError(f"item_token_ids must be a non-empty [n_items, L] tensor, got shape {tuple(paths.shape)}")
+        raise ValueError(f"paths must be a non-empty [n_items, L] tensor, got shape {tuple(paths.shape)}")
     if int(paths.min()) < 0:
-        raise ValueError(f"item_token_ids must be vocabulary ids of 0 and above, got {int(paths.min())}")
+        raise ValueError(f"paths must be vocabulary ids of 0 and above, got {int(paths.min())}")
 
 
 def _lexicographic_order(paths: Tensor) -> Tensor:

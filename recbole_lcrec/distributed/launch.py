@@ -22,6 +22,7 @@ from recbole_lcrec.distributed.group import status_in
 from recbole_lcrec.distributed.request import Processes
 from recbole_lcrec.utils.cores import usable_cores
 from recbole_lcrec.utils.errors import UserError, reason_of
+from recbole_lcrec.utils.program import CALLED_AS, program
 
 GRACE = 20.0
 """Seconds that the others have to end after one process has failed."""
@@ -77,6 +78,7 @@ def _start(command: Sequence[str], wanted: Processes, local: int, address: dict[
         **os.environ,
         "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
         **address,
+        CALLED_AS: program(),  # what they print is copied by whoever started this process
         "RANK": str(wanted.offset + local),
         "LOCAL_RANK": str(local),
         "WORLD_SIZE": str(wanted.everywhere),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.errors import Mistakes, UserError
 
 OPTIONS = ("nproc", "world_size", "ip", "port", "group_offset")
 """What says where processes run and changes nothing of the result, but for the number of them all."""
@@ -34,25 +34,23 @@ class Processes:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        if self.here < 1:
-            raise UserError(f"option nproc is {self.here}; expected 1 or more processes on this machine.")
-        if self.everywhere < self.here:
-            raise UserError(
-                f"option world_size is {self.everywhere}, less than nproc={self.here}: it counts the processes of all "
-                "machines. Leave it out if there is one machine."
-            )
-        if not 0 <= self.offset <= self.everywhere - self.here:
-            raise UserError(
-                f"option group_offset is {self.offset}; expected the number of the first of this machine's "
-                f"{self.here} processes among {self.everywhere}, 0 to {self.everywhere - self.here}."
-            )
-        if self.everywhere > self.here and (self.ip is None or self.port is None):
-            raise UserError(
-                f"world_size={self.everywhere} with nproc={self.here} takes several machines: give --ip and --port of "
-                "the machine with group_offset=0 to each of them."
-            )
-        if self.port is not None and not 0 < self.port < 65536:
-            raise UserError(f"option port is {self.port}; expected a number from 1 to 65535.")
+        mistakes = Mistakes()
+        mistakes.expect(
+            self.everywhere >= self.here,
+            f"option world_size is {self.everywhere}, less than nproc={self.here}: it counts the processes of all "
+            "machines. Leave it out if there is one machine.",
+        )
+        mistakes.expect(
+            0 <= self.offset <= max(self.everywhere - self.here, 0),
+            f"option group_offset is {self.offset}; expected the number of the first of this machine's "
+            f"{self.here} processes among {self.everywhere}, 0 to {self.everywhere - self.here}.",
+        )
+        mistakes.expect(
+            self.everywhere <= self.here or (self.ip is not None and self.port is not None),
+            f"world_size={self.everywhere} with nproc={self.here} takes several machines: give --ip and --port of "
+            "the machine with group_offset=0 to each of them.",
+        )
+        mistakes.finish()
 
     @property
     def several(self) -> bool:
@@ -70,11 +68,9 @@ def processes_of(options: Mapping[str, Any]) -> Processes:
         UserError: For numbers that do not go together.
     """
     here, everywhere = options.get("nproc") or 1, options.get("world_size")
-    if options.get("nproc") == 0:
-        here = 0
     everywhere = here if everywhere in (None, -1) else everywhere  # -1 is RecBole's default
     port = options.get("port")
-    if port is not None and not str(port).isdecimal():
+    if port is not None and not (str(port).isdecimal() and 0 < int(port) < 65536):
         raise UserError(f"option port is {port}; expected a number from 1 to 65535.")
     return Processes(
         here, int(everywhere), options.get("ip"), None if port is None else int(port), options.get("group_offset") or 0

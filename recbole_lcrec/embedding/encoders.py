@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.config.registry import ENCODERS, Component
 from recbole_lcrec.embedding import collaborative, huggingface, lsa, ready_file
 from recbole_lcrec.utils.cache import cached
@@ -22,20 +23,18 @@ from recbole_lcrec.utils.files import fingerprint
 
 logger = logging.getLogger(__name__)
 
-SOURCES = ("text", "cf", "text+cf")
-_MOST = {"lsa_dim": 65_536, "hf_max_length": 2**20, "hf_batch_size": 2**20, "cf_dim": 65_536, "cf_window": 2**20}
 _VECTORS = "embeddings.npy"
 
 
 @dataclass(frozen=True)
-class EmbeddingSettings:
+class EmbeddingSettings(StageSettings):
     """Options of the embeddings; each is explained in properties/embedding.yaml.
 
     Attributes:
         own: The options that a plugin's encoder has declared.
 
     Raises:
-        UserError: For an unknown source or encoder or a number out of its range.
+        UserError: For an unknown encoder.
     """
 
     text_encoder: str
@@ -43,22 +42,17 @@ class EmbeddingSettings:
     hf_max_length: int
     hf_batch_size: int
     embedding_ids_file: str | None
-    embedding: str = "text"
-    cf_dim: int = 64
-    cf_window: int = 5
+    embedding: str
+    cf_dim: int
+    cf_window: int
     own: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect(
-            self.embedding in SOURCES, f"embedding: expected text, cf or text+cf, found {self.embedding!r}."
-        )
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         encoder = ENCODERS[self.kind].load() if self.kind in ENCODERS else None
         if encoder is None or encoder.takes_source != bool(self.source):
             forms = ", or ".join(one.load().form for one in ENCODERS.components.values())
             mistakes.add(f"text_encoder={self.text_encoder}: no such encoder. Expected {forms}.")
-        mistakes.expect_range(self, dict.fromkeys(_MOST, 1), _MOST)
-        mistakes.finish()
 
     @staticmethod
     def component(config: Any) -> Component:
@@ -126,7 +120,7 @@ LSA = Encoder(
     form="lsa (TF-IDF and truncated SVD, offline)",
     takes_source=False,
     compute=lambda task: fitted_lsa(task.texts, task.settings, task.cache_dir, task.seed).embed(task.texts),
-    key=None,  # what is kept is the fitted encoder, which new items need too
+    key=lambda task: ["vectors", *lsa.cache_key(task.settings.lsa_dim, task.seed)],  # beside the fitted encoder
 )
 HUGGING_FACE = Encoder(
     form="hf:<name or local folder of a transformers model>",
@@ -227,8 +221,18 @@ def _of_text(task: Task) -> np.ndarray:
     return _cached(task.cache_dir, key, len(task.texts), lambda: encoder.compute(task), task.settings.text_encoder)
 
 
-def fitted_lsa(texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Path, seed: int) -> lsa.LSA:
-    """Return the LSA encoder of a catalogue's texts, fitted now or taken from the cache."""
+def fitted_lsa(
+    texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Path, seed: int, *, tell: bool = True
+) -> lsa.LSA:
+    """Return the LSA encoder of a catalogue's texts, fitted now or taken from the cache.
+
+    Args:
+        texts: One per item.
+        settings: Options of the embeddings.
+        cache_dir: Folder of the caches.
+        seed: Seed of the run.
+        tell: Whether the log is to name it; it was told of already where the items were embedded with it.
+    """
     key = fingerprint("lsa", list(texts), lsa.cache_key(settings.lsa_dim, seed))
     folder = cache_dir / "embeddings" / key
     encoder, known = cached(
@@ -238,9 +242,9 @@ def fitted_lsa(texts: Sequence[str], settings: EmbeddingSettings, cache_dir: Pat
         save=lsa.LSA.save,
         what="embeddings",
     )
-    if known:
+    if known and tell:
         logger.info("Embeddings: lsa of %d terms, from the cache (%s).", len(encoder.terms), folder)
-    else:
+    elif not known:
         logger.info("Embeddings: %d x %d by lsa.", len(texts), len(encoder.components))
     return encoder
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.config.making import Making
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.split import training_sequences
 from recbole_lcrec.data.stages import StagedDataset
@@ -60,7 +60,7 @@ def training_rows(dataset: Any, train: Any, text: ItemText) -> list[np.ndarray]:
 
 def making(config: Any, sequences: Sequence[np.ndarray]) -> dict[str, Any]:
     """Return where and with what embeddings and index are made."""
-    return {**Making.arguments(config), "sequences": sequences}
+    return {**RunOptions(config).making(), "sequences": sequences}
 
 
 def embedded_catalogue(config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: StageTimer) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_lcrec.config.registry import ENCODERS
+from recbole_lcrec.config.settings import restored
 from recbole_lcrec.embedding.encoders import EmbeddingSettings, Encoder, Task, fitted_lsa
 from recbole_lcrec.embedding.lsa import LSA
 from recbole_lcrec.utils.errors import UserError
@@ -51,7 +52,7 @@ class ItemEncoder:
             seed: Seed of the run.
         """
         uses_lsa = settings.uses_text and settings.kind == "lsa"
-        fitted = fitted_lsa(texts, settings, cache_dir, seed) if uses_lsa else None
+        fitted = fitted_lsa(texts, settings, cache_dir, seed, tell=False) if uses_lsa else None
         if settings.embedding != "text+cf" or settings.kind == "file":
             return cls(settings, fitted)
         encoder = cls(settings, fitted)
@@ -102,5 +103,5 @@ class ItemEncoder:
         """Load what ``save`` wrote; the loaded encoder gives the same vectors."""
         state = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         fitted = LSA.load(folder) if state.pop("lsa") else None
-        settings = EmbeddingSettings(**state.pop("settings"))
+        settings = restored(EmbeddingSettings, state.pop("settings"))
         return cls(settings, fitted, tuple(state["mean"]), state["scale"], state["n_collaborative"])

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from recbole_lcrec.config import settings_from
+from recbole_lcrec.config import StageSettings, settings_from
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.decoding.softmax import NORMALIZATIONS
 from recbole_lcrec.instruction.templates import LCREC_TEMPLATES, Template
 from recbole_lcrec.usertext import UserTextSettings
-from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.errors import Mistakes, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class TopItems:
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(StageSettings):
     """Options of the evaluation; each is explained in properties/generative.yaml.
 
     Attributes:
@@ -93,31 +93,26 @@ class EvaluationSettings:
     loss_normalization: str
     wordings: Mapping[str, int]
 
-    def __post_init__(self) -> None:
-        expected, order = ", ".join(NORMALIZATIONS), NORMALIZATIONS
-        if self.loss_normalization not in order:
-            raise UserError(f"loss_normalization: expected one of {expected}, found {self.loss_normalization!r}.")
-        if self.score_normalization not in (None, *order):
-            raise UserError(f"score_normalization: expected {expected} or ~, found {self.score_normalization!r}.")
-        if order.index(self.normalization) < order.index(self.loss_normalization):
-            raise UserError(
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
+        if NORMALIZATIONS.index(self.normalization) < NORMALIZATIONS.index(self.loss_normalization):
+            mistakes.add(
                 f"score_normalization={self.score_normalization}: with loss_normalization={self.loss_normalization} "
                 "the model never learns how likely other tokens are. Leave score_normalization out."
             )
         if self.wordings == ONE_WORDING and (self.eval_task, self.eval_prompts) != ("seqrec", [0]):
-            raise UserError(
+            mistakes.add(
                 f"eval_task={self.eval_task}, eval_prompts={self.eval_prompts}: the model is asked for the next item "
                 "after a history, without words. Leave these options out."
             )
-        if self.eval_task not in self.wordings:
-            raise UserError(f"eval_task: expected one of {', '.join(self.wordings)}, found {self.eval_task!r}.")
-        count, given = self.wordings[self.eval_task], self.eval_prompts
-        numbers = given if isinstance(given, list) else []
-        right = all(type(number) is int and 0 <= number < count for number in numbers)
-        if given not in ("all", "ensemble") and not (numbers and right and len(set(numbers)) == len(numbers)):
-            raise UserError(
+        elif self.eval_task not in self.wordings:
+            mistakes.add(f"eval_task: expected one of {', '.join(self.wordings)}, found {self.eval_task!r}.")
+        elif isinstance(self.eval_prompts, list):
+            count, numbers = self.wordings[self.eval_task], self.eval_prompts
+            mistakes.expect(
+                bool(numbers) and max(numbers) < count and len(set(numbers)) == len(numbers),
                 f"eval_prompts: expected all, ensemble, or a list of wordings of {self.eval_task}, each from 0 to "
-                f"{count - 1} and given once; found {given!r}."
+                f"{count - 1} and given once; found {numbers!r}.",
             )
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 from recbole.utils import init_seed
 
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.saved_run import check_evaluation, read_options
 from recbole_lcrec.data.download import without_credentials
@@ -20,13 +21,14 @@ from recbole_lcrec.distributed.data import share_randomness
 from recbole_lcrec.distributed.group import wants_fsdp
 from recbole_lcrec.evaluation.queries import SEARCH, load_queries
 from recbole_lcrec.experiment import factory
-from recbole_lcrec.experiment.checks import check_models, check_settings
+from recbole_lcrec.experiment.checks import check_models, checked_config
 from recbole_lcrec.experiment.experiment import Experiment
-from recbole_lcrec.experiment.outputs import wandb_in
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.split_loaders import Split, build_data
-from recbole_lcrec.model.interface import UsesQueries
+from recbole_lcrec.model.interface import NestsSamples, UsesQueries
 from recbole_lcrec.training.checkpoint import load_checkpoint
+from recbole_lcrec.training.measuring import measured, unmeasured
+from recbole_lcrec.training.trainer import FeatureTrainer
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.recbole_patches import quiet
@@ -57,7 +59,7 @@ def build(
         config_dict: Options; they win over files.
         config_files: YAML files of options; later ones win over earlier ones.
         cli: Options that win over all others.
-        config: A ready configuration instead of all the above.
+        config: A configuration of ``checked_config`` instead of all the above.
         saved: Folder of a finished run whose index, tokenizer and weights are loaded.
         split: What ``split_of`` returned for equal options of the data, instead of loading them again.
         with_test: Whether the experiment gets the loader of the test phase.
@@ -65,11 +67,10 @@ def build(
     Raises:
         UserError: For anything in the options or the data that the user has to change.
     """
-    config = config or LCRecConfig(model, dataset, config_files, config_dict, cli)
+    config = config or checked_config(model, dataset, config_files, config_dict, cli, saved=saved)
     run = RunOptions(config)
     output_dir = saved or output_dir_of(config)
     config["saved_run"] = str(saved) if saved else None
-    check_settings(config)
     if saved is None:
         check_models(config)
     config["output_dir"] = str(output_dir)
@@ -81,7 +82,7 @@ def build(
         logger.warning("%s has no use for these options, which are other models': %s.", run.model, names)
     with quiet():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
-        if run.dataset_url:  # it has served; RecBole gives all options to tensorboard and wandb
+        if run.dataset_url:  # it has served; loggers get all options
             config["dataset_url"] = without_credentials(run.dataset_url)
         init_seed(run.seed, run.reproducibility)
         with timer("model"):
@@ -91,11 +92,31 @@ def build(
             if isinstance(network, UsesQueries) and run.eval_task == SEARCH:
                 loaders = [loader for loader in (valid_data, test_data) if loader is not None]
                 network.use_queries(load_queries(config, data, [loader._dataset for loader in loaders]))
-            with refusals_of_recbole(f"model {run.model}"), wandb_in(output_dir):
+            with refusals_of_recbole(f"model {run.model}"):
                 trainer = factory.trainer_class(config)(config, network)
+        _fit_loader(train_data, network)
+        _measure(config, trainer, train_data, timer)
         share_randomness(run.seed)
     test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
+
+
+def _fit_loader(train_data: Any, network: Any) -> None:
+    """Have samples lie apart for a model that would mix those of one row."""
+    if isinstance(train_data, NestsSamples) and train_data.nests and not getattr(network, "keeps_apart", False):
+        logger.info("nest_histories: %s does not keep apart what lies in one row.", type(network).__name__)
+        train_data.nests = False
+
+
+def _measure(config: LCRecConfig, trainer: Any, train_data: Any, timer: StageTimer) -> None:
+    """Give options that are ``auto`` the values that are fastest here; the configuration keeps them."""
+    if not unmeasured(config) or not isinstance(trainer, FeatureTrainer):
+        return
+    with timer("measure"):
+        chosen = measured(trainer, train_data, config)
+    for name, value in chosen.items():
+        config[name] = value
+    config["sized_by_data"] = sorted({*config["sized_by_data"], *chosen})
 
 
 def output_dir_of(config: LCRecConfig) -> Path:
@@ -134,16 +155,38 @@ def load_experiment(
     Raises:
         UserError: If the folder holds no finished run or its data are not there any more.
     """
-    run_dir, changes = Path(run_dir).absolute(), arguments.options("cli", cli)
+    run_dir = Path(run_dir).absolute()
     for name in (CONFIG, CHECKPOINT):
         if not (run_dir / name).exists():
             raise UserError(f"{run_dir} is not the folder of a finished run: it has no {name}. Give its output_dir.")
     check_assets(run_dir)
-    # any number of processes can load it, however many trained it
-    options = {**read_options(run_dir / CONFIG), "nproc": 1, "world_size": None}
-    check_evaluation(changes, options)
-    config = LCRecConfig(config_dict=options, cli=changes, has_data=split is not None)
+    config = saved_config(run_dir, arguments.options("cli", cli), has_data=split is not None)
     experiment = build(config=config, saved=run_dir, split=split)
     load_checkpoint(run_dir / CHECKPOINT, experiment.model, RunOptions(experiment.config).device)
     experiment.model.eval()
     return experiment
+
+
+def saved_config(
+    run_dir: Path, changes: Mapping[str, Any], *, has_data: bool = False, reading: Reading | None = None
+) -> LCRecConfig:
+    """Return the configuration of a finished run with some options changed, checked whole.
+
+    Args:
+        run_dir: The run's output folder.
+        changes: Options to change.
+        has_data: Whether its data set has been loaded already.
+        reading: Takes the mistakes; without one they are raised.
+
+    Raises:
+        UserError: If config.yaml is not whole, or options cannot be changed or are wrong.
+    """
+    # any number of processes can load it, however many trained it
+    options = {**read_options(run_dir / CONFIG), "nproc": 1, "world_size": None}
+    noted = Reading() if reading is None else reading
+    with noted.caught():
+        check_evaluation(changes, options)
+    config = checked_config(config_dict=options, cli=changes, has_data=has_data, saved=run_dir, reading=noted)
+    if reading is None:
+        noted.finish()
+    return config

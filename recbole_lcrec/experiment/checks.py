@@ -1,17 +1,19 @@
-"""Every settings object of a run, built and checked once before a data file is read.
+"""The options of a run, with every settings object that they are made into, checked before a data file is read.
 
-A single run, a comparison's entries and their processes, the trials of a search and ``--evaluate`` all come through
-:func:`check_settings`, so that a wrong value is told now and not after the index has been built, and all of them in
-one answer. :func:`check_models` looks at the models of others that a run starts from, which takes as long as loading
-them.
+A single run, a comparison's entries and their processes, a search with its space and its trials, and ``--evaluate``
+all come through :func:`checked_config`, so that a wrong value is told now and not after the index has been built, and
+all of them in one answer. :func:`check_models` looks at the models of others that a run starts from, which takes as
+long as loading them.
 """
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.config import registry, settings_from
+from recbole_lcrec.config import LCRecConfig, registry, settings_from
+from recbole_lcrec.config.loggers import missing_loggers
+from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.embedding.huggingface import files_of_model
 from recbole_lcrec.model.interface import ChecksModels, ChecksOptions, HasSettings
@@ -21,6 +23,31 @@ from recbole_lcrec.utils.errors import Mistakes
 from recbole_lcrec.utils.files import fingerprint
 
 _passed: set[str] = set()
+
+
+def checked_config(
+    *args: Any, saved: Path | None = None, reading: Reading | None = None, **kwargs: Any
+) -> LCRecConfig:
+    """Return the configuration of a run, whose options have been checked whole.
+
+    Args:
+        *args: As for :class:`LCRecConfig`; likewise ``**kwargs``.
+        saved: Folder of the finished run that is loaded, if any.
+        reading: Takes the mistakes; without one they are raised.
+
+    Raises:
+        UserError: One for all that is wrong. With ``reading``, only where a configuration cannot be made.
+    """
+    noted = Reading() if reading is None else reading
+    config = LCRecConfig(*args, reading=noted, **kwargs)
+    config["saved_run"] = str(saved) if saved else None
+    if saved is None:  # a finished run is loaded without them
+        noted.relate(missing_loggers(config.final_config_dict))
+    with noted.relating():
+        check_settings(config)
+    if reading is None:
+        noted.finish()
+    return config
 
 
 def check_settings(config: Any) -> None:
@@ -42,22 +69,12 @@ def check_settings(config: Any) -> None:
     if isinstance(model, ChecksOptions):
         with mistakes.caught():
             model.check_options(config)
-    _check_numbers(config, mistakes)
-    mistakes.finish()
-
-
-def _check_numbers(config: Any, mistakes: Mistakes) -> None:
-    """Note what is wrong with options of RecBole's own that no settings object of ours holds."""
     run = RunOptions(config)
-    rate, longest = run.learning_rate, run.max_history
-    if isinstance(rate, (int, float)):
-        mistakes.expect(0 < rate < math.inf, f"learning_rate: expected a number above 0, found {rate}.")
-    if isinstance(longest, int):
-        mistakes.expect(longest >= 1, f"MAX_ITEM_LIST_LENGTH: expected 1 or more items, found {longest}.")
     if str(run.learner).lower() == "sparse_adam" and registry.is_ours(run.model):
         mistakes.add(
             f"learner: sparse_adam takes sparse gradients only, and {run.model} has dense ones. Use adam or adamw."
         )
+    mistakes.finish()
 
 
 def check_models(config: Any) -> None:

@@ -77,16 +77,17 @@ class Experiment:
             UserError: If a package is missing, or the model has no epochs to call back after.
         """
         show = self._run.show_progress
-        options: dict[str, Any] = {"saved": True, "show_progress": show}
+        options: dict[str, Any] = {"verbose": False, "saved": True, "show_progress": show}
         if callback is not None:
             if not self.trainer.has_epochs:
                 raise UserError(f"{self._run.model} trains without epochs: there is nothing to call back after.")
             options["callback_fn"] = lambda epoch, score: callback(epoch, score, dict(self.trainer.last_valid_result))
         try:
             with self.timer("train"), quiet(), refusals_of_recbole(f"model {self._run.model}"):
-                self.trainer.starting(before_writing)
+                self.trainer.starting(before_writing, validates=self.valid_data is not None)
                 _, best = self.trainer.fit(self.train_data, self.valid_data, **options)
                 self.trainer.announce()
+                self.trainer.ended(None if best is None else dict(best))
         except ImportError as error:  # NCL imports faiss only when it needs it
             raise registry.missing_package(self._run.model, error) from error
         return None if best is None else dict(best)

@@ -105,20 +105,6 @@ def output_folder(folder: Path, log: str, level: str | None, *, append: bool = F
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def wandb_in(folder: Path) -> Iterator[None]:
-    """Make Weights & Biases write below ``folder`` when RecBole starts it, not into the working directory."""
-    before = os.environ.get("WANDB_DIR")
-    os.environ["WANDB_DIR"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["WANDB_DIR"]
-        else:
-            os.environ["WANDB_DIR"] = before
-
-
 def _mend(folder: Path, log: Path) -> None:
     """Clear away what a killed run was writing in its folder; bring back a checkpoint that it was replacing."""
     for part in (*OF_A_RUN, STARTING, MANIFEST):
@@ -150,13 +136,14 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
             "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         },
         "epochs": trainer.epochs_done,
+        **trainer.later_stages,
         "seconds": experiment.timer.seconds,
         "evaluated_users_per_second": trainer.users_per_second,
         "index": experiment.dataset.catalogue.indexed.report if registry.has_index(run.model) else {},
         "memory": peak_memory(),
         "processes": group.place().world_size,
         "machine": {"cores": usable_cores(), "torch_threads": torch.get_num_threads()},
-        "learning_curve": trainer.curve.points,
+        "learning_curve": trainer.chronicle.curve.points,
         "date": date.today().isoformat(),
         "commit": commit(),
         "versions": versions(),
@@ -226,10 +213,8 @@ def versions() -> dict[str, str]:
 
 
 def log_result(result: dict[str, Any], output_dir: Path) -> None:
-    """End the log with the metrics, as RecBole's lines and as a table."""
-    logger.info("best valid : %s", result["best_valid_result"])
-    logger.info("test result: %s", result["test_result"])
-    logger.info("Results are in %s", output_dir)
+    """End the log with where everything is, and the metrics as a table."""
+    logger.info("Everything is in %s", output_dir)
     logger.info("%s on %s\n%s", result["model"], result["dataset"], metrics_table(result))
 
 

@@ -19,6 +19,7 @@ from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.saved_run import check_changes, read_result, saved_options
 from recbole_lcrec.distributed import group
 from recbole_lcrec.experiment.building import build
+from recbole_lcrec.experiment.checks import checked_config
 from recbole_lcrec.experiment.outcome import Outcome
 from recbole_lcrec.experiment.outputs import output_folder
 from recbole_lcrec.experiment.running import finish, run_in_folder
@@ -51,7 +52,7 @@ def resume(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[st
     if (result := finished(run_dir)) is not None:
         return Outcome({**result, "output_dir": str(run_dir)})
     values = saved_options(run_dir)
-    config = LCRecConfig(config_dict=values, cli=options)
+    config = checked_config(config_dict=values, cli=options)
     config["output_dir"] = str(run_dir)  # it may have been moved
     with output_folder(run_dir, LOG, RunOptions(config).state, append=True) as keep:
         logger.info("Resuming the run in %s", run_dir)

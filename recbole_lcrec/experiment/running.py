@@ -8,13 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.config.saved_run import recorded_split
 from recbole_lcrec.distributed import group
 from recbole_lcrec.evaluation.ranks import write_ranks
 from recbole_lcrec.experiment.building import build, load_experiment, output_dir_of
-from recbole_lcrec.experiment.checks import check_settings
+from recbole_lcrec.experiment.checks import checked_config
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.experiment.outcome import Outcome
 from recbole_lcrec.experiment.outputs import about_evaluation, log_result, output_folder, result_of, versions
@@ -55,8 +57,7 @@ def run(
     Raises:
         UserError: For anything that the user has to change; nothing half-written stays behind.
     """
-    config = LCRecConfig(model, dataset, config_files, config_dict, cli)
-    check_settings(config)
+    config = checked_config(model, dataset, config_files, config_dict, cli)
     chosen = RunOptions(config)
     own_folder, output_dir = not chosen.output_dir, output_dir_of(config)
     config["output_dir"] = str(output_dir)
@@ -84,7 +85,7 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
     if chosen.stage == "index":
         return _run_index(config, output_dir, keep)
     experiment = build(config=config)
-    logger.info(experiment.model)
+    _tell_model(experiment)
     keep_states(experiment)
 
     def begin() -> None:
@@ -98,6 +99,16 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
         return finish(experiment, before_writing=begin)
     begin()
     return finish(experiment)
+
+
+def _tell_model(experiment: Experiment) -> None:
+    """Log the size of the model; its modules only where everything is logged."""
+    logger.debug(experiment.model)
+    if isinstance(experiment.model, torch.nn.Module):  # trees have no parameters
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in experiment.model.parameters()]
+        total, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
+        which = "all trained" if trained == total else f"{trained:,} of them trained"
+        logger.info("%s: %s parameters, %s", RunOptions(experiment.config).model, f"{total:,}", which)
 
 
 def finish(
@@ -114,8 +125,12 @@ def finish(
         before_writing: See ``Experiment.fit``.
     """
     output_dir = experiment.output_dir
-    best_valid = experiment.fit(before_writing=before_writing)
-    test = experiment.evaluate("test", load_best=True)
+    chronicle = experiment.trainer.chronicle
+    with chronicle.loggers:  # they are closed before the run's files are counted
+        best_valid = experiment.fit(before_writing=before_writing)
+        test = experiment.evaluate("test", load_best=True)
+        if test is not None:
+            chronicle.tested(test)
     if experiment.ranks is not None:
         write_ranks(output_dir / RANKS, experiment.ranks, experiment)
     result = result_of(experiment, best_valid, test)

@@ -104,7 +104,7 @@ def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
         fetch_dataset(config)
     with timer("data"), refusals_of_recbole(f"data set {run.dataset}"):
         data = factory.dataset_class(config)(config)
-        logger.info(data)
+        logger.info(_described(data))
         train, valid, test = data.build()
     for phase, part, least in (("training", train, 2), ("test", test, 3)):
         if not len(part.inter_feat):
@@ -112,6 +112,20 @@ def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
                 f"{data.dataset_name}: no user is left for the {phase} part. {_what_is_short(config, least)}"
             )
     return data, (train, valid, test)
+
+
+def _described(data: Any) -> str:
+    """Return what a data set holds, in a line; RecBole counts its padding as a user and an item."""
+    users, items = data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]
+    n_users, n_items, n_inter = len(np.unique(users)), len(np.unique(items)), len(users)
+    more = max(data.item_num - 1 - n_items, 0)  # of the .item file
+    dense = n_inter / max(n_users * n_items, 1)
+    others = f" (and {more:,} without interactions)" if more else ""
+    return (
+        f"{data.dataset_name}: {n_users:,} users, {n_items:,} items{others}, "
+        f"{n_inter:,} interactions ({n_inter / max(n_users, 1):.1f} per user, {dense:.2%} of all pairs); "
+        f"columns {', '.join(data.inter_feat.columns)}"
+    )
 
 
 def _what_is_short(config: LCRecConfig, least: int) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.registry import is_generative
 from recbole_lcrec.config.saved_run import check_evaluation, read_options
-from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
 from recbole_lcrec.utils.run_files import CONFIG
 
 LORA = ("merged", "beside")
@@ -38,27 +37,28 @@ def check_exportable(run_dir: str | Path, changes: Mapping[str, Any], lora: str 
         UserError: One message for everything.
     """
     before = read_options(Path(run_dir) / CONFIG)
-    check_evaluation(changes, before)
-    options, reading = {**before, **changes}, Reading()
+    options, mistakes = {**before, **changes}, Mistakes()
+    with mistakes.caught():
+        check_evaluation(changes, before)
     model = options["model"]
     if not is_generative(model):
-        reading.add(
+        mistakes.add(
             f"--export={run_dir}: it is a run of {model}, which generates no items, so there is nothing for "
             "transformers' generate to do. Models with an item index can be exported (LCRec, TIGER, P5CID)."
         )
     if lora is not None and lora not in LORA:
-        reading.add(f"--export_lora={lora}: expected {' or '.join(LORA)}.{nearest(lora, LORA)}")
+        mistakes.add(f"--export_lora={lora}: expected {' or '.join(LORA)}.{nearest(lora, LORA)}")
     elif lora is not None and options.get("tuning") != "lora":
-        reading.add(f"--export_lora={lora}: the run has no adapters (tuning={options.get('tuning')}). Leave it out.")
+        mistakes.add(f"--export_lora={lora}: the run has no adapters (tuning={options.get('tuning')}). Leave it out.")
     if options.get("eval_prompts") == "ensemble":
-        reading.add(
+        mistakes.add(
             "eval_prompts=ensemble: the items of several wordings are merged, which one call of generate cannot do. "
             "Add --eval_prompts=[0], or another wording, for an export of this one."
         )
     if options.get("eval_task") == "fusionseqrec":
-        reading.add(
+        mistakes.add(
             "eval_task=fusionseqrec: its prompts have the titles of a history, which an export does not have. Add "
             "--eval_task=seqrec for an export that is asked with item tokens."
         )
-    reading.finish()
+    mistakes.finish()
     return options

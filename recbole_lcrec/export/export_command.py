@@ -32,6 +32,7 @@ def parse_export(given: dict[str, Given], reading: Reading) -> Callable[[], Any]
         del given[name]
         reading.add(f"the command line: --{name} does not go with --export, which takes a finished run as it is")
     options = reading.checked(given)
+    is_run = False
     if (problem := path_problem(run_dir)) is not None:
         reading.add(f"the command line: --export is {problem}")
     elif missing := next((name for name in (CONFIG, CHECKPOINT) if not (Path(run_dir) / name).exists()), None):
@@ -39,15 +40,25 @@ def parse_export(given: dict[str, Given], reading: Reading) -> Callable[[], Any]
             f"the command line: --export={run_dir} is not the folder of a finished run: {Path(run_dir) / missing} "
             "does not exist"
         )
+    else:
+        is_run = True
+        with reading.caught():
+            check_exportable(run_dir, options, lora)
     if not output:
         reading.add("the command line: --export needs --output=FOLDER, a new folder for what is exported")
     elif (problem := path_problem(output)) is not None:
         reading.add(f"the command line: --output is {problem}")
-    reading.finish()
-    assert output
-    target = Path(output)
-    check_new(target)
-    check_exportable(run_dir, options, lora)
+    else:
+        with reading.caught():
+            check_new(Path(output))
+
+    def check_whole() -> None:
+        from recbole_lcrec.experiment.building import saved_config
+
+        saved_config(Path(run_dir), options, reading=reading)
+
+    reading.finish(check_whole if is_run else None)
+    target = Path(output or "")
 
     def start() -> Any:
         from recbole_lcrec.export.exporting import export

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.config import settings_from
+from recbole_lcrec.config import StageSettings, settings_from
 from recbole_lcrec.config.registry import QUANTIZERS
 from recbole_lcrec.embedding.collaborative import flat_sequences
 from recbole_lcrec.index.item_index import ItemIndex, check_capacity
@@ -42,27 +42,17 @@ from recbole_lcrec.utils.files import fingerprint, write_json
 logger = logging.getLogger(__name__)
 
 INDEX, REPORT = "index.json", "report.json"
-_CHOICES = {
-    "index_collisions": ("error", "resolve"),
-    "index_missing": ("error", "add"),
-    "index_mapping": ("optimal", "digit"),
-}
 _ALGORITHM = 3  # part of the key: raise it when the same inputs are to give another index
 
 
 @dataclass(frozen=True)
-class IndexSettings:
+class IndexSettings(StageSettings):
     """Options of the item index; each is explained in properties/index.yaml."""
 
     index_file: str | None
     index_collisions: str
-    index_missing: str = "error"
-    index_mapping: str = "optimal"
-
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect_choice(self, _CHOICES)
-        mistakes.finish()
+    index_missing: str
+    index_mapping: str
 
 
 @dataclass(frozen=True)

@@ -52,15 +52,25 @@ class Catalogue:
         return self.indexed.index
 
     @property
+    def id_of_row(self) -> np.ndarray:
+        """RecBole's item id of each catalogue row, int64 [n_rows + 1]; 0 for items without interactions, and last.
+
+        Row -1, which stands for no item, becomes the padding item so.
+        """
+        ids = np.zeros(len(self.paths) + 1, np.int64)
+        ids[self.row_of_id[1:]] = np.arange(1, len(self.row_of_id))
+        return ids
+
+    @property
     def embeddings(self) -> np.ndarray | None:
         """Embeddings of the items, float32 [n_rows, d]; None where the index came without them."""
         embeddings = self.indexed.embeddings
-        return None if embeddings is None else embeddings[[self.index.row(item) for item in self.text.items]]
+        return None if embeddings is None else embeddings[self.index.positions(self.text.items)]
 
     @property
     def trained_paths(self) -> np.ndarray:
         """Vocabulary ids of the paths that a model is trained with, int64 [n, L]: without items added afterwards."""
-        return path_ids(self.index, self.code_ids)[: self.indexed.n_trained]
+        return path_ids(self.index, self.code_ids, self.index.items[: self.indexed.n_trained])
 
     def extended(self, indexed: IndexedItems) -> Catalogue:
         """Return this catalogue with new items behind its own; the tokens of their paths exist already.
@@ -68,24 +78,19 @@ class Catalogue:
         Args:
             indexed: What ``self.indexed.add`` returned.
         """
-        return replace(self, indexed=indexed, paths=catalogue_paths(indexed, self.code_ids))
+        return replace(self, indexed=indexed, paths=path_ids(indexed.index, self.code_ids, indexed.text.items))
 
 
-def path_ids(index: ItemIndex, code_ids: np.ndarray) -> np.ndarray:
-    """Return the vocabulary ids of every item's path, int64 [n_items, L], in the index's order.
+def path_ids(index: ItemIndex, code_ids: np.ndarray, items: Sequence[str]) -> np.ndarray:
+    """Return the vocabulary ids of the paths of items, int64 [n, L].
 
     Args:
         index: The item index.
         code_ids: Vocabulary ids of ``index.index_tokens()``, int64.
+        items: Item tokens; those of a catalogue make the ids of its rows.
     """
     starts = np.concatenate([[0], np.cumsum(index.level_sizes)[:-1]]).astype(np.int64)
-    return code_ids[index.codes + starts]
-
-
-def catalogue_paths(indexed: IndexedItems, code_ids: np.ndarray) -> np.ndarray:
-    """Return the vocabulary ids of every item's path, int64 [n_rows, L], in catalogue order."""
-    rows = np.array([indexed.index.row(item) for item in indexed.text.items])
-    return path_ids(indexed.index, code_ids)[rows]
+    return code_ids[index.codes_of(items) + starts]
 
 
 class CatalogueDataset(StagedDataset):
@@ -133,7 +138,8 @@ class CatalogueDataset(StagedDataset):
         """
         n_codes = sum(indexed.index.level_sizes)
         code_ids = np.arange(FIRST_CODE_ID, FIRST_CODE_ID + n_codes, dtype=np.int64)
-        return Catalogue(indexed, code_ids, rows_of_ids(self, indexed.text), catalogue_paths(indexed, code_ids))
+        paths = path_ids(indexed.index, code_ids, indexed.text.items)
+        return Catalogue(indexed, code_ids, rows_of_ids(self, indexed.text), paths)
 
 
 def rows_of_items(catalogue: Catalogue, items: Sequence[str]) -> np.ndarray:

@@ -42,11 +42,11 @@ def check_capacity(n_items: int, level_sizes: Sequence[int]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ItemIndex:
-    """Items and their paths; a position in ``items`` is a row of ``codes``.
+    """Items and their paths, in an order of its own: from outside they are asked for by their tokens.
 
     Attributes:
         items: Item tokens.
-        codes: int64 [n_items, L], read-only; row i is the path of ``items[i]``.
+        codes: int64 [n_items, L], read-only; the path of ``items[i]`` stands at position i.
         level_sizes: Codes of each level, used or not.
 
     Raises:
@@ -56,23 +56,23 @@ class ItemIndex:
     items: tuple[str, ...]
     codes: np.ndarray
     level_sizes: tuple[int, ...]
-    _rows: dict[str, int] = field(init=False, repr=False)
+    _positions: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         codes = np.array(self.codes, dtype=np.int64)  # a copy, which nothing else can write to
         codes.flags.writeable = False
         sizes = tuple(int(size) for size in self.level_sizes)
-        rows = {item: row for row, item in enumerate(self.items)}
+        positions = {item: position for position, item in enumerate(self.items)}
         object.__setattr__(self, "items", tuple(self.items))
         object.__setattr__(self, "codes", codes)
         object.__setattr__(self, "level_sizes", sizes)
-        object.__setattr__(self, "_rows", rows)
+        object.__setattr__(self, "_positions", positions)
         if not MIN_LEVELS <= len(sizes) <= MAX_LEVELS:
             raise ValueError(f"an item index has {MIN_LEVELS} to {MAX_LEVELS} levels, not {len(sizes)}")
         if codes.shape != (len(self.items), len(sizes)):
             raise ValueError(f"codes of shape {codes.shape} for {len(self.items)} items and {len(sizes)} levels")
-        if len(rows) < len(self.items):
-            raise ValueError(f"{len(self.items) - len(rows)} item tokens occur more than once")
+        if len(positions) < len(self.items):
+            raise ValueError(f"{len(self.items) - len(positions)} item tokens occur more than once")
         if ((codes < 0) | (codes >= np.array(sizes))).any():
             raise ValueError(f"codes must lie in 0 .. size - 1 of their level; the sizes are {sizes}")
         n_paths = len(np.unique(codes, axis=0))
@@ -94,25 +94,32 @@ class ItemIndex:
         """Return the token of every possible code, level by level: ``<a_0> ... <a_255> <b_0> ...``."""
         return [index_token(level, code) for level, size in enumerate(self.level_sizes) for code in range(size)]
 
-    def row(self, item: str) -> int:
-        """Return the row of an item token.
+    def positions(self, items: Sequence[str]) -> np.ndarray:
+        """Return where items stand in the index's own order, int64 [n]: for arrays that are in that order, too.
 
         Raises:
-            UserError: If the index does not have it.
+            UserError: If the index does not have one.
         """
-        if item not in self._rows:
-            raise UserError(f"item {item!r} is not in the item index of {len(self)} items.{nearest(item, self.items)}")
-        return self._rows[item]
+        for item in items:
+            if item not in self._positions:
+                raise UserError(
+                    f"item {item!r} is not in the item index of {len(self)} items.{nearest(item, self.items)}"
+                )
+        return np.array([self._positions[item] for item in items], np.int64)
+
+    def codes_of(self, items: Sequence[str]) -> np.ndarray:
+        """Return the codes of items, int64 [n, L]; the error is that of :meth:`positions`."""
+        return self.codes[self.positions(items)]
 
     def path(self, item: str) -> tuple[str, ...]:
         """Return the index tokens of an item's path, e.g. ``("<a_12>", "<b_201>", "<c_7>", "<d_88>")``."""
-        return self._path_of(self.row(item))
+        return self._path_of(int(self.positions([item])[0]))
 
-    def _path_of(self, row: int) -> tuple[str, ...]:
-        return tuple(index_token(level, code) for level, code in enumerate(self.codes[row].tolist()))
+    def _path_of(self, position: int) -> tuple[str, ...]:
+        return tuple(index_token(level, code) for level, code in enumerate(self.codes[position].tolist()))
 
     def extended(self, items: Sequence[str], codes: np.ndarray) -> ItemIndex:
-        """Return an index with more items; those that are here keep their rows and paths.
+        """Return an index with more items; those that are here keep their paths.
 
         Args:
             items: New item tokens.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +12,14 @@ import numpy as np
 import torch
 
 from recbole_lcrec.config import settings_from
-from recbole_lcrec.config.making import Making
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.files import DataFiles
 from recbole_lcrec.data.split import training_sequences
+from recbole_lcrec.data.stages import StagedDataset
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.embedding.items import rows_of_ids
 from recbole_lcrec.index import ItemIndex
-from recbole_lcrec.index.catalogue import Catalogue, CatalogueDataset, catalogue_paths
+from recbole_lcrec.index.catalogue import Catalogue, CatalogueDataset, path_ids
 from recbole_lcrec.index.pipeline import IndexedItems
 from recbole_lcrec.instruction.prompt_settings import InstructionSettings
 from recbole_lcrec.instruction.prompts import PromptBuilder
@@ -29,7 +30,7 @@ from recbole_lcrec.instruction.tokenizer import (
     add_index_tokens,
     index_token_ids,
     load_tokenizer,
-    train_tokenizer,
+    trained_tokenizer,
 )
 from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings, check_file, load_user_texts
 from recbole_lcrec.utils.timer import StageTimer
@@ -55,87 +56,43 @@ class InstructionCatalogue(Catalogue):
         Args:
             indexed: What ``self.indexed.add`` returned.
         """
-        paths = catalogue_paths(indexed, self.code_ids)
+        paths = path_ids(indexed.index, self.code_ids, indexed.text.items)
         return replace(self, indexed=indexed, paths=paths, builder=self.builder.of_items(paths, indexed.text))
 
 
-class WordsDataset(CatalogueDataset):
-    """A dataset whose catalogue has a tokenizer and a prompt builder.
-
-    A subclass says with which settings prompts are built, and what the tokenizer is trained on where there is no
-    ``base_model`` to take it from.
-    """
-
-    def prompt_builder(self, tokenizer: Any, paths: np.ndarray, text: ItemText) -> PromptBuilder:
-        """Return the prompt builder of a model's prompts."""
-        raise TypeError(f"{type(self).__name__} does not implement prompt_builder")
+class TokenizedData(StagedDataset):
+    """A dataset with a tokenizer: a saved run's, that of ``base_model``, or one that is trained on the items' text."""
 
     def new_tokenizer(self, text: ItemText) -> Any:
         """Return a tokenizer trained on what the model's prompts are made of, without index tokens."""
         raise TypeError(f"{type(self).__name__} does not implement new_tokenizer")
 
-    def make_catalogue(self, indexed: IndexedItems, timer: StageTimer, saved: Path | None) -> InstructionCatalogue:
-        """Return the catalogue of indexed items, with tokenizer and prompts.
+    def tokenizer_for(self, text: ItemText, saved: Path | None) -> Any:
+        """Return the tokenizer of items' text, which may be added to.
 
         Args:
-            indexed: Text and index of the items.
-            timer: Gets the seconds of each stage.
-            saved: Folder of a finished run to take the tokenizer from, or None.
+            text: The items' text.
+            saved: Folder of a finished run to take it from, or None.
 
         Raises:
-            UserError: For a tokenizer that cannot be loaded or extended, and wrong options of the prompts.
+            UserError: For one that cannot be loaded.
         """
-        text, index = indexed.text, indexed.index
-        with timer("tokenizer"):
-            tokenizer = self._tokenizer(text, index, saved)
-        code_ids = index_token_ids(tokenizer, index)
-        paths = catalogue_paths(indexed, code_ids)
-        builder = self.prompt_builder(tokenizer, paths, text)
-        return InstructionCatalogue(indexed, code_ids, rows_of_ids(self, text), paths, tokenizer, builder)
-
-    def _tokenizer(self, text: ItemText, index: ItemIndex, saved: Path | None) -> Any:
         if saved:
             return load_tokenizer(saved / "tokenizer", "evaluate")
         base_model = settings_from(TokenizerSettings, self.config).base_model
-        tokenizer = load_tokenizer(base_model) if base_model else self.new_tokenizer(text)
-        add_index_tokens(tokenizer, index.index_tokens())
-        return tokenizer
+        if base_model:
+            return load_tokenizer(base_model)
+        return copy.deepcopy(self.once("tokenizer", lambda: self.new_tokenizer(text), uses=["text"]))
 
 
-class GenerativeDataset(WordsDataset):
-    """The data module of LC-Rec: instruction prompts, and the users' texts."""
+class InstructionData(StagedDataset):
+    """What training samples in words are made of: each user's histories in catalogue rows, and the users' texts."""
 
-    def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
-        """Set ``catalogue`` of this dataset and of its parts: text, index, tokenizer, prompts and users' texts.
-
-        Args:
-            timer: Gets the seconds of each stage.
-            parts: As for ``index_items``.
-            saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
-        """
-        settings = settings_from(UserTextSettings, self.config)  # refused before the long stages
-        wanted = USER_TASKS & set(settings_from(InstructionSettings, self.config).tasks)
-        if wanted and saved is None:
-            check_file(settings, DataFiles.of(self))
-        catalogue = self.make_catalogue(self.index_items(timer, parts, saved), timer, saved)
-        if wanted:
-            with timer("user_texts"):
-                texts = self._user_texts(catalogue, parts[0], saved)
-            catalogue = replace(catalogue, user_texts=texts)
-        self.share(catalogue, parts)
-
-    def prompt_builder(self, tokenizer: Any, paths: np.ndarray, text: ItemText) -> PromptBuilder:
-        """Return the prompt builder of the alignment tasks."""
-        return PromptBuilder(tokenizer, paths, text, settings_from(InstructionSettings, self.config))
-
-    def new_tokenizer(self, text: ItemText) -> Any:
-        """Return a tokenizer trained on the items' text and the wordings of the tasks."""
-        corpus = [part for pair in zip(text.titles, text.descriptions, strict=True) for part in pair if part]
-        return train_tokenizer(corpus, settings_from(TokenizerSettings, self.config).vocab_size)
+    catalogue: Any = None
 
     def user_text_options(self) -> dict[str, Any]:
         """Return where users' texts come from and how they are made: arguments of every function that reads them."""
-        return {"files": DataFiles.of(self), **Making.arguments(self.config)}
+        return {"files": DataFiles.of(self), **RunOptions(self.config).making()}
 
     def _user_texts(self, catalogue: Any, train: Any, saved: Path | None) -> UserTexts:
         users = self.field2id_token[self.uid_field]
@@ -171,3 +128,73 @@ class GenerativeDataset(WordsDataset):
             from_end=ends - np.arange(len(users)),
             user_samples=np.repeat(counts, counts),
         )
+
+
+class WordsDataset(TokenizedData, CatalogueDataset):
+    """A dataset whose catalogue has a tokenizer and a prompt builder.
+
+    A subclass says with which settings prompts are built, and what the tokenizer is trained on where there is no
+    ``base_model`` to take it from.
+    """
+
+    def prompt_builder(self, tokenizer: Any, paths: np.ndarray, text: ItemText) -> PromptBuilder:
+        """Return the prompt builder of a model's prompts."""
+        raise TypeError(f"{type(self).__name__} does not implement prompt_builder")
+
+    def make_catalogue(self, indexed: IndexedItems, timer: StageTimer, saved: Path | None) -> InstructionCatalogue:
+        """Return the catalogue of indexed items, with tokenizer and prompts.
+
+        Args:
+            indexed: Text and index of the items.
+            timer: Gets the seconds of each stage.
+            saved: Folder of a finished run to take the tokenizer from, or None.
+
+        Raises:
+            UserError: For a tokenizer that cannot be loaded or extended, and wrong options of the prompts.
+        """
+        text, index = indexed.text, indexed.index
+        with timer("tokenizer"):
+            tokenizer = self._tokenizer(text, index, saved)
+        code_ids = index_token_ids(tokenizer, index)
+        paths = path_ids(indexed.index, code_ids, indexed.text.items)
+        builder = self.prompt_builder(tokenizer, paths, text)
+        return InstructionCatalogue(indexed, code_ids, rows_of_ids(self, text), paths, tokenizer, builder)
+
+    def _tokenizer(self, text: ItemText, index: ItemIndex, saved: Path | None) -> Any:
+        tokenizer = self.tokenizer_for(text, saved)
+        if not saved:
+            add_index_tokens(tokenizer, index.index_tokens())
+        return tokenizer
+
+
+class LCRecDataset(InstructionData, WordsDataset):
+    """The data module of LC-Rec: instruction prompts, and the users' texts."""
+
+    def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
+        """Set ``catalogue`` of this dataset and of its parts: text, index, tokenizer, prompts and users' texts.
+
+        Args:
+            timer: Gets the seconds of each stage.
+            parts: As for ``index_items``.
+            saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
+        """
+        settings = settings_from(UserTextSettings, self.config)  # refused before the long stages
+        wanted = USER_TASKS & set(settings_from(InstructionSettings, self.config).tasks)
+        if wanted and saved is None:
+            check_file(settings, DataFiles.of(self))
+        catalogue = self.make_catalogue(self.index_items(timer, parts, saved), timer, saved)
+        if wanted:
+            with timer("user_texts"):
+                texts = self._user_texts(catalogue, parts[0], saved)
+            catalogue = replace(catalogue, user_texts=texts)
+        self.share(catalogue, parts)
+
+    def prompt_builder(self, tokenizer: Any, paths: np.ndarray, text: ItemText) -> PromptBuilder:
+        """Return the prompt builder of the alignment tasks."""
+        return PromptBuilder(tokenizer, paths, text, settings_from(InstructionSettings, self.config))
+
+    def new_tokenizer(self, text: ItemText) -> Any:
+        """Return a tokenizer trained on the items' text and the wordings of the tasks."""
+        corpus = [part for pair in zip(text.titles, text.descriptions, strict=True) for part in pair if part]
+        size = settings_from(TokenizerSettings, self.config).vocab_size
+        return trained_tokenizer(corpus, size, cache_dir=Path(RunOptions(self.config).cache_dir))

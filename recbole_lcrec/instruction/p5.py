@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recbole_lcrec.config import settings_from
+from recbole_lcrec.config import StageSettings, settings_from
+from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.instruction.dataset import WordsDataset
 from recbole_lcrec.instruction.prompt_settings import PromptSettings
 from recbole_lcrec.instruction.prompts import PromptBuilder
 from recbole_lcrec.instruction.templates import Template
-from recbole_lcrec.instruction.tokenizer import TokenizerSettings, train_tokenizer
-from recbole_lcrec.utils.errors import Mistakes, nearest, shortened
+from recbole_lcrec.instruction.tokenizer import TokenizerSettings, trained_tokenizer
+from recbole_lcrec.utils.errors import Mistakes, shortened
 
 UNKNOWN_USER = "somebody"
 """What an unknown user is called in a prompt."""
@@ -49,32 +51,23 @@ P5_TEMPLATES: dict[str, tuple[Template, ...]] = {
 
 
 @dataclass(frozen=True)
-class P5Settings:
+class P5Settings(StageSettings):
     """Options of the prompts; each is explained in properties/model/P5CID.yaml.
 
     Raises:
-        UserError: For an unknown task, or without ``sequential``, which is the one that is evaluated.
+        UserError: Without ``sequential``, which is the task that is evaluated.
     """
 
     p5_tasks: list[str]
     history_separator: str
     max_length: int
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        known = ", ".join(P5_TEMPLATES)
-        names = [str(task) for task in self.p5_tasks]
-        for task in names:
-            mistakes.expect(
-                task in P5_TEMPLATES,
-                f"p5_tasks: unknown task {task!r}.{nearest(task, P5_TEMPLATES)} Known: {known}.",
-            )
-        mistakes.expect_range(self, {"max_length": 32}, {"max_length": 2**20})
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         mistakes.expect(
-            "sequential" in names and len(set(names)) == len(names),
+            "sequential" in self.p5_tasks and len(set(self.p5_tasks)) == len(self.p5_tasks),
             f"p5_tasks: expected 'sequential' among them and each once, found {shortened(self.p5_tasks)}.",
         )
-        mistakes.finish()
 
     @property
     def templates(self) -> tuple[Template, ...]:
@@ -94,7 +87,11 @@ class P5Dataset(WordsDataset):
         """Return the prompt builder: the wording alone, with nothing before or behind it."""
         settings = settings_from(P5Settings, self.config)
         return PromptBuilder(
-            tokenizer, paths, text, PromptSettings(settings.history_separator, settings.max_length), frame=("", "")
+            tokenizer,
+            paths,
+            text,
+            PromptSettings(settings.history_separator, settings.max_length, 1, 0.0, "tokens"),
+            frame=("", ""),
         )
 
     def new_tokenizer(self, text: ItemText) -> Any:
@@ -102,4 +99,5 @@ class P5Dataset(WordsDataset):
         users = [user_name(str(token)) for token in self.field2id_token[self.uid_field][1:]]
         wording = [template.instruction for templates in P5_TEMPLATES.values() for template in templates]
         size = settings_from(TokenizerSettings, self.config).vocab_size
-        return train_tokenizer([*users, UNKNOWN_USER], size, frame=(), wording=wording)
+        cache_dir = Path(RunOptions(self.config).cache_dir)
+        return trained_tokenizer([*users, UNKNOWN_USER], size, frame=(), wording=wording, cache_dir=cache_dir)

@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.instruction.templates import LCREC_TEMPLATES, Template
 from recbole_lcrec.utils.errors import Mistakes, nearest
 
-MAX_SAMPLES = 2**31
-"""Samples of an epoch at most: they are kept in memory."""
-
-_OFF = "To switch a task off, leave it out of tasks."
-_MOST = {"history_loss_weight": 1e6, "max_text_words": 2**20, "max_length": 2**20}
-
 
 @dataclass(frozen=True)
-class PromptSettings:
+class PromptSettings(StageSettings):
     """What prompts of any model are built by; the options are explained in properties/model/<model>.yaml.
 
     Attributes:
@@ -29,22 +24,9 @@ class PromptSettings:
 
     history_separator: str
     max_length: int
-    max_text_words: int = 1
-    history_loss_weight: float = 0.0
-    history_input: str = "tokens"
-
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        self.check(mistakes)
-        mistakes.finish()
-
-    def check(self, mistakes: Mistakes) -> None:
-        """Note what is wrong."""
-        mistakes.expect(
-            self.history_input in ("tokens", "item"),
-            f"history_input: expected tokens or item, found {self.history_input!r}.",
-        )
-        mistakes.expect_range(self, {"history_loss_weight": 0, "max_text_words": 1, "max_length": 32}, _MOST)
+    max_text_words: int
+    history_loss_weight: float
+    history_input: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +45,7 @@ class InstructionSettings(PromptSettings):
     task_samples: int | dict[str, int | None] | None
     task_weights: dict[str, float] | None
     history_windows: bool
+    nest_histories: bool
 
     def check(self, mistakes: Mistakes) -> None:
         """See the base class."""
@@ -76,18 +59,11 @@ class InstructionSettings(PromptSettings):
                 )
         if not any(name in self.tasks for name in self.recommending):
             mistakes.add(f"tasks: {' or '.join(map(repr, self.recommending))} must be among them: it recommends.")
-        given = self.task_samples if isinstance(self.task_samples, dict) else {"": self.task_samples}
-        for task, count in given.items():
-            if count is not None and not (type(count) is int and 1 <= count <= MAX_SAMPLES):
-                found = f"{task} is {count!r}" if task else f"found {count!r}"
-                mistakes.add(
-                    f"task_samples: {found}; expected a number of samples per epoch from 1 to {MAX_SAMPLES:,}, or ~ "
-                    f"for each of them once. {_OFF}"
-                )
-        for task, weight in weights.items():
-            if type(weight) not in (int, float) or not 0 < weight < float("inf"):
-                mistakes.add(f"task_weights: {task} is {weight!r}; expected a number above 0. {_OFF}")
-        super().check(mistakes)
+
+    @property
+    def nests_histories(self) -> bool:
+        """Whether samples of a user share a row. With loss on a history, each of its samples has that loss anew."""
+        return self.nest_histories and not self.history_loss_weight and not self.history_windows
 
     def samples_per_epoch(self, task: str) -> int | None:
         """Return how many samples of ``task`` an epoch has; None means each of them once."""

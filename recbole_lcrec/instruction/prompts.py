@@ -29,8 +29,23 @@ from recbole_lcrec.utils.special_tokens import broken_up, reserved_tokens
 LONG = 512
 """Characters of a text that is remembered with its tokens only for a short while."""
 
-ITEM_IDS = 1 << 30
-"""Token ids from here on stand for whole items: ``ITEM_IDS + catalogue row``. No vocabulary reaches so far."""
+_WHOLE_ITEMS = 1 << 30
+"""Token ids from here on stand for whole items. No vocabulary reaches so far."""
+
+
+def whole_items(rows: Any) -> Any:
+    """Return the token ids that stand for the items of catalogue rows, as inputs: an array for one, or a tensor."""
+    return rows + _WHOLE_ITEMS
+
+
+def are_whole_items(ids: Any) -> Any:
+    """Return which token ids stand for whole items, bool."""
+    return ids >= _WHOLE_ITEMS
+
+
+def rows_of_whole_items(ids: Any) -> Any:
+    """Return the catalogue rows of token ids that stand for whole items."""
+    return ids - _WHOLE_ITEMS
 
 
 @dataclass(frozen=True)
@@ -65,11 +80,13 @@ class Sample:
         weights: Loss weight of each token, as predicted from the one before it.
         aside: bool [length], tokens that only the rest of their own run sees: what follows goes on as if they were
             not there. None for no such tokens.
+        samples: How many samples lie in this row (`recbole_lcrec.instruction.nesting`).
     """
 
     ids: np.ndarray
     weights: np.ndarray
     aside: np.ndarray | None = None
+    samples: int = 1
 
 
 class PromptBuilder:
@@ -103,6 +120,7 @@ class PromptBuilder:
         self._reserved = reserved_tokens(tokenizer)
         self._opening = lru_cache(maxsize=8)(self._ids)  # of what a stretch stands behind
         self._begin = self._begin_ids()
+        self.around = lru_cache(maxsize=256)(self.around_history)
         self._any_index_token = str(tokenizer.convert_ids_to_tokens(int(paths[0, 0]))) if paths.size else ""
         self._words = lru_cache(maxsize=1 << 18)(self._tokenize)
         self._long_words = lru_cache(maxsize=256)(self._tokenize)  # histories in words: hardly one comes again
@@ -198,18 +216,18 @@ class PromptBuilder:
     def decode(self, ids: np.ndarray, skip_special_tokens: bool = False) -> str:
         """Return the text of token ids; a token that stands for an item reads ``<item TOKEN>``."""
         parts = []
-        starts = np.flatnonzero(np.diff(ids >= ITEM_IDS)) + 1
+        starts = np.flatnonzero(np.diff(are_whole_items(ids))) + 1
         for run in np.split(ids, starts):
-            if len(run) and run[0] >= ITEM_IDS:
-                parts += [f"<item {self.text.items[row]}>" for row in (run - ITEM_IDS).tolist()]
+            if len(run) and are_whole_items(run)[0]:
+                parts += [f"<item {self.text.items[row]}>" for row in rows_of_whole_items(run).tolist()]
             else:
                 parts.append(self.tokenizer.decode(run, skip_special_tokens=skip_special_tokens))
         return "".join(parts)
 
     def _with_next_items(self, ids: np.ndarray, weights: np.ndarray) -> Sample:
         """Put the path of the next item of the history aside behind each but the last."""
-        places = np.flatnonzero(ids >= ITEM_IDS)
-        paths = self.paths[ids[places[1:]] - ITEM_IDS]
+        places = np.flatnonzero(are_whole_items(ids))
+        paths = self.paths[rows_of_whole_items(ids[places[1:]])]
         behind = np.repeat(places[:-1] + 1, paths.shape[1])
         return Sample(
             np.insert(ids, behind, paths.reshape(-1)),
@@ -297,7 +315,7 @@ class PromptBuilder:
     def _history(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the index tokens of a history: a table look-up, with the separator's ids between the items."""
         if self.settings.history_input == "item":
-            paths = (ITEM_IDS + rows).astype(np.int32).reshape(-1, 1)
+            paths = whole_items(rows).astype(np.int32).reshape(-1, 1)
             weights: np.ndarray = np.zeros(paths.shape, np.float32)
         else:
             paths = self.paths[rows]

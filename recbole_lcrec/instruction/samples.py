@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from recbole_lcrec.data.text import ItemText
+from recbole_lcrec.instruction.nesting import nested_rows, nests
 from recbole_lcrec.instruction.prompts import Context, PromptBuilder, Sample
 from recbole_lcrec.instruction.sources import Sequences, SequenceSource, source_of
 from recbole_lcrec.instruction.table import SampleTable
@@ -180,9 +181,25 @@ class EpochSamples:
         """Samples per epoch of each task that is used."""
         return {stream.task: len(stream.rows(0)) for stream in self.streams}
 
-    def build(self, epoch: int) -> SampleTable:
-        """Return the epoch's samples, task by task."""
-        return SampleTable(sample for stream in self.streams for _, sample in self.of_task(stream, epoch))
+    def build(self, epoch: int, most: int = 1) -> SampleTable:
+        """Return the epoch's samples, task by task.
+
+        Args:
+            epoch: Number of the epoch.
+            most: Samples of one user that may share a row.
+        """
+        if most < 2:
+            return SampleTable(sample for stream in self.streams for _, sample in self.of_task(stream, epoch))
+        return SampleTable(sample for stream in self.streams for sample in self._rows(stream, epoch, most))
+
+    def _rows(self, stream: TaskSamples, epoch: int, most: int) -> Iterator[Sample]:
+        """Yield the samples of one task, those of a user that nest in one row."""
+        if not isinstance(stream.source, SequenceSource) or not any(map(nests, ALL_TEMPLATES[stream.task])):
+            yield from (sample for _, sample in self.of_task(stream, epoch))
+            return
+        weight, drawn = self.builder.settings.weight(stream.task), list(stream.draw(epoch))
+        for sample in nested_rows(self.builder, stream.source, drawn, most):
+            yield sample if weight == 1 else replace(sample, weights=sample.weights * np.float32(weight))
 
     def of_task(self, stream: TaskSamples, epoch: int) -> Iterator[tuple[int, Sample]]:
         """Yield (sample number, sample) of one task; ``task_weights`` scales the loss of each."""

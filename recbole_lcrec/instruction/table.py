@@ -29,12 +29,16 @@ class SampleTable(Sequence[Sample]):
     def __init__(self, samples: Iterable[Sample]) -> None:
         self._chunks: list[dict[str, np.ndarray]] = []
         self._ends: list[np.ndarray] = []
+        counts: list[int] = []
         remaining = iter(samples)
         while chunk := list(islice(remaining, CHUNK)):
             self._ends.append(np.cumsum([len(sample.ids) for sample in chunk]))
             self._chunks.append(_joined(chunk))
+            counts += [sample.samples for sample in chunk]
         self.lengths = np.concatenate([np.diff(ends, prepend=0) for ends in self._ends] or [np.zeros(0, np.int64)])
-        """Tokens of each sample, int64 [n]."""
+        """Tokens of each row, int64 [n]."""
+        self.counts = np.array(counts, np.uint16)
+        """Samples of each row, uint16 [n]."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -55,7 +59,8 @@ class SampleTable(Sequence[Sample]):
         chunk, row = divmod(place, CHUNK)
         ends = self._ends[chunk]
         here = slice(int(ends[row - 1]) if row else 0, int(ends[row]))
-        return Sample(**{name: array[here] for name, array in self._chunks[chunk].items()})
+        arrays = {name: array[here] for name, array in self._chunks[chunk].items()}
+        return Sample(**arrays, samples=int(self.counts[place]))
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
@@ -64,7 +69,7 @@ class SampleTable(Sequence[Sample]):
 def _joined(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     """Join each array that any sample has; samples without it get zeros."""
     joined = {}
-    for name in (field.name for field in fields(Sample)):
+    for name in (field.name for field in fields(Sample) if field.name != "samples"):
         arrays = [getattr(sample, name) for sample in samples]
         kind = next((array.dtype for array in arrays if array is not None), None)
         if kind is not None:

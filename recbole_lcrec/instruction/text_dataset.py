@@ -12,8 +12,9 @@ import numpy as np
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.files import DataFiles
-from recbole_lcrec.data.text import ItemText, ItemTextSettings, load_item_text
-from recbole_lcrec.instruction.dataset import GenerativeDataset
+from recbole_lcrec.data.text import ItemText, ItemTextSettings
+from recbole_lcrec.embedding.items import item_text, rows_of_ids
+from recbole_lcrec.instruction.dataset import InstructionData, TokenizedData
 from recbole_lcrec.instruction.prompt_settings import InstructionSettings
 from recbole_lcrec.instruction.prompts import PromptBuilder
 from recbole_lcrec.instruction.sources import NO, YES
@@ -22,7 +23,7 @@ from recbole_lcrec.instruction.templates import (
     USER_TASKS,
     Template,
 )
-from recbole_lcrec.instruction.tokenizer import TokenizerSettings, load_tokenizer, train_tokenizer
+from recbole_lcrec.instruction.tokenizer import TokenizerSettings, trained_tokenizer
 from recbole_lcrec.usertext import NO_USER_TEXTS, UserTexts, UserTextSettings
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.timer import StageTimer
@@ -38,6 +39,7 @@ class RankingSettings(InstructionSettings):
     recommending: ClassVar[tuple[str, ...]] = ("titlerec",)
 
     history_windows: bool = field(default=False, init=False)
+    nest_histories: bool = field(default=False, init=False)
     history_separator: str = field(default="", init=False)
     history_input: str = field(default="tokens", init=False)
 
@@ -72,11 +74,10 @@ class TextCatalogue:
     user_texts: UserTexts = NO_USER_TEXTS
 
 
-class TextDataset(GenerativeDataset):
+class TextDataset(InstructionData, TokenizedData):
     """RecBole's sequential dataset that carries a ``TextCatalogue`` once ``prepare`` has been called."""
 
     settings_class: ClassVar[type[RankingSettings]] = RankingSettings
-    catalogue: Any = None
 
     def prepare(self, timer: StageTimer, parts: Sequence[Any], saved: Path | None = None) -> None:
         """Set ``catalogue`` of this dataset and of its parts: text, tokenizer, prompts and what the users say.
@@ -97,11 +98,9 @@ class TextDataset(GenerativeDataset):
             text = self.once("text", self._text)
         named = replace(text, titles=names_of(text))
         with timer("tokenizer"):
-            tokenizer = self._tokenizer_for(named, settings, saved)
-        known_items = self.field2id_token[self.iid_field][1:]
-        row_of_id = np.array([-1] + [text.rows[str(item)] for item in known_items], dtype=np.int64)
+            tokenizer = self.tokenizer_for(named, saved)
         builder = PromptBuilder(tokenizer, np.zeros((len(text.items), 0), np.int64), named, settings)
-        catalogue = TextCatalogue(text, tokenizer, row_of_id, builder)
+        catalogue = TextCatalogue(text, tokenizer, rows_of_ids(self, text), builder)
         if uses_texts:
             with timer("user_texts"):
                 texts = self._user_texts(catalogue, parts[0], saved)
@@ -115,32 +114,25 @@ class TextDataset(GenerativeDataset):
         Raises:
             UserError: If no item has a title.
         """
-        settings, files = settings_from(ItemTextSettings, self.config), DataFiles.of(self)
-        text = load_item_text(
-            files,
-            [str(token) for token in self.field2id_token[self.iid_field][1:]],
-            settings.item_text_fields,
-            text_required=False,
-            cold_items=settings.cold_items,
-        )
+        text = item_text(self.config, self, required=False)
         if not text.has_titles:
+            fields = settings_from(ItemTextSettings, self.config).item_text_fields
             raise UserError(
-                f"{RunOptions(self.config).model} reads the items' titles, and {files.path('item')} has none. "
-                f"Expected a file with the column {self.iid_field}:token and one of "
-                f"{', '.join(settings.item_text_fields)}; set item_text_fields if they have other names."
+                f"{RunOptions(self.config).model} reads the items' titles, and {DataFiles.of(self).path('item')} has "
+                f"none. Expected a file with the column {self.iid_field}:token and one of {', '.join(fields)}; set "
+                "item_text_fields if they have other names."
             )
         return text
 
-    def _tokenizer_for(self, text: ItemText, settings: RankingSettings, saved: Path | None) -> Any:
-        if saved:
-            return load_tokenizer(saved / "tokenizer", "evaluate")
-        options = settings_from(TokenizerSettings, self.config)
-        if options.base_model:
-            return load_tokenizer(options.base_model)
+    def new_tokenizer(self, text: ItemText) -> Any:
+        """Return a tokenizer trained on the items' text and the wordings of the tasks that are used."""
+        settings = settings_from(self.settings_class, self.config)
         used = [template.instruction for task in settings.tasks for template in settings.templates[task]]
         # '", "' stands between the titles of a history
         wording = (*used, YES, NO, '"a", "b", "c"')
-        return train_tokenizer([*text.titles, *filter(None, text.descriptions)], options.vocab_size, wording=wording)
+        size, cache_dir = settings_from(TokenizerSettings, self.config).vocab_size, RunOptions(self.config).cache_dir
+        texts = [*text.titles, *filter(None, text.descriptions)]
+        return trained_tokenizer(texts, size, wording=wording, cache_dir=Path(cache_dir))
 
 
 class InstructRecDataset(TextDataset):

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.index import ItemIndex
-from recbole_lcrec.index.catalogue import path_ids
 from recbole_lcrec.instruction.templates import PREAMBLE, RESPONSE_HEADER, TEMPLATES
+from recbole_lcrec.utils.cache import cached
 from recbole_lcrec.utils.causal_lm import causal_tokenizer
 from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.files import fingerprint
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 MAX_TEXTS = 50_000
 """Texts that the vocabulary is learned from, at most."""
 FRAME_REPEATS, WORDING_REPEATS = 20_000, 1_000
 """How often preamble and header (every sample has them), and each instruction, count compared with the texts."""
-
+_SAVED = "tokenizer.json"
 
 INSTRUCTION_FRAME = (PREAMBLE, RESPONSE_HEADER)
 INSTRUCTION_WORDING = tuple(t.instruction for task in TEMPLATES.values() for t in task)
 
 
 @dataclass(frozen=True)
-class TokenizerSettings:
+class TokenizerSettings(StageSettings):
     """Where a model's tokenizer comes from; the options are explained in properties/model/<model>.yaml.
 
     Attributes:
@@ -57,7 +60,6 @@ def train_tokenizer(
         A transformers fast tokenizer with pad, begin and end tokens; begin is put before every text.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -75,7 +77,44 @@ def train_tokenizer(
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
+    return _with_marks(tokenizer)
+
+
+def _with_marks(tokenizer: Any) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS)
+
+
+def trained_tokenizer(
+    texts: Sequence[str],
+    vocab_size: int,
+    frame: Sequence[str] = INSTRUCTION_FRAME,
+    wording: Sequence[str] = INSTRUCTION_WORDING,
+    *,
+    cache_dir: Path,
+) -> Any:
+    """Return what :func:`train_tokenizer` does of the same arguments, trained now or taken from the cache.
+
+    Args:
+        cache_dir: Folder of the caches; the entry is ``tokenizers/<key>/`` there.
+    """
+    about = (metadata.version("tokenizers"), MAX_TEXTS, FRAME_REPEATS, WORDING_REPEATS)
+    key = fingerprint(1, about, vocab_size, list(texts), list(frame), list(wording))
+
+    def load(entry: Path) -> Any:
+        from tokenizers import Tokenizer
+
+        return _with_marks(Tokenizer.from_file(str(entry / _SAVED)))
+
+    tokenizer, _ = cached(
+        cache_dir / "tokenizers" / key,
+        load=load,
+        build=lambda: train_tokenizer(texts, vocab_size, frame, wording),
+        save=lambda tokenizer, entry: tokenizer.backend_tokenizer.save(str(entry / _SAVED)),
+        what="tokens",
+    )
+    return tokenizer
 
 
 def load_tokenizer(source: str | Path, option: str = "base_model") -> Any:
@@ -115,8 +154,3 @@ def index_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
             "the files as the run wrote them, or train it again."
         )
     return np.asarray(ids, dtype=np.int64)
-
-
-def item_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
-    """Return the vocabulary ids of every item's path, int64 [n_items, L], in the index's order."""
-    return path_ids(index, index_token_ids(tokenizer, index))

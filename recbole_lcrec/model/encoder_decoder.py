@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import DRAW, SequenceSettings
 from recbole_lcrec.decoding import PathStep, TokenTrie
@@ -30,16 +31,10 @@ from recbole_lcrec.model.generative import GenerativeRecommender, Request, exclu
 from recbole_lcrec.utils.errors import Mistakes
 from recbole_lcrec.utils.hub import check_memory, saved_architecture, write_architecture
 
-_MOST = {"t5_d_model": 2**20, "t5_layers": 10_000, "t5_heads": 4096, "t5_head_dim": 65_536, "t5_d_ff": 2**22}
-
 
 @dataclass(frozen=True)
-class T5Settings:
-    """Architecture of a T5 from scratch; each option is explained in properties/model/TIGER.yaml.
-
-    Raises:
-        UserError: For a size below 1 or a dropout that is not a probability.
-    """
+class T5Settings(StageSettings):
+    """Architecture of a T5 from scratch; each option is explained in properties/t5.yaml."""
 
     t5_d_model: int
     t5_layers: int
@@ -48,18 +43,14 @@ class T5Settings:
     t5_d_ff: int
     t5_dropout: float
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect_range(self, dict.fromkeys(_MOST, 1), _MOST)
-        mistakes.expect(
-            0 <= self.t5_dropout < 1, f"t5_dropout: expected a probability in [0, 1), found {self.t5_dropout}."
-        )
-        mistakes.finish()
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         inner = self.t5_heads * self.t5_head_dim
-        check_memory(
-            self.t5_layers * self.t5_d_model * (12 * inner + 4 * self.t5_d_ff),
-            f"t5_d_model={self.t5_d_model}, t5_layers={self.t5_layers}",
-        )
+        with mistakes.caught():
+            check_memory(
+                self.t5_layers * self.t5_d_model * (12 * inner + 4 * self.t5_d_ff),
+                f"t5_d_model={self.t5_d_model}, t5_layers={self.t5_layers}",
+            )
 
 
 def new_t5(settings: T5Settings, vocab_size: int, pad_id: int, end_id: int) -> Any:
@@ -98,6 +89,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     """
 
     settings = (*GenerativeRecommender.settings, T5Settings, SequenceSettings)
+    precisions = ("fp32", "bf16")
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -162,7 +154,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
+        """Return the best items per request by constrained beam search: (catalogue rows, scores), both [B, K]."""
         ids, mask = self._request_inputs(requests, prompt)
         closed = excluded_rows(requests, ids.device)
         softmax = self.softmax(self.evaluation.normalization)

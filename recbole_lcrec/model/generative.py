@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,7 +33,7 @@ class Request:
         history: Catalogue rows, oldest first, int64 [n].
         query: What the user looks for in words; "" outside search.
         user: RecBole's id of the user; 0 for a user who is not in the data set.
-        excluded: Rows of the trie that is searched which must not be recommended, int64 [n].
+        excluded: Catalogue rows that must not be recommended, int64 [n].
         searching: Whether the query is in free words: it is asked in a wording of itemsearch then, whatever
             the task of the evaluation is.
     """
@@ -44,28 +43,6 @@ class Request:
     user: int = 0
     excluded: np.ndarray | None = None
     searching: bool = False
-
-
-class Shelf:
-    """The items to choose from.
-
-    Attributes:
-        trie: Their paths, on the model's device.
-        rows: The catalogue row of each of the trie's rows, int64 [n].
-    """
-
-    def __init__(self, trie: TokenTrie, rows: torch.Tensor) -> None:
-        self.trie, self.rows = trie, rows
-
-    @cached_property
-    def _order(self) -> np.ndarray:
-        return np.argsort(self.rows.numpy(), kind="stable")
-
-    def places(self, rows: np.ndarray) -> np.ndarray:
-        """Return the trie's rows of those catalogue rows that stand here, int64 [n]."""
-        wanted, ours = np.unique(rows), self.rows.numpy()
-        at = self._order[np.searchsorted(ours, wanted, sorter=self._order).clip(max=len(ours) - 1)]
-        return at[ours[at] == wanted]
 
 
 @dataclass(frozen=True)
@@ -81,10 +58,6 @@ class HistoryFrame:
     between: list[int]
     behind: list[int]
     max_length: int | None = None
-
-
-def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
-    return one is other or (one is not None and other is not None and np.array_equal(one, other))
 
 
 def excluded_rows(requests: Sequence[Request], device: torch.device) -> torch.Tensor | None:
@@ -169,12 +142,11 @@ class GenerativeRecommender(SequentialRecommender):
         """Recommend from this catalogue: the one of the data set, or that with new items behind it."""
         self.catalogue = catalogue
         # evaluation ranks RecBole's items, as every other model does; recommending reaches the whole catalogue
-        rows = catalogue.row_of_id[1:]
-        self._item_rows = torch.from_numpy(rows)
-        self._item_trie = TokenTrie(torch.from_numpy(catalogue.paths[rows]))
-        whole = len(rows) == len(catalogue.paths)
-        self._catalogue_trie = self._item_trie if whole else TokenTrie(torch.from_numpy(catalogue.paths))
-        self._kept: tuple[np.ndarray | None, Shelf] | None = None
+        paths, rows = torch.from_numpy(catalogue.paths), torch.from_numpy(catalogue.row_of_id[1:])
+        self._id_of_row = torch.from_numpy(catalogue.id_of_row)
+        self._item_trie = TokenTrie(paths[rows], rows)
+        self._catalogue_trie = self._item_trie if len(rows) == len(paths) else TokenTrie(paths)
+        self._kept: tuple[np.ndarray, TokenTrie] | None = None
 
     def use_queries(self, queries: Queries) -> None:
         """Ask with what users look for, where that is known (``eval_task: itemsearch``)."""
@@ -188,7 +160,7 @@ class GenerativeRecommender(SequentialRecommender):
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best ``num_beams`` items of ``trie`` per request: (trie rows [B, K], scores [B, K]).
+        """Return the best ``num_beams`` items of ``trie`` per request: (catalogue rows [B, K], scores [B, K]).
 
         Places that no allowed item was left for have row -1 and score -inf.
 
@@ -215,7 +187,7 @@ class GenerativeRecommender(SequentialRecommender):
         num_beams: int,
         prompts: tuple[int, ...] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best items by some wordings, or those in ``prompts``: (trie rows [B, K], scores [B, K]).
+        """Return the best items by some wordings, or those in ``prompts``: (catalogue rows [B, K], scores [B, K]).
 
         The beams of several wordings are merged by the logarithm of their mean probability (of the exponentials of
         their scores, with ``item_score_weight``); an item that a wording's beams do not hold has 0 there.
@@ -249,14 +221,10 @@ class GenerativeRecommender(SequentialRecommender):
     def rows_of(self, paths: torch.Tensor) -> torch.Tensor:
         """Return the catalogue rows, int64 [...], of paths of the catalogue [..., L] (vocabulary ids)."""
         trie = self._whole_trie()
-        rows = trie.rows(trie.find(paths)[0])
-        return self._item_rows.to(rows.device)[rows] if trie is self._item_trie else rows
+        return trie.rows(trie.find(paths)[0])
 
     def _whole_trie(self) -> TokenTrie:
-        """Return the trie of the whole catalogue on the model's device, kept there with what it computes once.
-
-        Its rows are catalogue rows, unless it is the trie of RecBole's items, too.
-        """
+        """Return the trie of the whole catalogue on the model's device, kept there with what it computes once."""
         whole = self._catalogue_trie.to(self.device)
         if self._item_trie is self._catalogue_trie:
             self._item_trie = whole
@@ -290,10 +258,10 @@ class GenerativeRecommender(SequentialRecommender):
         """
         requests = self._requests(interaction)
         if seen is not None:
-            requests = [replace(one, excluded=seen.of_user(one.user) - 1) for one in requests]
+            row_of_id = self.catalogue.row_of_id
+            requests = [replace(one, excluded=row_of_id[seen.of_user(one.user)]) for one in requests]
         rows, scores = self.best(requests, self._item_trie, self.num_beams, prompts)
-        # trie rows follow RecBole's item ids, which start at 1; row -1, nothing, becomes the padding item
-        return TopItems(rows + 1, scores.float())
+        return TopItems(self._id_of_row.to(rows.device)[rows], scores.float())
 
     def predict(self, interaction: Interaction, prompts: tuple[int, ...] | None = None) -> torch.Tensor:
         """Return the exact score of each row's item after its history, float32 [B]: what a beam of it would have.
@@ -341,12 +309,10 @@ class GenerativeRecommender(SequentialRecommender):
         limit = int(self.max_seq_length)
         ids = [0] * len(histories) if users is None else users
         requests = [Request(history[-limit:], user=user) for history, user in zip(histories, ids, strict=True)]
-        shelf = self._shelf(among)
         if self._exclude_history:
-            requests = [
-                replace(one, excluded=shelf.places(history)) for one, history in zip(requests, histories, strict=True)
-            ]
-        return self.chosen(*self.best(requests, shelf.trie, max(k, self.num_beams)), shelf, k)
+            requests = [replace(one, excluded=history) for one, history in zip(requests, histories, strict=True)]
+        rows, scores = self.best(requests, self._trie_of(among), max(k, self.num_beams))
+        return rows[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
 
     def score_row(self, histories: Sequence[np.ndarray], row: int) -> list[float]:
         """Return the exact score of a catalogue row after each history of catalogue rows: what a beam would have."""
@@ -359,23 +325,13 @@ class GenerativeRecommender(SequentialRecommender):
         """Return what each code of a path [L] (vocabulary ids) competed with, in the first wording in use."""
         raise TypeError(f"{type(self).__name__} does not implement steps")
 
-    def chosen(self, rows: torch.Tensor, scores: torch.Tensor, shelf: Shelf, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the first k of what beams found on a shelf, in catalogue rows: (rows, scores), both [B, k]."""
-        order = shelf.rows.to(rows.device)[rows].masked_fill(rows < 0, -1)
-        return order[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
-
-    def _shelf(self, among: np.ndarray | None) -> Shelf:
-        """Return the shelf of some catalogue rows, or of all; the last one is kept, as requests come in batches."""
-        kept = self._kept
-        if kept is None or not _same(kept[0], among):
-            if among is not None:
-                shelf = Shelf(TokenTrie(torch.from_numpy(self.catalogue.paths[among])), torch.from_numpy(among))
-            elif self._catalogue_trie is self._item_trie:
-                shelf = Shelf(self._whole_trie(), self._item_rows)
-            else:
-                shelf = Shelf(self._whole_trie(), torch.arange(len(self.catalogue.paths)))
-            self._kept = kept = among, shelf
-        return kept[1]
+    def _trie_of(self, among: np.ndarray | None) -> TokenTrie:
+        """Return the trie of some catalogue rows, or of all; the last one is kept, as requests come in batches."""
+        if among is None:
+            return self._whole_trie()
+        if self._kept is None or not np.array_equal(self._kept[0], among):
+            self._kept = among, TokenTrie(torch.from_numpy(self.catalogue.paths[among]), torch.from_numpy(among))
+        return self._kept[1]
 
     def _mean_score(
         self, requests: Sequence[Request], paths: torch.Tensor, prompts: tuple[int, ...] | None = None

@@ -32,6 +32,7 @@ class InstructionTuned:
     """A part of models with a language model ``lm`` that is trained on instruction samples; named before RecBole's."""
 
     shares_weights = True  # option parallel=fsdp
+    precisions = ("fp32", "bf16", "bf16_weights")  # what precision=auto chooses among, the plainest first
     catalogue: Any
     device: Any
     lm: Any

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_lcrec.config import settings_from
+from recbole_lcrec.config import StageSettings, settings_from
 from recbole_lcrec.decoding.continuations import log_likelihood
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import TITLEREC
@@ -36,22 +36,13 @@ from recbole_lcrec.instruction.text_dataset import RankingSettings
 from recbole_lcrec.model.candidates import CandidateRanker
 from recbole_lcrec.model.instruction_tuned import check_author
 from recbole_lcrec.usertext import UserTextSettings
-from recbole_lcrec.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
-    """Options of the scores; each is explained in properties/model/InstructRec.yaml.
-
-    Raises:
-        UserError: For an exponent outside of 0 to 1.
-    """
+class ScoreSettings(StageSettings):
+    """Options of the scores; each is explained in properties/model/InstructRec.yaml."""
 
     length_exponent: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.length_exponent <= 1:
-            raise UserError(f"length_exponent: expected 0 (sum) to 1 (mean per token), found {self.length_exponent}.")
 
 
 class InstructRec(CandidateRanker):

@@ -11,9 +11,11 @@ ability                 asked by
 ``ChecksModels``        the same, once for each pretrained model that a run starts from
 ``PreparesCatalogue``   :mod:`recbole_lcrec.experiment.split_loaders`, of the whole data set
 ``CountsEpochs``        :mod:`recbole_lcrec.training.trainer`, of the train loader
+``NestsSamples``        :mod:`recbole_lcrec.experiment.building`, of the train loader
 ``WeighsBatches``       the same, when it accumulates gradients or shares a batch among processes
 ``DescribesBatches``    the same, when the loss of a batch is not finite
 ``KeepsOwnWeights``     :mod:`recbole_lcrec.training.checkpoint`
+``LearnsPreferences``   :mod:`recbole_lcrec.training.preference_stage`
 ``RecommendsTopItems``  :mod:`recbole_lcrec.training.evaluation`
 ``RecommendsRows``      :mod:`recbole_lcrec.experiment.experiment`, for ``recommend``
 ``HasCatalogue``        :mod:`recbole_lcrec.recommending.items`
@@ -123,6 +125,17 @@ class CountsEpochs(Protocol):
 
 
 @runtime_checkable
+class NestsSamples(Protocol):
+    """A train loader that puts samples of a user into one row.
+
+    Attributes:
+        nests: Whether it does; to be switched off for a model that has no ``keeps_apart``, or in which it is False.
+    """
+
+    nests: bool
+
+
+@runtime_checkable
 class HasSamples(Protocol):
     """A train loader of instruction samples; ``samples.per_epoch`` counts them by task."""
 
@@ -154,6 +167,17 @@ class KeepsOwnWeights(Protocol):
 
     def load_checkpoint_state(self, state: dict[str, torch.Tensor]) -> None:
         """Load what ``checkpoint_state`` returned."""
+
+
+@runtime_checkable
+class LearnsPreferences(Protocol):
+    """A model whose training can go on with preferences: it finds items, and how likely they are, with gradients."""
+
+    def beams(self, histories: Sequence[np.ndarray], k: int) -> torch.Tensor:
+        """Return the best ``k`` items after each history, catalogue rows int64 [B, K]; -1 where nothing is left."""
+
+    def log_probs(self, histories: Sequence[np.ndarray], rows: torch.Tensor) -> torch.Tensor:
+        """Return the log-probabilities [B, C] of catalogue rows int64 [B, C] after each history."""
 
 
 @runtime_checkable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.decoding.architecture import additive_mask
 from recbole_lcrec.decoding.readout import score_dtype
 from recbole_lcrec.decoding.trie import TokenTrie
-from recbole_lcrec.instruction.prompts import ITEM_IDS
+from recbole_lcrec.instruction.prompts import are_whole_items, rows_of_whole_items
 from recbole_lcrec.utils.errors import Mistakes
 
 
 @dataclass(frozen=True)
-class ItemVectorSettings:
+class ItemVectorSettings(StageSettings):
     """Options of items as single vectors; each is explained in properties/model/LCRec.yaml.
 
     Raises:
-        UserError: For options without ``history_input: item``, which they are about, and weights out of range.
+        UserError: For options without ``history_input: item``, which they are about.
     """
 
     history_input: str
@@ -31,23 +31,19 @@ class ItemVectorSettings:
     item_loss_weight: float
     item_score_weight: float
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         if not self.are_read:
             for option in ("item_prefixes", "item_features", "item_loss_weight"):
                 mistakes.expect(
                     not vars(self)[option],
                     f"{option} is about the vectors of items. Use it with history_input=item.",
                 )
-        weight, share = self.item_loss_weight, self.item_score_weight
-        mistakes.expect(0 <= weight < math.inf, f"item_loss_weight: expected a number of 0 or more, found {weight}.")
-        mistakes.expect(0 <= share <= 1, f"item_score_weight: expected a share from 0 to 1, found {share}.")
         mistakes.expect(
-            not share or bool(weight),
-            f"item_score_weight={share}: with item_loss_weight=0 the model never learns to judge whole items. Set "
-            "item_loss_weight above 0, or leave item_score_weight out.",
+            not self.item_score_weight or bool(self.item_loss_weight),
+            f"item_score_weight={self.item_score_weight}: with item_loss_weight=0 the model never learns to judge "
+            "whole items. Set item_loss_weight above 0, or leave item_score_weight out.",
         )
-        mistakes.finish()
 
     @property
     def are_read(self) -> bool:
@@ -58,9 +54,9 @@ class ItemVectorSettings:
 class ItemInputs(nn.Module):
     """The LM's input embeddings, extended by one vector per catalogue item: the sum of its codes' embeddings.
 
-    Token ids from ``ITEM_IDS`` on stand for items. They are inputs only: what is generated is still a path, token by
-    token. A departure from the paper, whose histories are the index tokens themselves: attention then works on items,
-    not on codes, and a history of 20 items is 20 positions long.
+    Some token ids stand for whole items (``whole_items``). They are inputs only: what is generated is still a path,
+    token by token. A departure from the paper, whose histories are the index tokens themselves: attention then works
+    on items, not on codes, and a history of 20 items is 20 positions long.
 
     A sum of codes alone tells rare items badly apart, since each code is shared by many. With ``trained`` the vector
     also has an embedding of each longer prefix of the path, up to the whole of it (as n-grams of semantic ids in
@@ -126,9 +122,9 @@ class ItemInputs(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return the embeddings [..., D] of token ids [...], int64, some of which stand for items."""
-        is_item = input_ids >= ITEM_IDS
+        is_item = are_whole_items(input_ids)
         embedded: Tensor = self.tokens(input_ids.masked_fill(is_item, 0))
-        items = self.vectors(input_ids[is_item] - ITEM_IDS)
+        items = self.vectors(rows_of_whole_items(input_ids[is_item]))
         return embedded.masked_scatter(is_item.unsqueeze(-1), items.to(embedded.dtype))
 
     @staticmethod
@@ -170,22 +166,33 @@ def positions_and_mask(aside: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tenso
     """Return what makes a causal LM pass over tokens that stand aside.
 
     Args:
-        aside: bool [B, T]; a run of neighbouring tokens that are marked is seen by the rest of that run only.
+        aside: bool [B, T]; a run of neighbouring tokens that are marked is seen by the rest of that run only. Or the
+            number of each token's run, int64 [B, T], where runs are neighbours; 0 for tokens that do not stand aside.
         dtype: Of the mask.
 
     Returns:
         Positions int64 [B, T], which count what a token sees before itself, and the additive mask [B, 1, T, T]: 0 on
         what it sees, the lowest value elsewhere.
     """
-    starts = aside.clone()
-    starts[:, 1:] &= ~aside[:, :-1]
-    run = starts.cumsum(dim=1) * aside  # 0 off the runs
+    run = aside if aside.dtype == torch.int64 else _numbered(aside)
     seen = (run.unsqueeze(1) == 0) | (run.unsqueeze(1) == run.unsqueeze(2))
     seen = seen.tril()
     return seen.sum(dim=-1) - 1, additive_mask(seen, dtype).unsqueeze(1)
+
+
+def _numbered(aside: Tensor) -> Tensor:
+    """Return the numbers of runs of marked neighbours, int64 [B, T], 0 off them."""
+    starts = aside.clone()
+    starts[:, 1:] &= ~aside[:, :-1]
+    return starts.cumsum(dim=1) * aside
 
 
 def item_products(states: Tensor, vectors: Tensor) -> Tensor:
     """Return the products of states [N, D] with items' vectors [n_rows, D], [N, n_rows] in the dtype of scores."""
     logits = functional.linear(states, vectors.to(states.dtype))
     return logits.to(score_dtype(logits.dtype))
+
+
+def item_log_probs(states: Tensor, vectors: Tensor) -> Tensor:
+    """Return the log-probabilities [N, n_rows] of whole items after states [N, D], by their vectors [n_rows, D]."""
+    return item_products(states, vectors).log_softmax(dim=-1)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.config.run_options import RunOptions
@@ -28,7 +27,7 @@ from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.decoding.batching import prompts_at_once, run_halving, similar_lengths
 from recbole_lcrec.decoding.beam import MAX_CHUNK
 from recbole_lcrec.decoding.item_scores import NUMBERS_PER_ITEM
-from recbole_lcrec.decoding.readout import HeadReadout, score_dtype
+from recbole_lcrec.decoding.readout import HeadReadout
 from recbole_lcrec.distributed.group import wants_fsdp
 from recbole_lcrec.evaluation.queries import EVAL_TEMPLATES, SEARCH
 from recbole_lcrec.index.build import IndexSettings
@@ -39,9 +38,11 @@ from recbole_lcrec.instruction.prompt_settings import InstructionSettings
 from recbole_lcrec.instruction.prompts import Context
 from recbole_lcrec.instruction.templates import PREFERENCEOBTAIN, Template
 from recbole_lcrec.model.generative import GenerativeRecommender, HistoryFrame, Request, excluded_rows
-from recbole_lcrec.model.instruction_tuned import InstructionTuned, check_author
-from recbole_lcrec.model.item_inputs import ItemInputs, ItemVectorSettings, feed_items, item_products
+from recbole_lcrec.model.instruction_tuned import check_author
+from recbole_lcrec.model.item_inputs import ItemInputs, ItemVectorSettings, feed_items, item_log_probs
 from recbole_lcrec.model.lm import LMSettings, build_lm, save_architecture, trial_lm
+from recbole_lcrec.model.path_policy import PathPolicy
+from recbole_lcrec.model.preferences import PreferenceSettings
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
 from recbole_lcrec.quantizer import QuantizerSettings, quantizer_class
 from recbole_lcrec.usertext import SAVED_TEXTS, UserTextSettings, write_published
@@ -51,12 +52,12 @@ from recbole_lcrec.utils.run_files import EMBEDDINGS
 BatchFunction = Callable[[np.ndarray, torch.Tensor, torch.Tensor, SharedPrefix], None]
 
 
-class LCRec(InstructionTuned, GenerativeRecommender):
+class LCRec(PathPolicy, GenerativeRecommender):
     """LC-Rec on any causal language model.
 
     Args:
         config: The experiment's configuration.
-        dataset: The training part of a GenerativeDataset.
+        dataset: The training part of an LCRecDataset.
     """
 
     settings = (
@@ -66,9 +67,9 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         UserTextSettings,
         LMSettings,
         SampleLogitsSettings,
+        PreferenceSettings,
     )
     catalogue: InstructionCatalogue
-    _level_of_token: torch.Tensor
     wordings = {task: len(templates) for task, templates in EVAL_TEMPLATES.items()}
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -83,8 +84,9 @@ class LCRec(InstructionTuned, GenerativeRecommender):
             self._feed_items(items.item_prefixes)
         self._item_loss_weight, self.item_score_weight = items.item_loss_weight, items.item_score_weight
         self._logits_at = self._sample_logits(self.lm, config)
-        learned = settings_from(InstructionSettings, config).tasks
-        self._without_words = "seqrec" if "seqrec" in learned else "nextitem"
+        prompts = settings_from(InstructionSettings, config)
+        self.keeps_apart = prompts.nests_histories and self._logits_at.passes_over()
+        self._without_words = "seqrec" if "seqrec" in prompts.tasks else "nextitem"
         level_of_token = torch.full((base_model(self.lm).get_input_embeddings().weight.shape[0],), -1)
         sizes = torch.tensor(self.catalogue.index.level_sizes)
         level_of_token[self.catalogue.code_ids] = torch.arange(len(sizes)).repeat_interleave(sizes)
@@ -122,6 +124,8 @@ class LCRec(InstructionTuned, GenerativeRecommender):
                 )
             if items.item_features and RunOptions(config).saved_folder is None:
                 cls._check_embeddings(config, mistakes)
+        with mistakes.caught():
+            settings_from(PreferenceSettings, config).check_beside(config)
         mistakes.finish()
 
     @staticmethod
@@ -174,48 +178,10 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         if isinstance(inputs, ItemInputs):
             inputs.use_items(torch.from_numpy(catalogue.paths), self._features(catalogue))
 
-    def token_losses(self, states: torch.Tensor, ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        """See the base class; with ``loss_normalization`` the codes of a path compete with other codes only.
-
-        With ``item_loss_weight`` the loss of a path's first code includes that of its item among all items.
-        """
-        losses = self._code_losses(states, ids, where)
-        if self._item_loss_weight:
-            rows, places = where.nonzero(as_tuple=True)
-            mine = (self._level_of_token[ids[rows, places + 1]] == 0).nonzero().squeeze(1)
-            along = torch.arange(1, self.catalogue.paths.shape[1] + 1, device=ids.device)
-            paths = ids[rows[mine].unsqueeze(1), places[mine].unsqueeze(1) + along]
-            logits, targets = item_products(states[mine], self._item_vectors()), self.rows_of(paths)
-            of_items = functional.cross_entropy(logits, targets, reduction="none")
-            losses = losses.index_add(0, mine, self._item_loss_weight * of_items.to(losses.dtype))
-        return losses
-
-    def _code_losses(self, states: torch.Tensor, ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        normalization = self.evaluation.loss_normalization
-        if normalization == "vocabulary":
-            return super().token_losses(states, ids, where)
-        softmax, readout = self.softmax(normalization), self._logits_at.readout
-        rows, places = where.nonzero(as_tuple=True)
-        targets = ids[rows, places + 1]
-        levels = self._level_of_token[targets]
-        losses = torch.zeros(len(targets), dtype=score_dtype(states.dtype), device=states.device)
-        words = levels < 0
-        losses[words] = functional.cross_entropy(
-            readout.logits(states[words]).to(losses.dtype), targets[words], reduction="none"
-        )
-        for level in range(len(self.catalogue.index.level_sizes)):
-            mine = (levels == level).nonzero().squeeze(1)
-            if not len(mine):  # a batch of samples that are answered in words
-                continue
-            before = torch.arange(1 - level, 1, device=ids.device)  # a path's codes stand side by side
-            prefixes = ids[rows[mine].unsqueeze(1), places[mine].unsqueeze(1) + before]
-            losses[mine] = softmax.losses(readout, states[mine], targets[mine], prefixes)
-        return losses
-
     def generate(
         self, requests: Sequence[Request], trie: TokenTrie, num_beams: int, prompt: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best items per request by constrained beam search: (trie rows, scores), both [B, K]."""
+        """Return the best items per request by constrained beam search: (catalogue rows, scores), both [B, K]."""
         trie, softmax = trie.to(self.device), self.softmax(self.evaluation.normalization)
         excluded, items = excluded_rows(requests, self.device), self._item_scores(trie)
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -273,8 +239,9 @@ class LCRec(InstructionTuned, GenerativeRecommender):
             history: Their catalogue rows, oldest first; it may be empty.
             k: Items to return.
         """
-        request, shelf = Request(history[-int(self.max_seq_length) :], text, searching=True), self._shelf(None)
-        return self.chosen(*self.generate([request], shelf.trie, max(k, self.num_beams), 0), shelf, k)
+        request = Request(history[-int(self.max_seq_length) :], text, searching=True)
+        rows, scores = self.generate([request], self._whole_trie(), max(k, self.num_beams), 0)
+        return rows[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
 
     def preferences_of(self, history: np.ndarray, max_tokens: int) -> str:
         """Return what the model says of a user's preferences (task preferenceobtain), in its own words.
@@ -322,7 +289,7 @@ class LCRec(InstructionTuned, GenerativeRecommender):
         columns, vectors = self.rows_of(trie.paths), self._item_vectors()
 
         def log_probs(states: torch.Tensor) -> torch.Tensor:
-            return item_products(states, vectors).log_softmax(dim=-1)[:, columns]
+            return item_log_probs(states, vectors)[:, columns]
 
         return ItemScores(trie, log_probs, self.item_score_weight)
 

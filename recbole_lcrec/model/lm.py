@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.instruction.tokenizer import load_tokenizer
 from recbole_lcrec.utils.causal_lm import causal_config, load_causal_lm
@@ -28,20 +30,13 @@ _BASE = "base_model.json"
 """File beside a run's architecture that says which weights an adapter belongs to."""
 _SAMPLED = 4096  # values of a tensor: training moves all of them
 
-ATTENTION = ("sdpa", "eager", "flash_attention_2")
-_LEAST = {
-    **dict.fromkeys(("lora_r", "lora_alpha", "lm_hidden_size", "lm_layers", "lm_heads", "lm_intermediate_size"), 1),
-    "max_length": 32,
-}
-_MOST = {"lora_r": 65_536, "lm_hidden_size": 2**20, "lm_layers": 10_000, "lm_intermediate_size": 2**22}
-_MOST |= {"max_length": 2**20}
-
 
 @dataclass(frozen=True)
-class LMSettings:
-    """Options of the language model; each is explained in properties/model/LCRec.yaml."""
+class LMSettings(StageSettings):
+    """Options of the language model; each is explained in properties/language_model.yaml."""
 
     base_model: str | None
+    base_layers: int | None
     tuning: str
     lora_r: int
     lora_alpha: int
@@ -54,37 +49,29 @@ class LMSettings:
     lm_layer_dropout: float
     attention: str
     max_length: int
+    precision: str
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect_range(self, _LEAST, _MOST)
-        dropouts = {
-            "lm_dropout": self.lm_dropout,
-            "lm_layer_dropout": self.lm_layer_dropout,
-            "lora_dropout": self.lora_dropout,
-        }
-        for option, dropout in dropouts.items():
-            mistakes.expect(
-                0 <= dropout < 1,
-                f"{option}: expected a probability in [0, 1), found {dropout}.",
-            )
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         mistakes.expect(
             not (self.lm_layer_dropout and self.base_model),
             "lm_layer_dropout is for the LM from scratch; a base_model keeps the dropout of its own.",
         )
-        mistakes.expect_choice(self, {"attention": ATTENTION, "tuning": ("full", "lora")})
+        mistakes.expect(
+            self.base_layers is None or bool(self.base_model),
+            f"base_layers={self.base_layers} takes the first layers of a base_model. Give one, or set lm_layers.",
+        )
         mistakes.expect(
             self.tuning != "lora" or bool(self.base_model),
             "tuning: lora adapts a pretrained model; give one with base_model, or use tuning: full.",
         )
-        if self.lm_heads >= 1:
-            mistakes.expect(
-                self.lm_hidden_size % (2 * self.lm_heads) == 0,
-                f"lm_hidden_size={self.lm_hidden_size}: expected a multiple of twice lm_heads={self.lm_heads}.",
-            )
-        mistakes.finish()
-        if not self.base_model:
-            check_memory(self.parameters, f"lm_hidden_size={self.lm_hidden_size}, lm_layers={self.lm_layers}")
+        mistakes.expect(
+            self.lm_hidden_size % (2 * self.lm_heads) == 0,
+            f"lm_heads={self.lm_heads}: expected a number whose double divides lm_hidden_size={self.lm_hidden_size}.",
+        )
+        if not self.base_model and not mistakes.failed:
+            with mistakes.caught():
+                check_memory(self.parameters, f"lm_hidden_size={self.lm_hidden_size}, lm_layers={self.lm_layers}")
 
     @property
     def parameters(self) -> int:
@@ -107,17 +94,15 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
     """
     if settings.tuning == "lora":
         lm = _pretrained(settings, tokenizer, saved)
-        _use_attention(lm, settings.attention)
+        use_attention(lm, settings.attention)
         return _with_lora(lm, settings, tokenizer.convert_tokens_to_ids(list(index_tokens)))
     if saved:
-        from transformers import AutoModelForCausalLM
-
         lm = saved_architecture(AutoModelForCausalLM, saved)
         if lm.get_input_embeddings().num_embeddings < len(tokenizer):
             raise UserError(f"{saved}: lm has fewer tokens than tokenizer: these are of two runs. Train it again.")
     else:
         lm = _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
-    _use_attention(lm, settings.attention)
+    use_attention(lm, settings.attention)
     if settings.lm_layer_dropout:
         _drop_in_layers(lm, settings.lm_layer_dropout)
     return lm
@@ -134,14 +119,14 @@ def trial_lm(settings: LMSettings) -> Any:
     if settings.base_model:
         option = f"base_model={settings.base_model}"
         load_tokenizer(settings.base_model)
-        check_length(causal_config(settings.base_model, option), settings)
-        lm = load_causal_lm(settings.base_model, option)
+        check_length(causal_config(settings.base_model, option, settings.base_layers), settings)
+        lm = load_causal_lm(settings.base_model, option, layers=settings.base_layers)
         size = lm.get_input_embeddings().num_embeddings
         extend_vocabulary(lm, size + 1, option)
-        _use_attention(lm, settings.attention)
+        use_attention(lm, settings.attention)
         return _with_lora(lm, settings, [size]) if settings.tuning == "lora" else lm
     lm = _llama(replace(settings, lm_layers=1), 300)
-    _use_attention(lm, settings.attention)
+    use_attention(lm, settings.attention)
     return lm
 
 
@@ -161,16 +146,16 @@ def _drop_in_layers(lm: Any, probability: float) -> None:
         layer.mlp.register_forward_hook(drop)
 
 
-def _use_attention(lm: Any, attention: str) -> None:
-    """Choose the attention kernel; an architecture without sdpa keeps its own.
+def use_attention(lm: Any, attention: str) -> None:
+    """Choose the attention kernel; an architecture without sdpa keeps its own. ``auto`` begins with sdpa.
 
     Raises:
         UserError: If the kernel cannot be had.
     """
     try:
-        lm.set_attn_implementation(attention)
+        lm.set_attn_implementation("sdpa" if attention == "auto" else attention)
     except (ImportError, ValueError) as error:
-        if attention == "sdpa":
+        if attention in ("sdpa", "auto"):
             logger.info("%s has no sdpa attention: eager is used.", type(lm).__name__)
             return
         raise UserError(f"attention={attention}: {reason_of(error)}. Use sdpa.") from error
@@ -187,8 +172,6 @@ def _from_scratch(settings: LMSettings, tokenizer: Any) -> Any:
 
 
 def _llama(settings: LMSettings, vocab_size: int, **token_ids: Any) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=settings.lm_hidden_size,
@@ -206,7 +189,7 @@ def _llama(settings: LMSettings, vocab_size: int, **token_ids: Any) -> Any:
 def _pretrained(settings: LMSettings, tokenizer: Any, saved: Path | None = None) -> Any:
     assert settings.base_model
     option = f"base_model={settings.base_model}"
-    lm = load_causal_lm(settings.base_model, option)
+    lm = load_causal_lm(settings.base_model, option, layers=settings.base_layers)
     lm.base_weights = _name_of_weights(lm) if settings.tuning == "lora" else None
     if saved:
         _check_same_base(lm.base_weights, saved, option)
@@ -305,7 +288,18 @@ def _with_lora(lm: Any, settings: LMSettings, new_rows: list[int]) -> Any:
         trainable_token_indices=rows if new_rows else None,
         fan_in_fan_out=lm.config.model_type == "gpt2",
     )
-    return get_peft_model(lm, config)
+    adapted = get_peft_model(lm, config)
+    if settings.precision == "bf16_weights":
+        store_frozen_in_half(adapted)
+    return adapted
+
+
+def store_frozen_in_half(lm: Any) -> bool:
+    """Store the weights that are not trained, which no checkpoint has, in bfloat16; return whether there are any."""
+    frozen = [weight for weight in lm.parameters() if not weight.requires_grad and weight.is_floating_point()]
+    for weight in frozen:
+        weight.data = weight.data.to(torch.bfloat16)
+    return bool(frozen)
 
 
 def _name_of(lm: Any, module: Any) -> str:

@@ -21,7 +21,6 @@ The items need not have been seen in training: new items are scored by their cod
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_lcrec.config import settings_from
+from recbole_lcrec.config import StageSettings, settings_from
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import SequenceSettings
 from recbole_lcrec.data.seen import SeenItems
@@ -48,17 +47,10 @@ from recbole_lcrec.quantizer import QuantizerSettings
 from recbole_lcrec.utils.errors import Mistakes
 from recbole_lcrec.utils.hub import check_memory
 
-_SIZES = ("rpg_hidden_size", "rpg_layers", "rpg_heads", "rpg_intermediate_size")
-_SEARCH = ("graph_beams", "graph_edges", "graph_steps")
-
 
 @dataclass(frozen=True)
-class RPGSettings:
-    """Options of RPG; each is explained in properties/model/RPG.yaml.
-
-    Raises:
-        UserError: For a value out of its range, or heads that do not divide the width.
-    """
+class RPGSettings(StageSettings):
+    """Options of RPG; each is explained in properties/model/RPG.yaml."""
 
     rpg_hidden_size: int
     rpg_layers: int
@@ -71,31 +63,17 @@ class RPGSettings:
     graph_edges: int
     graph_steps: int
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect_range(self, dict.fromkeys((*_SIZES, *_SEARCH), 1), dict.fromkeys(_SIZES, 2**20))
-        mistakes.expect(
-            0 <= self.rpg_dropout < 1, f"rpg_dropout: expected a probability in [0, 1), found {self.rpg_dropout}."
-        )
-        mistakes.expect(
-            0 < self.rpg_temperature < math.inf,
-            f"rpg_temperature: expected a number above 0, found {self.rpg_temperature}.",
-        )
-        mistakes.expect(
-            self.rpg_decoding in ("catalogue", "graph"),
-            f"rpg_decoding: expected catalogue or graph, found {self.rpg_decoding!r}.",
-        )
-        mistakes.finish()
-        mistakes.expect(
-            self.rpg_hidden_size % self.rpg_heads == 0,
-            f"rpg_heads={self.rpg_heads}: it has to divide rpg_hidden_size={self.rpg_hidden_size}.",
-        )
-        mistakes.finish()
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         width, inner = self.rpg_hidden_size, self.rpg_intermediate_size
-        check_memory(
-            self.rpg_layers * width * (4 * width + 2 * inner),
-            f"rpg_hidden_size={width}, rpg_layers={self.rpg_layers}",
+        mistakes.expect(
+            width % self.rpg_heads == 0, f"rpg_heads={self.rpg_heads}: it has to divide rpg_hidden_size={width}."
         )
+        with mistakes.caught():
+            check_memory(
+                self.rpg_layers * width * (4 * width + 2 * inner),
+                f"rpg_hidden_size={width}, rpg_layers={self.rpg_layers}",
+            )
 
 
 class ResidualHeads(nn.Module):
@@ -189,12 +167,14 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
         self._graph = None
         device = next(self.parameters()).device
         self._row_of_id = torch.from_numpy(catalogue.row_of_id).to(device)
+        self._id_of_row = torch.from_numpy(catalogue.id_of_row).to(device)
         self._paths = torch.from_numpy(catalogue.paths - FIRST_CODE_ID).to(device)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         moved = super()._apply(*args, **kwargs)
         device = self.codes.weight.device
-        self._row_of_id, self._paths = self._row_of_id.to(device), self._paths.to(device)
+        for name in ("_row_of_id", "_id_of_row", "_paths"):
+            setattr(self, name, vars(self)[name].to(device))
         return moved
 
     # ---- forward -----------------------------------------------------------------------------------------------
@@ -279,10 +259,11 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
             prompts: Not used: nothing is asked in words.
         """
         excluded = None
-        if seen is not None:  # by id, which is one more than the place among RecBole's items
-            excluded = [seen.of_user(user) - 1 for user in interaction[self.USER_ID].tolist()]
-        places, scores = self._search(self._after(interaction), self._row_of_id[1:], excluded)
-        return TopItems(places + 1, scores)
+        if seen is not None:
+            row_of_id = self.catalogue.row_of_id
+            excluded = [row_of_id[seen.of_user(user)] for user in interaction[self.USER_ID].tolist()]
+        rows, scores = self._search(self._after(interaction), self._row_of_id[1:], excluded)
+        return TopItems(self._id_of_row[rows], scores)
 
     def predict(self, interaction: Interaction, prompts: tuple[int, ...] | None = None) -> Tensor:
         """Return the score of each row's item after its history, float32 [B]; equal histories are read once."""
@@ -311,19 +292,15 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
             users: Not used: the model knows histories alone.
         """
         device, log_probs = self.codes.weight.device, self._after_histories(histories)
-        rows = torch.arange(len(self._paths)) if among is None else torch.from_numpy(among)
-        closed = None
-        if self._exclude_history:
-            closed = [np.flatnonzero(np.isin(rows.numpy(), history)) for history in histories]
-        rows = rows.to(device)
+        rows = (torch.arange(len(self._paths)) if among is None else torch.from_numpy(among)).to(device)
+        excluded = histories if self._exclude_history else None
         if among is None and self.list_length is not None:
-            places, scores = self._search(log_probs, rows, closed)
+            found, scores = self._search(log_probs, rows, excluded)
         else:  # what one chooses from is scored whole
             everything = self.scores(log_probs, rows)
-            for line, without in zip(everything, closed or [], strict=closed is not None):
-                line[torch.from_numpy(without).to(device)] = -torch.inf
+            everything.masked_fill_(self._closed(rows, len(histories), excluded), -torch.inf)
             scores, places = everything.topk(min(k, len(rows)), dim=1)
-        found = rows[places.clamp(min=0)].masked_fill(scores == -torch.inf, -1)
+            found = rows[places].masked_fill(scores == -torch.inf, -1)
         return found[:, :k].cpu().numpy(), scores[:, :k].cpu().numpy()
 
     def score_row(self, histories: Sequence[np.ndarray], row: int) -> list[float]:
@@ -358,15 +335,19 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
     def _search(
         self, log_probs: list[Tensor], rows: Tensor, excluded: Sequence[np.ndarray] | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the places in ``rows`` of the items found, int64 [B, K], and their scores; -1 and -inf for none."""
-        graph = self._graph_of(rows)
-        closed = torch.zeros(len(log_probs[0]), len(rows), dtype=torch.bool, device=rows.device)
-        for line, places in zip(closed, excluded or [], strict=excluded is not None):
-            line[torch.from_numpy(np.asarray(places)).to(rows.device)] = True
-        return graph_search(
-            graph, lambda places: self.scores(log_probs, rows[places]), closed, self.options.graph_beams,
-            self.options.graph_steps,
+        """Return the catalogue rows found among ``rows``, int64 [B, K], and their scores; -1 and -inf for none."""
+        places, scores = graph_search(
+            self._graph_of(rows), lambda places: self.scores(log_probs, rows[places]),
+            self._closed(rows, len(log_probs[0]), excluded), self.options.graph_beams, self.options.graph_steps,
         )  # fmt: skip
+        return rows[places].masked_fill(places < 0, -1), scores
+
+    def _closed(self, rows: Tensor, n_users: int, excluded: Sequence[np.ndarray] | None) -> Tensor:
+        """Return which of the catalogue rows [n] each user must not get, bool [B, n]; each user has a list of them."""
+        closed = torch.zeros(n_users, len(self._paths), dtype=torch.bool, device=rows.device)
+        for line, without in zip(closed, excluded or [], strict=excluded is not None):
+            line[torch.from_numpy(np.asarray(without, np.int64)).to(rows.device)] = True
+        return closed[:, rows]
 
     @torch.no_grad()
     def _graph_of(self, rows: Tensor) -> CodeGraph:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.decoding.architecture import base_model, cache_name, evaluating, model_dtype
 from recbole_lcrec.decoding.mode import attention_window
 from recbole_lcrec.decoding.readout import HeadReadout, LogitsReadout, readout_of, split_model
 from recbole_lcrec.model.item_inputs import positions_and_mask
+from recbole_lcrec.model.last_block import LastBlock
 from recbole_lcrec.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -31,7 +35,7 @@ States = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
-class SampleLogitsSettings:
+class SampleLogitsSettings(StageSettings):
     """Options of the training forward; each is explained in properties/model/LCRec.yaml."""
 
     lm_dropout: float
@@ -71,11 +75,17 @@ class SampleLogits:
         if self._split is None:
             logger.info("Logits of %s are not head(hidden): computed at all positions.", type(base_model(lm)).__name__)
         self._states: States = self._plain
+        self._last: LastBlock | None = None
         if settings.packing:
             self._require(self._packed, "packing")
             self._states = self._packed
         elif settings.share_prefix and not once and not settings.gradient_checkpointing and self._agrees(self._shared):
             self._states = self._shared
+        if not (once or settings.gradient_checkpointing or settings.torch_compile):
+            last = LastBlock(lm)
+            self._last = last if self._agrees(self._states, last) else None
+            if self._last is None and self._split is not None:
+                logger.info("The last block of %s is run at all positions.", type(base_model(lm)).__name__)
         if settings.torch_compile and self._split is not None:
             self._body = torch.compile(self._split.body, dynamic=True)
 
@@ -90,14 +100,21 @@ class SampleLogits:
             input_ids: [B, T] samples, padded at the right.
             where: bool [B, T], where logits are wanted.
             lengths: [B] tokens of each sample.
-            aside: bool [B, T], tokens that only the rest of their own run sees; or None. The model must have
-                passed ``require_aside``.
+            aside: bool [B, T], tokens that only the rest of their own run sees, or int64 [B, T], the numbers of
+                their runs (see ``positions_and_mask``); or None. The model must have passed ``require_aside``, or
+                have said that it ``keeps_apart``.
         """
         if self._split is None:
             logits: Tensor = self._lm(**self._inputs(input_ids, aside), use_cache=False).logits
             return logits[where]
         states = self._drop(self._states(input_ids, where, lengths, aside))
         return states if isinstance(self.readout, HeadReadout) else self._split.head(states)
+
+    @cached_property
+    def keeps_apart(self) -> bool:
+        """Whether samples may have tokens aside: checked once, by numbers, in full precision."""
+        with torch.autocast(base_model(self._lm).device.type, enabled=False):
+            return not self._settings.packing and self.passes_over()
 
     def require_aside(self, option: str) -> None:
         """Check by numbers that the model passes over tokens that stand aside.
@@ -107,7 +124,7 @@ class SampleLogits:
         """
         if self._settings.packing:
             raise UserError(f"{option} does not go with packing. Leave packing out.")
-        if not self._passes_over():
+        if not self.passes_over():
             name = type(base_model(self._lm)).__name__
             raise UserError(
                 f"{option}: {name} does not keep apart what stands side by side in one row (it takes no 4D mask, no "
@@ -115,33 +132,39 @@ class SampleLogits:
             )
 
     def _plain(self, input_ids: Tensor, where: Tensor, lengths: Tensor, aside: Tensor | None = None) -> Tensor:
-        states: Tensor = self._body(**self._inputs(input_ids, aside), use_cache=False).last_hidden_state
-        return states[where]
+        return self._run(self._inputs(input_ids, aside), where, use_cache=False)[where]
 
     def _shared(self, input_ids: Tensor, where: Tensor, lengths: Tensor, aside: Tensor | None = None) -> Tensor:
         """Run the tokens that all samples begin with once; the gradients of all samples meet in them."""
         from transformers import DynamicCache
 
-        shared = common_prefix(input_ids, where)
+        shared = common_prefix(input_ids, where if aside is None else where | aside)
         if len(input_ids) < 2 or shared < MIN_SHARED:
             return self._plain(input_ids, where, lengths, aside)
         cache: Any = DynamicCache()
-        self._body(**self._inputs(input_ids[:1, :shared]), use_cache=True, **{cache_name(): cache})
+        nowhere = torch.zeros_like(where[:1, :shared])
+        self._run(self._inputs(input_ids[:1, :shared]), nowhere, use_cache=True, **{cache_name(): cache})
         for layer in cache.layers:
             layer.keys, layer.values = (part.expand(len(input_ids), -1, -1, -1) for part in (layer.keys, layer.values))
         rest = self._inputs(input_ids[:, shared:], None if aside is None else aside[:, shared:], shared)
-        states: Tensor = self._body(**rest, use_cache=True, **{cache_name(): cache}).last_hidden_state
-        return states[where[:, shared:]]
+        where = where[:, shared:]
+        return self._run(rest, where, use_cache=True, **{cache_name(): cache})[where]
 
     def _packed(self, input_ids: Tensor, where: Tensor, lengths: Tensor, aside: Tensor | None = None) -> Tensor:
         """Run all samples as one row without padding; positions that start again keep the samples apart."""
         assert aside is None
         places = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         real = places < lengths.unsqueeze(1)
-        inputs = self._inputs(input_ids[real].unsqueeze(0))
-        output = self._body(**inputs, position_ids=places[real].unsqueeze(0), use_cache=False)
-        states: Tensor = output.last_hidden_state[0]
-        return states[where[real]]
+        inputs = self._inputs(input_ids[real].unsqueeze(0)) | {"position_ids": places[real].unsqueeze(0)}
+        where = where[real].unsqueeze(0)
+        return self._run(inputs, where, use_cache=False)[where]
+
+    def _run(self, inputs: dict[str, Tensor], where: Tensor, **others: Any) -> Tensor:
+        """Return the states [B, T, D] of the body, of which those at the marked places are right."""
+        last = self._last if self._last is not None and self._last.pays(where) else None
+        with last.only_at(where) if last else nullcontext():
+            states: Tensor = self._body(**inputs, **others).last_hidden_state
+        return states
 
     def _inputs(self, input_ids: Tensor, aside: Tensor | None = None, cached: int = 0) -> dict[str, Tensor]:
         """Return the model's arguments for tokens [B, T] that follow ``cached`` ones, seen by all of them."""
@@ -162,25 +185,36 @@ class SampleLogits:
             raise UserError(f"{option}: {name} mixes samples that lie in one row. Leave {option} out.")
 
     @torch.no_grad()
-    def _agrees(self, states: States) -> bool:
-        """Compare a way to the states with the plain one on three samples that share a beginning."""
+    def _agrees(self, states: States, last: LastBlock | None = None) -> bool:
+        """Compare a way to the states with the plain one on three samples that share a beginning.
+
+        Args:
+            states: The way.
+            last: What runs the last block meanwhile.
+        """
         if self._split is None or self._attends_to_a_window():
             return False
         probe = self._probe(3)
         lengths = torch.tensor([16, 11, 13], device=probe.device)
         places = torch.arange(16, device=probe.device)
-        where = (places >= MIN_SHARED + 1) & (places < lengths.unsqueeze(1))
+        where = (places >= lengths.unsqueeze(1) - 3) & (places < lengths.unsqueeze(1))
         with evaluating(self._lm):
             expected = self._plain(probe, where, lengths)
+            self._last = last
             try:
                 return _close(states(probe, where, lengths, None), expected)
             except Exception:  # what an architecture without this kind of cache raises cannot be listed
                 return False
+            finally:
+                self._last = None
 
     @torch.no_grad()
-    def _passes_over(self) -> bool:
-        """Compare samples with three tokens aside with the same without them, and with nothing behind them."""
-        if self._attends_to_a_window():
+    def passes_over(self) -> bool:
+        """Return whether the model passes over tokens that stand aside.
+
+        Samples with three tokens aside are compared with the same without them, and with nothing behind them.
+        """
+        if self._settings.packing or self._attends_to_a_window():
             return False
         probe = self._probe(2)
         aside = torch.zeros_like(probe, dtype=torch.bool)
@@ -220,7 +254,7 @@ def common_prefix(input_ids: Tensor, where: Tensor) -> int:
 
     Args:
         input_ids: [B, T].
-        where: bool [B, T].
+        where: bool [B, T]; what stands aside is marked, too.
     """
     differs = (input_ids != input_ids[:1]).any(dim=0) | where.any(dim=0)
     differs[-1] = True  # something must be left to run

@@ -27,14 +27,11 @@ from typing import Any
 
 import torch
 
-from recbole_lcrec.config import settings_from
+from recbole_lcrec.config import StageSettings, settings_from
 from recbole_lcrec.index.catalogue import END_ID, FIRST_CODE_ID, PAD_ID, Catalogue
 from recbole_lcrec.model.encoder_decoder import EncoderDecoderRecommender, T5Settings, new_t5
 from recbole_lcrec.model.generative import HistoryFrame
-from recbole_lcrec.utils.errors import Mistakes, UserError
-
-MAX_BUCKETS = 10_000_000
-"""User tokens at most: each is a row of the embeddings."""
+from recbole_lcrec.utils.errors import Mistakes
 
 
 def user_bucket(user: str, buckets: int) -> int:
@@ -47,18 +44,10 @@ def user_bucket(user: str, buckets: int) -> int:
 
 
 @dataclass(frozen=True)
-class TIGERSettings:
-    """Options of TIGER's inputs; each is explained in properties/model/TIGER.yaml.
-
-    Raises:
-        UserError: For too many user tokens, or none.
-    """
+class TIGERSettings(StageSettings):
+    """Options of TIGER's inputs; each is explained in properties/model/TIGER.yaml."""
 
     user_buckets: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.user_buckets <= MAX_BUCKETS:
-            raise UserError(f"user_buckets: expected 1 to {MAX_BUCKETS:,}, found {self.user_buckets}.")
 
 
 class TIGER(EncoderDecoderRecommender):

@@ -15,6 +15,7 @@ from recbole_lcrec.quantizer.base import Quantizer, load_arrays, load_settings, 
 from recbole_lcrec.quantizer.costs import Costs, nearest_codes, residual_costs
 from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 from recbole_lcrec.quantizer.sinkhorn import sinkhorn_log
+from recbole_lcrec.utils.bfloat16 import native_bfloat16
 
 _CHUNK = 8192  # items encoded at once outside training; bounds memory, not the result
 _WIDE = 1024  # width of a layer from which its matrix products take most of a step's time
@@ -206,17 +207,6 @@ def uses_bfloat16(settings: QuantizerSettings, device: torch.device) -> bool:
     if settings.rqvae_precision == "auto":
         return max(settings.rqvae_layers, default=0) >= _WIDE and native_bfloat16(device)
     return settings.rqvae_precision == "bfloat16"
-
-
-def native_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 in hardware; where it does not, doing so is slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        # torch has no public name for these; where a version lacks them, float32 is always right
-        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(getattr(torch.cpu, name, bool)() for name in names)
-    return False
 
 
 def _mlp(widths: list[int]) -> nn.Sequential:

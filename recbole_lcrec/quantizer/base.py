@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from recbole_lcrec.config.settings import restored
 from recbole_lcrec.embedding.ready_file import check_magnitude
 from recbole_lcrec.quantizer.costs import Costs
 from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
@@ -145,7 +146,7 @@ def load_settings(folder: Path, *facts: str) -> tuple[QuantizerSettings, dict[st
     """Return the settings of a saved quantizer, and the facts that were written with them."""
     values = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     found = {name: values.pop(name) for name in facts}
-    return QuantizerSettings(**values), found
+    return restored(QuantizerSettings, values), found
 
 
 def load_arrays(folder: Path) -> dict[str, np.ndarray]:

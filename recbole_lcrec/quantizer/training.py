@@ -98,7 +98,7 @@ class _Training:
             if epoch % CHECK_EVERY and epoch < self.options.rqvae_epochs:
                 continue
             score, codes, residuals = self._score()
-            bar.set_postfix(score=f"{score:.4f}")
+            bar.set_postfix_str(f"score {score:.4f}", refresh=False)
             if score < best:
                 best, best_epoch, best_state = score, epoch, copy.deepcopy(self.model.state_dict())
             moved = revive(self.model, codes, residuals, self.rng)

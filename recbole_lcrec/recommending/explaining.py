@@ -23,7 +23,7 @@ def steps_of(model: Any, meanings: CodeMeanings, history: np.ndarray, row: int) 
         row: Catalogue row of the item.
     """
     catalogue = model.catalogue
-    codes = catalogue.index.codes[catalogue.index.row(catalogue.text.items[row])].tolist()
+    codes = catalogue.index.codes_of([catalogue.text.items[row]])[0].tolist()
     found = model.steps(Request(history), torch.from_numpy(catalogue.paths[row]))
     code_of = _codes_by_token(catalogue)
     steps = []

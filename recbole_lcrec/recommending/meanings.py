@@ -33,7 +33,7 @@ class CodeMeanings:
 
     def __init__(self, text: ItemText, index: ItemIndex, counts: np.ndarray) -> None:
         self._text, self._counts = text, counts
-        codes = index.codes[[index.row(item) for item in text.items]]
+        codes = index.codes_of(text.items)
         self._order = np.lexsort(codes.T[::-1])  # items with the same first codes lie side by side
         self._codes = codes[self._order]
 

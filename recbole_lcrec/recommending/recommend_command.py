@@ -43,9 +43,18 @@ def parse_recommendation(given: dict[str, Given], reading: Reading) -> Callable[
     for name in ("histories", "among"):
         _check_file(name, own[name], reading)
     topk, address = options.pop("topk", None), options.pop("address", None)
-    reading.finish()
-    check_evaluation(options, read_options(run_dir / CONFIG))
-    assert output is not None
+
+    def check_whole() -> None:
+        from recbole_lcrec.experiment.building import saved_config
+
+        if run_dir is not None:
+            saved_config(run_dir, options, reading=reading)
+
+    if run_dir is not None:
+        with reading.caught():
+            check_evaluation(options, read_options(run_dir / CONFIG))
+    reading.finish(check_whole if run_dir is not None else None)
+    assert output is not None and run_dir is not None
     order = Order(
         run_dir=run_dir.absolute(), output=output.absolute(), users=own["users"], histories=_path(own["histories"]),
         among=_path(own["among"]), titles=own["titles"], unknown=own["unknown"], k=_longest(topk), address=address,
@@ -74,7 +83,7 @@ def _instead(name: str) -> str:
     return "which writes one file, --output" if name == "output_dir" else "which takes all that from the finished run"
 
 
-def _run_dir(text: str, reading: Reading) -> Path:
+def _run_dir(text: str, reading: Reading) -> Path | None:
     folder = Path(text)
     if (problem := path_problem(text)) is not None:
         reading.add(f"the command line: --recommend is {problem}")
@@ -83,7 +92,9 @@ def _run_dir(text: str, reading: Reading) -> Path:
             f"the command line: --recommend={text} is not the folder of a finished run: {folder / CONFIG} does not "
             "exist"
         )
-    return folder
+    else:
+        return folder
+    return None
 
 
 def _check_askers(own: Mapping[str, Any], reading: Reading) -> None:

@@ -15,7 +15,6 @@ from recbole_lcrec.config.saved_run import check_evaluation, read_options
 from recbole_lcrec.recommending.order import recommend_options
 from recbole_lcrec.recommending.recommend_command import OF_THE_RUN, PROCESSES
 from recbole_lcrec.serving.settings import read_settings, serve_options
-from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import CHECKPOINT, CONFIG
 
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
@@ -44,10 +43,17 @@ def parse_serve(given: dict[str, Given], reading: Reading) -> Callable[[], None]
             'pip install "recbole-lcrec[serve]"'
         )
     folders = _folders(text, reading)
-    reading.finish()
-    settings = read_settings(options)
     changes = {name: value for name, value in options.items() if name not in serve_options()}
-    _check_runs(folders, changes)
+    _check_runs(folders, changes, reading)
+
+    def check_whole() -> None:
+        from recbole_lcrec.experiment.building import saved_config
+
+        for folder in folders:
+            saved_config(folder, changes, reading=reading)
+
+    reading.finish(check_whole if folders else None)
+    settings = read_settings(options)
 
     def start() -> None:
         from recbole_lcrec.serving.server import serve
@@ -65,37 +71,37 @@ def refuse_serving(options: Mapping[str, Any], reading: Reading) -> None:
 
 
 def _folders(text: str, reading: Reading) -> tuple[Path, ...]:
-    """Return the folders of ``--serve``: one, or two with a comma between them."""
+    """Return the folders of ``--serve``, one, or two with a comma between them; none if one is not a run's."""
     names = [text] if path_problem(text) is None and Path(text).is_dir() else text.split(",")
     if len(names) > MOST_RUNS:
         reading.add(f"the command line: --serve={text} names {len(names)} runs; at most {MOST_RUNS} are served")
         return ()
+    runs = True
     for name in names:
         lacks = [
             file for file in (CONFIG, CHECKPOINT) if not name or path_problem(name) or not Path(name, file).exists()
         ]
         if lacks:
+            runs = False
             reading.add(
                 f"the command line: --serve={text}: {name or 'an empty name'} is not the folder of a finished run: "
                 f"it has no {lacks[0]}. Expected --serve=RUN_DIR or --serve=RUN_DIR,RUN_DIR"
             )
     if len({str(Path(name).resolve()) for name in names}) < len(names):
         reading.add(f"the command line: --serve={text} names the same run twice")
-    return tuple(Path(name) for name in names)
+    return tuple(Path(name) for name in names) if runs else ()
 
 
-def _check_runs(folders: tuple[Path, ...], changes: Mapping[str, Any]) -> None:
-    """Refuse what no run can be served with, and runs of several data sets.
-
-    Raises:
-        UserError: If so.
-    """
-    saved = [read_options(folder / CONFIG) for folder in folders]
-    for before in saved:
-        check_evaluation(changes, before)
-    datasets = [str(before["dataset"]) for before in saved]
-    if len(set(datasets)) > 1:
-        raise UserError(
-            f"--serve: {folders[0]} was trained on {datasets[0]}, {folders[1]} on {datasets[1]}. Runs are shown side "
-            "by side for the same histories: serve two of the same data set."
+def _check_runs(folders: tuple[Path, ...], changes: Mapping[str, Any], reading: Reading) -> None:
+    """Note what no run can be served with, and runs of several data sets."""
+    datasets = {}
+    for folder in folders:
+        with reading.caught():
+            before = read_options(folder / CONFIG)
+            datasets[folder] = str(before["dataset"])
+            check_evaluation(changes, before)
+    if len(set(datasets.values())) > 1:
+        trained = ", ".join(f"{folder} was trained on {dataset}" for folder, dataset in datasets.items())
+        reading.add(
+            f"--serve: {trained}. Runs are shown side by side for the same histories: serve two of the same data set."
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir
-from recbole_lcrec.config.settings import settings_from
+from recbole_lcrec.config.settings import StageSettings, settings_from
 from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError, shortened
 
@@ -21,7 +21,7 @@ LONGEST_TEXT = 1_000
 
 
 @dataclass(frozen=True)
-class ServeSettings:
+class ServeSettings(StageSettings):
     """Options of a server; each is explained in properties/serve.yaml."""
 
     serve_host: str

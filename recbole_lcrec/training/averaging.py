@@ -1,15 +1,56 @@
-"""Averaged weights: what a training validates and saves in place of the last step's weights."""
+"""Weights beside those of the last step: a copy to compare with, and the average that is validated and saved."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class WeightAverage:
+class WeightCopy:
+    """A copy of a model's trained weights, which can take their place for a while. Buffers are not copied.
+
+    Args:
+        model: The model that is trained.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._weights: dict[str, Tensor] = {
+            name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad
+        }
+        self._copies = {name: weight.clone() for name, weight in self._weights.items()}
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Return a context in which the model has the copies for weights."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``load`` goes on from."""
+        return dict(self._copies)
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` returned."""
+        for name, copy in self._copies.items():
+            copy.copy_(torch.as_tensor(state[name]))
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for name, weight in self._weights.items():
+            kept = weight.clone()
+            weight.copy_(self._copies[name])
+            self._copies[name].copy_(kept)
+
+
+class WeightAverage(WeightCopy):
     """The exponential moving average of a model's trained weights (Polyak and Juditsky, 1992).
 
     A step's weights carry the noise of its batch; their average does not, and generalises better where data are few.
@@ -23,11 +64,9 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model if decay else nn.Module())
         self._decay = decay
         self._steps = 0
-        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad and decay}
-        self._weights: dict[str, Tensor] = {name: weight.detach() for name, weight in trained.items()}
-        self._averages = {name: weight.clone() for name, weight in self._weights.items()}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -36,31 +75,13 @@ class WeightAverage:
             return
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        torch._foreach_lerp_(list(self._averages.values()), list(self._weights.values()), 1 - decay)
+        torch._foreach_lerp_(list(self._copies.values()), list(self._weights.values()), 1 - decay)
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Return a context in which the model has the averages for weights."""
-        self._exchange()
-        try:
-            yield
-        finally:
-            self._exchange()
+    def state(self) -> dict[str, Any]:
+        """See the base class."""
+        return {"steps": self._steps, **super().state()}
 
-    def state(self) -> dict[str, Tensor | int]:
-        """Return what ``load`` goes on from."""
-        return {"steps": self._steps, **self._averages}
-
-    @torch.no_grad()
-    def load(self, state: dict[str, Tensor | int]) -> None:
-        """Go on from what ``state`` returned."""
+    def load(self, state: dict[str, Any]) -> None:
+        """See the base class."""
         self._steps = int(state["steps"])
-        for name, average in self._averages.items():
-            average.copy_(torch.as_tensor(state[name]))
-
-    @torch.no_grad()
-    def _exchange(self) -> None:
-        for name, weight in self._weights.items():
-            kept = weight.clone()
-            weight.copy_(self._averages[name])
-            self._averages[name].copy_(kept)
+        super().load(state)

@@ -28,8 +28,13 @@ from recbole_lcrec.training.states import StateFolder
 from recbole_lcrec.utils.errors import UserError
 
 _COUNTERS = ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "train_loss_dict")
-_VERSION = 2
-ADVICE = "Lower learning_rate, or set clip_grad_norm, e.g. --clip_grad_norm=\"{'max_norm': 1.0}\"."
+_VERSION = 3
+"""Of what a state holds; losses are means since 3."""
+
+
+def advice(rate_option: str) -> str:
+    """Return what to do about numbers that are not finite, by the option of the learning rate."""
+    return f"Lower {rate_option}, or set clip_grad_norm, e.g. --clip_grad_norm=\"{{'max_norm': 1.0}}\"."
 
 
 class Course:
@@ -107,13 +112,18 @@ class Course:
             self._write()
         interruption.check()
 
-    def end(self) -> Any:
-        """End the pass; return its loss."""
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """The parts of the loss, each the mean over the steps that the current pass has done."""
         assert self._total is not None, "the train loader yielded no batch"
-        loss = self._total if self._is_tuple else self._total[0]
+        return tuple(part / self.step for part in self._total)
+
+    def end(self) -> Any:
+        """End the pass; return its loss, the mean over its steps."""
+        loss = self.mean if self._is_tuple else self.mean[0]
         self._losses.append(loss)
         self._pass, self.step, self._total = self._pass + 1, 0, None
-        _check_weights(self._trainer.model, self._epoch)
+        _check_weights(self._trainer, self._epoch)
         if self._states is not None:
             self._write()
         interruption.check()
@@ -162,8 +172,9 @@ class Course:
                 name: trainer.team.optimizer_state(optimizer) for name, optimizer in self._optimizers().items()
             },
             "scaler": trainer._scaler.state_dict(),
+            "stage": trainer.stage_state(),
             "average": trainer.average.state(),
-            "curve": _plain(trainer.curve.points),
+            "curve": _plain(trainer.chronicle.curve.points),
             "attributes": {name: pack(f"attribute '{name}'", value) for name, value in attributes.items()},
             "facts": self._facts(),
         }
@@ -187,7 +198,7 @@ class Course:
         trainer, counters = self._trainer, state["counters"]
         for name in _COUNTERS:
             setattr(trainer, name, counters[name])
-        trainer.curve.take_up(state["curve"])
+        trainer.chronicle.curve.take_up(state["curve"])
         trainer.start_epoch = state["epoch"]
         self._epoch, self._pass, self.steps_done = -1, 0, state["steps_done"]
         return state["facts"]
@@ -199,11 +210,21 @@ class Course:
         return state["epoch"], state["step"]
 
     @property
+    def is_within_epoch(self) -> bool:
+        """Whether the state that was taken up lies within an epoch."""
+        return self._pending is not None and bool(self._pending["step"] or self._pending["losses"])
+
+    @property
     def is_over(self) -> bool:
         """Whether the state that was taken up is that of a training with nothing left to do."""
         trainer = self._trainer
         ended = trainer.start_epoch >= trainer.epochs or trainer.cur_step > trainer.stopping_step
         return self._pending is not None and not self._pending["losses"] and ended
+
+    def finish_stage(self) -> None:
+        """End the training that was taken up, if it had nothing left to do, so that a later stage can begin."""
+        if self._pending is not None:
+            self._arrive(self._pending, 0)
 
     def _loaded(self, folder: Path) -> dict[str, Any]:
         """Load weights, optimizers, scaler and attributes; return the whole state."""
@@ -218,6 +239,7 @@ class Course:
             )
         self._check_processes(state, folder)
         self._attributes.take_up({name: unpack(value, trainer.device) for name, value in state["attributes"].items()})
+        trainer.take_up_stage(state.get("stage", {}))  # those of earlier versions have none
         for name, optimizer in self._optimizers(state["optimizers"]).items():
             trainer.team.load_optimizer(optimizer, state["optimizers"][name])
         trainer._scaler.load_state_dict(state["scaler"])
@@ -272,13 +294,15 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, float) else value
 
 
-def _check_weights(model: Any, epoch: int) -> None:
+def _check_weights(trainer: Any, epoch: int) -> None:
     """Refuse to go on, and to keep a state, with weights that are not finite.
 
     Raises:
         FloatingPointError: Naming the first such parameter.
     """
-    for name, parameter in model.named_parameters():
+    for name, parameter in trainer.model.named_parameters():
         own = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # under FSDP
         if not torch.isfinite(own).all():
-            raise FloatingPointError(f"parameter {name} is no longer finite in epoch {epoch}. {ADVICE}")
+            raise FloatingPointError(
+                f"parameter {name} is no longer finite in epoch {epoch + 1}. {advice(trainer.rate_option)}"
+            )

@@ -11,7 +11,7 @@ class LearningCurve:
 
     Attributes:
         points: One per epoch: ``epoch``, ``seconds`` since the start of the training (with its validation),
-            ``train_loss`` (as RecBole sums it), and ``valid`` (metrics) where the epoch ended with a validation.
+            ``train_loss`` (mean over its steps), and ``valid`` (metrics) where the epoch ended with a validation.
     """
 
     def __init__(self) -> None:
@@ -40,13 +40,3 @@ class LearningCurve:
 
     def _seconds(self) -> float:
         return round(self._before + time.perf_counter() - self._start, 3)
-
-
-class NoWriter:
-    """The tensorboard writer of a process that is not the main one."""
-
-    def add_scalar(self, *args: Any) -> None:
-        """Do nothing."""
-
-    def add_hparams(self, *args: Any) -> None:
-        """Do nothing."""

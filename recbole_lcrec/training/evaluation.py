@@ -26,10 +26,11 @@ from recbole_lcrec.evaluation.collecting import ItemCollector, best_items
 from recbole_lcrec.evaluation.ranks import RankCollector
 from recbole_lcrec.model.interface import RecommendsTopItems
 from recbole_lcrec.training.checkpoint import load_checkpoint
-from recbole_lcrec.training.curve import LearningCurve
+from recbole_lcrec.training.chronicle import Chronicle
+from recbole_lcrec.training.loggers import RecBoleWriter
 from recbole_lcrec.training.team import Alone, MainEvaluator
 from recbole_lcrec.utils.progress import progress
-from recbole_lcrec.utils.recbole_patches import seeded
+from recbole_lcrec.utils.recbole_patches import no_tensorboard, seeded
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,23 @@ class EvaluatingTrainer(Trainer):
 
     Attributes:
         last_valid_result: Metrics of the last validation.
+        best_epoch: Number of the epoch, from 0, of the best checkpoint; None without one.
         users_per_second: Speed of the last evaluation.
-        curve: The course of the training.
+        chronicle: Tells the course of the training.
     """
 
     has_epochs = True
     team: Alone
 
     def __init__(self, config: Any, model: Any) -> None:
-        super().__init__(config, model)
+        with no_tensorboard():
+            super().__init__(config, model)
         self._run = RunOptions(config)
         self.last_valid_result: dict[str, float] | None = None
+        self.best_epoch: int | None = None
         self.users_per_second: float | None = None
-        self.curve = LearningCurve()
+        self.chronicle = Chronicle(config, Path(self._run.checkpoint_dir))
+        self.tensorboard = RecBoleWriter(self.chronicle.loggers)
         self.eval_collector = ItemCollector(config)
         if processes.several():
             self.evaluator = MainEvaluator(Evaluator(config))
@@ -82,7 +87,9 @@ class EvaluatingTrainer(Trainer):
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
         score, self.last_valid_result = super()._valid_epoch(valid_data, show_progress)
-        self.curve.validated(self.last_valid_result)
+        best = self.best_valid_score
+        is_best = score >= best if self.valid_metric_bigger else score <= best  # as RecBole's early stopping has it
+        self.chronicle.validated(self.last_valid_result, is_best=bool(is_best), best_epoch=self.best_epoch)
         return score, self.last_valid_result
 
     @torch.no_grad()
@@ -110,7 +117,8 @@ class EvaluatingTrainer(Trainer):
             folder = Path(model_file or self.saved_model_file)
             processes.barrier()  # the main process may still be writing it
             load_checkpoint(folder, self.model, self.device)
-            self.logger.info("Loading model structure and parameters from %s", folder)
+            about = "" if model_file or self.best_epoch is None else f", of epoch {self.best_epoch + 1},"
+            self.logger.info("The best checkpoint%s is evaluated: %s", about, folder)
         start = time.perf_counter()
         self._bar = progress(total=len(eval_data), description="Evaluate  ", show=show_progress, unit="batch")
         self.team.before_evaluation()
@@ -223,7 +231,8 @@ class EvaluatingTrainer(Trainer):
             scores = functional.pad(scores, (0, missing), value=-torch.inf)
         return interaction, scores, positive_u, positive_i
 
-    def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
-        """Note an epoch's loss; RecBole's loops, which differ otherwise, all call this once per epoch."""
-        super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)
-        self.curve.trained(epoch_idx, losses)
+    def ended(self, best: dict[str, float] | None) -> None:
+        """Tell that ``fit`` is over, with the metrics of the best validation (None without one)."""
+        stopped = self.cur_step > self.stopping_step and best is not None
+        bad = self.cur_step if stopped else None
+        self.chronicle.ended(best, best_epoch=self.best_epoch, bad_validations=bad)

@@ -6,6 +6,7 @@ Only the command line installs the handlers, so that they never meddle with a pr
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import threading
 import time
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from recbole_lcrec.utils.program import program
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 CLEANING = 10.0
@@ -39,7 +42,11 @@ class Interrupted(BaseException):
         return 128 + self.signum
 
     def __str__(self) -> str:
-        how = f"Go on with --resume={self.run_dir}" if self.run_dir else "Start it again with the same command"
+        how = (
+            f"Go on with: {program()} --resume={shlex.quote(str(self.run_dir))}"
+            if self.run_dir
+            else "Start it again with the same command"
+        )
         return f"stopped by {signal.Signals(self.signum).name}. {how}"
 
 

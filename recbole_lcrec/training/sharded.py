@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from recbole_lcrec.config.run_options import RunOptions
-from recbole_lcrec.decoding.architecture import base_model, n_layers
+from recbole_lcrec.decoding.architecture import base_model, blocks_of
 from recbole_lcrec.decoding.cache import without_shortcut
 from recbole_lcrec.distributed import group
 from recbole_lcrec.training.team import Alone, Replicated, Several
@@ -50,7 +50,7 @@ class Sharded(Several):
         from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
         mesh = init_device_mesh(device.type, (self._place.world_size,))
-        for block in blocks_of(model.lm):  # type: ignore[arg-type]
+        for block in shared_blocks(model.lm):  # type: ignore[arg-type]
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
         model.to(device)  # buffers, and whatever the blocks do not hold
@@ -123,17 +123,17 @@ def spread_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     set_model_state_dict(model, dict(weights), options=_whole())
 
 
-def blocks_of(lm: nn.Module) -> list[nn.Module]:
+def shared_blocks(lm: nn.Module) -> list[nn.Module]:
     """Return the transformer blocks of a causal language model.
 
     Raises:
         UserError: If there is no list of as many modules as it has layers.
     """
-    inner = base_model(lm)
-    for module in inner.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers(lm):
-            return list(module)
-    raise UserError(f"parallel=fsdp: the blocks of {type(inner).__name__} are not found. Use parallel=ddp.")
+    if not (blocks := blocks_of(lm)):
+        raise UserError(
+            f"parallel=fsdp: the blocks of {type(base_model(lm)).__name__} are not found. Use parallel=ddp."
+        )
+    return blocks
 
 
 def team_for(model: nn.Module, config: Any) -> Alone:

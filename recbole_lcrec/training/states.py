@@ -7,31 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_lcrec.config import StageSettings
 from recbole_lcrec.distributed import group
 from recbole_lcrec.training.checkpoint import damage
-from recbole_lcrec.utils.errors import Mistakes
 from recbole_lcrec.utils.files import remove
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class StateSettings:
+class StateSettings(StageSettings):
     """Options of the training states; each is explained in properties/overall.yaml."""
 
     checkpoint_every_n_steps: int | None
     keep_last: int
     keep_states: bool
-
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect(
-            self.checkpoint_every_n_steps is None or self.checkpoint_every_n_steps >= 1,
-            f"checkpoint_every_n_steps: expected 1 or more, found {self.checkpoint_every_n_steps}. It counts "
-            "optimizer steps; leave it out for a state per epoch; keep_last=0 writes no states.",
-        )
-        mistakes.expect(self.keep_last >= 0, f"keep_last: expected 0 or more training states, found {self.keep_last}.")
-        mistakes.finish()
 
 
 class StateFolder:

@@ -8,78 +8,88 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from recbole.trainer import Trainer
 from recbole.trainer.trainer import NCLTrainer, PretrainTrainer
-from recbole.utils import set_color
 from torch.nn.utils import clip_grad_norm_
 
 from recbole_lcrec.config import settings_from
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import on_device
-from recbole_lcrec.distributed import group as processes
 from recbole_lcrec.model.interface import CountsEpochs, DescribesBatches, WeighsBatches
+from recbole_lcrec.model.lm import store_frozen_in_half
 from recbole_lcrec.training.averaging import WeightAverage
 from recbole_lcrec.training.checkpoint import save_checkpoint
-from recbole_lcrec.training.course import ADVICE, Course
-from recbole_lcrec.training.curve import NoWriter
+from recbole_lcrec.training.course import Course, advice
 from recbole_lcrec.training.evaluation import EvaluatingTrainer
+from recbole_lcrec.training.half_weights import HalfWeights
 from recbole_lcrec.training.optimization import fuse, grouped, learning_rate_factor
 from recbole_lcrec.training.pretraining import PretrainFeatures
 from recbole_lcrec.training.sharded import team_for
 from recbole_lcrec.training.states import StateFolder
-from recbole_lcrec.training.training_settings import TrainingSettings, check_precision
+from recbole_lcrec.training.training_settings import HALF_WEIGHTS, TrainingSettings, check_precision
 from recbole_lcrec.training.trees import TreeFeatures
 from recbole_lcrec.utils.progress import progress
-from recbole_lcrec.utils.recbole_patches import no_tensorboard
 
 
 class FeatureTrainer(EvaluatingTrainer):
     """RecBole's Trainer with schedules, accumulation, autocast, safe checkpoints and one output folder.
+
+    Attributes:
+        first_epoch: Epoch that the schedule of the learning rate begins with.
+        rate_option: The option that sets the learning rate.
 
     Args:
         config: The experiment's configuration; ``checkpoint_dir`` is the run's output folder.
         model: The model to train.
     """
 
+    first_epoch = 0
+    rate_option = "learning_rate"
+
     def __init__(self, config: Any, model: Any) -> None:
         output_dir = Path(RunOptions(config).checkpoint_dir)
         self.settings = settings_from(TrainingSettings, config)
         check_precision(self.settings, config)
-        self._writer: Any = None
         self.team = team_for(model, config)
-        self._tensorboard_dir = output_dir / "tensorboard"
         output_dir.mkdir(parents=True, exist_ok=True)  # RecBole's own way fails if another process is faster
-        with no_tensorboard():
-            super().__init__(config, model)
+        super().__init__(config, model)
         self._warn_of_ignored_options()
-        self.best_epoch: int | None = None
         self._weigh: Callable[[Any], float] = model.loss_weight if isinstance(model, WeighsBatches) else len
         self.saved_model_file = str(output_dir / "checkpoint")
         self._before_writing: Callable[[], None] | None = None
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.precision == "fp16" or bool(self.enable_scaler)
         )
+        self._half: HalfWeights | None = None
+        self.use_precision(self.settings.precision)
         self.course = Course(self)
 
-    def starting(self, before_writing: Callable[[], None] | None = None) -> None:
+    def starting(self, before_writing: Callable[[], None] | None = None, *, validates: bool = True) -> None:
         """Begin a training, which ``fit`` carries out, or the ``fit`` of RecBole's trainers with a loop of their own.
 
         Args:
             before_writing: Called once, before the first file is written (``announce``).
+            validates: Whether there are users to validate with.
         """
         self._before_writing = before_writing
-        self.curve.start()
+        if before_writing is None:
+            self.announce()
+        within = self.course.is_within_epoch
+        self.chronicle.start(self.start_epoch, validates=validates, within_epoch=within)
 
     def announce(self) -> None:
-        """Announce that a file is about to be written: the first time, what ``starting`` was given is called."""
+        """Announce that a file is about to be written: the first time, what ``starting`` was given is called, and the
+        loggers are opened, whose files are the run's too."""
         call, self._before_writing = self._before_writing, None
         if call is not None:
             call()
+        self.chronicle.loggers.open(self.start_epoch)
 
     def _warn_of_ignored_options(self) -> None:
         """Say which options RecBole's trainer with an epoch loop of its own does not read."""
@@ -89,31 +99,6 @@ class FeatureTrainer(EvaluatingTrainer):
         if ignored:
             names = ", ".join(ignored)
             self.logger.warning("RecBole's %s has a loop of its own and ignores %s.", type(self).__name__, names)
-
-    @property
-    def tensorboard(self) -> Any:
-        """The tensorboard writer; its folder appears when the first value is written, that is, in training."""
-        if not processes.is_main():
-            return NoWriter()
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.announce()
-            # a resumed training draws its curves over what was done after the state it resumed from
-            self._writer = SummaryWriter(str(self._tensorboard_dir), purge_step=self.start_epoch or None)
-        return self._writer
-
-    @tensorboard.setter
-    def tensorboard(self, value: Any) -> None:
-        """Ignore the writer of RecBole's constructor."""
-
-    def write_tensorboard_in(self, folder: Path) -> None:
-        """Choose the folder of tensorboard's files, before anything is written there."""
-        self._tensorboard_dir = folder
-
-    def close_tensorboard(self) -> None:
-        """Close tensorboard's files; whoever stops a training from outside has to."""
-        self.tensorboard.close()
 
     # ---- optimisation ------------------------------------------------------------------------------------------
 
@@ -151,25 +136,26 @@ class FeatureTrainer(EvaluatingTrainer):
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Callable | None = None, show_progress: bool = False
     ) -> Any:
-        """Train one epoch; the loss it returns is the sum over optimizer steps, as RecBole's is over batches."""
+        """Train one epoch; return its loss, the mean over optimizer steps, where RecBole's is the sum over batches."""
         if (passed := self.course.begin(epoch_idx, train_data)) is not None:
             return passed
         self.model.train()
         size = self.settings.gradient_accumulation_steps
         steps = math.ceil(len(train_data) / size)
+        done, total = (epoch_idx - self.first_epoch) * steps, (self.epochs - self.first_epoch) * steps
         if isinstance(train_data, CountsEpochs):
             train_data.set_epoch(epoch_idx)
         loss_func = loss_func or self.model.calculate_loss
         with self.course.postponed():
             batches = self.course.batches()
             options = {"total": len(train_data), "initial": self.course.step * size, "unit": "batch"}
-            bar = progress(batches, description=f"Train {epoch_idx:>4}", show=show_progress, **options)
+            bar = progress(batches, description=f"Epoch {epoch_idx + 1}/{self.epochs}", show=show_progress, **options)
             for together in grouped(bar, size):
                 step = self.course.step
-                self._set_learning_rate(epoch_idx * steps + step, max(steps * self.epochs, 1))
+                self._set_learning_rate(done + step, max(total, 1))
                 parts, is_tuple = self._train_step(together, loss_func, epoch_idx, step)
-                bar.set_postfix_str(f"loss {sum(parts):.3f}", refresh=False)
                 self.course.add(parts, is_tuple)
+                bar.set_postfix_str(f"loss {sum(self.course.mean):.4f}", refresh=False)
             self.team.finish_pass()
             return self.course.end()
 
@@ -185,8 +171,7 @@ class FeatureTrainer(EvaluatingTrainer):
             mine, weight = self.team.share(batch, self._weigh)
             share = weight / total
             with self.team.holding_back(batch is not batches[-1]):
-                with self.autocast():
-                    losses = self.team.loss(loss_func, on_device(mine, self.device))
+                losses = self.losses_of(on_device(mine, self.device), loss_func)
                 is_tuple = isinstance(losses, tuple)
                 pieces = losses if is_tuple else (losses,)
                 loss = sum(pieces)
@@ -211,18 +196,37 @@ class FeatureTrainer(EvaluatingTrainer):
         best = Path(self.saved_model_file)
         kept = "There is no checkpoint yet"
         if self.best_epoch is not None and best.is_dir():
-            kept = f"The best checkpoint, of epoch {self.best_epoch}, is kept in {best}"
+            kept = f"The best checkpoint, of epoch {self.best_epoch + 1}, is kept in {best}"
+        return FloatingPointError(
+            f"the training loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}, batch {number + 1} "
+            f"({self._describe(batch)}). {kept}. {advice(self.rate_option)}"
+        )
+
+    def _describe(self, batch: Any) -> str:
+        """Return what a training batch is known by in messages."""
+        if isinstance(self.model, DescribesBatches):
+            return self.model.describe_batch(batch)
         users = batch[self._run.user_field] if self._run.user_field in batch.columns else []
         names = [f"{len(batch)} rows", *([f"the first of RecBole's user id {int(users[0])}"] if len(users) else [])]
-        about = self.model.describe_batch(batch) if isinstance(self.model, DescribesBatches) else ", ".join(names)
-        return FloatingPointError(
-            f"the training loss is {loss.item()} in epoch {epoch}, step {step}, batch {number} ({about}). "
-            f"{kept}. {ADVICE}"
-        )
+        return ", ".join(names)
+
+    def use_precision(self, precision: str) -> None:
+        """Train and evaluate in another precision than that of the options."""
+        self.settings = replace(self.settings, precision=precision)
+        # under LoRA autocast is left: what it would round anew at every step is stored so
+        half = precision == HALF_WEIGHTS and not store_frozen_in_half(self.model)
+        self._half = HalfWeights(self.model) if half else None
+
+    def losses_of(self, batch: Any, loss_func: Callable) -> Any:
+        """Return the loss of a batch, or its parts, from a forward in the option's precision."""
+        if self._half is not None:
+            return self.team.loss(partial(self._half.loss, loss_func), batch)
+        with self.autocast():
+            return self.team.loss(loss_func, batch)
 
     def autocast(self) -> Any:
         """Return a context for forward passes in the option's precision."""
-        types = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        types = {"bf16": torch.bfloat16, "fp16": torch.float16, HALF_WEIGHTS: torch.bfloat16}
         enabled = self.settings.precision in types or bool(self.enable_amp)
         return torch.autocast(self.device.type, dtype=types.get(self.settings.precision), enabled=enabled)
 
@@ -236,6 +240,11 @@ class FeatureTrainer(EvaluatingTrainer):
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
         with self.average.in_use():
             return super()._valid_epoch(valid_data, show_progress)
+
+    def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
+        """Tell of an epoch; RecBole's loops, which differ otherwise, all call this once per epoch."""
+        self.announce()
+        self.chronicle.trained(epoch_idx, self.epochs, losses, float(self.optimizer.param_groups[0]["lr"]))
 
     # ---- checkpoints -------------------------------------------------------------------------------------------
 
@@ -252,13 +261,23 @@ class FeatureTrainer(EvaluatingTrainer):
         with self.average.in_use():
             save_checkpoint(folder, self.model, state)
         self.best_epoch = epoch
-        if verbose:
-            self.logger.info(set_color("Saving current", "blue") + f": {folder}")
 
     @property
     def epochs_done(self) -> int:
         """Epochs that were trained."""
         return len(self.train_loss_dict)
+
+    @property
+    def later_stages(self) -> dict[str, Any]:
+        """What result.json says of stages behind the training; nothing, as there are none."""
+        return {}
+
+    def stage_state(self) -> dict[str, Any]:
+        """Return what a training state has of a later stage."""
+        return {}
+
+    def take_up_stage(self, state: dict[str, Any]) -> None:
+        """Enter the stage of a training state, whose weights are loaded, before its optimizers are."""
 
     @property
     def keeps_states(self) -> bool:
@@ -296,8 +315,19 @@ class FeatureTrainer(EvaluatingTrainer):
             UserError: If the folder holds no whole state, or that of another model.
         """
         facts = self.course.take_up(Path(resume_file))
-        self.logger.info("Training state of epoch %d, step %d: %s", *self.course.place, resume_file)
+        epoch, step = self.course.place
+        steps = f", after {step} steps" if step else ""
+        self.logger.info("Training state of epoch %d%s: %s", epoch + 1, steps, resume_file)
         return facts
+
+
+class MeanLosses(NCLTrainer):
+    """RecBole's trainer with an epoch loop of its own, with the losses of the others: means, not sums."""
+
+    def _train_epoch(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
+        losses = super()._train_epoch(train_data, *args, **kwargs)
+        count = len(train_data)
+        return tuple(loss / count for loss in losses) if isinstance(losses, tuple) else losses / count
 
 
 def with_features(trainer_class: type) -> type:
@@ -309,6 +339,8 @@ def with_features(trainer_class: type) -> type:
     if not issubclass(trainer_class, Trainer):
         return type(trainer_class.__name__, (TreeFeatures, trainer_class), {})
     bases: tuple[type, ...] = (trainer_class, FeatureTrainer)
+    if issubclass(trainer_class, NCLTrainer):
+        bases = (MeanLosses, *bases)
     if issubclass(trainer_class, PretrainTrainer):
         bases = (PretrainFeatures, *bases)
     return type(trainer_class.__name__, bases, {})

@@ -9,14 +9,18 @@ from typing import Any
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from recbole_lcrec.config import StageSettings
+from recbole_lcrec.config.registry import model_class
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
 
-LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+AUTO, HALF_WEIGHTS = "auto", "bf16_weights"
+_WITHOUT_HALF = ("gradient_checkpointing", "torch_compile")
+"""Options under which parts of the model run where the rounded weights are not at hand."""
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(StageSettings):
     """Options that our trainer features add to RecBole's; each is explained in properties/overall.yaml."""
 
     learner: str
@@ -27,30 +31,14 @@ class TrainingSettings:
     clip_grad_norm: dict[str, Any] | None
     ema_decay: float
 
-    def __post_init__(self) -> None:
-        mistakes = Mistakes()
-        mistakes.expect(
-            self.learner.lower() in LEARNERS,
-            f"learner: unknown optimizer {self.learner!r}.{nearest(self.learner, LEARNERS)} "
-            f"Known: {', '.join(LEARNERS)}.",
-        )
-        mistakes.expect_choice(self, {"lr_scheduler": ("constant", "cosine"), "precision": ("fp32", "bf16", "fp16")})
-        mistakes.expect(
-            0 <= self.warmup_ratio < 1,
-            f"warmup_ratio: expected a share of all steps in [0, 1), found {self.warmup_ratio}.",
-        )
-        mistakes.expect(0 <= self.ema_decay < 1, f"ema_decay: expected a number in [0, 1), found {self.ema_decay}.")
-        mistakes.expect_range(self, {"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 2**20})
-        self._check_clipping(mistakes)
-        mistakes.finish()
-
     def beyond_recbole(self) -> list[str]:
         """Return the options that ask for something that RecBole's trainers do not do by themselves."""
         plain: dict[str, Any] = {"lr_scheduler": "constant", "warmup_ratio": 0, "ema_decay": 0}
         plain |= {"gradient_accumulation_steps": 1, "precision": "fp32"}
         return [name for name, value in plain.items() if vars(self)[name] != value]
 
-    def _check_clipping(self, mistakes: Mistakes) -> None:
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         known = tuple(inspect.signature(clip_grad_norm_).parameters)[1:]
         expected = f"clip_grad_norm: expected arguments of clip_grad_norm_ ({', '.join(known)}), as {{max_norm: 1.0}}"
         for name, value in (self.clip_grad_norm or {}).items():
@@ -66,10 +54,27 @@ class TrainingSettings:
 
 
 def check_precision(settings: TrainingSettings, config: Any) -> None:
-    """Refuse a precision that the device does not have.
+    """Refuse a precision that the device or the model does not have.
 
     Raises:
-        UserError: For fp16 on a CPU.
+        UserError: For fp16 on a CPU; for what only language models have, or what does not go with other options.
     """
-    if settings.precision == "fp16" and torch.device(RunOptions(config).device).type == "cpu":
+    run, precision = RunOptions(config), settings.precision
+    if precision == "fp16" and torch.device(run.device).type == "cpu":
         raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
+    known = precisions_of(config)
+    if precision == AUTO and not known:
+        raise UserError(f"precision=auto: {run.model} has no language model to measure. Use fp32 or bf16.")
+    if precision == HALF_WEIGHTS and HALF_WEIGHTS not in known:
+        others = [f"{name}={config[name]}" for name in _WITHOUT_HALF if name in config and config[name]]
+        reason = f"it does not go with {', '.join(others)}" if others else f"{run.model} has no causal language model"
+        raise UserError(f"precision=bf16_weights: {reason}. Use bf16.")
+
+
+def precisions_of(config: Any) -> tuple[str, ...]:
+    """Return what ``precision: auto`` chooses among, the plainest first; () where it has no meaning."""
+    run = RunOptions(config)
+    known: tuple[str, ...] = getattr(model_class(run.model), "precisions", ())
+    plain_masters = config["tuning"] != "lora" if "tuning" in config else True
+    redone = plain_masters and any(name in config and config[name] for name in _WITHOUT_HALF)
+    return tuple(one for one in known if one != HALF_WEIGHTS or not (redone or run.parallel == "fsdp"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_lcrec.config.loader import Given, load_values
+from recbole_lcrec.config.names import is_model
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.reading import Reading, check_names, read_files
 from recbole_lcrec.tuning.schedulers import changeable_mistakes
@@ -47,12 +48,18 @@ def parse_search(given: dict[str, Given], config_files: Sequence[str], reading: 
             "option gpu_id: a search gives its trials GPUs itself. Set CUDA_VISIBLE_DEVICES to those it may use"
         )
     settings = _tried(reading, lambda: read_settings(options))
-    found = _tried(reading, lambda: load_space(space_file(str(merged.get("model")), space.text)))
+    found = _tried(reading, lambda: load_space(space_file(str(merged.get("model")), space.text), reading))
     if settings is not None and found is not None:
-        _tried(reading, lambda: _check_together(settings, found))
-    reading.finish()
-    assert settings is not None and found is not None
+        reading.relate(_contradictions(settings, found))
     rest = {n: value for n, value in options.items() if n not in tune_options() and n not in ("model", "dataset")}
+
+    def check_whole() -> None:
+        from recbole_lcrec.tuning.search_checks import check_search
+
+        check_search(merged["model"], merged["dataset"], rest, found, settings, reading)
+
+    reading.finish(check_whole if merged.get("dataset") and is_model(str(merged.get("model"))) else None)
+    assert settings is not None and found is not None
 
     def start() -> Any:
         from recbole_lcrec.tuning.search import search
@@ -81,25 +88,26 @@ def _resumed(folder: Given, options: dict[str, Any], also_tune: bool, reading: R
     return start
 
 
-def _check_together(settings: SearchSettings, space: Space) -> None:
-    """Refuse a space that the scheduler or the search algorithm cannot use."""
-    reading = Reading()
-    if settings.search_alg == "grid":
-        _tried(reading, space.grid)
-    if settings.scheduler == "pbt":
-        for message in changeable_mistakes(space):
-            reading.add(message)
-    if settings.search_alg == "hyperopt":
-        from recbole_lcrec.tuning.tpe import check_hyperopt
+def _contradictions(settings: SearchSettings, space: Space) -> Iterator[str]:
+    """Yield what of a space the scheduler or the search algorithm cannot use."""
+    try:
+        if settings.search_alg == "grid":
+            space.grid()
+        if settings.search_alg == "hyperopt":
+            from recbole_lcrec.tuning.tpe import check_hyperopt
 
-        _tried(reading, lambda: check_hyperopt(space))
-    reading.finish()
+            check_hyperopt(space)
+    except UserError as error:
+        yield str(error)
+    if settings.scheduler == "pbt":
+        yield from changeable_mistakes(space)
 
 
 def _tried(reading: Reading, step: Callable[[], Any]) -> Any:
-    """Return what a step returns; None when it finds a mistake, which is kept."""
+    """Return what a step returns; None when it finds mistakes, which are kept."""
     try:
         return step()
     except UserError as error:
-        reading.add(str(error))
+        for mistake in error.mistakes:
+            reading.add(mistake)
         return None

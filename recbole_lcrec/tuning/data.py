@@ -21,7 +21,7 @@ from recbole_lcrec.evaluation.queries import SEARCH
 from recbole_lcrec.experiment.split_loaders import Split, make_loaders, prepare_data, split_of
 from recbole_lcrec.model.interface import PreparesItems
 from recbole_lcrec.tuning.space import Space
-from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.recbole_patches import quiet
 from recbole_lcrec.utils.timer import StageTimer
 
@@ -124,22 +124,3 @@ def _threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def check_options_of_model(space: Space, config: LCRecConfig) -> None:
-    """Refuse options that the model does not have: its trials would differ by nothing but their names.
-
-    Raises:
-        UserError: With the nearest option that it has.
-    """
-    run = RunOptions(config)
-    import inspect
-
-    known = set(config.final_config_dict)
-    unknown = [name for name in space.names if name not in known]
-    if unknown:
-        source = inspect.getsource(inspect.getmodule(registry.model_class(run.model)))  # type: ignore[arg-type]
-        unknown = [name for name in unknown if f'config["{name}"]' not in source]
-    if unknown:
-        hints = "".join(f"\n  - {name}: no such option.{nearest(name, known)}" for name in unknown)
-        raise UserError(f"{space.source}: model {run.model} does not have what the space varies:{hints}")

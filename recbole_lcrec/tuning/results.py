@@ -12,6 +12,7 @@ from typing import Any
 from recbole_lcrec.config.loader import dump_values
 from recbole_lcrec.tuning.journal import Journal, TrialRecord
 from recbole_lcrec.tuning.space import Space
+from recbole_lcrec.utils.program import program
 
 BEST, TRIALS_CSV, REPORT = "best.yaml", "trials.csv", "report.html"
 _NOT_OF_A_CONFIGURATION = ("output_dir", "show_progress")
@@ -62,7 +63,7 @@ def best_yaml(outcome: SearchOutcome, trial: TrialRecord) -> str:
     options = {name: value for name, value in options.items() if name not in _NOT_OF_A_CONFIGURATION}
     found = f"# Trial {trial.name} of a search: {outcome.metric} {report['score']:.6f} on validation after epoch "
     found += f"{report['epoch']}."
-    note = "# Run it: python run_recbole_lcrec.py --config_files=best.yaml\n"
+    note = f"# Run it: {program()} --config_files=best.yaml\n"
     if any(earlier["values"] != report["values"] for earlier in trial.reports):
         note += "# pbt changed the values while it trained: these are the last ones, and a new run differs.\n"
     return f"{found}\n{note}{dump_values(options, sort_keys=False)}"

@@ -41,15 +41,28 @@ def changeable_mistakes(space: Space) -> list[str]:
     return mistakes
 
 
-def check_population(settings: SearchSettings, trainer_class: type) -> None:
+def check_population(settings: SearchSettings, trainer_class: type, stage: str | None) -> None:
     """Refuse pbt for a model whose training cannot go on from a copy.
 
+    Args:
+        settings: Options of the search.
+        trainer_class: The trainer of its trials.
+        stage: Option ``preference_stage``; None for a model without it.
+
     Raises:
-        UserError: For trainers of RecBole with loops of their own.
+        UserError: For trainers of RecBole with loops of their own, and for a stage behind the training.
     """
+    from recbole_lcrec.training.preference_stage import PreferenceTrainer
     from recbole_lcrec.training.trainer import FeatureTrainer
 
-    if settings.scheduler == "pbt" and trainer_class is not FeatureTrainer:
+    if settings.scheduler != "pbt":
+        return
+    if stage not in (None, "none"):
+        raise UserError(
+            f"preference_stage={stage} begins when a training has ended, and scheduler pbt lets none end before the "
+            "others. Use scheduler asha or fifo, or leave preference_stage out."
+        )
+    if trainer_class not in (FeatureTrainer, PreferenceTrainer):
         raise UserError(
             f"scheduler pbt needs a training that goes on from a checkpoint, but the trainer of this model, "
             f"{trainer_class.__name__}, has a loop of its own. Use scheduler asha or fifo."

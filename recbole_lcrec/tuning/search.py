@@ -15,21 +15,20 @@ from typing import Any
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.config.loader import Given
 from recbole_lcrec.config.named_files import absolute_options
+from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.contents import check_same_contents, contents
 from recbole_lcrec.distributed.cluster import check_resources, ray_session, remove_temporary, temporary_folder
-from recbole_lcrec.experiment import factory
-from recbole_lcrec.experiment.checks import check_settings
 from recbole_lcrec.experiment.outputs import log_result, output_folder
 from recbole_lcrec.training.interruption import terminations
-from recbole_lcrec.tuning.data import SharedData, check_options_of_model, share_data
+from recbole_lcrec.tuning.data import SharedData, share_data
 from recbole_lcrec.tuning.journal import CUT, JOURNAL, Journal
 from recbole_lcrec.tuning.live import LiveTable
 from recbole_lcrec.tuning.reach import check_reach, files_of
 from recbole_lcrec.tuning.report import write_outputs
 from recbole_lcrec.tuning.results import BEST, TRIALS_CSV, SearchOutcome
 from recbole_lcrec.tuning.runner import TrialRunner
-from recbole_lcrec.tuning.schedulers import check_population
+from recbole_lcrec.tuning.search_checks import check_search
 from recbole_lcrec.tuning.search_settings import SearchSettings, tune_options
 from recbole_lcrec.tuning.space import Space, read_space
 from recbole_lcrec.tuning.storage import ENGINE, TRIALS, Storage, is_uri
@@ -38,6 +37,7 @@ from recbole_lcrec.tuning.trial import TrialInputs
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import write_json
 from recbole_lcrec.utils.locks import run_lock
+from recbole_lcrec.utils.program import program
 from recbole_lcrec.utils.run_files import RESULT
 from recbole_lcrec.utils.run_folder import check_empty
 from recbole_lcrec.utils.timer import StageTimer
@@ -72,11 +72,6 @@ class SearchPlan:
     def storage(self) -> Storage:
         """Where the trials leave what they write."""
         return Storage.of_search(self.folder, self.settings.storage_path)
-
-    def config(self) -> LCRecConfig:
-        """Return the configuration without the space's values, on the kind of device that trials have."""
-        on_cpu = {"use_gpu": False} if self.settings.gpus_per_trial == 0 else {}
-        return LCRecConfig(self.model, self.dataset, cli={**self.given, **on_cpu})
 
     def save(self, more: Mapping[str, Any]) -> None:
         """Write search.json, from which ``--resume_tune`` goes on."""
@@ -155,10 +150,6 @@ def search(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, when what is done has been written.
     """
     options = absolute_options(given)
-    twice = [name for name in space.names if name in options]
-    if twice:
-        raise UserError(f"{space.source} varies {', '.join(twice)}, and so does the command or a file that it names: "
-                        "leave one of them out.")  # fmt: skip
     name = f"tune-{model}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(options.get("output_dir") or Path("saved") / name).absolute()
     if (folder / SEARCH).exists():
@@ -175,21 +166,6 @@ def resume(folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
     return _run(plan, saved)
 
 
-def _check(plan: SearchPlan, config: LCRecConfig) -> None:
-    """Refuse what can be seen before the data are loaded."""
-    run = RunOptions(config)
-    check_options_of_model(plan.space, config)
-    check_settings(config)
-    check_population(plan.settings, factory.trainer_class(config))
-    if plan.settings.search_alg == "hyperopt":
-        check_hyperopt(plan.space)
-    if run.eval_step < 1 or run.epochs < run.eval_step:
-        raise UserError(
-            f"epochs is {run.epochs} and eval_step {run.eval_step}: trials would never be validated, and "
-            "a search compares them by that. Set eval_step to 1 or more, and epochs to no less."
-        )
-
-
 def _configurations(plan: SearchPlan, seed: int) -> list[dict[str, Any]]:
     """Return the configurations of the whole search; hyperopt finds them only as it goes."""
     if plan.settings.search_alg == "hyperopt":
@@ -200,9 +176,13 @@ def _configurations(plan: SearchPlan, seed: int) -> list[dict[str, Any]]:
 
 
 def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
-    config = plan.config()
+    reading = Reading()
+    config = check_search(plan.model, plan.dataset, plan.given, plan.space, plan.settings, reading)
+    if plan.settings.search_alg == "hyperopt":
+        with reading.caught():
+            check_hyperopt(plan.space)
+    reading.finish()
     run = RunOptions(config)
-    _check(plan, config)
     found = _configurations(plan, run.seed)
     if plan.settings.scheduler == "pbt" and len(found) < 2:
         raise UserError(f"{plan.space.source}: scheduler pbt needs two or more configurations, found {len(found)}.")
@@ -242,7 +222,7 @@ def _search(
         _plan_trials(journal, found)
         total = len(journal.trials) if found else settings.samples
         table = LiveTable(
-            journal, metric=metric, bigger=bigger, total=total, epochs=run.epochs,
+            journal, metric=metric, bigger=bigger, total=total, epochs=_most_epochs(plan.space, config),
             budget=settings.time_budget_s, show=run.show_progress,
         )  # fmt: skip
         with ray_session(
@@ -263,7 +243,7 @@ def _search(
     except KeyboardInterrupt:
         write_outputs(plan.folder, outcome)
         logger.info("Stopped. What is done is in %s", plan.folder)
-        logger.info("Go on with: python run_recbole_lcrec.py --resume_tune=%s", plan.folder)
+        logger.info("Go on with: %s --resume_tune=%s", program(), plan.folder)
         raise
     finally:
         journal.close()
@@ -286,9 +266,13 @@ def _check_room(folder: Path, journal: Journal) -> None:
 
 
 def _most_epochs(space: Space, config: LCRecConfig) -> int:
-    if "epochs" not in space.names:
-        return int(RunOptions(config).epochs)
-    return int(max(space["epochs"].points() or ()))
+    """Return the most epochs of a trial, those of a stage behind the training included."""
+
+    def most(name: str) -> int:
+        return int(max(space[name].points() or ()) if name in space.names else config[name])
+
+    has_stage = "preference_stage" in space.names or RunOptions(config).preference_stage not in (None, "none")
+    return most("epochs") + (most("preference_epochs") if has_stage else 0)
 
 
 def _test_best(folder: Path, outcome: SearchOutcome, runner: TrialRunner) -> dict[str, Any]:
@@ -314,7 +298,7 @@ def _test_best(folder: Path, outcome: SearchOutcome, runner: TrialRunner) -> dic
     write_outputs(folder, outcome, result)
     log_result(result, folder)
     found = shlex.quote(str(folder / BEST))
-    logger.info("Train with its options: python run_recbole_lcrec.py --config_files=%s", found)
+    logger.info("Train with its options: %s --config_files=%s", program(), found)
     return {**result, "output_dir": str(folder)}
 
 

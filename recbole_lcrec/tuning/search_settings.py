@@ -10,17 +10,14 @@ from typing import Any
 
 from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir
-from recbole_lcrec.config.reading import Reading
-from recbole_lcrec.config.settings import settings_from
-from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.config.settings import StageSettings, settings_from
+from recbole_lcrec.utils.errors import Mistakes, UserError
 
-SCHEDULERS = ("asha", "pbt", "fifo")
-ALGORITHMS = ("random", "grid", "hyperopt")
 DEFAULT_SAMPLES, MOST_SAMPLES = 10, 1000
 
 
 @dataclass(frozen=True)
-class SearchSettings:
+class SearchSettings(StageSettings):
     """Options of a search; each is explained in properties/tune.yaml."""
 
     scheduler: str
@@ -38,25 +35,15 @@ class SearchSettings:
     dashboard: bool
     storage_path: str | None
 
-    def __post_init__(self) -> None:
-        reading = Reading()
-        _one_of("scheduler", self.scheduler, SCHEDULERS, reading)
-        _one_of("search_alg", self.search_alg, ALGORITHMS, reading)
-        for name, least in (("num_samples", 1), ("max_concurrent", 1), ("trial_retries", 0), ("asha_grace", 1),
-                            ("pbt_interval", 1), ("gpus_per_trial", 0)):  # fmt: skip
-            value = vars(self)[name]
-            if value is not None and not value >= least:
-                reading.add(f"option {name} is {value}; expected {least} or more")
-        for name, above in (("time_budget_s", 0), ("cpus_per_trial", 0), ("asha_reduction", 1)):
-            value = vars(self)[name]
-            if value is not None and not value > above:
-                reading.add(f"option {name} is {value}; expected more than {above}")
+    def check(self, mistakes: Mistakes) -> None:
+        """See the base class."""
         gpus = self.gpus_per_trial
         if gpus is not None and gpus > 1 and gpus != int(gpus):
-            reading.add(f"option gpus_per_trial is {gpus}; expected a part of one GPU (such as 0.5) or a whole number")
+            mistakes.add(
+                f"option gpus_per_trial is {gpus}; expected a part of one GPU (such as 0.5) or a whole number"
+            )
         for message in self._combination():
-            reading.add(message)
-        reading.finish()
+            mistakes.add(message)
 
     def _combination(self) -> list[str]:
         """Say which options contradict each other (the table in README)."""
@@ -93,13 +80,6 @@ class SearchSettings:
         return MOST_SAMPLES if self.time_budget_s is not None and self.scheduler != "pbt" else DEFAULT_SAMPLES
 
 
-def _one_of(name: str, value: str, known: tuple[str, ...], reading: Reading) -> None:
-    if value not in known:
-        reading.add(
-            f"option {name} is {value}; expected {', '.join(known[:-1])} or {known[-1]}.{nearest(value, known)}"
-        )
-
-
 @lru_cache(maxsize=1)
 def tune_options() -> dict[str, Any]:
     """Return the options of a search and their defaults; it shares ``address`` with comparisons."""
@@ -119,14 +99,15 @@ def read_settings(given: Mapping[str, Any]) -> SearchSettings:
 
 
 def space_file(model: str, given: str | None) -> Path:
-    """Return the file with the search space: the one given, or that of properties/hyper for the model.
+    """Return the file with the search space: the one given (a path, or a name in properties/hyper), or the model's.
 
     Raises:
-        UserError: If the model has no such file.
+        UserError: If none is given, and the model has no such file.
     """
-    if given:
-        return Path(given)
     folder = properties_dir() / "hyper"
+    if given:
+        named = folder / f"{given}.yaml"
+        return named if named.is_file() and not Path(given).exists() else Path(given)
     path = folder / f"{model}.yaml"
     if not path.is_file():
         have = ", ".join(sorted(known.stem for known in folder.glob("*.yaml")))

@@ -20,10 +20,9 @@ import numpy as np
 
 from recbole_lcrec.config.loader import Given, load_options
 from recbole_lcrec.config.options import check, find_option
-from recbole_lcrec.config.reading import Reading
 from recbole_lcrec.tuning.distributions import KINDS, Dimension
 from recbole_lcrec.tuning.search_settings import tune_options
-from recbole_lcrec.utils.errors import UserError, nearest
+from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
 
 MOST_COMBINATIONS = 10_000
 
@@ -38,8 +37,8 @@ REFUSED = {
     ),
     **dict.fromkeys(
         ("model", "dataset", "data_path", "output_dir", "checkpoint_dir", "cache_dir", "download", "dataset_url",
-         "config_files", "evaluate", "stage", "use_gpu", "gpu_id", "show_progress", "state", "nproc", "world_size",
-         "ip", "port", "group_offset", "parallel"),
+         "config_files", "evaluate", "stage", "use_gpu", "gpu_id", "show_progress", "state", "logger", "log_wandb",
+         "wandb_project", "nproc", "world_size", "ip", "port", "group_offset", "parallel"),
         _OF_THE_RUN,
     ),
     "eval_step": "it says when trials are compared; give it on the command line",
@@ -143,38 +142,38 @@ class Space:
         return written
 
 
-def load_space(path: Path) -> Space:
-    """Read a file with a search space.
-
-    Raises:
-        UserError: One message for everything that is wrong with it.
-    """
-    return read_space(load_options(path), str(path))
+def load_space(path: Path, mistakes: Mistakes | None = None) -> Space:
+    """Read a file with a search space; arguments and errors as for :func:`read_space`."""
+    return read_space(load_options(path), str(path), mistakes)
 
 
-def read_space(given: Mapping[str, Given], source: str) -> Space:
+def read_space(given: Mapping[str, Given], source: str, mistakes: Mistakes | None = None) -> Space:
     """Check the options of a search space.
 
     Args:
         given: Option -> what it is drawn from, with its place in the file.
         source: The file.
+        mistakes: Takes what is wrong, and the options that are right are returned; without it all of it is raised.
 
     Raises:
         UserError: One message for everything that is wrong with it.
     """
-    reading = Reading()
-    dimensions = []
+    found = Mistakes()
+    dimensions: dict[str, Dimension] = {}
     for name, one in given.items():
         try:
-            dimensions.append(_dimension(name, one))
+            dimensions[name] = _dimension(name, one)
         except UserError as error:
-            reading.add(f"{one.source}: option {name}: {error}")
-    by_name = {dimension.name: dimension for dimension in dimensions}
-    for dimension in dimensions:
-        for message in _conditions(dimension, by_name, given):
-            reading.add(f"{given[dimension.name].source}: option {dimension.name}: {message}")
-    reading.finish()
-    return Space(tuple(dimensions), source)
+            for mistake in error.mistakes:
+                found.add(f"{one.source}: {mistake if mistake.startswith('option ') else f'option {name}: {mistake}'}")
+    for name in list(dimensions):
+        for message in _conditions(dimensions[name], dimensions, given):
+            found.add(f"{given[name].source}: option {name}: {message}")
+    if mistakes is None or not dimensions:
+        found.finish()
+    else:
+        found.tell(mistakes)
+    return Space(tuple(dimensions.values()), source)
 
 
 def _dimension(name: str, given: Given) -> Dimension:
@@ -220,11 +219,15 @@ def _kinds_text() -> str:
 
 
 def _choices(name: str, values: list[Any]) -> tuple[Any, ...]:
-    checked = tuple(check(name, Given(value, None, "")) for value in values)
+    checked, mistakes = [], Mistakes()
+    for value in values:
+        with mistakes.caught():
+            checked.append(check(name, Given(value, None, "")))
+    mistakes.finish()
     repeated = [value for place, value in enumerate(checked) if value in checked[:place]]
     if repeated:
         raise UserError(f"choice names {repeated[0]!r} twice")
-    return checked
+    return tuple(checked)
 
 
 def _range(name: str, kind: str, values: list[Any], types: frozenset[str]) -> tuple[Any, ...]:

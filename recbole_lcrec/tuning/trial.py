@@ -145,31 +145,29 @@ def _train(name: str, trial: Mapping[str, Any], inputs: TrialInputs, start: floa
 def _train_at(
     folder: TrialFolder, values: Mapping[str, Any], checkpoint: Any, inputs: TrialInputs, start: float
 ) -> None:
-    from recbole_lcrec.config import LCRecConfig
     from recbole_lcrec.experiment import build
+    from recbole_lcrec.experiment.checks import checked_config
     from recbole_lcrec.experiment.outputs import output_folder
 
     split = inputs.data.unpickled()
     options = inputs.options_of(folder.path, values)
-    config = LCRecConfig(inputs.model, inputs.dataset, cli=options, has_data=split is not None)
+    config = checked_config(inputs.model, inputs.dataset, cli=options, has_data=split is not None)
     with output_folder(folder.path, "trial.log", RunOptions(config).state) as keep:
         experiment = build(config=config, split=split, with_test=False)
         keep()
         experiment.describe()
         trainer = experiment.trainer
-        trainer.write_tensorboard_in(folder.tensorboard)
+        trainer.chronicle.loggers.tensorboard_dir = folder.tensorboard
         reporter = Reporter(folder, values, inputs, trainer, start)
         if checkpoint is not None:
             reporter.take_over(checkpoint)
             if trainer.start_epoch >= trainer.epochs:
                 return  # RecBole would save this state over the best one
-        try:
+        with trainer.chronicle.loggers:  # a trial that is stopped leaves the loop at a report
             report = (lambda epoch, _, found: reporter.validated(epoch + 1, found)) if trainer.has_epochs else None
             best = experiment.fit(report)
             if not reporter.best and best is not None:  # RecBole's models without epochs
                 reporter.validated(1, best)
-        finally:
-            trainer.close_tensorboard()  # a trial that is stopped leaves the loop at a report
 
 
 def go_on_from(folder: Path, trainer: Any) -> None:

@@ -7,9 +7,12 @@ common, in phrasings that are drawn by seed and user.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib import metadata
+from typing import Any
 
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.usertext.jobs import INTENTION, Job
@@ -25,6 +28,17 @@ _MAKERS = (" by {}", " from {}")
 _LIKES = ("Likes {}", "Interested in {}", "Goes for {}", "Comes back to {}", "Drawn to {}")
 _LIKED_MAKERS = (", often by {}", ", preferably from {}", ", with a liking for {}")
 _LIKED_DETAILS = ("; looks for {}", "; cares about {}", "; typical words: {}", ", especially {}")
+
+
+_VERSION = 1
+"""To be raised with every change of this module or of ``words`` that changes a text: the cache's keys have it."""
+
+
+def cache_key(text: ItemText, seed: int) -> list[Any]:
+    """Return what the texts depend on besides the jobs."""
+    # one string: a key made of a million small parts would take as long as some of the texts
+    read = json.dumps([text.titles, text.descriptions, sorted(text.columns.items())])
+    return [_VERSION, metadata.version("scikit-learn"), seed, read]
 
 
 def generate(jobs: Sequence[Job], text: ItemText, seed: int) -> list[tuple[str, ...]]:

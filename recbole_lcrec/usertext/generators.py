@@ -6,6 +6,8 @@ jobs and the catalogue's text, and nothing else of the data set.
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,12 @@ from pathlib import Path
 from recbole_lcrec.data.text import ItemText
 from recbole_lcrec.usertext import extractive, huggingface
 from recbole_lcrec.usertext.jobs import Job
+from recbole_lcrec.utils.cache import cached
+from recbole_lcrec.utils.files import fingerprint
+
+logger = logging.getLogger(__name__)
+
+_TEXTS = "texts.json"
 
 
 @dataclass(frozen=True)
@@ -79,11 +87,38 @@ def _by_model(work: Work) -> Generated:
     return Generated(texts, counts)
 
 
+def _by_words(work: Work) -> Generated:
+    """Return the extractive texts, written now or taken from the cache."""
+    jobs = json.dumps([(job.kind, job.user, job.items, job.reviews) for job in work.jobs])
+    key = fingerprint("extractive", extractive.cache_key(work.text, work.seed), jobs)
+    entry = work.cache_dir / "user_texts" / key
+
+    def load(entry: Path) -> list[tuple[str, ...]]:
+        texts = json.loads((entry / _TEXTS).read_text(encoding="utf-8"))
+        if len(texts) != len(work.jobs):
+            raise ValueError(f"found texts for {len(texts)} jobs, expected {len(work.jobs)}")
+        return [tuple(some) for some in texts]
+
+    def save(texts: list[tuple[str, ...]], entry: Path) -> None:
+        (entry / _TEXTS).write_text(json.dumps(texts), encoding="utf-8")
+
+    texts, known = cached(
+        entry,
+        load=load,
+        build=lambda: extractive.generate(work.jobs, work.text, work.seed),
+        save=save,
+        what="users' texts",
+    )
+    if known:
+        logger.info("User texts: from the cache (%s).", entry)
+    return Generated(texts)
+
+
 GENERATORS: dict[str, Generator] = {
     "extractive": Generator(
         form="extractive (telling words of the items, offline)",
         takes_source=False,
-        compute=lambda work: Generated(extractive.generate(work.jobs, work.text, work.seed)),
+        compute=_by_words,
     ),
     "hf": Generator(
         form="hf:<name or local folder of a causal LM of transformers>",

@@ -15,7 +15,15 @@ import torch
 from torch import nn
 
 from recbole_lcrec.utils.errors import UserError, reason_of
-from recbole_lcrec.utils.hub import adapter_base, load_pretrained, load_weights, merging_advice, place_of
+from recbole_lcrec.utils.hub import (
+    adapter_base,
+    load_pretrained,
+    load_weights,
+    merging_advice,
+    place_of,
+    without_report,
+)
+from recbole_lcrec.utils.lm_config import number_of, text_config
 
 PROBE_LENGTH, PROBE_KEPT = 12, 6
 """Tokens of the probe of causality, and how many of them both of its rows have in common."""
@@ -29,15 +37,17 @@ TOLERANCE = 1e-4
 """Largest change of earlier logits, relative to their spread, that counts as rounding."""
 
 
-def causal_config(source: str, option: str) -> Any:
+def causal_config(source: str, option: str, layers: int | None = None) -> Any:
     """Return the configuration of a causal LM, or of the one that an adapter belongs to.
 
     Args:
         source: Name on the hub or local folder.
         option: What the user wrote, for messages.
+        layers: How many of its first layers are wanted; None for all.
 
     Raises:
-        UserError: If there is none, or it is of a model that transformers does not have as a causal LM.
+        UserError: If there is none, it is of a model that transformers does not have as a causal LM, or it has fewer
+            layers.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -54,6 +64,21 @@ def causal_config(source: str, option: str) -> Any:
             f"{option}: expected a causal language model, found a model of type {kind!r}, which writes no text. Use "
             "one like Llama, Qwen or GPT-2."
         )
+    return config if layers is None else _shortened(config, layers, option, is_adapter=base is not None)
+
+
+def _shortened(config: Any, layers: int, option: str, *, is_adapter: bool) -> Any:
+    """Return a model's configuration with its first layers only; what it says layer by layer is cut, too."""
+    if is_adapter:
+        raise UserError(f"base_layers={layers}: {option} is an adapter, made for all layers. Merge it first.")
+    text = text_config(config)
+    whole = number_of(config, "num_hidden_layers")
+    if not isinstance(whole, int) or layers > whole:
+        raise UserError(f"base_layers={layers}: {option} has {whole} layers. Give at most as many, or leave it out.")
+    for name, value in list(vars(text).items()):
+        if isinstance(value, list) and len(value) == whole and name != "architectures":
+            setattr(text, name, value[:layers])
+    text.num_hidden_layers = layers
     return config
 
 
@@ -79,22 +104,26 @@ def causal_tokenizer(source: str, option: str) -> Any:
     return tokenizer
 
 
-def load_causal_lm(source: str, option: str, dtype: Any = torch.float32) -> Any:
+def load_causal_lm(source: str, option: str, dtype: Any = torch.float32, layers: int | None = None) -> Any:
     """Return a causal LM in evaluation mode, an adapter merged into its base.
 
     Args:
         source: Name on the hub or local folder of a model or of an adapter.
         option: What the user wrote, for messages.
         dtype: Of the weights; "auto" keeps the one that they were saved in.
+        layers: How many of its first layers are loaded; None for all.
 
     Raises:
         UserError: If it cannot be loaded whole, or later tokens change what it says of earlier ones.
     """
     from transformers import AutoModelForCausalLM
 
-    causal_config(source, option)
+    config = causal_config(source, option, layers)
     base = adapter_base(source, option)
-    if base is None:
+    if layers is not None:
+        with without_report():  # of the weights behind these layers
+            lm = load_weights(AutoModelForCausalLM, source, option, dtype=dtype, config=config)
+    elif base is None:
         lm = load_weights(AutoModelForCausalLM, source, option, dtype=dtype)
     else:
         lm = _merged(load_weights(AutoModelForCausalLM, base, option, dtype=dtype), source, base, option)

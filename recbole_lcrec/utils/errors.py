@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 _LONGEST = 100
 """Characters of a name that is compared with others."""
@@ -47,11 +46,6 @@ class UserErrors(UserError):
         return self._mistakes
 
 
-def _option(settings: object, name: str) -> Any:
-    """Return an option of a settings object; a fixed one is an attribute of its class."""
-    return getattr(settings, name)
-
-
 class Mistakes:
     """Collects what is wrong, so that one answer tells all of it."""
 
@@ -60,45 +54,12 @@ class Mistakes:
 
     def add(self, message: str) -> None:
         """Note a mistake; one that is known already is noted once."""
-        self._found[message] = None
+        self._found[message if message.endswith((".", "?", ")")) else f"{message}."] = None
 
     def expect(self, right: bool, message: str) -> None:
         """Note a mistake unless ``right``."""
         if not right:
             self.add(message)
-
-    def expect_range(
-        self, settings: object, least: Mapping[str, float], most: Mapping[str, float] | None = None
-    ) -> None:
-        """Note the options of a settings object that are below or above what they may be; None is allowed.
-
-        Args:
-            settings: The object.
-            least: Option -> smallest value.
-            most: Option -> largest value, where there is one: so large that only a typing error is larger.
-        """
-        for name, smallest in least.items():
-            value, largest = _option(settings, name), (most or {}).get(name, float("inf"))
-            if value is None:
-                continue
-            if not value >= smallest:
-                self.add(f"{name}: expected {smallest:g} or more, found {value}.")
-            elif not value <= largest or value == float("inf"):
-                self.add(f"{name}: expected at most {largest:,}, found {value}.")
-
-    def expect_choice(self, settings: object, choices: Mapping[str, Sequence[str]]) -> None:
-        """Note the options of a settings object that have an unknown value.
-
-        Args:
-            settings: The object.
-            choices: Option -> its known values.
-        """
-        for name, known in choices.items():
-            found = _option(settings, name)
-            if found not in known:
-                self.add(
-                    f"{name}: expected {' or '.join(known)}, found {shortened(found)}.{nearest(str(found), known)}"
-                )
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -108,6 +69,19 @@ class Mistakes:
         except UserError as error:
             for message in error.mistakes:
                 self.add(message)
+
+    def tell(self, others: Mistakes) -> None:
+        """Add what was found to others."""
+        for message in self._found:
+            others.add(message)
+
+    def __contains__(self, message: str) -> bool:
+        return message in self._found
+
+    @property
+    def failed(self) -> bool:
+        """Whether a mistake was found so far."""
+        return bool(self._found)
 
     def finish(self) -> None:
         """Raise what was found.

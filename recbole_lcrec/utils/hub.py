@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,19 @@ def load_weights(
             f"{missing[0]}, which would be random. Give the folder of a model that was saved as one of this kind."
         )
     return model
+
+
+@contextmanager
+def without_report() -> Iterator[None]:
+    """While the block runs, keep transformers from listing weights that a model has no use for."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def write_architecture(config: Any, folder: Path) -> None:

@@ -18,8 +18,9 @@ def progress(iterable: Iterable[Any] | None = None, *, description: str, show: b
         show: False silences the bar (option ``show_progress: False``).
         options: Passed to tqdm (``total``, ``unit``, ...).
     """
-    # in a log file every refresh is a line of its own: a few a minute are enough there
-    interval = 0.5 if sys.stderr.isatty() or in_notebook() else 15.0
+    # in a log file every refresh is a line of its own: a few a minute are enough there, and none for short loops
+    is_live = sys.stderr.isatty() or in_notebook()
+    interval = 0.5 if is_live else 15.0
     return tqdm(
         iterable,
         desc=description,
@@ -28,6 +29,7 @@ def progress(iterable: Iterable[Any] | None = None, *, description: str, show: b
         dynamic_ncols=True,
         file=sys.stderr,
         mininterval=interval,
+        delay=0.0 if is_live else interval,
         **options,
     )
 

@@ -174,7 +174,8 @@ def logging_to(path: Path | None, level: str | None, *, append: bool = False) ->
         to_screen.addFilter(PlainText())
         to_screen.setFormatter(logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M"))
     to_file.addFilter(PlainText())
-    names = ("httpx", "urllib3", "filelock", "fsspec", "matplotlib", "huggingface_hub", "transformers", "httpcore")
+    names = ("httpx", "urllib3", "filelock", "fsspec", "matplotlib", "huggingface_hub", "transformers", "httpcore",
+             "mlflow", "alembic", "git")  # fmt: skip
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:  # libraries that would fill the log with their own affairs
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -13,6 +13,8 @@ EMBEDDINGS = "embeddings.safetensors"
 """The items' embeddings, where the model reads them."""
 NEW_ITEMS = "new_items.json"
 """Items that were added to a finished run, with their texts."""
+TENSORBOARD, WANDB, MLFLOW, LOGGERS = "tensorboard", "wandb", "mlruns", "loggers.json"
+"""Folders of the loggers, and the file with the names that wandb and MLflow know the run by."""
 STARTING = "starting.yaml"
 """The options of a run that has not got so far yet as to replace what the folder holds."""
 RESUME, FACTS = "resume", "run.json"
@@ -22,7 +24,7 @@ ASSETS = (CONFIG, "index.json", NEW_ITEMS, EMBEDDINGS, "quantizer", "tokenizer",
 OF_EVALUATION = (EVALUATION, "evaluation.log")
 OF_A_RUN = (
     *ASSETS,
-    *(RESULT, CHECKPOINT, RESUME, RANKS, "tensorboard", "wandb"),
+    *(RESULT, CHECKPOINT, RESUME, RANKS, TENSORBOARD, WANDB, MLFLOW, LOGGERS),
     *OF_EVALUATION,
     *("report.json", REPORT),
 )

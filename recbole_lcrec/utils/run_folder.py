@@ -18,7 +18,7 @@ from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import fingerprint, is_temporary, remove, write_json
 from recbole_lcrec.utils.integrity import MANIFEST, difference, facts_of_all
 from recbole_lcrec.utils.locks import LOCK
-from recbole_lcrec.utils.run_files import ASSETS, CHECKPOINT, CONFIG, LOG, OF_A_RUN, RESUME, STARTING
+from recbole_lcrec.utils.run_files import ASSETS, CHECKPOINT, CONFIG, LOG, OF_A_RUN, RESUME, STARTING, WANDB
 from recbole_lcrec.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,11 @@ def check_free(folder: Path) -> bool:
         check_empty(folder, "run")
         return True
     written = record["written"]
-    strangers = [name for name in _present(folder) if not _covered(name, written) or (folder / name).is_symlink()]
+    strangers = [
+        name
+        for name in _present(folder)
+        if not _covered(name, written) or ((folder / name).is_symlink() and not name.startswith(f"{WANDB}/"))
+    ]  # wandb links its run to a log of its own
     if strangers:
         raise UserError(
             f"output_dir={folder}: a run would replace {strangers[0]}, which no run wrote. Move it away, or choose "
@@ -185,14 +189,18 @@ def _covered(name: str, written: Iterable[str]) -> bool:
 
 def _present(folder: Path) -> list[str]:
     """Return the files with names of a run, by their path in the folder; links and empty folders count as files."""
-    return list(_files(folder, sorted(name for name in os.listdir(folder) if _is_run_name(name))))
+    return list(_files(folder, sorted(name for name in os.listdir(folder) if _is_run_name(name)), empty=True))
 
 
-def _files(folder: Path, names: Iterable[str]) -> Iterator[str]:
+def _files(folder: Path, names: Iterable[str], *, empty: bool = False) -> Iterator[str]:
+    """Yield the files of these names, or below them; with ``empty`` also the folders that hold nothing."""
     for name in names:
         path = folder / name
         if path.is_dir() and not path.is_symlink():
-            yield from _files(folder, [f"{name}/{part}" for part in sorted(os.listdir(path))])
+            parts = [f"{name}/{part}" for part in sorted(os.listdir(path))]
+            if empty and not parts:
+                yield name
+            yield from _files(folder, parts, empty=empty)
         elif os.path.lexists(path):
             yield name
 

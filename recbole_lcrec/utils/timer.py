@@ -1,4 +1,4 @@
-"""Seconds per stage of a run, for result.json and the log."""
+"""Seconds per stage of a run, for result.json and the log; and how people say how long something takes."""
 
 from __future__ import annotations
 
@@ -41,3 +41,11 @@ class StageTimer:
         """Add what an earlier process of the same run took."""
         for stage, more in seconds.items():
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + more, 3)
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration with the digits that matter: "8.3 s", "45 s", "2.5 min", "12 min", "3.5 h"."""
+    value, unit = (seconds, "s") if seconds < 100 else (seconds / 60, "min")
+    if unit == "min" and value >= 100:
+        value, unit = value / 60, "h"
+    return f"{value:.{1 if value < 10 else 0}f} {unit}"

@@ -15,7 +15,7 @@ from fakes import TINY, write_dataset  # noqa: E402
 
 from recbole_lcrec.benchmarks import __main__ as command_line  # noqa: E402
 from recbole_lcrec.benchmarks import serving  # noqa: E402
-from recbole_lcrec.benchmarks.http_clients import Outcome, same  # noqa: E402
+from recbole_lcrec.benchmarks.http_clients import Answers, same  # noqa: E402
 from recbole_lcrec.experiment import run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,4 +52,4 @@ def test_a_wrong_answer_is_found() -> None:
     assert not same(answer(("a", -1.1), *expected[1:]), expected)
     assert not same(answer(*expected[:2]), expected)
     with pytest.raises(RuntimeError, match="0 wrong, 1 lost"):
-        serving._all_right(Outcome(lost=1), "here")
+        serving._all_right(Answers(lost=1), "here")

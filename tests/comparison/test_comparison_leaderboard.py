@@ -18,6 +18,7 @@ from recbole_lcrec.comparison.leaderboard import (
     leaderboard_csv,
     leaderboard_md,
     leaderboard_tex,
+    leaderboard_text,
     make_board,
     significance_csv,
 )
@@ -47,6 +48,22 @@ def test_csv() -> None:
     assert text.splitlines()[2] == "Weak_1 50%,Weak_1,loss_type=BPR,ok,2,0.15,0.0707107,1.5,1234.5,1000,512,,abc,"
     assert lines[3]["status"] == "failed" and "seed 2: killed by SIGKILL" in lines[3]["reason"]
     assert lines[3]["ndcg@2"] == lines[3]["minutes"] == ""
+
+
+def test_the_terminal_s_table_is_aligned_and_as_wide_as_a_terminal() -> None:
+    assert leaderboard_text(make_board(results(), "ndcg@2")).splitlines() == [
+        "model                NDCG@2    minutes    users/s    parameters    MiB       status",
+        "----------  ---------------  ---------  ---------  ------------  -----  -----------",
+        "Best                *0.2500        1.5      1,234         1,000    512  1 of 2 runs",
+        "Weak_1 50%  0.1500 ± 0.0707        1.5      1,234         1,000    512           ok",
+        "Third                0.0500        1.5      1,234         1,000    512           ok",
+        "Broken                    -          -          -             -      -       failed",
+        "",
+        "* the best mean",
+    ]
+    wide = [model_result("m" * 60, [{f"NDCG@{k}": k / 100 for k in range(1, 20)}] * 2)]
+    lines = leaderboard_text(make_board(wide, "ndcg@1")).splitlines()
+    assert max(map(len, lines)) <= 100 and sum("NDCG@19" in line for line in lines) == 1
 
 
 def test_markdown() -> None:

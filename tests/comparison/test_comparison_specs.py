@@ -132,7 +132,7 @@ def test_the_plan_checks_values_of_every_model_first(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         make_plan("toy", entries, (1,), options, 1)
     for message in (
-        "4 of 5 models",
+        "4 mistakes",
         "option learner is adamm",
         "b: option num_beams",
         "option eval_task is nothing",

@@ -37,7 +37,7 @@ def test_every_recbole_model_is_what_recbole_would_import() -> None:
 def test_unknown_model_gets_the_nearest_name() -> None:
     with pytest.raises(UserError, match="unknown model sasrec. Did you mean 'SASRec'?"):
         check_model("sasrec")
-    with pytest.raises(UserError, match="--help lists all of them"):
+    with pytest.raises(UserError, match="--help=models lists all of them"):
         check_model("zzzzzzzz")
 
 

@@ -12,7 +12,7 @@ from recbole_lcrec.config.loader import Given, load_values
 from recbole_lcrec.config.options import check, find_option, yaml_options
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.config.reading import Reading, read_arguments, read_files
-from recbole_lcrec.config.recbole_options import INSTEAD
+from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -139,15 +139,20 @@ def test_every_default_in_a_yaml_is_of_its_own_types() -> None:
     assert find_option("topk").type_text == "list of int in [1, 10000] or int in [1, 10000]"
 
 
-def test_options_of_ours_are_documented() -> None:
+def test_options_of_ours_are_documented_and_declared_once() -> None:
+    declared: dict[str, Path] = {}
     for path in properties_dir().rglob("*.yaml"):
         if path.parent.name == "hyper":  # search spaces: options of other files
             continue
         comments = read_comments(path)
+        assert max(map(len, path.read_text(encoding="utf-8").splitlines())) <= 119
         for name in load_values(path):
             declaration, text = comments.get(name, (None, ""))
-            assert declaration and parse_declaration(declaration), f"{path}: {name} has no (type)"
             assert len(text) >= 8, f"{path}: {name} has no text"
+            if declaration is not None:
+                assert parse_declaration(declaration) and declared.setdefault(name, path) == path, f"{path}: {name}"
+    assert all(option.domain for name, option in yaml_options().items() if name in declared)
+    assert set(recbole_declarations()).isdisjoint(declared)
 
 
 def test_options_are_known_without_torch() -> None:

@@ -81,3 +81,6 @@ def test_recipes() -> None:
     assert paper["history_input"] == "tokens" and paper["history_loss_weight"] == 0 and paper["tasks"][0] == "seqrec"
     assert options(quantizer="random")["item_features"] is False, "there are no embeddings to feed"
     assert options(recipe="paper", history_loss_weight=1.0)["history_loss_weight"] == 1, "single options win"
+    laptop, gpu = options(recipe="laptop_cpu"), options(recipe="gpu_24gb", base_model="some/model")
+    assert (laptop["base_model"], laptop["base_layers"], laptop["lm_dropout"]) == ("smollm2-135m", 10, 0.0)
+    assert (gpu["base_model"], gpu["tuning"], gpu["history_loss_weight"]) == ("some/model", "lora", 0)

@@ -41,6 +41,40 @@ def test_blocks_give_the_log_softmax(bias: bool, block: int, among: Any, monkeyp
     torch.testing.assert_close(LogitsReadout().log_probs(logits, TOKENS, among), expected)
 
 
+@pytest.mark.parametrize("likely", [True, False])
+def test_what_bfloat16_weighs_is_small_or_weighed_again(likely: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    head, states = nn.Linear(64, 4000, bias=True), torch.randn(50, 64)
+    tokens = torch.arange(1990, 2100)
+    with torch.no_grad():
+        head.weight[tokens] += 0.5 * states.mean(0)
+        head.bias[tokens] = 18.0 if likely else 0.0
+        logits = (states.double() @ head.weight.double().t()) + head.bias.double()
+        expected = logits[:, tokens] - logits.logsumexp(-1, keepdim=True)
+        weights = []
+        monkeypatch.setattr("recbole_lcrec.decoding.readout.HALF_PAYS", 0)
+        monkeypatch.setattr("recbole_lcrec.decoding.readout.native_bfloat16", lambda device: True)
+        others = HeadReadout._others
+
+        def noting(self: Any, given: Any, known: Any, total: Any, weight: Any, *more: Any) -> Any:
+            weights.append((weight.dtype, len(given)))
+            return others(self, given, known, total, weight, *more)
+
+        monkeypatch.setattr(HeadReadout, "_others", noting)
+        found = HeadReadout(head).log_probs(states, tokens)
+    torch.testing.assert_close(found.double(), expected, atol=2e-5, rtol=0)
+    assert weights[0] == (torch.bfloat16, 50)
+    assert weights[1:] == ([] if likely else [(torch.float32, 50)])
+
+
+def test_likelier_tokens_do_not_overflow() -> None:
+    head, states = nn.Linear(16, VOCABULARY), torch.randn(5, 16)
+    with torch.no_grad():
+        head.bias[7] = 200.0
+    expected = head(states).log_softmax(-1)[:, TOKENS]
+    torch.testing.assert_close(HeadReadout(head).log_probs(states, TOKENS), expected)
+
+
 def test_half_precision_is_scored_in_float32() -> None:
     head = nn.Linear(16, VOCABULARY).bfloat16()
     assert HeadReadout(head).log_probs(torch.randn(2, 3, 16).bfloat16(), TOKENS).dtype == torch.float32

@@ -126,7 +126,7 @@ def test_duplicate_paths_are_refused_by_name() -> None:
     ],
 )
 def test_wrong_paths_are_refused(paths: Tensor) -> None:
-    with pytest.raises(ValueError, match="item_token_ids must be"):
+    with pytest.raises(ValueError, match="paths must be"):
         TokenTrie(paths)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recbole_lcrec.config.settings import restored
 from recbole_lcrec.embedding import EmbeddingSettings, collaborative, embed_items
 from recbole_lcrec.embedding.collaborative import cooccurrence, ppmi
 from recbole_lcrec.embedding.encoders import joined
@@ -29,7 +30,7 @@ def embed(sequences: Any, cache: Path, n_items: int = 40, **changes: Any) -> np.
     }  # fmt: skip
     items = [f"i{row}" for row in range(n_items)]
     texts = (TEXTS * n_items)[:n_items]
-    settings = EmbeddingSettings(**{**values, **changes})
+    settings = restored(EmbeddingSettings, {**values, **changes})
     return embed_items(items, texts, settings, cache_dir=cache, seed=1, sequences=sequences)
 
 

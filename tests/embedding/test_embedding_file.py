@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbole_lcrec.config.settings import restored
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items
 from recbole_lcrec.utils.errors import UserError
 
@@ -14,7 +15,9 @@ ROWS = np.arange(12, dtype=np.float64).reshape(3, 4)
 
 
 def load(path: Path, ids: Path | None = None, items: list[str] = ITEMS) -> np.ndarray:
-    settings = EmbeddingSettings(f"file:{path}", 8, 8, 8, str(ids) if ids else None)
+    settings = restored(
+        EmbeddingSettings, {"text_encoder": f"file:{path}", "embedding_ids_file": str(ids) if ids else None}
+    )
     return embed_items(items, [""] * len(items), settings, cache_dir=path.parent / "cache", seed=1)
 
 

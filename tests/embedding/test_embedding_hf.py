@@ -11,6 +11,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 
+from recbole_lcrec.config.settings import restored
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items, huggingface
 from recbole_lcrec.utils import hub
 from recbole_lcrec.utils.errors import UserError
@@ -62,7 +63,9 @@ def save_model(folder: Path, kind: str) -> Path:
 def embed(
     folder: Path | str, cache: Path, texts: list[str] = TEXTS, batch_size: int = 2, length: int = 12
 ) -> np.ndarray:
-    settings = EmbeddingSettings(f"hf:{folder}", 8, length, batch_size, None)
+    settings = restored(
+        EmbeddingSettings, {"text_encoder": f"hf:{folder}", "hf_max_length": length, "hf_batch_size": batch_size}
+    )
     return embed_items(ITEMS[: len(texts)], texts, settings, cache_dir=cache, seed=1)
 
 

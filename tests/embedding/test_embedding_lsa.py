@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbole_lcrec.config.settings import restored
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items, lsa
 from recbole_lcrec.utils.errors import UserError
 
@@ -18,7 +19,7 @@ def settings(**changes: object) -> EmbeddingSettings:
     values = {
         "text_encoder": "lsa", "lsa_dim": 16, "hf_max_length": 32, "hf_batch_size": 4, "embedding_ids_file": None,
     }  # fmt: skip
-    return EmbeddingSettings(**{**values, **changes})  # type: ignore[arg-type]
+    return restored(EmbeddingSettings, {**values, **changes})
 
 
 def embed(texts: list[str], cache: Path, **changes: object) -> np.ndarray:
@@ -88,11 +89,12 @@ def test_two_computations_are_equal(tmp_path: Path) -> None:
 
 def test_the_cache_is_used_and_keyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = embed(TEXTS, tmp_path)
-    assert len(list((tmp_path / "embeddings").iterdir())) == 1
+    assert len(list((tmp_path / "embeddings").iterdir())) == 2  # the encoder and the vectors
     embed(TEXTS, tmp_path, lsa_dim=3)
     embed(TEXTS[::-1], tmp_path)
-    assert len(list((tmp_path / "embeddings").iterdir())) == 3
+    assert len(list((tmp_path / "embeddings").iterdir())) == 6
     monkeypatch.setattr(lsa.LSA, "fit", None)
+    monkeypatch.setattr(lsa.LSA, "embed", None)
     np.testing.assert_array_equal(embed(TEXTS, tmp_path), first)
     np.testing.assert_array_equal(embed(TEXTS, tmp_path, hf_batch_size=9), first)  # an option that does not matter
 
@@ -103,12 +105,13 @@ def test_a_broken_cache_is_rebuilt(
     tmp_path: Path, name: str, damage: bytes | str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = embed(TEXTS, tmp_path)
-    (folder,) = (tmp_path / "embeddings").iterdir()
-    file = folder / name
+    (file,) = (tmp_path / "embeddings").glob(f"*/{name}")
+    for vectors in (tmp_path / "embeddings").glob("*/embeddings.npy"):
+        vectors.unlink()
     file.write_bytes(damage if isinstance(damage, bytes) else file.read_bytes()[:-50])
     np.testing.assert_array_equal(embed(TEXTS, tmp_path), first)
     assert "made anew" in caplog.text
-    np.testing.assert_array_equal(lsa.LSA.load(folder).embed(TEXTS), first)
+    np.testing.assert_array_equal(lsa.LSA.load(file.parent).embed(TEXTS), first)
 
 
 @pytest.mark.parametrize("name", ["bert", "LSA", "hf:", "file:", "lsa:x", "", "hf", "http://x"])

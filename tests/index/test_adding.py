@@ -10,6 +10,7 @@ import pytest
 from fakes import TINY, write_dataset
 from quantizer.quantizer_helpers import clustered, small_settings
 
+from recbole_lcrec.config.settings import restored
 from recbole_lcrec.embedding import EmbeddingSettings, embed_items
 from recbole_lcrec.embedding.new_items import ItemEncoder
 from recbole_lcrec.experiment import load_experiment, run
@@ -74,7 +75,7 @@ def test_what_cannot_be_added(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("embedding", ["text", "text+cf"])
 def test_texts_are_embedded_in_the_space_of_the_index(tmp_path: Path, embedding: str) -> None:
-    settings = EmbeddingSettings("lsa", 8, 32, 4, None, embedding=embedding, cf_dim=4)
+    settings = restored(EmbeddingSettings, {"lsa_dim": 8, "embedding": embedding, "cf_dim": 4})
     texts = [f"gadget {n // 5} number {n % 7}" for n in range(60)]
     sequences = [np.arange(n, n + 5) for n in range(0, 50, 5)]
     shared: dict[str, Any] = {"cache_dir": tmp_path, "seed": 1}

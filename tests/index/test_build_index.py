@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recbole_lcrec.config.registry import QUANTIZERS
-from recbole_lcrec.index import BuiltIndex, IndexSettings, build, build_index, load_index, map_items
+from recbole_lcrec.index import BuiltIndex, build, build_index, load_index, map_items
 from recbole_lcrec.quantizer import RQVAE, Inputs, QuantizerSettings, load_quantizer, quantizer_class
 from recbole_lcrec.utils.errors import UserError
 
@@ -227,14 +227,6 @@ def test_digit_refuses_what_it_cannot_number(tmp_path: Path) -> None:
         fixed = small_settings(quantizer="random")
         build_index(tokens(20), equal, fixed, cache_dir=tmp_path, seed=1, mapping="digit")
     assert not list(tmp_path.rglob("*"))
-
-
-def test_index_settings() -> None:
-    assert IndexSettings(index_file=None, index_collisions="error").index_file is None
-    with pytest.raises(UserError, match="index_collisions: expected error or resolve"):
-        IndexSettings(index_file=None, index_collisions="ignore")
-    with pytest.raises(UserError, match="index_mapping: expected optimal or digit"):
-        IndexSettings(index_file=None, index_collisions="error", index_mapping="both")
 
 
 def test_scientific_in_a_few_epochs(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def index() -> ItemIndex:
 def test_tokens_and_paths(index: ItemIndex) -> None:
     assert index.index_tokens() == ["<a_0>", "<a_1>", "<a_2>", "<a_3>", "<b_0>", "<b_1>", "<b_2>"]
     assert index.path('quo"te') == ("<a_3>", "<b_1>")
-    assert index.row("10") == 3 and len(index) == 4
+    assert index.positions(["10"]).tolist() == [3] and len(index) == 4
 
 
 def test_unknown_item_is_a_message(index: ItemIndex) -> None:

@@ -78,5 +78,5 @@ def test_training_sequences_are_whole_and_in_time_order(tmp_path: Path) -> None:
     expected = []
     for user in range(40):
         items = [item for name, item, _ in rows if name == f"u{user}"][:-2]
-        expected.append([index.row(item) for item in items])
+        expected.append(index.positions(items).tolist())
     assert sorted(sequences) == sorted(expected)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recbole_lcrec.benchmarks.published import colliding_groups, sinkhorn, sinkhorn_paths
+from recbole_lcrec.config.settings import restored
 from recbole_lcrec.index.mapping import unique_paths
 from recbole_lcrec.quantizer import QuantizerSettings, train_rqvae
 from recbole_lcrec.quantizer.costs import nearest_codes, residual_costs
@@ -70,11 +71,11 @@ def test_never_worse_on_scientific() -> None:
     if not SCIENTIFIC.is_file():
         pytest.skip(f"{SCIENTIFIC} is not here")
     embeddings = np.load(SCIENTIFIC)
-    settings = QuantizerSettings(
+    settings = restored(QuantizerSettings, dict(
         num_levels=4, codebook_size=256, latent_dim=32, rqvae_layers=[256, 128], rqvae_beta=0.25,
         rqvae_loss_weight=1.0, rqvae_learning_rate=1e-3, rqvae_weight_decay=1e-4, rqvae_batch_size=1024,
         rqvae_epochs=12, rqvae_patience=12, sinkhorn_epsilon=0.003, sinkhorn_iterations=50,
-    )  # fmt: skip
+    ))  # fmt: skip
     model, _ = train_rqvae(embeddings, settings, seed=0, device="cpu", show_progress=False)
     latents = model.latents_of(embeddings).numpy()
     found = compare(latents, [book.detach().numpy() for book in model.codebooks])

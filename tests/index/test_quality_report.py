@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recbole_lcrec.config.settings import restored
 from recbole_lcrec.index import ItemIndex, build_index, load_index
 from recbole_lcrec.index.mapping import unique_paths
 from recbole_lcrec.index.report import index_quality, write_report
@@ -225,11 +226,11 @@ def test_expected_codes_are_those_that_the_quantizer_allows() -> None:
 @pytest.mark.parametrize("n_items", [12, 300])
 def test_small_catalogues_make_no_noise(n_items: int, tmp_path: Path) -> None:
     vectors, _ = clustered(n_items, max(3, n_items // 10))
-    settings = QuantizerSettings(
+    settings = restored(QuantizerSettings, dict(
         num_levels=4, codebook_size=256, latent_dim=8, rqvae_layers=[16], rqvae_beta=0.25, rqvae_loss_weight=1.0,
         rqvae_learning_rate=0.003, rqvae_weight_decay=0.0, rqvae_batch_size=64, rqvae_epochs=40, rqvae_patience=40,
         sinkhorn_epsilon=0.003, sinkhorn_iterations=50,
-    )  # fmt: skip
+    ))  # fmt: skip
     built = build_index([f"i{n}" for n in range(n_items)], vectors, settings, cache_dir=tmp_path, seed=1)
     model = RQVAE.load(built.folder)
     before = model.quantize(model.latents_of(vectors)).codes.numpy()

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from fakes import catalogue_index, catalogue_text, settings
 
+from recbole_lcrec.index.catalogue import path_ids
 from recbole_lcrec.instruction.prompts import PromptBuilder
 from recbole_lcrec.instruction.samples import EpochSamples, Sequences
-from recbole_lcrec.instruction.tokenizer import add_index_tokens, item_token_ids, train_tokenizer
+from recbole_lcrec.instruction.tokenizer import add_index_tokens, index_token_ids, train_tokenizer
 from recbole_lcrec.usertext import Intention, Preferences, UserTexts
 
 
@@ -27,7 +28,12 @@ def byte_builder(**changes: Any) -> PromptBuilder:
     """Return a prompt builder whose words are bytes: no merge that a version of the trainer could learn otherwise."""
     tokenizer, index = byte_tokenizer(), catalogue_index()
     options = {"max_length": 600, **changes}
-    return PromptBuilder(tokenizer, item_token_ids(tokenizer, index), catalogue_text(), settings(**options))
+    return PromptBuilder(
+        tokenizer,
+        path_ids(index, index_token_ids(tokenizer, index), index.items),
+        catalogue_text(),
+        settings(**options),
+    )
 
 
 def sequences() -> Sequences:

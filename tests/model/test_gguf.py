@@ -80,7 +80,7 @@ def test_a_gguf_file_is_a_base_model_and_a_text_encoder(tmp_path: Path, cache: P
     key = cache_key(str(file), 16, "cpu")
     file.write_bytes(file.read_bytes() + b"\0")
     assert cache_key(str(file), 16, "cpu") != key, "another file is another model"
-    trial_lm(LMSettings(str(file), "full", 8, 32, 0.05, 8, 1, 2, 8, 0.0, 0.0, "sdpa", 64))
+    trial_lm(LMSettings(str(file), None, "full", 8, 32, 0.05, 8, 1, 2, 8, 0.0, 0.0, "sdpa", 64, "fp32"))
 
 
 def test_what_is_not_a_model_is_refused(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

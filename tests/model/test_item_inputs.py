@@ -26,7 +26,7 @@ from recbole_lcrec.config.loader import load_values
 from recbole_lcrec.config.paths import properties_dir
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
 from recbole_lcrec.instruction.loader import ASIDE, collate
-from recbole_lcrec.instruction.prompts import ITEM_IDS, Context
+from recbole_lcrec.instruction.prompts import Context, are_whole_items, whole_items
 from recbole_lcrec.instruction.templates import LCREC_TEMPLATES
 from recbole_lcrec.model.item_inputs import feed_items, positions_and_mask
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings
@@ -59,7 +59,7 @@ def test_an_item_is_one_token_and_its_successor_stands_aside() -> None:
     assert shown.startswith("<s>|<item i3>|" + next_items[0] + "<item i1>|" + next_items[1] + "<item i4>|[[<a_")
     assert sample.aside is not None and sample.ids[sample.aside].tolist() == builder.paths[[1, 4]].reshape(-1).tolist()
     assert (
-        builder.prompt(NEXT_ITEM, HISTORY) == [*builder.tokenizer("").input_ids, *(ITEM_IDS + HISTORY.history)]
+        builder.prompt(NEXT_ITEM, HISTORY) == [*builder.tokenizer("").input_ids, *whole_items(HISTORY.history)]
     ).all()
 
     without = make_builder(history_input="item", history_separator="").sample(NEXT_ITEM, HISTORY)
@@ -75,7 +75,7 @@ def test_long_histories_are_cut_alike_in_training_and_inference(task: str) -> No
     assert sample.aside is not None
     in_sight = sample.ids[~sample.aside]
     assert len(in_sight) <= 90 and (in_sight[: len(prompt)] == prompt).all() and len(in_sight) == len(prompt) + 5
-    assert 4 < (prompt >= ITEM_IDS).sum() < 100
+    assert 4 < are_whole_items(prompt).sum() < 100
 
 
 def test_positions_and_mask_pass_over_what_stands_aside() -> None:
@@ -90,7 +90,7 @@ def test_items_are_the_sum_of_their_codes() -> None:
     lm = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True))
     paths = torch.tensor([[3, 7], [4, 9]])
     inputs = feed_items(lm, paths)
-    ids = torch.tensor([[5, ITEM_IDS + 1, 6, ITEM_IDS]])
+    ids = torch.tensor([[5, *whole_items(np.array([1])), 6, *whole_items(np.array([0]))]])
     embedded = inputs(ids)
     table = lm.get_output_embeddings().weight
     assert table is inputs.weight, "still tied"
@@ -99,7 +99,7 @@ def test_items_are_the_sum_of_their_codes() -> None:
     )
     torch.testing.assert_close(inputs(ids[:, :1]), table[5].view(1, 1, -1))
     inputs.use_items(torch.tensor([[3, 7], [4, 9], [1, 2]]))
-    torch.testing.assert_close(inputs(torch.tensor([ITEM_IDS + 2])), (table[1] + table[2]).unsqueeze(0))
+    torch.testing.assert_close(inputs(whole_items(torch.tensor([2]))), (table[1] + table[2]).unsqueeze(0))
 
 
 @pytest.mark.parametrize("task", ["seqrec", "nextitem"])
@@ -116,7 +116,7 @@ def test_the_loss_is_that_of_every_prefix_as_a_sample_of_its_own(
     summed, weights = torch.zeros((), dtype=torch.float64), 0.0
     for context in contexts:
         prompt = builder.prompt(template, context)
-        places = np.flatnonzero(prompt >= ITEM_IDS)
+        places = np.flatnonzero(are_whole_items(prompt))
         rows = [*context.history.tolist()]
         asked = [(prompt[: place + 1], builder.paths[row], 0.5) for place, row in zip(places, rows[1:], strict=False)]
         asked.append((prompt, builder.response(template, context), 1.0))
@@ -189,10 +189,10 @@ def test_prefixes_of_paths_tell_items_apart(tmp_path: Path) -> None:
     assert rows.shape == (6, 32) and not rows[0].any() and rows[1:].any(dim=1).all()
     first, second, new = (table[p].sum(0) for p in ([3, 7, 1], [3, 7, 2], [3, 7, 9]))
     expected = torch.stack([first + rows[1] + rows[3], second + rows[1] + rows[4]])
-    torch.testing.assert_close(inputs(torch.tensor([ITEM_IDS, ITEM_IDS + 1])), expected)
+    torch.testing.assert_close(inputs(whole_items(torch.tensor([0, 1]))), expected)
     inputs.use_items(torch.tensor([[3, 7, 9], [5, 9, 1]]))
     expected = torch.stack([new + rows[1], table[[5, 9, 1]].sum(0)])
-    torch.testing.assert_close(inputs(torch.tensor([ITEM_IDS, ITEM_IDS + 1])), expected, msg="as far as it is known")
+    torch.testing.assert_close(inputs(whole_items(torch.tensor([0, 1]))), expected, msg="as far as it is known")
 
 
 def test_runs_with_prefixes_are_saved_and_take_new_items(tmp_path: Path) -> None:

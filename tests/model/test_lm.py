@@ -11,8 +11,10 @@ from fakes import TINY, save_checkpoint, write_dataset
 from torch.nn import functional
 
 from recbole_lcrec.config import LCRecConfig
+from recbole_lcrec.decoding.architecture import blocks_of, n_layers
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
 from recbole_lcrec.instruction.loader import INPUT_IDS, LOSS_WEIGHTS
+from recbole_lcrec.utils.causal_lm import load_causal_lm
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -26,12 +28,14 @@ def experiment(tmp_path: Path, **options: Any) -> Experiment:
 def test_base_models_are_extended_trained_and_saved(tmp_path: Path, kind: str, tuning: str) -> None:
     base = save_checkpoint(tmp_path / kind, kind)
     options = {"base_model": str(base), "tuning": tuning, "lora_r": 2, "max_length": 400, "learning_rate": 0.01}
+    options["base_layers"] = 1 if kind == "qwen2" else None
     data = {"data_path": str(write_dataset(tmp_path)), "cache_dir": str(tmp_path / "cache")}
     result = run("LCRec", "toy", {**TINY, **data, "output_dir": str(tmp_path / "out"), **options, "epochs": 1})
     counts = result["parameters"]
     assert counts["trainable"] < counts["total"] if tuning == "lora" else counts["trainable"] == counts["total"]
     loaded = load_experiment(tmp_path / "out")
     assert loaded.evaluate("test") == result["test_result"]
+    assert n_layers(loaded.model.lm) == len(blocks_of(loaded.model.lm)) == (1 if kind == "qwen2" else 2)
     fresh = build("LCRec", "toy", {**TINY, **data, "output_dir": str(tmp_path / "fresh"), **options})
     new = fresh.model.tokenizer.convert_tokens_to_ids("<a_0>")
     before = fresh.model.lm.get_input_embeddings()(torch.tensor([new]))
@@ -82,6 +86,18 @@ def test_a_batch_of_eight_equals_eight_accumulated_batches_of_one(tmp_path: Path
 def test_wrong_options_get_a_message(tmp_path: Path, options: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         experiment(tmp_path, **options)
+
+
+def test_the_first_layers_of_a_base_model_are_its_own(tmp_path: Path) -> None:
+    base = str(save_checkpoint(tmp_path / "qwen2", "qwen2"))
+    whole, cut = load_causal_lm(base, "base_model"), load_causal_lm(base, "base_model", layers=1)
+    assert len(cut.model.layers) == len(cut.config.layer_types) == 1
+    for name, weight in cut.state_dict().items():
+        assert torch.equal(weight, whole.state_dict()[name]), name
+    with pytest.raises(UserError, match=f"base_layers=3: base_model={base} has 2 layers"):
+        experiment(tmp_path, base_model=base, base_layers=3, max_length=400)
+    with pytest.raises(UserError, match="base_layers=2 takes the first layers of a base_model"):
+        experiment(tmp_path, base_layers=2)
 
 
 def test_a_base_model_too_short_for_max_length_is_refused(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def reference(model: Any, history: list[int]) -> torch.Tensor:
     index = model.catalogue.index
     items = model.catalogue.text.items
     starts = np.cumsum([0, *index.level_sizes[:-1]])
-    rows = [index.row(items[model.catalogue.row_of_id[item]]) for item in history]
+    rows = index.positions([items[model.catalogue.row_of_id[item]] for item in history])
     vectors = torch.stack([model.codes.weight[codes[row] + torch.from_numpy(starts)].mean(0) for row in rows])
     state = model.transformer(inputs_embeds=vectors[None]).last_hidden_state[0, -1]
     levels = []
@@ -76,7 +76,7 @@ def test_scores_and_loss_are_the_formulas(tmp_path: Path) -> None:
     model = made(tmp_path).model.double()
     batch = next(iter(made(tmp_path).train_data))
     index, items = model.catalogue.index, model.catalogue.text.items
-    codes = torch.from_numpy(index.codes[[index.row(items[row]) for row in model.catalogue.row_of_id[1:]]])
+    codes = torch.from_numpy(index.codes_of([items[row] for row in model.catalogue.row_of_id[1:]]))
     losses = []
     with torch.no_grad():
         scores, loss = model.full_sort_predict(batch), model.calculate_loss(batch)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -16,6 +17,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from recbole_lcrec.model.sample_logits import SampleLogits, SampleLogitsSettings, common_prefix
@@ -41,7 +44,13 @@ def make(kind: str, **changes: Any) -> Any:
         return GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=3.0)).eval()
     if kind == "mistral":
         return MistralForCausalLM(MistralConfig(**SHAPE, **changes)).eval()
-    return LlamaForCausalLM(LlamaConfig(**SHAPE)).eval()
+    if kind == "qwen3":
+        return Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8)).eval()
+    lm = LlamaForCausalLM(LlamaConfig(**SHAPE)).eval()
+    if kind != "lora":
+        return lm
+    adapted = get_peft_model(lm, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    return adapted.eval()
 
 
 def batch(shared: int = 14) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -55,35 +64,49 @@ def batch(shared: int = 14) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return ids, where, lengths
 
 
-def result(lm: Any, settings: SampleLogitsSettings, given: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor], str]:
-    forward = SampleLogits(lm, settings)
-    logits = forward(*given)
+def gradients(lm: Any, logits: torch.Tensor) -> dict[str, torch.Tensor]:
     lm.zero_grad()
     logits.log_softmax(-1)[:, 7].sum().backward()
-    gradients = {name: weight.grad.clone() for name, weight in lm.named_parameters() if weight.grad is not None}
-    return logits.detach(), gradients, forward._states.__name__  # type: ignore[attr-defined]
+    return {name: weight.grad.clone() for name, weight in lm.named_parameters() if weight.grad is not None}
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "mistral"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mistral", "qwen3", "lora"])
 @pytest.mark.parametrize(
     ("option", "way"),
-    [("share_prefix", "_shared"), ("packing", "_packed"), ("gradient_checkpointing", "_plain")],
+    [("", "_plain"), ("share_prefix", "_shared"), ("packing", "_packed"), ("gradient_checkpointing", "_plain")],
 )
 def test_shortcuts_change_neither_logits_nor_gradients(kind: str, option: str, way: str) -> None:
-    given = batch()
-    expected, expected_gradients, _ = result(make(kind), PLAIN, given)
-    ids, where, _ = given
-    torch.testing.assert_close(expected, make(kind)(input_ids=ids).logits[where], atol=1e-5, rtol=1e-5)
-    logits, gradients, used = result(make(kind).train(option == "gradient_checkpointing"), _with(option, kind), given)
-    assert used == way
+    ids, where, lengths = batch()
+    plain, lm = make(kind), make(kind).train(option == "gradient_checkpointing")
+    expected, forward = plain(input_ids=ids).logits[where], SampleLogits(lm, _with(option, kind))
+    logits = forward(ids, where, lengths)
+    assert forward._states.__name__ == way  # type: ignore[attr-defined]
+    assert (forward._last is not None) == (option != "gradient_checkpointing")
     torch.testing.assert_close(logits, expected, atol=2e-5, rtol=1e-4)
-    torch.testing.assert_close(gradients, expected_gradients, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(gradients(lm, logits), gradients(plain, expected), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("share", [True, False])
+def test_the_last_block_is_run_where_there_is_loss(attention: str, share: bool) -> None:
+    lm, rows = make("llama"), []
+    lm.set_attn_implementation(attention)
+    lm.model.layers[-1].mlp.register_forward_hook(lambda module, args, output: rows.append(tuple(output.shape[:2])))
+    forward, (ids, where, lengths) = SampleLogits(lm, replace(PLAIN, share_prefix=share)), batch()
+    aside = torch.zeros_like(where)
+    aside[:, 18:20] = True
+    where[0, 18:20] = True
+    rows.clear()
+    sparse, rows_of_sparse = forward(ids, where, lengths, aside), list(rows)
+    forward._last = None
+    torch.testing.assert_close(sparse, forward(ids, where, lengths, aside), atol=2e-5, rtol=1e-4)
+    assert rows_of_sparse == [(5, 6)], "six places of the first sample; the shared beginning has none"
 
 
 def _with(option: str, kind: str) -> SampleLogitsSettings:
-    if kind == "gpt2" and option == "gradient_checkpointing":
-        pytest.skip("GPT-2 has dropout inside, which is drawn anew")
-    return replace(PLAIN, **{option: True})
+    if kind in ("gpt2", "lora") and option == "gradient_checkpointing":
+        pytest.skip("dropout inside is drawn anew")
+    return replace(PLAIN, **{option: True}) if option else PLAIN
 
 
 def test_the_shared_beginning_is_run_once() -> None:
@@ -111,11 +134,11 @@ def test_common_prefix() -> None:
 
 def test_models_that_need_it_get_the_plain_way() -> None:
     share = replace(PLAIN, share_prefix=True)
-    given = batch()
-    _, _, way = result(make("mistral", sliding_window=16), share, given)
-    assert way == "_plain", "a window is narrower than max_length"
+    ids, where, lengths = given = batch()
+    forward = SampleLogits(make("mistral", sliding_window=16), share)
+    assert forward._states.__name__ == "_plain", "a window is narrower than max_length"  # type: ignore[attr-defined]
+    assert forward._last is None
     granite = make("granite")
-    ids, where, lengths = given
     torch.testing.assert_close(SampleLogits(granite, share)(*given), granite(input_ids=ids).logits[where])
     with pytest.raises(UserError, match="packing: GraniteForCausalLM"):
         SampleLogits(granite, replace(PLAIN, packing=True))

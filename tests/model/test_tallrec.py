@@ -192,8 +192,7 @@ def test_histories_that_do_not_fit_lose_their_oldest_items_alike_for_all_candida
     assert scores[0][1] == pytest.approx(float(scores[1][0]), abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize(("kind", "tuning"), [("llama", "lora"), ("gpt2", "full")])
 def test_base_models(tmp_path: Path, kind: str, tuning: str) -> None:
     base = str(save_checkpoint(tmp_path / kind, kind))
     given = options(tmp_path, base_model=base, tuning=tuning, lora_r=2, max_length=400, epochs=1)

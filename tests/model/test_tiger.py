@@ -62,7 +62,7 @@ def test_inputs_are_user_history_end(tmp_path: Path) -> None:
     ]
     assert mask.tolist() == [[1] * 10, [0] + [1] * 5 + [0] * 4]
     starts = FIRST_CODE_ID + np.cumsum([0, 8, 8, 8])
-    assert path[3] == (catalogue.index.codes[catalogue.index.row(catalogue.text.items[3])] + starts).tolist()
+    assert path[3] == (catalogue.index.codes_of([catalogue.text.items[3]])[0] + starts).tolist()
 
 
 @pytest.mark.parametrize("mapping", ["digit", "optimal"])

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from recbole_lcrec.experiment import Experiment, build, load_experiment, run
 from recbole_lcrec.instruction.loader import collate
-from recbole_lcrec.instruction.prompts import ITEM_IDS, Context
+from recbole_lcrec.instruction.prompts import Context, are_whole_items, whole_items
 from recbole_lcrec.instruction.templates import LCREC_TEMPLATES
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import EMBEDDINGS
@@ -45,14 +45,14 @@ def test_the_second_loss_is_that_of_the_next_item_among_all(tmp_path: Path, norm
     next_item, item2index = LCREC_TEMPLATES["nextitem"][0], LCREC_TEMPLATES["item2index"][0]
     batch = collate([builder.sample(next_item, context), builder.sample(item2index, title)], builder.pad_id)
     inputs, losses = both.lm.get_input_embeddings(), []
-    vectors = inputs(ITEM_IDS + torch.arange(30))
+    vectors = inputs(whole_items(torch.arange(30)))
     assert vectors.shape == (30, 16)
     for prompt, targets in (
         (builder.prompt(next_item, context), [(0, 7, 0.5), (1, 5, 0.5), (2, 9, 1.0)]),
         (builder.prompt(item2index, title), [(-1, 4, 1.0)]),
     ):
         states = both.lm.model(input_ids=torch.from_numpy(prompt).long().unsqueeze(0)).last_hidden_state[0]
-        places = np.flatnonzero(prompt >= ITEM_IDS) if targets[0][0] == 0 else [len(prompt) - 1]
+        places = np.flatnonzero(are_whole_items(prompt)) if targets[0][0] == 0 else [len(prompt) - 1]
         for place, row, weight in targets:
             logits = states[places[place]] @ vectors.T
             losses.append(weight * functional.cross_entropy(logits, torch.tensor(row)))
@@ -111,7 +111,7 @@ def test_a_run_ranks_by_both_and_comes_back(
     loaded.model.item_score_weight = 1.0
     vectors, every = loaded.model._item_vectors(), [*names, "new"]
     states: list[torch.Tensor] = []
-    products = "recbole_lcrec.model.lcrec.item_products"
+    products = "recbole_lcrec.model.item_inputs.item_products"
     monkeypatch.setattr(products, lambda of, items: (states.append(of), of @ items.T)[1])
     (items,), (scores,) = loaded.recommend([["i1", "new"]], k=31)
     expected = (states[0] @ vectors.T).log_softmax(-1)[0]

@@ -26,6 +26,11 @@ SMALL: dict[str, Any] = {
     "t5_layers": 1,
     "t5_dropout": 0.0,
     "user_buckets": 7,
+    "rpg_hidden_size": 16,
+    "rpg_layers": 1,
+    "rpg_heads": 2,
+    "rpg_intermediate_size": 16,
+    "rpg_dropout": 0.0,
     "hidden_size": 16,
     "inner_size": 16,
     "hidden_dropout_prob": 0.0,
@@ -35,6 +40,15 @@ SMALL: dict[str, Any] = {
 SHARDED = {"model": "LCRec", "parallel": "fsdp", "lm_layers": 2, "train_batch_size": 7, "learning_rate": 0.003}
 CASES: dict[str, dict[str, Any]] = {
     "LCRec": {"model": "LCRec", "train_batch_size": 5, "gradient_accumulation_steps": 3, "eval_prompts": [0, 1]},
+    "preferences": {
+        "model": "LCRec",
+        "epochs": 1,
+        "train_batch_size": 7,
+        "preference_stage": "dpo",
+        "preference_epochs": 1,
+        "preference_samples": 120,
+        "preference_learning_rate": 0.003,
+    },
     "TIGER": {"model": "TIGER", "train_batch_size": 31, "learning_rate": 1e-3},
     "P5CID": {"model": "P5CID", "train_batch_size": 16, "train_samples": 33, "max_length": 200},
     "SASRec": {"model": "SASRec", "train_batch_size": 64, "eval_batch_size": 5},
@@ -53,6 +67,9 @@ CASES: dict[str, dict[str, Any]] = {
         "item_score_weight": 0.5,
     },
     "recomputed": {**SHARDED, "gradient_checkpointing": True, "packing": True, "num_beams": 12},
+    "RPG": {"model": "RPG", "train_batch_size": 5},
+    "LIGER": {"model": "LIGER", "lm_layer_dropout": 0.0, "train_batch_size": 7, "ema_decay": 0.9},
+    "SASRecText": {"model": "SASRecText", "train_batch_size": 64},
     "judge": {**SHARDED, "model": "TALLRec", "max_length": 300, "eval_args": {"mode": "uni9"}, "task_samples": None},
 }
 """``lonely``: its epochs end with a batch of one row."""
@@ -108,7 +125,7 @@ def all_cases(folder: Path, cases: dict[str, dict[str, Any]]) -> None:
         result = outcome(experiment_of(case, folder, **changes))
         path = folder / f"{case}.rank{group.place().rank}.json"
         path.write_text(json.dumps(result))
-    for parallel in ("ddp", "fsdp"):
+    for parallel in ("ddp", "fsdp") if "sharded" in cases else ():
         (folder / f"resumed-{parallel}.rank{group.place().rank}.json").write_text(str(resumed(folder, parallel)))
 
 

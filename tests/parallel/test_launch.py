@@ -53,7 +53,6 @@ def test_options_of_recbole_say_what_to_start(options: dict[str, object], expect
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"nproc": 0}, "nproc is 0; expected 1 or more"),
         ({"nproc": 4, "world_size": 2}, "world_size is 2, less than nproc=4"),
         ({"nproc": 2, "world_size": 4}, "give --ip and --port"),
         ({"nproc": 2, "world_size": 4, "ip": "a", "port": 1, "group_offset": 3}, "group_offset is 3"),

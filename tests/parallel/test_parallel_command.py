@@ -63,7 +63,7 @@ def whole(folder: Path) -> str:
 def test_a_run_in_two_processes(folder: Path, whole: str) -> None:
     found = result(folder, "whole")
     assert found["processes"] == 2
-    assert whole.count("test result") == whole.count("epoch 2 training") == 1, "one process logs"
+    assert whole.count("best valid ") == whole.count("epoch 3 of 3: validation") == 1, "one process logs"
     assert sorted(path.name for path in (folder / "cache" / "index").iterdir())[1:] == [], "one index"
     assert len(gzip.decompress((folder / "whole" / "ranks.csv.gz").read_bytes()).splitlines()) == 1 + 40
     assert main([f"--evaluate={folder / 'whole'}"]) == 0, "one process evaluates what two have trained"
@@ -78,7 +78,7 @@ def test_interrupted_and_resumed_by_torchrun(folder: Path, whole: str) -> None:
     cut.send_signal(signal.SIGTERM)
     _, err = cut.communicate()
     assert cut.returncode == 143
-    assert err.splitlines()[-1] == f"stopped by SIGTERM. Go on with --resume={folder / 'cut'}"
+    assert err.splitlines()[-1] == f"stopped by SIGTERM. Go on with: python {SCRIPT} --resume={folder / 'cut'}"
     with pytest.raises(UserError, match="began with 2 process"):
         parse([f"--resume={folder / 'cut'}", "--nproc=3"])
     assert parse([f"--resume={folder / 'cut'}"]).processes.here == 2

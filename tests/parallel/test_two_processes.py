@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,21 @@ from recbole_lcrec.training.checkpoint import WEIGHTS, load_checkpoint
 from recbole_lcrec.utils.errors import UserError
 
 pytest_plugins = ["single_thread"]
+USERS = 23
+"""An odd number: one process has a user more. Few, since two processes and a test worker share two cores here."""
 SCRIPT = Path(__file__).with_name("parallel_cases.py")
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """Run all cases in two processes; return their folder and the options that cases got besides."""
-    folder = write_dataset(tmp_path_factory.mktemp("parallel"), users=37)
-    rows = len(experiment_of("lonely", folder).train_data._dataset)
-    changes: dict[str, dict[str, Any]] = {case: {} for case in CASES}
-    changes["lonely"]["train_batch_size"] = rows - 1
+QUICK = ("LCRec", "SASRec", "lonely", "sharded")
+"""One of each kind; the others of `CASES` take as long again and more, and are slow tests."""
+
+
+def launched(folder: Path, cases: Iterable[str]) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """Run cases in two processes; return their folder and the options that cases got besides."""
+    write_dataset(folder, users=USERS)
+    changes: dict[str, dict[str, Any]] = {case: {} for case in cases}
+    if "lonely" in changes:
+        changes["lonely"]["train_batch_size"] = len(experiment_of("lonely", folder).train_data._dataset) - 1
     paths = [str(path) for path in (SCRIPT.parents[1], SCRIPT.parent)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", ":".join(paths), prepend=":")
@@ -39,9 +45,29 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return folder, changes
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    return launched(tmp_path_factory.mktemp("parallel"), QUICK)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    return launched(tmp_path_factory.mktemp("others"), CASES.keys() - set(QUICK))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in CASES if case not in QUICK])
+def test_others_equal_one_process(others: tuple[Path, dict[str, dict[str, Any]]], case: str) -> None:
+    check_equal(others, case)
+
+
+@pytest.mark.parametrize("case", QUICK)
 def test_equals_one_process(together: tuple[Path, dict[str, dict[str, Any]]], case: str) -> None:
-    folder, changes = together
+    check_equal(together, case)
+
+
+def check_equal(ran: tuple[Path, dict[str, dict[str, Any]]], case: str) -> None:
+    folder, changes = ran
     experiment = experiment_of(case, folder, **changes[case])
     alone = outcome(experiment)
     first, second = (json.loads((folder / f"{case}.rank{rank}.json").read_text()) for rank in (0, 1))
@@ -80,4 +106,4 @@ def test_a_sharded_checkpoint_is_that_of_one_process(together: tuple[Path, dict[
 def test_every_user_is_evaluated_once(together: tuple[Path, dict[str, dict[str, Any]]]) -> None:
     folder, _ = together
     found = json.loads((folder / "LCRec.rank0.json").read_text())
-    assert len(found["users"]) == 2 * len(set(found["users"])) == 2 * 37, "once in each of two wordings"
+    assert len(found["users"]) == 2 * len(set(found["users"])) == 2 * USERS, "once in each of two wordings"

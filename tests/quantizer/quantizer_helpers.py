@@ -17,6 +17,7 @@ def small_settings(**changes: Any) -> QuantizerSettings:
         "num_levels": 3, "codebook_size": 16, "latent_dim": 8, "rqvae_layers": [32], "rqvae_beta": 0.25,
         "rqvae_loss_weight": 1.0, "rqvae_learning_rate": 0.003, "rqvae_weight_decay": 1e-4, "rqvae_batch_size": 128,
         "rqvae_epochs": 20, "rqvae_patience": 10, "sinkhorn_epsilon": 0.003, "sinkhorn_iterations": 20,
+        "quantizer": "rqvae", "rqvae_codebook": "gradient", "rqvae_precision": "auto", "cid_clusters": 20,
     }  # fmt: skip
     kind = changes.get("quantizer", "rqvae")
     own = defaults_of(QUANTIZERS[kind])[0] if kind in QUANTIZERS else {}

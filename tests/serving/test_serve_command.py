@@ -26,6 +26,7 @@ def saved_run(folder: Path, **options: Any) -> Path:
     """Make what the command line reads of a finished run."""
     (folder / CHECKPOINT).mkdir(parents=True)
     values = {**load_values(recbole_dir() / "properties" / "overall.yaml"), "model": "LCRec", "dataset": "ml-100k"}
+    values |= {"repeatable": True, "eval_args": {"order": "TO"}, "metrics": ["NDCG"], "valid_metric": "NDCG@10"}
     (folder / CONFIG).write_text(dump_values({**values, **options}), encoding="utf-8")
     return folder
 
@@ -71,7 +72,8 @@ def test_options_of_a_server_alone_have_no_effect() -> None:
 
 
 def test_missing_packages_are_one_message_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name in PACKAGES else find(name))
     message = refused(f"--serve={saved_run(tmp_path / 'run')}")
     assert "fastapi, uvicorn, prometheus_client" in message and 'pip install "recbole-lcrec[serve]"' in message
     assert "\n" not in message

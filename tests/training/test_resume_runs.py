@@ -26,7 +26,8 @@ from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import FACTS
 
 pytest_plugins = ["single_thread"]
-OPTIONS = {**TINY, "epochs": 4, "stopping_step": 2, "learning_rate": 0.01, "train_batch_size": 32}
+RPG = {"rpg_hidden_size": 16, "rpg_layers": 1, "rpg_heads": 2, "rpg_intermediate_size": 16, "rpg_dropout": 0.5}
+OPTIONS = {**TINY, **RPG, "epochs": 4, "stopping_step": 2, "learning_rate": 0.01, "train_batch_size": 32}
 WHOLE: dict[str, tuple[Path, dict[str, Any]]] = {}
 """Folder and result of the uninterrupted run of each model."""
 
@@ -63,7 +64,7 @@ def assert_same_end(folder: Path, model: str, out: Path) -> None:
     for result in (found, expected):
         for point in result["learning_curve"]:
             point.pop("seconds", None)
-    if model in ("LCRec", "LoRA"):  # the folder of the index in the cache, and seconds
+    if model in ("LCRec", "LoRA", "RPG", "preferences"):  # the folder of the index in the cache, and seconds
         assert found["index"]["collision_rate_before"] == expected["index"]["collision_rate_before"]
         differing.add("index")
     assert {k: v for k, v in found.items() if k not in differing} == {
@@ -87,12 +88,11 @@ def cut(folder: Path, model: str, name: str, prepare: Callable[[], None], **chan
     return folder / name
 
 
-@pytest.mark.parametrize("model", ["SASRec", "BPR", "GRU4Rec", "RecVAE", "MultiVAE", "LCRec", "SASRecText"])
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "GRU4Rec", "RecVAE", "MultiVAE", "LCRec", "SASRecText", "RPG"])
 def test_killed_within_an_epoch(folder: Path, model: str) -> None:
-    steps = {"MultiVAE": 3, "LCRec": 5}.get(model, 14)
-    out = cut(
-        folder, model, f"cut-{model}", lambda: after(steps, Course, "add", kill), checkpoint_every_n_steps=3
-    )  # fmt: skip
+    steps = {"MultiVAE": 3, "LCRec": 5, "RPG": 3}.get(model, 14)
+    every = 1 if model == "RPG" else 3
+    out = cut(folder, model, f"cut-{model}", lambda: after(steps, Course, "add", kill), checkpoint_every_n_steps=every)
     found = [path.name for path in sorted((out / "resume").glob("step-*"))]
     assert 1 <= len(found) <= 2, "keep_last is 2"
     before = (out / "run.log").read_text()
@@ -114,6 +114,21 @@ def test_an_adapter_goes_on_too(folder: Path) -> None:
     )  # fmt: skip
     assert main([f"--resume={out}"]) == 0
     assert_same_end(folder, "LoRA", out)
+
+
+def test_killed_while_it_learns_from_preferences(folder: Path) -> None:
+    given = {"epochs": 1, "preference_stage": "dpo", "preference_epochs": 2, "preference_samples": 96}
+    given |= {"preference_learning_rate": 0.003, "preference_candidates": 3}
+    assert main(arguments(folder, "LCRec", "whole-preferences", **given)) == 0
+    out = folder / "whole-preferences"
+    result = WHOLE["preferences"] = out, json.loads((out / "result.json").read_text())
+    steps = [len(result[1]["learning_curve"]), result[1]["preferences"]["gained"]]
+    assert steps == [3, True], "else the best checkpoint, which is not the reference any more, is no part of this test"
+    out = cut(folder, "LCRec", "stage", lambda: after(8, Course, "add", kill), checkpoint_every_n_steps=1, **given)
+    assert "Preferences (dpo): up to 2 epochs" in (out / "run.log").read_text()
+    assert main([f"--resume={out}"]) == 0
+    assert "Training state of epoch 3, after 1 steps" in (out / "run.log").read_text()
+    assert_same_end(folder, "preferences", out)
 
 
 def test_killed_in_a_validation_and_again_in_the_test(folder: Path) -> None:
@@ -206,7 +221,11 @@ def test_a_signal_in_training_keeps_the_state_of_that_step(folder: Path, signum:
     log = folder / f"{name}.log"
     assert in_child(action, log) == 128 + signum, log.read_text()
     out = folder / name
-    assert log.read_text().rstrip().endswith(f"stopped by {signum.name}. Go on with --resume={out}")
+    assert (
+        log.read_text()
+        .rstrip()
+        .endswith(f"stopped by {signum.name}. Go on with: python -m recbole_lcrec --resume={out}")
+    )
     assert sorted(path.name for path in (out / "resume").glob("step-*"))[-1] == "step-00000007"
     assert main([f"--resume={out}"]) == 0
     assert_same_end(folder, "SASRec", out)

@@ -81,5 +81,5 @@ def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path: Path) -> None:
     made = experiment(tmp_path)
     with torch.no_grad():
         made.model.item_embedding.weight.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="epoch 0, step 0"):
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1, batch 1"):
         made.trainer._train_epoch(made.train_data, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from recbole.trainer.trainer import AbstractTrainer
@@ -23,15 +24,15 @@ class Trees(AbstractTrainer):
         return {"auc": 0.5}
 
 
-def test_trees_train_and_are_evaluated_without_epochs_wordings_or_states() -> None:
+def test_trees_train_and_are_evaluated_without_epochs_wordings_or_states(tmp_path: Path) -> None:
     cls = with_features(Trees)
     assert with_features(cls) is cls and cls.__name__ == "Trees"
-    trainer = cls({}, None)
+    trainer = cls({"checkpoint_dir": str(tmp_path), "logger": []}, None)
     trainer.starting(lambda: trainer.done.append("announced"))
     assert trainer.fit(None) == (0.5, None)
     trainer.announce()
     assert trainer.done == ["announced", "fit"]
     assert trainer.evaluate(None, load_best_model=False, prompts=(0,), ranks=None) == {"auc": 0.5}
-    assert not trainer.has_epochs and not trainer.keeps_states and trainer.curve.points == []
+    assert not trainer.has_epochs and not trainer.keeps_states and trainer.chronicle.curve.points == []
     with trainer.team.evaluation():
         pass

@@ -2,9 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recbole.trainer import KGTrainer
 
 from recbole_lcrec.config.loader import Given
-from recbole_lcrec.tuning.search_settings import space_file
+from recbole_lcrec.training.preference_stage import PreferenceTrainer
+from recbole_lcrec.training.trainer import with_features
+from recbole_lcrec.tuning.schedulers import check_population
+from recbole_lcrec.tuning.search_settings import SearchSettings, space_file, tune_options
 from recbole_lcrec.tuning.space import Space, load_space, read_space
 from recbole_lcrec.utils.errors import UserError
 
@@ -150,6 +154,23 @@ def test_every_space_that_comes_with_the_package_can_be_read() -> None:
     assert {path.stem for path in files} >= {"LCRec", "SASRec", "BPR", "GRU4Rec", "BERT4Rec"}
     for path in files:
         assert len(load_space(path).random(20, seed=0)) == 20
+
+
+def test_a_space_is_given_by_path_or_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = space_file("LCRec", "LCRec-preferences")
+    assert found.parent == space_file("LCRec", None).parent and "preference_stage" in load_space(found).names
+    Path("LCRec-preferences").write_text("")
+    assert space_file("LCRec", "LCRec-preferences") == Path("LCRec-preferences")
+
+
+def test_pbt_goes_with_lcrec_but_not_with_a_stage_behind_its_training() -> None:
+    settings = SearchSettings(**{**tune_options(), "scheduler": "pbt"})
+    check_population(settings, PreferenceTrainer, "none")
+    with pytest.raises(UserError, match="preference_stage=dpo begins when a training has ended"):
+        check_population(settings, PreferenceTrainer, "dpo")
+    with pytest.raises(UserError, match="has a loop of its own"):
+        check_population(settings, with_features(KGTrainer), None)
 
 
 def test_a_model_without_a_space_says_what_to_do() -> None:

@@ -192,10 +192,10 @@ def test_a_trial_needs_neither_the_data_nor_the_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "values", "stages", "reads"),
     [
-        ("train_batch_size", [16], {"text", "embedding", "index", "user_texts"}, set()),
-        ("history_separator", [", "], {"text", "embedding", "index", "user_texts"}, set()),
-        ("num_levels", [3, 4], {"text", "embedding", "user_texts"}, {"cache_dir"}),
-        ("lsa_dim", [8, 4], {"text", "user_texts"}, {"cache_dir"}),
+        ("train_batch_size", [16], {"text", "embedding", "index", "tokenizer", "user_texts"}, set()),
+        ("history_separator", [", "], {"text", "embedding", "index", "tokenizer", "user_texts"}, set()),
+        ("num_levels", [3, 4], {"text", "embedding", "tokenizer", "user_texts"}, {"cache_dir"}),
+        ("lsa_dim", [8, 4], {"text", "tokenizer", "user_texts"}, {"cache_dir"}),
         ("item_text_fields", [["title"]], set(), {"data_path", "cache_dir"}),
     ],
 )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from recbole_lcrec.data.text import ItemText
-from recbole_lcrec.usertext import UserTexts
+from recbole_lcrec.usertext import UserTexts, extractive
 from recbole_lcrec.usertext.words import Traits, chosen, listed, terms_of
 
 Load = Callable[..., UserTexts]
@@ -78,6 +78,14 @@ def test_seed_and_user_draw_the_phrasing_and_nothing_else_does(load: Load) -> No
     assert alone.intentions["a"] == first.intentions["a"], "other users change nothing"
     same = load("extractive", train_sequences={f"u{user}": [0, 1, 2, 3] for user in range(30)})
     assert len({intention.queries for intention in same.intentions.values()}) > 10
+
+
+def test_texts_are_written_once(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = load("extractive"), load("extractive", seed=2)
+    monkeypatch.setattr(extractive, "generate", None)
+    assert load("extractive") == first and load("extractive", seed=2) == other != first
+    with pytest.raises(TypeError, match="not callable"):  # of another history they are other texts
+        load("extractive", train_sequences={"a": [0, 1, 2]})
 
 
 def test_reviews_put_words_into_the_users_mouth(load: Load, tmp_path: Path) -> None:
