@@ -45,25 +45,29 @@ def rqvae_epoch(sizes: Sizes, folder: str) -> float:
 def _rqvae(sizes: Sizes) -> Any:
     import torch
 
+    from recbole_lcrec.config.settings import restored
     from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
     from recbole_lcrec.quantizer.rqvae import RQVAE
     from recbole_lcrec.quantizer.training import _Training
 
-    settings = QuantizerSettings(
-        num_levels=sizes.levels,
-        codebook_size=sizes.codes,
-        latent_dim=sizes.latent,
-        rqvae_layers=list(sizes.encoder),
-        rqvae_beta=0.25,
-        rqvae_loss_weight=1.0,
-        rqvae_learning_rate=1e-3,
-        rqvae_weight_decay=0.01,
-        rqvae_batch_size=sizes.rqvae_batch,
-        rqvae_epochs=1,
-        rqvae_patience=1,
-        sinkhorn_epsilon=0.003,
-        sinkhorn_iterations=50,
-        rqvae_precision="float32",
+    settings = restored(
+        QuantizerSettings,
+        {
+            "num_levels": sizes.levels,
+            "codebook_size": sizes.codes,
+            "latent_dim": sizes.latent,
+            "rqvae_layers": list(sizes.encoder),
+            "rqvae_beta": 0.25,
+            "rqvae_loss_weight": 1.0,
+            "rqvae_learning_rate": 1e-3,
+            "rqvae_weight_decay": 0.01,
+            "rqvae_batch_size": sizes.rqvae_batch,
+            "rqvae_epochs": 1,
+            "rqvae_patience": 1,
+            "sinkhorn_epsilon": 0.003,
+            "sinkhorn_iterations": 50,
+            "rqvae_precision": "float32",
+        },
     )
     torch.manual_seed(0)
     model, data = RQVAE(sizes.dimensions, settings), torch.from_numpy(sizes.embeddings())

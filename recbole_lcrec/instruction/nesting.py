@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from recbole_lcrec.instruction.prompts import ITEM_IDS, Context, PromptBuilder, Sample
+from recbole_lcrec.instruction.prompts import Context, PromptBuilder, Sample, whole_items
 from recbole_lcrec.instruction.sources import Sequences, SequenceSource
 from recbole_lcrec.instruction.templates import Template, pieces
 
@@ -108,5 +108,5 @@ def nested(builder: PromptBuilder, template: Template, contexts: Sequence[Contex
 def _items(builder: PromptBuilder, history: np.ndarray) -> np.ndarray:
     """Return the tokens of each item of a history, int32 [n, L], or [n, 1] where one token stands for an item."""
     if builder.settings.history_input == "item":
-        return (ITEM_IDS + history).astype(np.int32).reshape(-1, 1)
+        return whole_items(history).astype(np.int32).reshape(-1, 1)
     return builder.paths[history]
