@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from recbole_lcrec.instruction.prompts import Context, PromptBuilder, Sample, whole_items
+from recbole_lcrec.instruction.prompts import Context, PromptBuilder, Sample
 from recbole_lcrec.instruction.sources import Sequences, SequenceSource
 from recbole_lcrec.instruction.templates import Template, pieces
 
@@ -87,7 +87,7 @@ def nested(builder: PromptBuilder, template: Template, contexts: Sequence[Contex
     if any(not np.array_equal(context.history, history[:n]) for context, n in zip(contexts, lengths, strict=True)):
         return None
     responses = [builder.response(template, context) for context in contexts]
-    items = _items(builder, history)
+    items = builder.items(history)
     width = items.shape[1] + len(between)
     longest = len(before) + len(items) * width + len(behind) + max(map(len, responses))
     if longest > builder.settings.max_length or len(set(lengths)) < len(lengths):
@@ -103,10 +103,3 @@ def nested(builder: PromptBuilder, template: Template, contexts: Sequence[Contex
         aside += [np.zeros(len(ids), bool), np.ones(len(behind) + len(response), bool)]
         done = until
     return Sample(np.concatenate(parts), np.concatenate(weights), np.concatenate(aside), len(contexts))
-
-
-def _items(builder: PromptBuilder, history: np.ndarray) -> np.ndarray:
-    """Return the tokens of each item of a history, int32 [n, L], or [n, 1] where one token stands for an item."""
-    if builder.settings.history_input == "item":
-        return whole_items(history).astype(np.int32).reshape(-1, 1)
-    return builder.paths[history]

@@ -312,15 +312,18 @@ class PromptBuilder:
         ids = self.paths[target]
         return ids, _filled(0.0, len(ids))
 
+    def items(self, rows: np.ndarray) -> np.ndarray:
+        """Return the tokens of each item of a history, [n, L], or int32 [n, 1] where one token stands for an item."""
+        if self.settings.history_input == "item":
+            return whole_items(rows).astype(np.int32).reshape(-1, 1)  # type: ignore[no-any-return]
+        return self.paths[rows]
+
     def _history(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the index tokens of a history: a table look-up, with the separator's ids between the items."""
-        if self.settings.history_input == "item":
-            paths = whole_items(rows).astype(np.int32).reshape(-1, 1)
-            weights: np.ndarray = np.zeros(paths.shape, np.float32)
-        else:
-            paths = self.paths[rows]
-            weights = np.full(paths.shape, self.settings.history_loss_weight, np.float32)
-            weights[:1] = 0  # nothing in the history precedes the first item
+        paths = self.items(rows)
+        weight = 0.0 if self.settings.history_input == "item" else self.settings.history_loss_weight
+        weights: np.ndarray = np.full(paths.shape, weight, np.float32)
+        weights[:1] = 0  # nothing in the history precedes the first item
         if self._separator is None:
             return paths.reshape(-1), weights.reshape(-1)
         gap = np.broadcast_to(self._separator, (len(rows), len(self._separator)))
