@@ -64,9 +64,12 @@ class Block:
     text: str
 
     def commands(self) -> list[list[str]]:
-        """Return the commands of a bash block, as lists of arguments."""
+        """Return the commands of a bash block, or those behind ``$`` of a console's, as lists of arguments."""
         found: list[list[str]] = []
-        for line in self.text.replace("\\\n", " ").splitlines():
+        lines = self.text.replace("\\\n", " ").splitlines()
+        if self.language == "console":
+            lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        for line in lines:
             words: list[str] = []
             for word in [*shlex.split(line, comments=True), "&&"]:
                 if word != "&&":
