@@ -37,6 +37,7 @@ def settings(**changes: Any) -> InstructionSettings:
         "task_weights": None,
         "history_loss_weight": 0.0,
         "history_windows": False,
+        "nest_histories": False,
         "history_separator": ", ",
         "max_text_words": 10,
         "max_length": 400,

@@ -45,7 +45,7 @@ class InstructionSettings(PromptSettings):
     task_samples: int | dict[str, int | None] | None
     task_weights: dict[str, float] | None
     history_windows: bool
-    nest_histories: bool = False
+    nest_histories: bool
 
     def check(self, mistakes: Mistakes) -> None:
         """See the base class."""

@@ -39,6 +39,7 @@ class RankingSettings(InstructionSettings):
     recommending: ClassVar[tuple[str, ...]] = ("titlerec",)
 
     history_windows: bool = field(default=False, init=False)
+    nest_histories: bool = field(default=False, init=False)
     history_separator: str = field(default="", init=False)
     history_input: str = field(default="tokens", init=False)
 
