@@ -4,7 +4,7 @@ Only a few hundred of the vocabulary's tokens can follow a beam, but the softmax
 (DESIGN.md, step 8). With the hidden states in hand, the logits of those few are computed apart, and the normaliser
 in blocks of the vocabulary: the logits of all beams over all tokens never exist at once.
 
-What the others weigh is a small correction to what those few weigh, in a trained model: it is computed beside them, in
+What the others weigh is a small correction to what those few weigh, in a trained model: it is computed separately, in
 bfloat16 where the processor has it, and again in float32 where it is not small enough for that.
 """
 
@@ -178,7 +178,7 @@ class HeadReadout(Readout):
         return total * (-shift.to(known.dtype) - known).exp()
 
     def _stable(self, states: Tensor) -> Tensor:
-        """Return the log of the summed exponentials [N] over the vocabulary, whatever the size of the logits."""
+        """Return the log of the summed exponentials [N] over the vocabulary, for logits of any size."""
         n_tokens = self._head.weight.shape[0]
         block = min(max(BLOCK_LOGITS // max(len(states), 1), 256), BLOCK_TOKENS)
         parts = [
