@@ -13,12 +13,12 @@ RANKER |= {asks.RecommendsRows, asks.HasCatalogue, asks.SavesAssets}
 GENERATOR = {asks.HasSettings, asks.ChecksOptions, asks.WeighsBatches, asks.RecommendsTopItems, asks.RecommendsRows}
 GENERATOR |= {asks.HasCatalogue, asks.UsesCatalogue, asks.UsesQueries, asks.SavesAssets}
 ABILITIES = {
-    "LCRec": GENERATOR | RANKER | {asks.SearchesRows},
+    "LCRec": GENERATOR | RANKER | {asks.SearchesRows, asks.LearnsPreferences},
     "TIGER": GENERATOR,
     "P5CID": GENERATOR | {asks.ChecksModels},
     "TALLRec": RANKER,
     "InstructRec": RANKER,
-    "LIGER": GENERATOR | RANKER | {asks.SearchesRows},
+    "LIGER": GENERATOR | RANKER | {asks.SearchesRows, asks.LearnsPreferences},
     "SASRecText": {asks.HasSettings, asks.SavesAssets},
     "ExactPop": set(),
 }
