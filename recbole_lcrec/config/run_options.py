@@ -87,6 +87,7 @@ class RunOptions:
     train_neg_sample_args = RunOption[dict[str, Any]]()
     learner = RunOption[str]()
     learning_rate = RunOption[float]()
+    exact_dropout = RunOption[bool]()
     keep_states = RunOption[bool]()
 
     eval_args = RunOption[dict[str, Any]]()

@@ -23,11 +23,12 @@ def make_model(config: Any, dataset: Any) -> Any:
     """
     run = RunOptions(config)
     from recbole_lcrec.experiment.refusals import refusals_of_recbole
+    from recbole_lcrec.model.quick_sasrec import fuse_gelu, quick_class
 
-    cls = model_class(run.model)
+    cls = quick_class(model_class(run.model))
     try:
         with refusals_of_recbole(f"model {run.model}"):
-            return cls(config, dataset)
+            model = cls(config, dataset)
     except ImportError as error:
         raise missing_package(run.model, error) from error
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
@@ -37,6 +38,8 @@ def make_model(config: Any, dataset: Any) -> Any:
             f"model {run.model}: the file of weights that it starts from cannot be loaded ({reason_of(error)}). "
             f"Set {' or '.join(_weight_files(config))} to a file that a run of this package wrote."
         ) from error
+    fuse_gelu(model)
+    return model
 
 
 def _weight_files(config: Any) -> dict[str, Path]:

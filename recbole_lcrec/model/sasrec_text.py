@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from recbole.model.sequential_recommender import SASRec
 from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_lcrec.embedding import EmbeddingSettings
 from recbole_lcrec.embedding.items import save_embeddings
+from recbole_lcrec.model.quick_sasrec import QuickSASRec
 
 
 def standardised(vectors: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class ItemVectors(nn.Module):
         return vectors
 
 
-class SASRecText(SASRec):  # type: ignore[misc]
+class SASRecText(QuickSASRec):
     """SASRec whose item vectors know the items' texts; see the module.
 
     Args:
