@@ -134,7 +134,7 @@ def test_models_are_asked_whether_they_pass_over(kind: str) -> None:
     llama, gpt2 = LlamaConfig(**SHAPE), GPT2Config(vocab_size=90, n_embd=32, n_layer=2, n_head=4)
     lm = LlamaForCausalLM(llama) if kind == "llama" else GPT2LMHeadModel(gpt2)
     forward = SampleLogits(lm, settings)
-    assert forward._passes_over()
+    assert forward.passes_over()
     forward.require_aside("history_input=item")
 
 
