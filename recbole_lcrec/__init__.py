@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recbole_lcrec.experiment import Experiment, build, load_experiment, run
     from recbole_lcrec.recommending import Recommender
 
-if sys.version_info < (3, 11):  # pip refuses, too; this is for whoever starts a checkout
+if sys.version_info < (3, 11):  # pip refuses, too; this is for a checkout that is started without pip
     raise ImportError("recbole_lcrec needs Python 3.11 or newer; this is Python {}.{}".format(*sys.version_info))
 
 __all__ = [

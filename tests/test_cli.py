@@ -158,7 +158,7 @@ def test_help_fits_a_screen_and_is_answered_within_three_seconds() -> None:
         ("LCRec", ["--model=LCRec --dataset=NAME", "--base_model=None", "--num_beams=20", "--quantizer=rqvae"]),
         ("LIGER", ["--tasks=", "--item_loss_weight=1.0"]),
         ("SASRec", ["--n_layers=2", "(int in [1, 1024]) The number of attention layers."]),
-        ("Pop", ["Pop has no options beside those of every run"]),
+        ("Pop", ["Pop has no options other than those of every run"]),
         ("compare", ["--ablation=index|tasks", "--cpus_per_run=None"]),
         ("tune", ["--resume_tune=SEARCH_DIR", "--num_samples="]),
         ("recommend", ["--histories=FILE", "--unknown="]),

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, benchmark in BENCHMARKS.items():
         benchmark.add_arguments(commands.add_parser(name, help=benchmark.help, description=benchmark.help))
     arguments = parser.parse_args(argv)
-    # Read by OpenMP when a process starts to compute: waiting threads that spin slow down everybody
+    # Read by OpenMP when a process starts to compute: waiting threads that spin slow down all processes
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         BENCHMARKS[arguments.name].run(arguments)

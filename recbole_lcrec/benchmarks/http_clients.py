@@ -15,8 +15,8 @@ from typing import Any
 Items = list[tuple[str, float]]
 """What is recommended for one history: items and their scores."""
 TOLERANCE = 1e-3
-"""By how much the scores of the same item may differ when it is decoded beside others, and those of two that change
-places."""
+"""By how much the scores of the same item may differ when it is decoded together with others, and those of two that
+change places."""
 RUBBISH = (
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"GET / HTTP/9.9\r\n\r\n",

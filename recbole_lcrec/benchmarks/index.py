@@ -109,7 +109,7 @@ def measure(kind: str, n_items: int, seed: int) -> dict[str, Any]:
 
 
 def compare(kind: str, n_items: int, seed: int) -> dict[str, Any]:
-    """Set the mapping beside the published procedure: collisions left, rank of the last codes, and time."""
+    """Compare the mapping with the published procedure: collisions left, rank of the last codes, and time."""
     latents, books = make_catalogue(kind, n_items, seed)
     codes = nearest_codes(latents, books)
     started = time.process_time()

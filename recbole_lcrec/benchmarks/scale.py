@@ -2,7 +2,7 @@
 
 A made-up catalogue with titles, and users who walk through it, go the way of every run: RecBole's data set and split,
 item index (random paths: building one is benchmark ``index``), tokenizer, samples of an epoch, trie, and the test of
-some users with a small language model that has learned nothing. The decoding step is set beside that of a catalogue
+some users with a small language model that has learned nothing. The decoding step is compared with that of a catalogue
 of 10,000 items on the same prompts. Each part runs in a process of its own, so that its peak memory is its own.
 """
 
@@ -146,7 +146,7 @@ def measure_trie(file: str) -> dict[str, Any]:
 
 
 def measure_decoding(n_items: int, repeats: int, seed: int) -> dict[str, Any]:
-    """Time decoding in a large catalogue beside decoding in a small one."""
+    """Time decoding in a large catalogue and in a small one."""
     import torch
 
     from recbole_lcrec.decoding import TokenTrie, constrained_beam_search

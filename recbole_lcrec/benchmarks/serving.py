@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         one["times the model alone"] = one["requests/s"] / alone
     message = (
         f"Without a server, a history at a time: {alone:.1f} per second. Right answers in {len(rows)} x "
-        f"{arguments.requests} requests; {arguments.crowd} at once beside others: {storm}"
+        f"{arguments.requests} requests; {arguments.crowd} at once among others: {storm}"
     )
     arguments.run_dir = arguments.run_dir.name
     tell(arguments, rows, message, **{"alone per second": alone, "all at once": storm})

@@ -13,7 +13,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """Ask Linux for SIGTERM when the comparison dies, even by SIGKILL: an orphan would write beside its successor.
+    """Ask Linux for SIGTERM when the comparison dies, even by SIGKILL: an orphan would write alongside its successor.
 
     Args:
         parent: The comparison's process id.

@@ -26,7 +26,7 @@ _NO_MATTER = (
     "sized_by_data",
     *("seeds", "jobs", "ablation", "address", "cpus_per_run", "gpus_per_run"),
 )
-"""Options that change no result: a finished run is kept whatever they were."""
+"""Options that change no result: a finished run is kept even if they were different."""
 
 
 @dataclass(frozen=True)

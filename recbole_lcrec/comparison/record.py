@@ -1,4 +1,4 @@
-"""comparison.json: a comparison as data, each number beside what made it, for tables that cannot go stale."""
+"""comparison.json: a comparison as data, each number with what made it, for tables that cannot go stale."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import RANKS, RESULT
 
 REACH = 20
-"""Length of the list at which recall is reported beside RecBole's metrics."""
+"""Length of the list at which recall is reported in addition to RecBole's metrics."""
 
 _COMPARED = {"test_result": dict, "split_sha256": str, "seconds": dict, "parameters": dict, "memory": dict}
 _RANKED = re.compile(r"(hit|ndcg|mrr|recall)@(\d+)")
@@ -201,7 +201,7 @@ def per_user(results: Sequence[ModelResult], metric: str) -> pd.DataFrame:
 
 
 def targets(results: Sequence[ModelResult]) -> pd.DataFrame | None:
-    """Return what is known of each user besides the ranks: history length and popularity of the target (means)."""
+    """Return what is known of each user apart from the ranks: history length and popularity of the target (means)."""
     for result in results:
         for run in result.runs:
             if run.ranks is not None:

@@ -35,7 +35,7 @@ def slices(values: pd.DataFrame, by: pd.Series, count: int = 5, *, cold: tuple[s
     Args:
         values: Per-user values, users x labels.
         by: What to group by, one value per user, of the same index.
-        count: Most groups beside the cold one.
+        count: Most groups, not counting the cold one.
         cold: Name and highest value of a group of its own; None for none.
     """
     found = groups(by.reindex(values.index).to_numpy(), count, cold=cold)

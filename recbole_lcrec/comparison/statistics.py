@@ -2,7 +2,7 @@
 
 The unit is the user: every model ranked the same targets, so their values are compared user by user. Runs with several
 seeds are averaged per user first. What is tested is whether *these trained models* differ on users such as these; how
-much a training with another seed differs is the spread over seeds, which stands beside it in the leaderboard.
+much a training with another seed differs is the spread over seeds, which stands next to it in the leaderboard.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ def carry_out(command: Sequence[str], folder: Path, variables: Mapping[str, str]
     Yields:
         The machine's name once it has begun, then the exit status, or minus the signal that ended the process.
     """
-    # how Ray cancels a task; whoever starts a cluster in the background of a shell starts it with SIGINT ignored
+    # how Ray cancels a task; a cluster that is started in the background of a shell ignores SIGINT
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = Process(start_child(command, folder, variables))
     try:

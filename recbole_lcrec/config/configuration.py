@@ -311,7 +311,7 @@ def _columns_to_load(options: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return load_col with the user's names for RecBole's columns, and with the time column of the interactions.
 
     RecBole's sample.yaml, which holds for every data set without a YAML, loads no time, and without time there is no
-    order; its names are the default ones, whatever USER_ID_FIELD and its like say.
+    order; its names are the default ones, regardless of USER_ID_FIELD and its like.
     """
     columns = options["load_col"]
     if columns is None:

@@ -18,7 +18,7 @@ _CONTINUED = re.compile(r"^\s+#\s*(?P<comment>.*)$")
 
 
 def read_comments(path: Path) -> dict[str, tuple[str | None, str]]:
-    """Return option name -> (declaration or None, text) from the comments beside the top-level keys of a YAML.
+    """Return option name -> (declaration or None, text) from the comments on the top-level keys of a YAML.
 
     Lines of comment that are indented belong to the key before them.
     """

@@ -114,8 +114,6 @@ class Kind:
         return None if fits else ("" if math.isfinite(value) and abs(value) <= HUGE else f"at most {HUGE:,}")
 
     def _inner_problem(self, value: Any) -> str | None:
-        if isinstance(value, dict) and (name := next((key for key in value if not isinstance(key, str)), "")) != "":
-            return f"and {_shown(name)} is not a name"
         if self.element is None:
             return None
         entries = value.items() if isinstance(value, dict) else enumerate(value, start=1)

@@ -235,7 +235,7 @@ def dump_values(values: Any, *, sort_keys: bool = True) -> str:
 def _read(path: str | Path) -> str:
     try:
         with Path(path).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)  # no more, whatever a device or a pipe would go on with
+            content = file.read(MOST_BYTES + 1)  # no more, even of a device or a pipe that never ends
         if len(content) > MOST_BYTES:
             raise UserError(
                 f"configuration file {path} has more than {MOST_BYTES:,} bytes, which no file of options has. "

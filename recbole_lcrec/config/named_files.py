@@ -9,7 +9,7 @@ from typing import Any
 MODEL_PATHS = frozenset({"base_model", "pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path"})
 """Options that name a file or folder that a model's constructor reads."""
 PATHS = MODEL_PATHS | {"index_file", "collaborative_from", "embedding_ids_file", "text_encoder", "user_text"}
-"""Options that may name a file or folder beside the data set."""
+"""Options that may name a file or folder outside the data set."""
 
 
 def absolute_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def _kind_and_source(name: str, value: Any) -> tuple[str, str]:
 
 
 def named_file(name: str, value: Any) -> Path | None:
-    """Return the existing file or folder that an option names beside the data set; None for all other values."""
+    """Return the existing file or folder that an option names outside the data set; None for all other values."""
     source = _kind_and_source(name, value)[1] if name in PATHS else ""
     path = Path(source).expanduser()
     return path.absolute() if source and path.exists() else None

@@ -48,7 +48,7 @@ COMMANDS = {
     "recommend": "Folder of a finished run to recommend with, for --users or --histories, into --output.",
     "serve": "Folder of a finished run to serve over HTTP, or of two, side by side.",
 }
-"""What the command line takes beside options."""
+"""What the command line takes in addition to options."""
 
 # What RecBole's comments and defaults do not say, but its documentation and code allow; and the options of its command
 # line that no YAML of it carries.
@@ -70,9 +70,10 @@ class Option:
     Attributes:
         name: As in YAML files and on the command line.
         types: Names of the types it takes: bool, int, float, str, list, dict, None; or "any".
-        text: What it does, with its unit, from the comment beside its default.
+        text: What it does, with its unit, from the comment on its default.
         default: The default in the first of :func:`yaml_files` that has one; models and data sets may differ.
-        declaration: What it takes, as it is written beside its default; empty where only the types are known.
+        declaration: What it takes, as it is written in the comment on its default; empty where only the types are
+        known.
     """
 
     name: str

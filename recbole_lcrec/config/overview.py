@@ -251,7 +251,7 @@ def _command(topic: str) -> str:
 
 
 def _model(model: str) -> str:
-    """Return the options of a model beside those of every run, with its own defaults."""
+    """Return the options that a model has in addition to those of every run, with its own defaults."""
     ours, recbole, base = properties_dir(), recbole_dir() / "properties" / "model", base_of(model)
     own = [recbole / f"{base}.yaml", recbole / f"{base.lower()}.yaml", ours / "model" / f"{base}.yaml"]
     files = [*own, ours / "model" / f"{model}.yaml", *kinds_of(model)]
@@ -263,9 +263,12 @@ def _model(model: str) -> str:
     return "\n\n".join(
         [
             f"{program()} --model={model} --dataset=NAME [--option=value ...]",
-            _listed(f"Options of {model}, beside those of every run (--help=options):", {n: values[n] for n in names})
+            _listed(
+                f"Options of {model}, in addition to those of every run (--help=options):",
+                {n: values[n] for n in names},
+            )
             if names
-            else f"{model} has no options beside those of every run (--help=options).",
+            else f"{model} has no options other than those of every run (--help=options).",
             *(_own_section(component) for component in components),
         ]
     )

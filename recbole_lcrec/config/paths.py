@@ -1,4 +1,4 @@
-"""Where configuration files lie: ours beside the package or the checkout, RecBole's inside its installed package."""
+"""Where configuration files lie: ours in the package or in the checkout, RecBole's in its installed package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECBOLE = ">=1.2.1,<1.3"
 
 @lru_cache(maxsize=1)
 def properties_dir() -> Path:
-    """Return the folder of our YAMLs, whatever the working directory.
+    """Return the folder of our YAMLs, independent of the working directory.
 
     A wheel carries them as ``recbole_lcrec/properties``; a checkout (also when it is installed editable) has them in
     ``properties/`` at its top.

@@ -128,7 +128,7 @@ def adopt(model: type) -> tuple[str, str | None]:
 
 
 def own_defaults(model: type) -> Path | None:
-    """Return the YAML of a class's own options: CLASS.yaml beside the file that defines it, if there is one."""
+    """Return the YAML of a class's own options: CLASS.yaml next to the file that defines it, if there is one."""
     file = _file_of(sys.modules.get(model.__module__))
     path = Path(file).with_name(f"{model.__name__}.yaml") if file else None
     return path if path is not None and path.is_file() else None

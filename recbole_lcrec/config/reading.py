@@ -24,7 +24,7 @@ _WHERE_DATA_ARE = {"data_path", "dataset_url", "download", "benchmark_filename"}
 class Reading(Mistakes):
     """Checks options as they are read, and collects every mistake of a command until :meth:`finish`.
 
-    An option that is refused keeps its default, so that what comes later can be checked beside it.
+    An option that is refused keeps its default, so that what comes later can be checked together with it.
 
     Attributes:
         refused: Options that were given and cannot have the value; it is not known, or does not go with others.
@@ -42,7 +42,7 @@ class Reading(Mistakes):
 
     @contextmanager
     def relating(self) -> Iterator[None]:
-        """Note what the block raises about options beside each other; see :meth:`relate`."""
+        """Note what the block raises about options that do not go together; see :meth:`relate`."""
         try:
             yield
         except UserError as error:

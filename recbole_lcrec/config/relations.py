@@ -1,4 +1,4 @@
-"""What an option means only beside others, or in its parts; checked without torch, before data are read."""
+"""What an option means only together with others, or in its parts; checked without torch, before data are read."""
 
 from __future__ import annotations
 
@@ -48,6 +48,9 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
     encoding = options.get("encoding")
     if encoding is not None and not _is_text_encoding(encoding):
         yield f"option encoding is {encoding}, which Python does not know; expected e.g. utf-8 or latin-1"
+    for column in options.get("val_interval") or {}:
+        if not isinstance(column, str):
+            yield f"option val_interval: {column} is not a column; expected e.g. {{rating: '[3,inf)'}}"
     threshold = options.get("threshold")
     if threshold is not None and len(threshold) != 1:
         yield (

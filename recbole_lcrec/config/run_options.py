@@ -1,6 +1,6 @@
 """The options that every run has, with their types: what modules read that serve all models.
 
-Options of one stage or one model are frozen settings objects beside the code that they steer (see
+Options of one stage or one model are frozen settings objects next to the code that they steer (see
 :func:`recbole_lcrec.config.settings_from`); these here belong to RecBole, or to the run as a whole. Each is looked up
 when it is read, so that a search knows which options the data depend on.
 """

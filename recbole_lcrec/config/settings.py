@@ -17,8 +17,8 @@ Settings = TypeVar("Settings")
 class StageSettings:
     """Base of the options of one stage: valid from birth.
 
-    What a field takes, and its default, is declared once, in a YAML of properties/; a subclass adds what is wrong with
-    fields beside each other.
+    What a field takes, and its default, is declared once, in a YAML of properties/; a subclass adds which
+    fields contradict each other.
 
     Raises:
         UserError: One for all that is wrong.

@@ -8,8 +8,8 @@ interactions there are. One rule gives all of them, so that 300 items and 100,00
   of two: room enough for the largest group.
 - Width 128 below 20,000 training interactions, 512 above 2 million, else 256; the feed-forward layers have twice that.
 - A validation after as many epochs as 256 optimizer steps take; as many epochs as 40 validations take, 20 at least.
-  Training stops by validation (``stopping_step``), so this is what it may take, whatever the size of
-  the data.
+  Training stops by validation (``stopping_step``), so this is what it may take, for data of any
+  size.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class DataSize:
 
 
 TYPICAL = DataSize(5_000, 50_000, 8_000)
-"""Stands for the data while they are not known yet, so that options can be checked beside each other."""
+"""Stands for the data while they are not known yet, so that options can be checked together."""
 
 
 def sizes_of(size: DataSize, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sizes for data, beside the options that are given.
+    """Return the sizes for data, given the other options.
 
     Args:
         size: The data's.

@@ -33,7 +33,7 @@ class Part:
         """Count a record that cannot be used and keep its line.
 
         Args:
-            where: Line number, or whatever locates the record in its file.
+            where: Line number, or something else that locates the record in its file.
             reason: One of a few fixed sentences.
             line: The record as found; line breaks inside it are written as backslash n.
 

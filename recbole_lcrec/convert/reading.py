@@ -111,7 +111,7 @@ def json_object(line: bytes, *, loose: bool) -> dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
-    """Return a Python literal; ast.literal_eval runs no code, whatever the text says."""
+    """Return a Python literal; ast.literal_eval never runs code."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "invalid escape sequence" and the like say nothing to the user

@@ -1,1 +1,1 @@
-"""From atomic files to one split for every model, and the items' text beside it."""
+"""From atomic files to one split for every model, and the items' text."""

@@ -85,7 +85,7 @@ def _batches_of_several(
 def epoch_rows(n_rows: int, per_epoch: int, epoch: int, seed: int) -> np.ndarray:
     """Return the rows of an epoch, int64 [per_epoch]: a piece of one shuffled pass over all rows after another.
 
-    Every row comes as often as any other, whatever the size of an epoch.
+    Every row comes as often as any other, for epochs of any size.
 
     Args:
         n_rows: Rows there are.
@@ -130,7 +130,7 @@ class SequenceDataLoader(TrainDataLoader):
     """RecBole's loader of sequential training rows (every prefix of a user's items -> the next item).
 
     What differs: the rows and their order are a function of (seed, epoch); histories of similar length share a batch;
-    with ``train_samples`` an epoch has that many rows, whatever the size of the data; and each has a number ``draw``.
+    with ``train_samples`` an epoch has that many rows, for data of any size; and each has a number ``draw``.
 
     Args:
         config: The experiment's configuration.

@@ -1,8 +1,8 @@
 """A data set by name: its files are downloaded and unpacked when they are not there.
 
 RecBole's own download ends in a barrier of ``torch.distributed``, which crashes without a process group, and takes
-whatever an interrupted download left for the data set. Here a data set's ``.inter`` appears last and complete, and of
-several processes that want the same data set one works while the others wait.
+anything that an interrupted download left for the data set. Here a data set's ``.inter`` appears last and complete,
+and of several processes that want the same data set one works while the others wait.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _fetch(source: DatasetArchive, folder: Path, allowed: bool, show: bool) -> N
 
 
 def _install(archive: Path, url: str | None, source: DatasetArchive, folder: Path, show: bool) -> None:
-    """Unpack beside the target, then move the files to their places, interactions last.
+    """Unpack next to the target, then move the files to their places, interactions last.
 
     Raises:
         UserError: If the archive is unusable, or a file of another origin is in the way.

@@ -131,7 +131,7 @@ class SequentialSplitDataset(SequentialSplit, SequentialDataset):
 def shared_split_class(config: Any) -> type:
     """Return RecBole's dataset class for ``config['model']`` with the shared split mixed in.
 
-    RecBole's own factory also unpickles whatever lies at ``checkpoint_dir/<dataset>-*.pth``; ours never does.
+    RecBole's own factory also unpickles any file at ``checkpoint_dir/<dataset>-*.pth``; ours never does.
     """
     run = RunOptions(config)
     module = importlib.import_module("recbole.data.dataset")

@@ -89,7 +89,7 @@ class StrictTables(Dataset):
             arrays; None if no column is wanted.
 
         Raises:
-            UserError: For whatever is wrong with the file, naming its line.
+            UserError: For anything that is wrong with the file, naming its line.
         """
         run = RunOptions(self.config)
         suffix = source.value if isinstance(source, FeatureSource) else source
@@ -238,7 +238,7 @@ class StrictTables(Dataset):
             recent_histories(self, run.max_history)
 
     def _benchmark_presets(self) -> None:
-        # RecBole asks for this name whatever the item column is called
+        # RecBole asks for this name even if the item column has another one
         self.item_id_list_field = f"{self.iid_field}{RunOptions(self.config).list_suffix}"
         super()._benchmark_presets()
 

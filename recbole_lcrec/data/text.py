@@ -1,4 +1,4 @@
-"""The items' text, read once and as text from ``<name>.item``, beside RecBole's feature machinery.
+"""The items' text, read once and as text from ``<name>.item``, not through RecBole's feature machinery.
 
 RecBole would split every description into words and make each word a feature. Here a column stays a string, cleaned of
 HTML entities and tags, of the quotes that CSV writers put around it, and of runs of white space.

@@ -165,7 +165,7 @@ def _grow(
         excluded: What users must not get. A beam of which nothing is left is dead: its log-probability is -inf, and it
             stands in the last places. The induction in `widths`, on the user's trie without the closed nodes, says
             that all beams that a user can have live.
-        items: What counts beside ``log_probs``; None for nothing.
+        items: What counts in addition to ``log_probs``; None for nothing.
 
     Returns:
         Nodes, scores, tokens and parents (index of the beam that was extended) of the new beams, each [B, width].

@@ -1,7 +1,7 @@
 """Beams of T5: the encoder runs once per user, and the beams share its keys and values.
 
 A user's beams are query tokens of one decoder sequence, as in `recbole_lcrec.decoding.forward`: cross-attention then
-has one copy of keys and values per user, whatever the number of beams, and the decoder's cache is only appended to.
+has one copy of keys and values per user, for any number of beams, and the decoder's cache is only appended to.
 T5 knows no position ids, though. The first layer of its decoder looks at where a token lies in the sequence, and adds
 a learned bias for the distance to each key. Attention masks are added to the same scores, per head; so the mask here
 hides what is not an ancestor of a beam and carries, for its ancestors, the difference between the bias of the true

@@ -226,7 +226,7 @@ class ExpandedForward(BeamForward):
 class RecomputedForward(BeamForward):
     """Beams as rows of the batch, run from the first token of the prompt at every step, without any padding.
 
-    Recurrent models let padding into their state, whatever the mask says.
+    Recurrent models let padding into their state in spite of the mask.
     """
 
     _beams: Tensor

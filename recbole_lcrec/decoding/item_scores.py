@@ -1,4 +1,4 @@
-"""Log-probabilities of whole items beside those of their paths.
+"""Log-probabilities of whole items in addition to those of their paths.
 
 A path is judged code by code; a model may also judge an item as a whole, by the inner product of its vector with the
 state after the prompt (dense retrieval; LIGER, arXiv 2411.18814, trains both, too). The score of an item is then a

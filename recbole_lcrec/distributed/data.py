@@ -1,7 +1,7 @@
 """How data and randomness are shared out: which rows of a batch, and which batches of an evaluation, are whose.
 
 Every process draws the same batches, from generators in the same state, and takes its rows of each. So the rows and
-the sampled negatives of a step are those of one process, whatever the model and its loader, and nothing is sent.
+the sampled negatives of a step are those of one process, for every model and loader, and nothing is sent.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A run is one program that every process carries out: each reads the options, builds data and model, trains and
 evaluates. What only one may do (writing files, logging, filling caches) is done by rank 0, and what must not differ
 (the folder's name, metrics, the epoch to stop at) is said by rank 0. Metrics, signals and random states travel as
-small objects through gloo, whatever the device; only gradients and weights of a GPU go through NCCL.
+small objects through gloo, on every device; only gradients and weights of a GPU go through NCCL.
 """
 
 from __future__ import annotations

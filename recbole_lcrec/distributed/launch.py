@@ -78,7 +78,7 @@ def _start(command: Sequence[str], wanted: Processes, local: int, address: dict[
         **os.environ,
         "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
         **address,
-        CALLED_AS: program(),  # what they print is copied by whoever started this process
+        CALLED_AS: program(),  # what they print is copied by the process that started this one
         "RANK": str(wanted.offset + local),
         "LOCAL_RANK": str(local),
         "WORLD_SIZE": str(wanted.everywhere),
@@ -108,7 +108,7 @@ def _forwarded(started: list[subprocess.Popen]) -> Iterator[list[int]]:
     finally:
         for signum, handler in earlier.items():
             signal.signal(signum, handler)
-        _signal(started, signal.SIGKILL)  # whatever is left when this fails
+        _signal(started, signal.SIGKILL)  # what is left when this fails
 
 
 def _signal(started: Sequence[subprocess.Popen], signum: int) -> None:

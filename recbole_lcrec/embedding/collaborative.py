@@ -17,7 +17,7 @@ _POWER_ITERATIONS = 6
 
 
 def cache_key(sequences: Sequence[np.ndarray], dimensions: int, window: int, seed: int) -> list[Any]:
-    """Return all that the vectors depend on besides the number of items."""
+    """Return all that the vectors depend on, apart from the number of items."""
     versions = [metadata.version(package) for package in ("scikit-learn", "scipy", "numpy")]
     return [*flat_sequences(sequences), dimensions, window, seed, _POWER_ITERATIONS, versions]
 

@@ -107,7 +107,7 @@ class Encoder:
         form: How the option is written, for messages.
         takes_source: Whether a model or file follows the name.
         compute: Makes the embeddings [n_items, d].
-        key: What the result depends on besides the texts; None where a cache would only be a copy.
+        key: What the result depends on, apart from the texts; None where a cache would only be a copy.
     """
 
     form: str
@@ -120,7 +120,7 @@ LSA = Encoder(
     form="lsa (TF-IDF and truncated SVD, offline)",
     takes_source=False,
     compute=lambda task: fitted_lsa(task.texts, task.settings, task.cache_dir, task.seed).embed(task.texts),
-    key=lambda task: ["vectors", *lsa.cache_key(task.settings.lsa_dim, task.seed)],  # beside the fitted encoder
+    key=lambda task: ["vectors", *lsa.cache_key(task.settings.lsa_dim, task.seed)],  # kept with the fitted encoder
 )
 HUGGING_FACE = Encoder(
     form="hf:<name or local folder of a transformers model>",

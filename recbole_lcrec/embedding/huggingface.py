@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def cache_key(source: str, max_length: int, device: str) -> list[Any]:
-    """Return what a model's numbers depend on besides the texts, as far as it is known before it is loaded.
+    """Return what a model's numbers depend on, apart from the texts, as far as it is known before it is loaded.
 
     Args:
         source: Name on the hub, which counts with its revision, or local folder, which counts with its files' names,
@@ -119,14 +119,14 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
     tokenizer = load_pretrained(AutoTokenizer, source, option)
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
-    if tokenizer.pad_token is None:  # decoder-only models often have none; the mask hides whatever is used
+    if tokenizer.pad_token is None:  # decoder-only models often have none; the mask hides the one that is used
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
     tokenizer.padding_side = "right"  # positions of a causal model then do not depend on the batch
     return tokenizer, model.to(device).eval()
 
 
 def _supported_length(tokenizer: Any, model: Any, max_length: int) -> int:
-    """Return ``max_length`` or what the model can read, whichever is less."""
+    """Return ``max_length`` or what the model can read if that is less."""
     positions = number_of(model.config, "max_position_embeddings") or max_length
     supported = min(positions, tokenizer.model_max_length)
     if max_length > supported:

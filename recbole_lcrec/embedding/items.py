@@ -105,8 +105,8 @@ def saved_embeddings(run: Path, n_items: int) -> np.ndarray | None:
 class EmbeddedDataset(StagedDataset):
     """RecBole's sequential dataset that carries the items' embeddings once ``prepare`` has been called.
 
-    For models that read them beside the items' ids, without an index. They are made of the whole catalogue, like those
-    of an index, and of it come those of RecBole's items.
+    For models that read them in addition to the items' ids, without an index. They are made of the whole catalogue,
+    like those of an index, and of it come those of RecBole's items.
 
     Attributes:
         item_vectors: float32 [item_num, d] by RecBole's item id; 0 for the padding item 0.

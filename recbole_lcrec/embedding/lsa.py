@@ -19,7 +19,7 @@ _WEIGHTS, _TERMS = "lsa.safetensors", "lsa.json"
 
 
 def cache_key(dimensions: int, seed: int) -> list[Any]:
-    """Return what the embeddings depend on besides the texts."""
+    """Return what the embeddings depend on, apart from the texts."""
     versions = [metadata.version(package) for package in ("scikit-learn", "scipy", "numpy")]
     return [2, dimensions, seed, MAX_TERMS, _POWER_ITERATIONS, versions]
 

@@ -92,7 +92,7 @@ class ItemEncoder:
         return encoder.compute(Task(items, texts, self.settings, 0, device, show_progress, Path()))
 
     def save(self, folder: Path) -> None:
-        """Write the encoder into an existing folder: JSON, and the LSA beside it; a model of ``hf:`` by its name."""
+        """Write the encoder into an existing folder: JSON, with the LSA next to it; a model of ``hf:`` by its name."""
         about = {"mean": list(self.mean), "scale": self.scale, "n_collaborative": self.n_collaborative}
         write_json(folder / _SETTINGS, {"settings": asdict(self.settings), "lsa": self.lsa is not None, **about})
         if self.lsa is not None:

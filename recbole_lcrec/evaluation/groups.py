@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 COLD_TARGET, COLD_USER = ("0, cold", 0), ("1–2, cold", 2)
-"""(Name, highest value) of groups of their own: targets that nobody interacted with in training, and users with one or
+"""(Name, highest value) of groups of their own: targets without training interactions, and users with one or
 two interactions before the test."""
 
 
@@ -31,7 +31,7 @@ def groups(values: np.ndarray, count: int = 5, *, cold: tuple[str, int] | None =
 
     Args:
         values: What to group by, [n].
-        count: Most groups beside the cold one.
+        count: Most groups, not counting the cold one.
         cold: Name and highest value of a group of its own; None for none.
     """
     name, highest = cold or ("", -np.inf)

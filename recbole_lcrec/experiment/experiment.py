@@ -93,7 +93,7 @@ class Experiment:
         return None if best is None else dict(best)
 
     def describe(self) -> None:
-        """Write what makes the output folder loadable later, beside the checkpoint: options, index, tokenizer."""
+        """Write what makes the output folder loadable later, but for the checkpoint: options, index, tokenizer."""
         write_config(self.config, self.output_dir)
         if isinstance(self.model, SavesAssets):
             self.model.save_assets(self.output_dir)

@@ -81,7 +81,8 @@ def size_by_data(config: LCRecConfig, split: Split) -> None:
 
 
 def prepare_data(split: Split, timer: StageTimer, saved: Path | None = None) -> None:
-    """Give the data of a model of ours what it has besides the split: text, index, prompts. Others are left alone.
+    """Give the data of a model of ours what it has in addition to the split: text, index, prompts. Others are left
+    alone.
 
     Args:
         split: What ``split_of`` returned.

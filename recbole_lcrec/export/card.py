@@ -41,7 +41,7 @@ class Licence:
 
 
 def licence_of(base_model: str | None) -> Licence | None:
-    """Return the licence of a base model by its model card or the files beside it; None for no base model.
+    """Return the licence of a base model by its model card or the files next to it; None for no base model.
 
     Nothing is downloaded: of a model of the hub, the card is known if it lies in the cache.
     """

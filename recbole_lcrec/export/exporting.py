@@ -40,7 +40,7 @@ def export(
 ) -> Path:
     """Write a finished run as a folder that transformers loads without this package; return the folder.
 
-    Beside weights, configuration and tokenizer it has ``index.json`` (item -> path), ``trie.json``,
+    In addition to weights, configuration and tokenizer it has ``index.json`` (item -> path), ``trie.json``,
     ``recommender.json`` (what stands around a history), a script that recommends with ``generate``, and a model card.
     Before the folder gets its name, the script is run: its items for some users of the data are those of the run.
 
@@ -132,7 +132,7 @@ def _in_words(model: Any, about: Mapping[str, Any]) -> str:
 
 
 def about_recommending(model: Any, config: LCRecConfig) -> dict[str, Any]:
-    """Return all that recommending takes beside weights, tokenizer and trie: what ``recommender.json`` holds.
+    """Return all that recommending takes in addition to weights, tokenizer and trie: what ``recommender.json`` holds.
 
     Raises:
         UserError: For a model that does not say what it reads.

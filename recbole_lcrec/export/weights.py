@@ -14,7 +14,7 @@ from recbole_lcrec.model.item_inputs import ItemInputs
 from recbole_lcrec.utils.errors import UserError
 
 ADAPTER = "adapter"
-"""Folder of LoRA's weights beside those of the base model."""
+"""Folder of LoRA's weights, next to those of the base model."""
 
 
 @torch.no_grad()

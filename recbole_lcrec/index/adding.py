@@ -22,7 +22,7 @@ from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import atomic_folder
 
 FOLDER = "quantizer"
-"""Name of the folder beside index.json that holds what new items are placed with."""
+"""Name of the folder next to index.json that holds what new items are placed with."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class IndexMaker:
         sizes = self.quantizer.level_sizes
         if index.level_sizes[: len(sizes)] != sizes:
             raise UserError(
-                f"the quantizer beside the index has levels of {sizes} codes, the index of {index.level_sizes}: they "
+                f"the quantizer next to the index has levels of {sizes} codes, the index of {index.level_sizes}: they "
                 "do not belong together. Use the folder that the index was written to."
             )
         vectors = self._vectors(items, texts, embeddings, device)
@@ -110,7 +110,7 @@ class IndexMaker:
 
     @classmethod
     def load(cls, folder: Path) -> IndexMaker | None:
-        """Load what ``save`` wrote beside an index; None when there is none.
+        """Load what ``save`` wrote next to an index; None when there is none.
 
         Raises:
             UserError: If it is broken.

@@ -1,4 +1,4 @@
-"""What a generative model recommends from: the items' text, index and paths, beside RecBole's split.
+"""What a generative model recommends from: the items' text, index and paths.
 
 Models whose vocabulary is the index alone (TIGER) need nothing else; those that read words extend it
 (``recbole_lcrec.instruction``).

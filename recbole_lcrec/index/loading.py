@@ -37,7 +37,7 @@ def load_index(
     required_items: Sequence[str] = (),
     codebook_size: int | Sequence[int] = 1,
 ) -> ItemIndex:
-    """Load an index file, whoever wrote it.
+    """Load an index file, our own or another tool's.
 
     Args:
         path: A file of index tokens or of integers.
@@ -70,7 +70,7 @@ def load_index(
                 "set index_collisions=resolve to have free paths assigned, or repair the file."
             )
         mapping = unique_paths(codes, sizes, own_code_costs(codes, sizes))
-        logger.warning("%s: %s; %d items got free paths beside their own.", path, found, mapping.moved)
+        logger.warning("%s: %s; %d items got free paths near their own.", path, found, mapping.moved)
         codes = mapping.codes
     return ItemIndex(tuple(items), codes, sizes)
 

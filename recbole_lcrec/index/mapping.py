@@ -12,7 +12,7 @@ K^L paths. On small catalogues that fill half to all of the paths, with 1% to 18
 squared displacement is on average 1.04 to 1.42 times that global optimum, 3.0 times at worst; the best possible spill
 would reach 1.01 to 1.21 times (tests/index/test_spill.py bounds it).
 
-Time grows with the number of items in prefixes that have a collision. All of it is deterministic, whatever the number
+Time grows with the number of items in prefixes that have a collision. All of it is deterministic, for any number
 of threads.
 """
 

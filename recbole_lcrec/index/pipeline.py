@@ -93,11 +93,11 @@ class IndexedItems:
             device: Where an ``hf:`` encoder runs.
 
         Raises:
-            UserError: If there is no quantizer beside the index, or for what :meth:`IndexMaker.add` refuses.
+            UserError: If there is no quantizer next to the index, or for what :meth:`IndexMaker.add` refuses.
         """
         if self.maker is None:
             raise UserError(
-                "new items: there is no quantizer beside this index (a folder 'quantizer' where index.json is). Use "
+                "new items: there is no quantizer next to this index (a folder 'quantizer' where index.json is). Use "
                 "an index that this package built."
             )
         items = list(titles)
@@ -155,7 +155,7 @@ def index_items(
         saved: Folder of a finished run whose index is taken, or None.
 
     Raises:
-        UserError: For missing text, a broken index file, and whatever else the stages refuse.
+        UserError: For missing text, a broken index file, and anything else that the stages refuse.
     """
     settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
     source = saved or settings.index_file
@@ -218,7 +218,7 @@ def _with_missing(indexed: IndexedItems, config: Any) -> IndexedItems:
     if maker is None:
         raise UserError(
             f"index_missing=add: the index lacks {len(missing)} of the catalogue's items (e.g. {missing[0]!r}), and "
-            "there is no quantizer beside it (a folder 'quantizer') to place them with. Use an index that this "
+            "there is no quantizer next to it (a folder 'quantizer') to place them with. Use an index that this "
             "package built, with its folder."
         )
     documents = text.documents()

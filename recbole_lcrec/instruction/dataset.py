@@ -1,4 +1,4 @@
-"""The data modules of models that read words: RecBole's split with the catalogue and its prompts beside it."""
+"""The data modules of models that read words: RecBole's split with the catalogue and its prompts."""
 
 from __future__ import annotations
 

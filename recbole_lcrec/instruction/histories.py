@@ -15,7 +15,7 @@ from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import batches_by_length, epoch_rows
 
 HISTORY, LENGTH, TARGET = "history", "length", "target"
-_PURPOSE = 0x9EFE  # beside the run's seed, so that the rows are not those of another shuffle with it
+_PURPOSE = 0x9EFE  # added to the run's seed, so that the rows are not those of another shuffle with it
 
 
 class HistoryLoader(AbstractDataLoader):

@@ -25,7 +25,7 @@ class TaskSamples:
     """An endless, seeded stream of one task's samples, cut into epochs.
 
     The stream is one shuffled pass over the samples after another, so that every sample comes as often as any other
-    whatever the size of an epoch; small data repeat within an epoch, in other wordings.
+    for epochs of any size; small data repeat within an epoch, in other wordings.
 
     Args:
         task: Name of the task.

@@ -70,7 +70,7 @@ def train_tokenizer(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # prompts repeat these, so their words should be single tokens whatever the catalogue talks about
+    # prompts repeat these, so their words should be single tokens for every catalogue
     repeated = [*(list(frame) * FRAME_REPEATS), *(list(wording) * WORDING_REPEATS)]
     kept = [texts[i * len(texts) // MAX_TEXTS] for i in range(MAX_TEXTS)] if len(texts) > MAX_TEXTS else texts
     tokenizer.train_from_iterator([*repeated, *kept], trainer=trainer)

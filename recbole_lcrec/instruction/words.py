@@ -24,7 +24,7 @@ _BLANK_INSIDE_SPACE = re.compile(r"\s (?:\s|\Z)")
 class WordIds:
     """A function text -> token ids, without the tokens that a tokenizer puts around a text.
 
-    The ids equal ``tokenizer(text, add_special_tokens=False).input_ids``, whatever the tokenizer.
+    The ids equal ``tokenizer(text, add_special_tokens=False).input_ids``, for every tokenizer.
 
     Args:
         tokenizer: A tokenizer of transformers; tokens must not be added to it afterwards.

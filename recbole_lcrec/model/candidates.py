@@ -167,7 +167,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
         return [float(one) for one in torch.cat(scores)]
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs besides the weights: tokenizer, user texts, the LM's architecture."""
+        """Write what a saved run needs in addition to the weights: tokenizer, user texts, the LM's architecture."""
         self.catalogue.tokenizer.save_pretrained(folder / "tokenizer")
         save_architecture(self.lm, folder / "lm")
         if self.catalogue.user_texts:

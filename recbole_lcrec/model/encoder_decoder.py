@@ -182,6 +182,6 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         return self.inputs(histories, counts, users, [prompt] * len(requests))
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs besides the weights: the index and the architecture."""
+        """Write what a saved run needs in addition to the weights: the index and the architecture."""
         self.catalogue.indexed.save(folder)
         write_architecture(self.lm.config, folder / "lm")

@@ -34,8 +34,8 @@ class Request:
         query: What the user looks for in words; "" outside search.
         user: RecBole's id of the user; 0 for a user who is not in the data set.
         excluded: Catalogue rows that must not be recommended, int64 [n].
-        searching: Whether the query is in free words: it is asked in a wording of itemsearch then, whatever
-            the task of the evaluation is.
+        searching: Whether the query is in free words: it is asked in a wording of itemsearch then,
+            regardless of the task of the evaluation.
     """
 
     history: np.ndarray

@@ -1,8 +1,8 @@
 """What trainer, evaluation, saving and serving ask of a model and of its data, beyond RecBole's own interface.
 
-Each protocol is one ability, and whoever needs it asks with ``isinstance``; a plain RecBole model has none of them and
-trains, is evaluated and is saved as RecBole does it. A model of a plugin gains an ability by having the methods; most
-come with the base classes of this folder.
+Each protocol is one ability, and code that needs it asks with ``isinstance``; a plain RecBole model has none of them
+and trains, is evaluated and is saved as RecBole does it. A model of a plugin gains an ability by having the methods;
+most come with the base classes of this folder.
 
 ======================  ==============================================================================================
 ability                 asked by
@@ -87,7 +87,7 @@ class HasUserTexts(Protocol):
 
 @runtime_checkable
 class PreparesItems(Protocol):
-    """A data set, or a part of its split, that has more beside RecBole's interactions: texts, embeddings, an index.
+    """A data set, or a part of its split, that has more than RecBole's interactions: texts, embeddings, an index.
 
     Attributes:
         made: Stage -> what it made of files and caches, the options that it read, and the stages that it used.
@@ -281,4 +281,4 @@ class SavesAssets(Protocol):
     """A model that needs more than its weights to be loaded again: an index, a tokenizer, an architecture."""
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs besides the weights into an existing folder."""
+        """Write what a saved run needs in addition to the weights into an existing folder."""

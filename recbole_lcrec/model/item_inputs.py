@@ -89,7 +89,7 @@ class ItemInputs(nn.Module):
                 self.of_prefixes.weight[1:].normal_(std=float(self.weight.std()))
         self.of_features = None if features is None else nn.Linear(features.shape[1], self.weight.shape[1], bias=False)
         if self.of_features is not None and features is not None:
-            with torch.no_grad():  # what is added has the size of a code's embedding, whatever that of the features
+            with torch.no_grad():  # what is added has the size of a code's embedding, not of the features
                 size = float(features.square().sum(dim=1).mean().sqrt())
                 self.of_features.weight.normal_(std=float(self.weight.std()) / max(size, 1e-12))
         self.use_items(paths, features)

@@ -254,7 +254,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
         return self.written_behind(prompt, max_tokens, without=self.catalogue.code_ids.tolist())
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs besides the weights: index, tokenizer, user texts, the LM's architecture."""
+        """Write what a saved run needs apart from the weights: index, tokenizer, user texts, the LM's architecture."""
         self.catalogue.indexed.save(folder, embeddings=self._reads_embeddings)
         self.tokenizer.save_pretrained(folder / "tokenizer")
         save_architecture(self.lm, folder / "lm")

@@ -1,7 +1,7 @@
 """LIGER (Yang et al. 2024, arXiv 2411.18814), generative and dense retrieval in one model, as a preset of LCRec.
 
 As published: an item's input is its semantic id together with the embedding of its text; the model learns the next
-item's semantic id and, beside it, a vector that retrieves the item; candidates of either kind are scored by both
+item's semantic id and a vector that retrieves the item; candidates of either kind are scored by both
 worlds, and items without interactions can be retrieved by their text. Semantic ids are TIGER's: three codes of a
 residual quantizer and one that tells colliding items apart.
 

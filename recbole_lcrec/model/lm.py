@@ -27,7 +27,7 @@ MAX_PATH = 8
 """Most levels of an index, so most tokens that decoding puts behind a prompt."""
 
 _BASE = "base_model.json"
-"""File beside a run's architecture that says which weights an adapter belongs to."""
+"""File next to a run's architecture that says which weights an adapter belongs to."""
 _SAMPLED = 4096  # values of a tensor: training moves all of them
 
 
@@ -114,7 +114,7 @@ def trial_lm(settings: LMSettings) -> Any:
     A pretrained one gets a single new token; one from scratch has one layer and a small vocabulary.
 
     Raises:
-        UserError: For whatever ``build_lm`` would refuse.
+        UserError: For what ``build_lm`` would refuse.
     """
     if settings.base_model:
         option = f"base_model={settings.base_model}"
@@ -227,7 +227,7 @@ def _check_same_base(found: str, saved: Path, option: str) -> None:
 
 
 def save_architecture(lm: Any, folder: Path) -> None:
-    """Write what ``build_lm`` needs of a trained model besides its checkpoint: architecture, and an adapter's base."""
+    """Write what ``build_lm`` needs besides a checkpoint: the architecture, and the base of an adapter."""
     inner = base_model(lm)
     write_architecture(inner.config, folder)
     if getattr(inner, "base_weights", None):

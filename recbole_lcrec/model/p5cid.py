@@ -121,7 +121,7 @@ class P5CID(EncoderDecoderRecommender):
         return HistoryFrame(before, between, [*behind, end], builder.settings.max_length + 1)
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs besides the weights: the index, the tokenizer and the architecture."""
+        """Write what a saved run needs in addition to the weights: the index, the tokenizer and the architecture."""
         super().save_assets(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
 

@@ -309,7 +309,7 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
         return [float(score) for score in scores[:, 0]]
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: the index."""
+        """Write what a saved run needs in addition to the weights: the index."""
         self.catalogue.indexed.save(folder)
 
     def _starts(self) -> Tensor:

@@ -1,4 +1,5 @@
-"""SASRec (Kang and McAuley 2018, arXiv 1808.09781) that reads what LCRec reads: the texts' embeddings beside the ids.
+"""SASRec (Kang and McAuley 2018, arXiv 1808.09781) that reads what LCRec reads: the texts' embeddings as well as the
+ids.
 
 An item's vector is the embedding of its id plus a linear projection of its text's embedding, in the history and among
 the candidates alike; all else is RecBole's SASRec with its options. The embeddings are those that an item index is
@@ -47,7 +48,7 @@ class ItemVectors(nn.Module):
         self.projection = nn.Linear(features.shape[1], ids.weight.shape[1], bias=False)
         with torch.no_grad():  # of an item of mean length 1, the projection begins as large as the id's embedding
             self.projection.weight.normal_(std=float(ids.weight[1:].std()))
-        self.register_buffer("features", standardised(features), persistent=False)  # saved beside the weights
+        self.register_buffer("features", standardised(features), persistent=False)  # saved with the weights
 
     @property
     def weight(self) -> Tensor:
@@ -78,5 +79,5 @@ class SASRecText(QuickSASRec):
         self.item_embedding: Any = ItemVectors(ids, torch.from_numpy(self._vectors))
 
     def save_assets(self, folder: Path) -> None:
-        """Write what a saved run needs beside the weights: the items' embeddings."""
+        """Write what a saved run needs in addition to the weights: the items' embeddings."""
         save_embeddings(folder, self._vectors[1:])

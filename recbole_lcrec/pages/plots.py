@@ -28,7 +28,7 @@ PALETTE = (
 )
 WIDTH, HALF = 960, 480  # units of a drawing that takes the whole page, and of one of two side by side
 _LETTER, _LINE = 7.3, 16  # mean width of a character and height of a line of the drawing's text
-LABEL = 26  # most characters in a line of a label beside an axis; longer words stay whole
+LABEL = 26  # most characters in a line of a label at an axis; longer words stay whole
 
 Place = tuple[float, float]
 

@@ -156,7 +156,7 @@ class ResidualAutoencoder(nn.Module, Quantizer):
         return result.loss.new_zeros(())
 
     def penalty(self, result: Quantized) -> float:
-        """Return what a variant wants small of the whole catalogue beside the reconstruction error; 0 here."""
+        """Return what a variant wants small of the whole catalogue, added to the reconstruction error; 0 here."""
         return 0.0
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:

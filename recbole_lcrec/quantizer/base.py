@@ -1,4 +1,4 @@
-"""What every quantizer can do, whatever it is made of: the one interface between embeddings and the item index.
+"""What every quantizer can do: the one interface between embeddings and the item index.
 
 A quantizer gives each item of a catalogue a code per level, says what every other code would cost the item (so that
 the mapping can separate items that share a path), and can be saved and loaded. The kinds are in the registry.

@@ -83,7 +83,7 @@ class _Tree:
         self._place(np.flatnonzero(~alone), np.flatnonzero(alone), 0)
 
     def _place(self, items: np.ndarray, alone: np.ndarray, level: int) -> None:
-        """Give the items of a cluster, and those without neighbours beside them, their codes from ``level`` on."""
+        """Give the items of a cluster, and those without neighbours after them, their codes from ``level`` on."""
         n = len(items) + len(alone)
         if level == len(self.sizes) - 1 or n <= min(self.clusters, self.sizes[-1]):
             self.codes[np.sort(np.concatenate([items, alone])), -1] = np.arange(n)
@@ -92,14 +92,14 @@ class _Tree:
         groups = self._groups(items, alone, level, room)
         if len(groups) > self.sizes[level]:  # hardly more paths than items: even pieces, neighbours together
             groups = _pieces(np.concatenate(groups), room)
-        nobody = np.empty(0, dtype=np.int64)
+        no_items = np.empty(0, dtype=np.int64)
         for code, group in enumerate(groups):
             self.codes[group, level] = code
             in_graph = ~np.isin(group, alone)
             if in_graph.any():
-                self._place(group, nobody, level + 1)
+                self._place(group, no_items, level + 1)
             else:
-                self._place(nobody, group, level + 1)
+                self._place(no_items, group, level + 1)
 
     def _groups(self, items: np.ndarray, alone: np.ndarray, level: int, room: int) -> list[np.ndarray]:
         """Return clusters of at most ``room`` items, those of items without neighbours last."""

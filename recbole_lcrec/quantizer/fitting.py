@@ -68,6 +68,6 @@ def fit_quantizer(
 
 
 def load_quantizer(folder: Path) -> Quantizer:
-    """Load a quantizer of any kind; the settings beside its weights name it."""
+    """Load a quantizer of any kind; the settings next to its weights name it."""
     name = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["quantizer"]
     return quantizer_class(name).load(folder)

@@ -9,7 +9,7 @@ What differs:
 
 - The recommender is a finished run of this package on the same split (option ``collaborative_from``).
 - Its embeddings are brought to ``latent_dim`` dimensions by their principal components, centred, and scaled to a mean
-  squared length of ``latent_dim``: the inner products then neither vanish nor explode whatever the recommender is.
+  squared length of ``latent_dim``: the inner products then neither vanish nor explode, for any recommender.
 - Items that it does not know (no interactions in the data) have no part in the alignment, and new items are placed by
   their text alone.
 - Warm-up, k-means start, revival of unused codes and early stop are those of ``rqvae``.
@@ -82,7 +82,7 @@ def fitted_targets(collaborative: np.ndarray, dimensions: int) -> np.ndarray:
     points = collaborative[known].astype(np.float64)
     points -= points.mean(axis=0)
     left, sizes, axes = np.linalg.svd(points, full_matrices=False)
-    signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])  # an axis's sign is anybody's
+    signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])  # an axis has no sign of its own
     components = (left * sizes * signs)[:, :dimensions]
     length = np.sqrt((components**2).sum(axis=1).mean())
     targets = np.full((len(collaborative), dimensions), np.nan, dtype=np.float32)

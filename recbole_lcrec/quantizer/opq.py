@@ -1,6 +1,6 @@
 """Optimised product quantization (Ge et al. 2014): the embedding is rotated and cut into one part per level.
 
-The levels are independent, so a code means the same whatever the codes before it: the tokenizer of VQ-Rec and of
+The levels are independent, so a code means the same after any other codes: the tokenizer of VQ-Rec and of
 parallel generation (RPG). What is cut are the first ``latent_dim`` principal components, as many for each level. The
 rotation starts with the components dealt so that all parts carry about the same variance (Sec. 3.2 there), and then
 alternates with k-means: given the codes, the best rotation is an orthogonal Procrustes problem, solved by an SVD

@@ -59,7 +59,7 @@ class _Askers:
         answering: How they are answered.
 
     Raises:
-        UserError: For a broken file, nobody in it, or unknown users or items under ``error``.
+        UserError: For a broken file, a file without users, or unknown users or items under ``error``.
     """
 
     def __init__(self, order: Order, recommender: Recommender, answering: Answering) -> None:
@@ -80,7 +80,7 @@ class _Askers:
             example = example or (unknown[0] if unknown else "")
         source = f"histories={order.histories}" if order.histories else f"users={order.users}"
         if not self.count:
-            raise UserError(f"{source}: there is nobody in it.")
+            raise UserError(f"{source}: it has no users.")
         if found := f"{users} unknown users" if users else f"{items} unknown items" if items else "":
             if order.unknown == "error":
                 raise UserError(

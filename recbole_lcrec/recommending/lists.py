@@ -10,7 +10,7 @@ from typing import Any, overload
 from recbole_lcrec.utils.errors import clipped
 
 MODEL, POPULARITY, TEXTS, TITLES = "model", "popularity", "texts", "titles"
-"""Where a list of items comes from: the model; how often items were taken, where nothing is known of somebody; the
+"""Where a list of items comes from: the model; how often items were taken, where nothing is known of the user; the
 embeddings of the items' texts; the titles alone."""
 
 _SHOWN = 20

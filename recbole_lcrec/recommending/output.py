@@ -104,7 +104,7 @@ class Parts:
         """Put ``count`` parts together into the output, and remove them.
 
         Raises:
-            UserError: If somebody else has written the output meanwhile.
+            UserError: If another process has written the output in the meantime.
         """
         if self._output.exists():
             raise UserError(

@@ -137,7 +137,7 @@ class Recommender:
         """Return the items that the model finds for free words (task itemsearch).
 
         Args:
-            text: What somebody looks for, such as "a gift for a child who likes space".
+            text: What the user looks for, such as "a gift for a child who likes space".
             k: Items to return.
             history: Their item tokens, oldest first, or None.
 

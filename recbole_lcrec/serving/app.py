@@ -28,7 +28,7 @@ from recbole_lcrec.version import __version__
 logger = logging.getLogger(__name__)
 
 LEFT = 499
-"""Status, seen by nobody but the counters, of a request whose client left before the answer."""
+"""Status, seen only by the counters, of a request whose client left before the answer."""
 MOST_FOUND = 50
 """Items that a search by words may return."""
 NOT_JSON = "the body is not valid JSON."
@@ -41,7 +41,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 class ClientLeft(Exception):
-    """Nobody waits for the answer any more."""
+    """The client does not wait for the answer any more."""
 
 
 def make_app(service: Service) -> FastAPI:

@@ -103,7 +103,7 @@ class Batcher:
             self._settle([job for job in jobs if job.future.set_running_or_notify_cancel()])
 
     def _take(self) -> list[_Job]:
-        """Return the oldest job and those with its key that fit beside it; none when the batcher is closed."""
+        """Return the oldest job and those with its key that fit into its batch; none when the batcher is closed."""
         with self._changed:
             while True:
                 if self._jobs:

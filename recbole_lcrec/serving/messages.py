@@ -61,7 +61,7 @@ class SearchBody(Body):
 
     query: Annotated[Text, Field(description="A wish in words.")]
     k: K = 10
-    history: Annotated[Tokens, Field(description="Item tokens of whoever asks, oldest first; may be left out.")] = None
+    history: Annotated[Tokens, Field(description="Item tokens of the user, oldest first; may be left out.")] = None
 
 
 class SimilarBody(Body):

@@ -27,7 +27,7 @@ class Service:
     """One or two runs behind a batcher.
 
     Args:
-        runs: Name -> run; the first answers whoever names none.
+        runs: Name -> run; the first answers requests that name none.
         settings: Options of the server.
     """
 

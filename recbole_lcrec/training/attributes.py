@@ -1,4 +1,4 @@
-"""What a model changes in training besides its parameters: counters, histories, caches kept as plain attributes.
+"""What a model changes in training, apart from its parameters: counters, histories, caches kept as plain attributes.
 
 RecBole's models keep such state wherever they like: the annealing step of MultiVAE, the loss history of DiffRec, the
 attention of KGAT. None of it is in a state dict, and a training that goes on without it takes another course. Instead

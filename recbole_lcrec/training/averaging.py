@@ -1,4 +1,4 @@
-"""Weights beside those of the last step: a copy to compare with, and the average that is validated and saved."""
+"""Weights other than those of the last step: a copy to compare with, and the average that is validated and saved."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The one checkpoint format: ``model.safetensors`` for weights, ``state.pt`` (weights_only) for all other state.
 
-Both lie in one folder, which is written beside its place and renamed: a folder with that name is whole. What happens
+Both lie in one folder, which is written next to its place and renamed: a folder with that name is whole. What happens
 to it later is found by ``manifest.json``, which has the size and the SHA-256 of each file.
 """
 
@@ -65,7 +65,7 @@ def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the size and the SHA-256 of each file of a checkpoint beside them."""
+    """Write the size and the SHA-256 of each file of a checkpoint next to them."""
     integrity.write_manifest(folder, (WEIGHTS, STATE))
 
 
@@ -121,7 +121,7 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds besides the weights.
+    """Return what a checkpoint holds in addition to the weights.
 
     Raises:
         UserError: If it cannot be read.

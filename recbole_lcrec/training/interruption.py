@@ -81,7 +81,7 @@ def terminations() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        if told and not isinstance(stop, Terminated):  # Ray's calls raise it whatever a handler raised
+        if told and not isinstance(stop, Terminated):  # Ray's calls raise it even if a handler raised another
             raise Terminated from stop
         raise
     finally:

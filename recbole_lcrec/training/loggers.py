@@ -1,4 +1,4 @@
-"""What gets the metrics of a run beside its log: tensorboard, Weights & Biases, MLflow (option ``logger``).
+"""What gets the metrics of a run in addition to its log: tensorboard, Weights & Biases, MLflow (option ``logger``).
 
 All get the same values under the same names (``train/loss``, ``train/learning_rate``, ``valid/ndcg@10``,
 ``best_valid/ndcg@10``, ``test/ndcg@10``), each at the number of epochs done. Of several processes only the main one
@@ -228,7 +228,7 @@ class Loggers:
             options = self._config.resolved()
             try:
                 self._opened.append(makers[name](self._folder, run.wandb_project, known.get(name), options))
-            except Exception as error:  # noqa: BLE001 (whatever a client raises)
+            except Exception as error:  # noqa: BLE001 (a client may raise anything)
                 raise UserError(
                     f"logger={name} cannot start a run: {reason_of(error)}. Leave it out of option logger, or set it "
                     "up (docs: Loggers)."

@@ -13,7 +13,7 @@ from recbole_lcrec.utils.files import atomic_path
 
 
 class PretrainFeatures(PretrainTrainer):
-    """What RecBole's trainers with a pre-training stage (S3Rec, RaCT) need besides: safe files, one checkpoint.
+    """What RecBole's trainers with a pre-training stage (S3Rec, RaCT) need in addition: safe files, one checkpoint.
 
     RecBole pickles its configuration into the files of the pre-training and takes the last of them for the model's
     checkpoint. Here they are ``<model>-<dataset>-<epoch>.pth`` in the output folder, with tensors and numbers only

@@ -53,7 +53,7 @@ class Sharded(Several):
         for block in shared_blocks(model.lm):  # type: ignore[arg-type]
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
-        model.to(device)  # buffers, and whatever the blocks do not hold
+        model.to(device)  # buffers, and what the blocks do not hold
         model.wake = _nothing  # type: ignore[assignment]
         for method in ("calculate_loss", "wake"):
             register_fsdp_forward_method(model, method)

@@ -37,7 +37,7 @@ class StateFolder:
         self._settings = settings
 
     def is_due(self, steps_done: int) -> bool:
-        """Return whether a state is wanted after so many optimizer steps (besides the one at the end of a pass)."""
+        """Return whether a state is wanted after so many optimizer steps, not only at the end of a pass."""
         every = self._settings.checkpoint_every_n_steps
         return every is not None and steps_done % every == 0
 

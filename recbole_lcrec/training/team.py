@@ -68,7 +68,7 @@ class Alone:
 
 
 class _Loss(nn.Module):
-    """A forward for DistributedDataParallel, which watches forwards: whatever loss the trainer asks for."""
+    """A forward for DistributedDataParallel, which watches forwards: the loss that the trainer asks for."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

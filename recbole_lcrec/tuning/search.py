@@ -329,7 +329,7 @@ def _plan_trials(journal: Journal, found: list[dict[str, Any]]) -> None:
 def _inputs(plan: SearchPlan, config: LCRecConfig, data: SharedData, gpus: float) -> TrialInputs:
     run = RunOptions(config)
     settings = plan.settings
-    # whatever the working directory of the machines' processes is
+    # independent of the working directory of the machines' processes
     folders = {
         "data_path": str(Path(run.data_path).absolute().parent),
         "cache_dir": str(_made(run.cache_dir)),

@@ -194,7 +194,7 @@ def _dimension(name: str, given: Given) -> Dimension:
     when = body.pop("when", {})
     if len(body) != 1:
         raise UserError(
-            f"found {', '.join(map(str, body)) or 'no kind'}; expected one of {_kinds_text()}, besides 'when'"
+            f"found {', '.join(map(str, body)) or 'no kind'}; expected one of {_kinds_text()}, and perhaps 'when'"
         )
     ((kind, values),) = body.items()
     if kind not in KINDS:

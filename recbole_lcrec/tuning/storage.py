@@ -1,8 +1,8 @@
 """Where trials leave what they write, and what the machines of a cluster can reach of it.
 
 Trials write straight into the search's output folder, which all machines see. With option ``storage_path`` they write
-on their own machine and store their folders there, in whatever pyarrow reaches (a shared folder, s3://, gs://, ...);
-the search brings them to its output folder at the end.
+on their own machine and store their folders there, in any place that pyarrow reaches (a shared folder, s3://, gs://,
+...); the search brings them to its output folder at the end.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Storage:
     def upload(self, folder: Path, trial: str) -> None:
         """Store a folder as the latest of a trial: whole or not at all.
 
-        Every upload is a folder of its own, which counts once a file of its name stands beside it.
+        Every upload is a folder of its own, which counts once there is a file of its name next to it.
         """
         from pyarrow.fs import copy_files
 

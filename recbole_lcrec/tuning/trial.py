@@ -97,7 +97,7 @@ def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
         end: dict[str, Any] = {"finished": True}
     except StorageError as error:  # no fault of the trial: it runs again when there is room
         end = {"no_room": str(error)}
-    except Exception as error:  # noqa: BLE001 (whatever went wrong is a result of the search)
+    except Exception as error:  # noqa: BLE001 (every failure is a result of the search)
         logger.exception("trial failed")
         end = {"failed": explain(error)}
     finally:

@@ -35,7 +35,7 @@ _VERSION = 1
 
 
 def cache_key(text: ItemText, seed: int) -> list[Any]:
-    """Return what the texts depend on besides the jobs."""
+    """Return what the texts depend on, apart from the jobs."""
     # one string: a key made of a million small parts would take as long as some of the texts
     read = json.dumps([text.titles, text.descriptions, sorted(text.columns.items())])
     return [_VERSION, metadata.version("scikit-learn"), seed, read]

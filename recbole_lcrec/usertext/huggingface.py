@@ -221,13 +221,13 @@ def _in_chat(tokenizer: Any, request: str, option: str) -> str:
     """Return a request as the model's chat template has it.
 
     Raises:
-        UserError: If the template, a program of whoever made the model, fails or leaves the request out.
+        UserError: If the template, a program of the model's authors, fails or leaves the request out.
     """
     messages: list[dict[str, Any]] = [{"role": "user", "content": request}]
     try:
         text = str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
         problem = "" if request.strip() in text else "what it makes of a request does not hold the request"
-    except Exception as error:  # jinja2's, and whatever the template's own expressions raise
+    except Exception as error:  # jinja2's, and those that the template's own expressions raise
         problem = reason_of(error)
     if problem:
         raise UserError(

@@ -53,13 +53,13 @@ def load_user_texts(
         settings: Options of the users' texts.
         train_sequences: User token -> catalogue rows of the user's training interactions, in time order.
         item_text: The catalogue's text.
-        files: The data set's files; beside them, ``<name>.user.json`` and ``<name>.review`` may lie.
+        files: The data set's files; ``<name>.user.json`` and ``<name>.review`` may lie next to them.
         max_history: Items of a history that are kept, the latest ones.
         cache_dir: Folder of the caches.
         seed: Draws the phrasing of generated texts.
         device: Device of a model.
         show_progress: Whether to show a bar.
-        saved: Folder of a finished run whose texts are used, whatever the options say; no texts if it kept none.
+        saved: Folder of a finished run whose texts are used, regardless of the options; no texts if it kept none.
 
     Raises:
         UserError: For a file that is missing or malformed, or a model that cannot be loaded.

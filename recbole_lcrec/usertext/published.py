@@ -1,4 +1,4 @@
-"""Texts of users as LC-Rec's authors publish them: ``<name>.user.json`` beside the atomic files.
+"""Texts of users as LC-Rec's authors publish them: ``<name>.user.json`` next to the atomic files.
 
     {"user_explicit_preference": {user: [text, ...]},
      "user_vague_intention": {"train": {user: {"item": item, "inters": [item, ...], "querys": [text, ...]}},
@@ -40,7 +40,7 @@ class PublishedIntention:
 
 
 KIND = "user.json"
-"""The file lies beside the data as ``<name>.user.json``."""
+"""The file lies next to the data as ``<name>.user.json``."""
 
 
 def read_published(path: Path) -> dict[str, Any]:

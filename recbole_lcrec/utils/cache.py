@@ -95,7 +95,7 @@ def _found(entry: Path, load: Callable[[Path], T], what: str) -> tuple[T] | None
     if problem is None:
         try:
             return (load(entry),)
-        except Exception as error:  # whatever is wrong with an entry, the remedy is the same
+        except Exception as error:  # for everything that is wrong with an entry the remedy is the same
             problem = str(error) or type(error).__name__
     if entry.exists():  # it may just have been deleted
         logger.warning("%s is damaged (%s); the %s are made anew.", entry, problem, what)

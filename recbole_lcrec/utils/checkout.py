@@ -19,7 +19,7 @@ def commit(root: Path = ROOT) -> str | None:
     Returns:
         None where the package is installed without its history, or git cannot tell.
     """
-    if not (root / ".git").exists():  # site-packages below somebody's own checkout is no checkout of ours
+    if not (root / ".git").exists():  # site-packages inside another project's checkout is not a checkout of ours
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--dirty=+changes"]
     try:

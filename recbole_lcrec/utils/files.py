@@ -112,7 +112,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it onto ``path`` on success, remove it on failure.
+    """Yield a temporary path next to ``path``; rename it onto ``path`` on success, remove it on failure.
 
     Two processes that write the same path both succeed: the last rename wins and each file is whole.
 
@@ -140,7 +140,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_beside(path: Path, needs: int | None = None) -> Iterator[Path]:
-    """Yield a new folder beside ``path``, for what is to be renamed onto it; what is left of it at the end is removed.
+    """Yield a new folder next to ``path``, for what is to be renamed onto it; what is left of it at the end is
+    removed.
 
     Args:
         path: Where the finished folder is to lie. Parent folders are created.
@@ -161,7 +162,7 @@ def folder_beside(path: Path, needs: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path, needs: int | None = None, *, keep_modes: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; rename it onto ``path`` on success, remove it on failure.
+    """Yield a temporary folder next to ``path``; rename it onto ``path`` on success, remove it on failure.
 
     A folder that is already at ``path`` is replaced. A kill between the two renames leaves the old one under a hidden
     name, from where :func:`mend` brings it back.
@@ -210,7 +211,7 @@ def _permit(path: Path, mode: int) -> None:
 
 
 def hidden_beside(path: Path, suffix: str = "") -> Path:
-    """Return a name beside ``path`` that nothing has and that begins with a dot; see :func:`is_temporary`."""
+    """Return an unused name next to ``path`` and that begins with a dot; see :func:`is_temporary`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
 
 

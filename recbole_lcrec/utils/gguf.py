@@ -84,7 +84,7 @@ def _converted(file: Path, size: int, changed: int, option: str) -> Path:
 
 
 def _whole(folder: Path) -> Any:
-    return folder  # its manifest has been checked; whoever loads the model reads it
+    return folder  # its manifest has been checked; it is read when the model is loaded
 
 
 def _save(parts: Any, folder: Path) -> None:

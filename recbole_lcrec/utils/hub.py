@@ -183,7 +183,7 @@ def adapter_base(source: str | Path, option: str) -> str | None:
     else:
         try:
             path = find_adapter_config_file(name, local_files_only=local)
-        except OSError:  # nothing of that name: whoever loads it says so
+        except OSError:  # nothing of that name, as loading it will say
             return None
     if path is None:
         return None

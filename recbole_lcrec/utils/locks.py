@@ -63,7 +63,7 @@ def sole_lock(path: Path, what: str, work: str, instead: str) -> Iterator[None]:
 
 @contextmanager
 def waiting_lock(path: Path, purpose: str = "working there") -> Iterator[None]:
-    """Hold the lock ``path``, waiting for whoever has it.
+    """Hold the lock ``path``, waiting for the process that has it.
 
     Args:
         path: The lock's file, which is removed with the lock.
@@ -100,7 +100,7 @@ def _released(path: Path, lock: FileLock | None) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before the lock is gone: whoever waits for the file then makes a new one
+        path.unlink(missing_ok=True)  # before the lock is gone: a process that waits for the file then makes a new one
         if lock is not None:
             lock.release()
 

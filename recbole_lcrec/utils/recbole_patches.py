@@ -138,7 +138,7 @@ class LogFile(logging.FileHandler):
             print(f"{self.baseFilename}: the log cannot be written ({error.strerror})", file=sys.stderr)
 
     def close(self) -> None:
-        """Close the file, whatever a full disk says to its last lines."""
+        """Close the file, even if a full disk refuses its last lines."""
         with suppress(OSError):
             super().close()
 

@@ -20,7 +20,7 @@ STARTING = "starting.yaml"
 RESUME, FACTS = "resume", "run.json"
 """Folder of the training states, and the file in it that is written once index, tokenizer and texts are there."""
 ASSETS = (CONFIG, "index.json", NEW_ITEMS, EMBEDDINGS, "quantizer", "tokenizer", "lm", "user_texts.json")
-"""What a saved run is loaded from beside its checkpoint."""
+"""What a saved run is loaded from, apart from its checkpoint."""
 OF_EVALUATION = (EVALUATION, "evaluation.log")
 OF_A_RUN = (
     *ASSETS,
@@ -28,4 +28,4 @@ OF_A_RUN = (
     *OF_EVALUATION,
     *("report.json", REPORT),
 )
-"""What a run writes beside its log."""
+"""What a run writes, apart from its log."""

@@ -1,8 +1,8 @@
 """Which files of an output folder a run wrote: only those are ever replaced, and changed ones are refused.
 
 ``manifest.json`` of a run says it: ``written`` names what may be removed when another run takes the folder, ``files``
-has the size and the SHA-256 of what a saved run is loaded from beside its checkpoint, which has a manifest of its own.
-It is the first file of a run, so that a run that was killed can be told from a folder of the user's own files.
+has the size and the SHA-256 of what a saved run is loaded from apart from its checkpoint, which has a manifest of its
+own. It is the first file of a run, so that a run that was killed can be told from a folder of the user's own files.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def unclaim(folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run wrote beside its log; from now on all files of a run here are this run's."""
+    """Remove what an earlier run wrote, but not its log; from now on all files of a run here are this run's."""
     record = _read(folder) or {"written": ()}
     for name in sorted(record["written"]):
         if name != LOG and _is_ours(folder, name):
@@ -157,7 +157,7 @@ def holds_training(folder: Path) -> bool:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a run; None if there is none, or it is somebody else's file of that name."""
+    """Return the manifest of a run; None if there is none, or if a file of that name is not a run's."""
     try:
         record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files, written = record["files"], record["written"]

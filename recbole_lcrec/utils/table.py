@@ -2,8 +2,8 @@
 
 An atomic file is text with a header of ``name:type`` columns and a row per line. RecBole hands it to pandas, which
 takes the first cells of rows that are too long for an index, joins lines between quotes and fills short rows up. Here
-every row has as many cells as the header, quotes are characters like any other, and whatever is wrong is told with
-file, line and column.
+every row has as many cells as the header, quotes are characters like any other, and everything that is wrong is told
+with file, line and column.
 
 Lines end with LF, CRLF or CR; blank lines are skipped; a byte order mark at the start is skipped.
 """

@@ -88,7 +88,7 @@ def test_a_filter_loads_its_columns_and_leaves_no_trace(tmp_path: Path, explicit
         ({"val_interval": {"stars": "[3,5]"}}, "names column stars"),
         ({"val_interval": {"rating": "[90,inf)"}}, "no interaction of toy is left"),
         ({"val_interval": {"place": "[3,5]"}}, "place of type token; expected a list"),
-        ({"val_interval": {3: "[1,2]"}}, "3 is not a name; expected a mapping of names"),
+        ({"val_interval": {3: "[1,2]"}}, "3 is not a column; expected"),
         ({"user_inter_num_interval": "[100,inf)"}, "no interaction of toy is left"),
         ({"item_inter_num_interval": "5"}, "item_inter_num_interval is 5"),
         ({"threshold": {"rating": "four"}}, "option threshold"),

@@ -1,4 +1,4 @@
-"""The quality report as one HTML page: what templates/index.html shows beside what was measured."""
+"""The quality report as one HTML page: what templates/index.html shows of what was measured."""
 
 from __future__ import annotations
 

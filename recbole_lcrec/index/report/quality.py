@@ -244,7 +244,7 @@ def _reconstruction(report: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _neighbours(codes: np.ndarray, embeddings: np.ndarray) -> dict[str, Any] | None:
-    """Return how often the nearest items by cosine share the first codes, beside random pairs of items."""
+    """Return how often the nearest items by cosine share the first codes, and how often random pairs do."""
     n, n_levels = codes.shape
     k = min(NEIGHBOURS, n // 10)
     if k < 1:
