@@ -39,6 +39,7 @@ OPTIONS = {**TINY, "task_samples": 16, "epochs": 1, "num_beams": 12, "topk": [1,
 OF_OTHER_MODELS = {
     **{"t5_d_model": 16, "t5_layers": 1, "t5_heads": 2, "t5_head_dim": 8, "t5_d_ff": 16, "train_samples": 64},
     **{"rpg_hidden_size": 16, "rpg_layers": 1, "rpg_intermediate_size": 16, "pretrain_epochs": 1},
+    **{"user_inter_num_interval": "[0,inf)", "item_inter_num_interval": "[0,inf)"},  # Games is filtered otherwise
     **{"hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 2, "embedding_size": 16},
 }
 
