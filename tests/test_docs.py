@@ -50,5 +50,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pictures_have_a_text_in_their_place(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "![](" not in text and all("alt=" in tag for tag in re.findall(r"<img[^>]*>", text))
+
+
+def test_models_pages_have_what_to_cite() -> None:
+    for page in (ROOT / "docs" / "models").glob("*.md"):
+        entries = re.findall(r"^```bibtex\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        assert entries, page
+        for entry in entries:
+            assert re.match(r"@\w+\{\w+,\n", entry) and entry.count("{") == entry.count("}"), entry
+
+
 def _anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")

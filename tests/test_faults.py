@@ -235,7 +235,7 @@ def test_broken_caches_are_told_and_made_again(tmp_path: Path, capsys: pytest.Ca
         said = capsys.readouterr()
         assert "Traceback" not in said.out + said.err
         warnings = [line for line in said.out.splitlines() if "WARNING" in line]
-        assert len([line for line in warnings if "anew" in line]) == 3, warnings
+        assert len([line for line in warnings if "anew" in line]) == 6, warnings
         assert whole(tmp_path) == expected
 
 

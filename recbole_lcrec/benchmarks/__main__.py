@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from recbole_lcrec.benchmarks import decoding, index, scale, serving, training
+from recbole_lcrec.benchmarks import against_recbole3, decoding, index, scale, serving, steps, training
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -32,6 +32,12 @@ BENCHMARKS = {
         "Constrained decoding against transformers' generate.", decoding.add_arguments, decoding.run
     ),
     "training": Benchmark("Training against the plain recipe.", training.add_arguments, training.run),
+    "profile": Benchmark(
+        "A training step's parts, and its share of what the processor can do.", steps.add_arguments, steps.run
+    ),
+    "peers": Benchmark(
+        "RecBole3.0 and this package side by side.", against_recbole3.add_arguments, against_recbole3.run
+    ),
     "scale": Benchmark("A whole run's parts on a large catalogue.", scale.add_arguments, scale.run),
     "serving": Benchmark(
         "A server of a saved run, against one request after another.", serving.add_arguments, serving.run

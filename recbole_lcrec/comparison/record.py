@@ -11,6 +11,7 @@ from recbole_lcrec.comparison.leaderboard import Board
 from recbole_lcrec.comparison.plan import Plan
 from recbole_lcrec.comparison.results import ModelResult, RunResult
 from recbole_lcrec.utils.files import write_json
+from recbole_lcrec.utils.program import program
 from recbole_lcrec.utils.run_files import RECORD
 
 
@@ -34,7 +35,7 @@ def record(plan: Plan, board: Board) -> dict[str, Any]:
     first: Mapping[str, Any] = results[0] if results else {}
     users = next((run.ranks["user"].nunique() for run in runs if run.ranks is not None), None)
     return {
-        "command": f"python {shlex.join(sys.argv)}" if sys.argv[1:] else None,
+        "command": f"{program()} {shlex.join(sys.argv[1:])}" if sys.argv[1:] else None,
         "date": _all([result.get("date") for result in results]),
         "commit": _all([result.get("commit") for result in results]),
         "version": _all([result["versions"].get("recbole_lcrec") for result in results]),

@@ -35,7 +35,7 @@ def missing_loggers(options: Mapping[str, Any]) -> Iterator[str]:
     """Yield which loggers of a run that is to be trained are not installed, and how they are."""
     for name in chosen_loggers(options):
         if name in LOGGERS and not _is_installed(name):
-            what = "log_wandb is True" if options.get("log_wandb") and name == "wandb" else f"logger names {name}"
+            what = "logger (or log_wandb) names wandb" if name == "wandb" else f"logger names {name}"
             yield (
                 f'option {what}, but the package {name} is not installed: pip install "recbole-lcrec[{name}]", or '
                 "leave it out"

@@ -37,8 +37,8 @@ class SampleTable(Sequence[Sample]):
             counts += [sample.samples for sample in chunk]
         self.lengths = np.concatenate([np.diff(ends, prepend=0) for ends in self._ends] or [np.zeros(0, np.int64)])
         """Tokens of each row, int64 [n]."""
-        self.counts = np.array(counts, np.int64)
-        """Samples of each row, int64 [n]."""
+        self.counts = np.array(counts, np.uint16)
+        """Samples of each row, uint16 [n]."""
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -63,8 +63,8 @@ def test_what_bfloat16_weighs_is_small_or_weighed_again(likely: bool, monkeypatc
         monkeypatch.setattr(HeadReadout, "_others", noting)
         found = HeadReadout(head).log_probs(states, tokens)
     torch.testing.assert_close(found.double(), expected, atol=2e-5, rtol=0)
-    assert weights[0] == (torch.bfloat16, 50)
-    assert weights[1:] == ([] if likely else [(torch.float32, 50)])
+    assert weights[0] == (torch.float32, 50)
+    assert weights[1:] == [(torch.bfloat16 if likely else torch.float32, 50)]
 
 
 def test_likelier_tokens_do_not_overflow() -> None:

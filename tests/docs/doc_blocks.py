@@ -34,7 +34,13 @@ FILMS = {
     **{"195": "Terminator, The", "222": "Star Trek: First Contact", "sku-4": "Garden chair", "sku-17": "Parasol"},
     "sku-8": "Garden bench",
 }
-OPTIONS = {**TINY, "epochs": 1, "num_beams": len(FILMS), "topk": [1, 5, 10], "lsa_dim": 4, "codebook_size": 4}
+OTHERS = [f"other-{number}" for number in range(107)]  # some models rank among 100 items that were not seen
+OPTIONS = {**TINY, "task_samples": 16, "epochs": 1, "num_beams": 12, "topk": [1, 5, 10]}
+OF_OTHER_MODELS = {
+    **{"t5_d_model": 16, "t5_layers": 1, "t5_heads": 2, "t5_head_dim": 8, "t5_d_ff": 16, "train_samples": 64},
+    **{"rpg_hidden_size": 16, "rpg_layers": 1, "rpg_intermediate_size": 16, "pretrain_epochs": 1},
+    **{"hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 2, "embedding_size": 16},
+}
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,12 @@ class Block:
     text: str
 
     def commands(self) -> list[list[str]]:
-        """Return the commands of a bash block, as lists of arguments."""
+        """Return the commands of a bash block, or those behind ``$`` of a console's, as lists of arguments."""
         found: list[list[str]] = []
-        for line in self.text.replace("\\\n", " ").splitlines():
+        lines = self.text.replace("\\\n", " ").splitlines()
+        if self.language == "console":
+            lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        for line in lines:
             words: list[str] = []
             for word in [*shlex.split(line, comments=True), "&&"]:
                 if word != "&&":
@@ -89,11 +98,12 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def write_films(folder: Path, name: str) -> None:
-    """Write a data set of a few films and garden furniture, in which an item is mostly followed by the next one."""
-    items = list(FILMS)
+    """Write a data set of films and garden furniture, in which an item is followed by the next one."""
+    titles = {**FILMS, **{item: f"A film called {item}" for item in OTHERS}}
+    items = list(titles)
     lines = ["user_id:token\titem_id:token\ttimestamp:float"]
-    for number, user in enumerate(["196", "186", *(f"u{n}" for n in range(22))]):
-        lines += [f"{user}\t{items[(number + time) % len(items)]}\t{time}" for time in range(5 + number % 4)]
+    for number, user in enumerate(["196", "186", *(f"u{n}" for n in range(38))]):
+        lines += [f"{user}\t{items[(3 * number + time) % len(items)]}\t{time}" for time in range(5 + number % 4)]
     (folder / name).mkdir(parents=True)
     (folder / name / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
     # the columns of ml-100k and of the Amazon data, so that the options for either fit
@@ -101,7 +111,7 @@ def write_films(folder: Path, name: str) -> None:
         "item_id:token\ttitle:token_seq\tmovie_title:token_seq\tdescription:token_seq\trelease_year:token"
         "\tclass:token_seq\tbrand:token\tcategories:token_seq"
     ]
-    for n, (item, title) in enumerate(FILMS.items()):
+    for n, (item, title) in enumerate(titles.items()):
         kind = f"kind {n % 3}"
         lines.append(f"{item}\t{title}\t{title}\tof colour {n % 4}\t{1990 + n % 5}\t{kind}\tmaker {n % 2}\t{kind}")
     (folder / name / f"{name}.item").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -133,7 +143,7 @@ def furnish(place: Path, run: Path, texts: Sequence[str]) -> None:
         "shelf.txt": "50\n181\nsku-4\n",
         "space.yaml": "learning_rate: {loguniform: [1.0e-4, 1.0e-2]}\n",
         "sales.csv": "customer,sku,when,stars\n" + "".join(f"c{n % 3},s{n % 4},2026-01-0{n},5\n" for n in range(1, 9)),
-        "tiny.yaml": yaml.safe_dump(OPTIONS),
+        "tiny.yaml": yaml.safe_dump({**OPTIONS, **OF_OTHER_MODELS}),
     }
     for name, content in files.items():
         (place / name).write_text(content, encoding="utf-8")

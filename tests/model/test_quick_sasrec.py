@@ -66,24 +66,25 @@ def test_states_gradients_and_random_numbers_are_those_of_recbole(
 
 
 def test_a_training_ends_with_the_same_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = run("SASRec", "toy", options(tmp_path, epochs=3))
+    quick = run("SASRec", "toy", options(tmp_path, epochs=2))
     monkeypatch.setattr(QuickSASRec, "forward", SASRec.forward)
     monkeypatch.setattr(quick_sasrec.functional, "gelu", lambda x: x * 0.5 * (1.0 + torch.erf(x / 2**0.5)))
-    plain = run("SASRec", "toy", options(tmp_path, epochs=3, output_dir=str(tmp_path / "plain")))
+    plain = run("SASRec", "toy", options(tmp_path, epochs=2, output_dir=str(tmp_path / "plain")))
     assert quick["test_result"] == plain["test_result"] and quick["best_valid_result"] == plain["best_valid_result"]
     assert (tmp_path / "out" / "ranks.csv.gz").read_bytes() == (tmp_path / "plain" / "ranks.csv.gz").read_bytes()
 
 
 def test_own_masks_keep_the_rate_and_the_mean(toy: Any) -> None:
     model = model_of(toy, n_layers=2, exact_dropout=False, hidden_dropout_prob=0.5, attn_dropout_prob=0.1)
-    items, lengths = histories([8, 2, 1, 1])
-    torch.manual_seed(0)
-    states = torch.stack([model(items, lengths) for _ in range(300)])
-    torch.manual_seed(0)
-    plain = torch.stack([SASRec.forward(model, items, lengths) for _ in range(300)])
+    items, lengths = (some.repeat_interleave(500, dim=0) for some in histories([8, 2, 1, 1]))
+    with torch.no_grad():
+        torch.manual_seed(0)
+        states = model(items, lengths).view(4, 500, -1)
+        torch.manual_seed(0)
+        plain = SASRec.forward(model, items, lengths).view(4, 500, -1)
     assert not torch.equal(states, plain)
-    for moment in (lambda x: x.mean(dim=0), lambda x: x.std(dim=0)):
-        assert float((moment(states) - moment(plain)).abs().mean()) < 0.1
+    torch.testing.assert_close(states.mean(dim=1), plain.mean(dim=1), atol=0.2, rtol=0)
+    torch.testing.assert_close(states.std(dim=1), plain.std(dim=1), atol=0.2, rtol=0)
     mask = quick_sasrec._drawn_quickly((99, 999), 0.3, torch.device("cpu"))
     assert mask is not None and mask.unique().tolist() == pytest.approx([0.0, 1 / 0.7], abs=1e-4)
     assert float(mask.mean()) == pytest.approx(1, abs=0.01)

@@ -204,7 +204,7 @@ def test_a_server_that_refuses_a_value_does_not_end_a_training(
                            "or None. Did you mean 'wandb'?"),
         ("--logger=tensorboard,mlflow", 'logger names mlflow, but the package mlflow is not installed: pip install '
                                         '"recbole-lcrec[mlflow]"'),
-        ("--log_wandb=True", "option log_wandb is True, but the package wandb is not installed"),
+        ("--log_wandb=True", "option logger (or log_wandb) names wandb, but the package wandb is not installed"),
     ],
 )  # fmt: skip
 def test_unknown_and_missing_loggers_are_told_before_anything_is_done(

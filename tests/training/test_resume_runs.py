@@ -127,7 +127,7 @@ def test_killed_while_it_learns_from_preferences(folder: Path) -> None:
     out = cut(folder, "LCRec", "stage", lambda: after(8, Course, "add", kill), checkpoint_every_n_steps=1, **given)
     assert "Preferences (dpo): up to 2 epochs" in (out / "run.log").read_text()
     assert main([f"--resume={out}"]) == 0
-    assert "Training state of epoch 2, step 1" in (out / "run.log").read_text()
+    assert "Training state of epoch 3, after 1 steps" in (out / "run.log").read_text()
     assert_same_end(folder, "preferences", out)
 
 

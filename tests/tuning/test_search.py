@@ -144,7 +144,7 @@ def test_what_is_found_wrong_before_a_trial_starts(
 def test_an_option_that_the_model_does_not_have_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare(tmp_path)
     assert cli.main(arguments(tmp_path, "lm_dropout: {choice: [0.0, 0.1]}\n", search_alg="grid")) == 2
-    assert "model SASRec does not have what the space varies" in capsys.readouterr().err
+    assert "lm_dropout: model SASRec has no such option" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
