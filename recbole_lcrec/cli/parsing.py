@@ -1,4 +1,4 @@
-"""What a command line asks for: its ``--name=value`` arguments, read and checked without torch as far as that goes."""
+"""What a command line asks for: its ``--name=value`` arguments, all mistakes told in one answer."""
 
 from __future__ import annotations
 

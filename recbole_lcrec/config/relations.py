@@ -1,4 +1,4 @@
-"""What an option means only together with others, or in its parts; checked without torch, before data are read."""
+"""What an option means only together with others, or in its parts; checked before data are read."""
 
 from __future__ import annotations
 

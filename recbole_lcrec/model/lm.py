@@ -227,7 +227,7 @@ def _check_same_base(found: str, saved: Path, option: str) -> None:
 
 
 def save_architecture(lm: Any, folder: Path) -> None:
-    """Write what ``build_lm`` needs besides a checkpoint: the architecture, and the base of an adapter."""
+    """Write what ``build_lm`` needs of a trained model except its weights: architecture, and an adapter's base."""
     inner = base_model(lm)
     write_architecture(inner.config, folder)
     if getattr(inner, "base_weights", None):

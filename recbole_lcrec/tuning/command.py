@@ -1,4 +1,4 @@
-"""The command line of a search: all that is wrong with it is said at once, before torch and Ray are imported."""
+"""The command line of a search: all that is wrong with it is said at once."""
 
 from __future__ import annotations
 
