@@ -12,7 +12,11 @@ from recbole_lcrec.decoding.architecture import base_model, model_dtype, n_layer
 from recbole_lcrec.utils.lm_config import number_of, text_config
 
 CPU_MEMORY = 2**30
-"""Bytes that decoding may use on a CPU; larger batches would not be faster."""
+"""Bytes that decoding may use on a CPU."""
+
+CPU_STATES, CPU_TOKENS = 2**20, 1024
+"""Bytes of a layer's states per thread, about what stays in a core's cache: larger batches are slower, as every pass
+over them goes to memory. But so many tokens at least, over which the reading of the weights is spread."""
 
 GPU_SHARE = 0.5
 """Share of a GPU's free memory that decoding may use."""
@@ -51,8 +55,10 @@ def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int, more: int = 0)
     heads = number_of(config, "num_attention_heads") or 1  # state-space models have none
     per_prompt += 4 * heads * max(length * length, beam_tokens * tokens) + more
     device = base_model(lm).get_input_embeddings().weight.device
-    memory = GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_MEMORY
-    return int(min(max(memory // per_prompt, 1), MAX_PROMPTS))
+    if device.type == "cuda":
+        return int(min(max(GPU_SHARE * torch.cuda.mem_get_info(device)[0] // per_prompt, 1), MAX_PROMPTS))
+    in_cache = max(CPU_STATES // (size * hidden), CPU_TOKENS) * torch.get_num_threads() // length
+    return int(min(max(min(CPU_MEMORY // per_prompt, in_cache), 1), MAX_PROMPTS))
 
 
 def run_halving(run: Callable[[np.ndarray], None], numbers: np.ndarray) -> None:

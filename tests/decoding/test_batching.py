@@ -26,6 +26,8 @@ def test_longer_prompts_and_more_beams_leave_room_for_fewer(monkeypatch: pytest.
     assert prompts_at_once(lm.double(), 50, 60) < many
     assert prompts_at_once(lm, 100_000, 60) == 1
     monkeypatch.setattr("recbole_lcrec.decoding.batching.CPU_MEMORY", 2**50)
+    assert prompts_at_once(build_lm("gpt2"), 200, 60) < 100, "a layer's states stay in the cache"
+    monkeypatch.setattr("recbole_lcrec.decoding.batching.CPU_STATES", 2**50)
     assert prompts_at_once(build_lm("gpt2"), 200, 60) == MAX_PROMPTS
 
 
