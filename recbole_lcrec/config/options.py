@@ -25,16 +25,6 @@ from recbole_lcrec.config.recbole_options import INSTEAD, recbole_declarations
 from recbole_lcrec.config.registry import QUANTIZERS, components_with_options
 from recbole_lcrec.utils.errors import UserError, clipped, nearest
 
-_TYPE_WORDS = {
-    "bool": "bool",
-    "int": "int",
-    "float": "float",
-    "str": "str",
-    "string": "str",
-    "list": "list",
-    "dict": "dict",
-    "none": "None",
-}
 _NULL_TEXTS = {"None", "null", "Null", "NULL", "~"}
 ANY = frozenset({"any"})
 COMMANDS = {
@@ -50,17 +40,11 @@ COMMANDS = {
 }
 """What the command line takes in addition to options."""
 
-# What RecBole's comments and defaults do not say, but its documentation and code allow; and the options of its command
-# line that no YAML of it carries.
-_ADDITIONS: dict[str, tuple[set[str], str]] = {
-    "load_col": ({"None"}, ""),
-    "eval_args": ({"dict"}, ""),
-    "RATING_FIELD": ({"None"}, ""),
-    "LABEL_FIELD": ({"None"}, ""),
-    "w_max": ({"float"}, ""),
-    "model": ({"str"}, "The name of the model."),
-    "dataset": ({"str"}, "The name of the data set: files are <data_path>/<dataset>/<dataset>.inter and .item."),
+_TEXTS = {
+    "model": "The name of the model.",
+    "dataset": "The name of the data set: files are <data_path>/<dataset>/<dataset>.inter and .item.",
 }
+"""What the options are that no YAML carries."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +53,6 @@ class Option:
 
     Attributes:
         name: As in YAML files and on the command line.
-        types: Names of the types it takes: bool, int, float, str, list, dict, None; or "any".
         text: What it does, with its unit, from the comment on its default.
         default: The default in the first of :func:`yaml_files` that has one; models and data sets may differ.
         declaration: What it takes, as it is written in the comment on its default; empty where only the types are
@@ -77,21 +60,23 @@ class Option:
     """
 
     name: str
-    types: frozenset[str]
     text: str = ""
     default: Any = None
     declaration: str = ""
 
     @property
     def type_text(self) -> str:
-        """What it takes, in brief: "int >= 1 or None"; or the types alone."""
-        if self.declaration:
-            return re.sub(r"\b(word|name)\b", "str", self.declaration)
-        return " or ".join(sorted(self.types, key=lambda t: (t == "None", t)))
+        """What it takes, in brief: "int >= 1 or None"."""
+        return re.sub(r"\b(word|name)\b", "str", self.declaration) or "any"
+
+    @property
+    def types(self) -> frozenset[str]:
+        """Names of the types it takes: bool, int, float, str, list, dict, None; or "any"."""
+        return self.domain.types if self.domain else ANY
 
     @cached_property
     def domain(self) -> Domain | None:
-        """The values that it takes; None where only the types are known."""
+        """The values that it takes; None for anything that is plain data."""
         return parse_declaration(self.declaration) if self.declaration else None
 
 
@@ -142,8 +127,7 @@ def _with_components(components: int, quantizers: tuple[str, ...]) -> dict[str, 
             declaration, text = comments.get(name, (None, ""))
             known = table.get(name)
             if known is None:
-                types, is_declared = {type_name(value), *_type_words(declaration or "")}, declaration is not None
-                table[name] = _option(name, types, is_declared, declaration, {name: text}, {name: value})
+                table[name] = Option(name, text, value, declaration or "")
             elif declaration and known.declaration and declaration != known.declaration:
                 raise UserError(
                     f"{component.name} ({component.where}) declares option {name} as ({declaration}), but it is known "
@@ -159,54 +143,18 @@ def yaml_options() -> dict[str, Option]:
     Raises:
         AssertionError: If an option is declared twice.
     """
-    types: dict[str, set[str]] = {}
-    commented: set[str] = set()
-    texts: dict[str, str] = {}
-    defaults: dict[str, Any] = {}
-    declared = dict(recbole_declarations())
+    texts, defaults, declared = dict(_TEXTS), dict[str, Any](), dict(recbole_declarations())
     for path in yaml_files():
         comments = read_comments(path)
-        ours = properties_dir() in path.parents
         for name, value in load_values(path).items():
             defaults.setdefault(name, value)
-            types.setdefault(name, set()).add(type_name(value))
             declaration, text = comments.get(name, (None, ""))
             texts[name] = texts.get(name) or text
-            if declaration is None:
-                continue
-            commented.add(name)
-            types[name] |= _type_words(declaration)
-            if ours and parse_declaration(declaration) is not None:
+            if declaration is not None and properties_dir() in path.parents:
                 assert name not in declared, f"{path}: {name} is declared already, as ({declared[name]})"
                 declared[name] = declaration
-    for name, (more, text) in _ADDITIONS.items():
-        types.setdefault(name, set()).update(more)
-        commented.add(name)
-        texts[name] = texts.get(name) or text
-    names = [*types, *(name for name in declared if name not in types)]
-    return {
-        name: _option(name, types.get(name, set()), name in commented, declared.get(name), texts, defaults)
-        for name in names
-    }
-
-
-def _option(
-    name: str, types: set[str], commented: bool, declaration: str | None, texts: dict[str, str], defaults: Any
-) -> Option:
-    domain = parse_declaration(declaration) if declaration else None
-    if domain is not None:
-        found = domain.types
-    else:  # a default alone promises nothing: k: 100 does not say that 0.5 is wrong
-        found = frozenset(types) if commented and "any" not in types else ANY
-    return Option(name, found, texts.get(name, ""), defaults.get(name), declaration or "")
-
-
-def _type_words(text: str) -> set[str]:
-    """Return the types of "int or None", "list of float" or "str, optional"; {"any"} for words that name no type."""
-    if (domain := parse_declaration(text)) is not None:
-        return set(domain.types)
-    words = [part.split(" of ")[0].strip().lower() for part in re.split(r"\bor\b|,", text)]
-    return {_TYPE_WORDS.get(word, "any") for word in words if word not in ("", "optional")} or {"any"}
+    names = dict.fromkeys([*defaults, *declared])
+    return {name: Option(name, texts.get(name, ""), defaults.get(name), declared.get(name, "")) for name in names}
 
 
 @lru_cache(maxsize=1)
@@ -231,7 +179,7 @@ def find_option(name: str) -> Option:
     if name in table:
         return table[name]
     if name in source_names():
-        return Option(name, ANY)
+        return Option(name)
     if name in COMMANDS:
         raise UserError(f"{name} is not an option of a run. On the command line: {COMMANDS[name]}")
     known = [option for option in [*table, *source_names(), *COMMANDS] if option not in INSTEAD]

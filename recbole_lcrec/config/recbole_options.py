@@ -18,8 +18,11 @@ _BY_DECLARATION = {
     # environment
     "int in [0, 256]": "worker",
     "word: info | debug | warning | error | critical or None": "state",
-    "bool": "use_gpu reproducibility shuffle log_wandb require_pow enable_amp enable_scaler",
-    "str": "NEG_PREFIX LIST_SUFFIX wandb_project gpu_id",
+    "bool": "use_gpu reproducibility shuffle log_wandb require_pow enable_amp enable_scaler positive_only "
+    "center_columns mixed double_tower sampling_noise reweight beta_fixed time-aware apply_norm dual_domain fredom "
+    "sparse_feature use_out_emb freeze_kg use_st_gumbel L1_flag reparam build_graph_separately use_inner_product nogb "
+    "mf_train mlp_train use_pretrain use_inner use_outer joint_train hide_item convert_token_to_onehot direct",
+    "str": "model NEG_PREFIX LIST_SUFFIX wandb_project gpu_id",
     "int in [0, 12]": "loss_decimal_place metric_decimal_place",
     # data
     "name": "field_separator seq_separator USER_ID_FIELD ITEM_ID_FIELD TIME_FIELD HEAD_ENTITY_ID_FIELD "
