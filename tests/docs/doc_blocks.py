@@ -35,11 +35,14 @@ FILMS = {
     "sku-8": "Garden bench",
 }
 OTHERS = [f"other-{number}" for number in range(107)]  # some models rank among 100 items that were not seen
-OPTIONS = {**TINY, "task_samples": 16, "epochs": 1, "num_beams": 12, "topk": [1, 5, 10]}
+OPTIONS = {**TINY, "task_samples": 16, "codebook_size": 32, "epochs": 1, "num_beams": 12, "topk": [1, 5, 10]}
+UNFILTERED = {"user_inter_num_interval": "[0,inf)", "item_inter_num_interval": "[0,inf)"}
+"""Games and Scientific are filtered otherwise."""
+SHORT = {**UNFILTERED, "epochs": 1, "eval_step": 1, "show_progress": False}
+"""For a search, whose space has the sizes."""
 OF_OTHER_MODELS = {
     **{"t5_d_model": 16, "t5_layers": 1, "t5_heads": 2, "t5_head_dim": 8, "t5_d_ff": 16, "train_samples": 64},
     **{"rpg_hidden_size": 16, "rpg_layers": 1, "rpg_intermediate_size": 16, "pretrain_epochs": 1},
-    **{"user_inter_num_interval": "[0,inf)", "item_inter_num_interval": "[0,inf)"},  # Games is filtered otherwise
     **{"hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 2, "embedding_size": 16},
 }
 
@@ -144,7 +147,8 @@ def furnish(place: Path, run: Path, texts: Sequence[str]) -> None:
         "shelf.txt": "50\n181\nsku-4\n",
         "space.yaml": "learning_rate: {loguniform: [1.0e-4, 1.0e-2]}\n",
         "sales.csv": "customer,sku,when,stars\n" + "".join(f"c{n % 3},s{n % 4},2026-01-0{n},5\n" for n in range(1, 9)),
-        "tiny.yaml": yaml.safe_dump({**OPTIONS, **OF_OTHER_MODELS}),
+        "tiny.yaml": yaml.safe_dump({**OPTIONS, **OF_OTHER_MODELS, **UNFILTERED}),
+        "short.yaml": yaml.safe_dump(SHORT),
     }
     for name, content in files.items():
         (place / name).write_text(content, encoding="utf-8")

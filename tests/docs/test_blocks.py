@@ -154,10 +154,11 @@ def _carry_out(command: Sequence[str]) -> None:
     for ours in OURS:
         if command[: len(ours)] == ours:
             rest = [word for word in command[len(ours) :] if not word.startswith("--seeds=")]
-            if any(word.startswith(TRAINS) for word in rest):
-                rest += ["--config_files=tiny.yaml", "--seed=1"]
             if any(word.startswith("--tune") for word in rest):
-                rest = [*(word for word in rest if not word.startswith("--num_samples")), "--num_samples=2"]
+                rest = [word for word in rest if not word.startswith("--num_samples")]
+                rest += ["--config_files=short.yaml", "--num_samples=2"]
+            elif any(word.startswith(TRAINS) for word in rest):
+                rest += ["--config_files=tiny.yaml", "--seed=1"]
             assert main(rest) == 0, shlex.join(command)
             return
     match command:
