@@ -20,6 +20,7 @@ from recbole_lcrec.experiment.resuming import keep_states, resume
 from recbole_lcrec.training import course as course_module
 from recbole_lcrec.training import states
 from recbole_lcrec.training.course import Course
+from recbole_lcrec.training.preference_stage import PreferenceTrainer
 from recbole_lcrec.training.trainer import FeatureTrainer
 from recbole_lcrec.training.trees import TreeFeatures
 from recbole_lcrec.utils.errors import UserError
@@ -64,7 +65,9 @@ def assert_same_end(folder: Path, model: str, out: Path) -> None:
     for result in (found, expected):
         for point in result["learning_curve"]:
             point.pop("seconds", None)
-    if model in ("LCRec", "LoRA", "RPG", "preferences"):  # the folder of the index in the cache, and seconds
+    if model in ("LCRec", "LoRA", "RPG", "LETTER") or model.startswith(
+        "preferences"
+    ):  # the folder of the index in the cache, and seconds
         assert found["index"]["collision_rate_before"] == expected["index"]["collision_rate_before"]
         differing.add("index")
     assert {k: v for k, v in found.items() if k not in differing} == {
@@ -116,19 +119,41 @@ def test_an_adapter_goes_on_too(folder: Path) -> None:
     assert_same_end(folder, "LoRA", out)
 
 
-def test_killed_while_it_learns_from_preferences(folder: Path) -> None:
+def test_codes_aligned_with_another_run_go_on(folder: Path) -> None:
+    assert main(arguments(folder, "SASRec", "aligned-with", epochs=1)) == 0
+    given = {"quantizer": "letter", "collaborative_from": str(folder / "aligned-with")}
+    assert main(arguments(folder, "LCRec", "whole-LETTER", **given)) == 0
+    out = folder / "whole-LETTER"
+    WHOLE["LETTER"] = out, json.loads((out / "result.json").read_text())
+    out = cut(folder, "LCRec", "LETTER", lambda: after(5, Course, "add", kill), checkpoint_every_n_steps=2, **given)
+    assert main([f"--resume={out}"]) == 0
+    assert_same_end(folder, "LETTER", out)
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_killed_while_it_learns_from_preferences(folder: Path, tuning: str) -> None:
     given = {"epochs": 1, "preference_stage": "dpo", "preference_epochs": 2, "preference_samples": 96}
     given |= {"preference_learning_rate": 0.003, "preference_candidates": 3}
-    assert main(arguments(folder, "LCRec", "whole-preferences", **given)) == 0
-    out = folder / "whole-preferences"
-    result = WHOLE["preferences"] = out, json.loads((out / "result.json").read_text())
+    if tuning == "lora":
+        base = save_checkpoint(folder / "preferring", "llama")
+        given |= {"base_model": str(base), "tuning": "lora", "max_length": 400, "lora_dropout": 0.1}
+        given |= {"gradient_accumulation_steps": 1}
+    whole = f"preferences-{tuning}"
+    assert main(arguments(folder, "LCRec", f"whole-{whole}", **given)) == 0
+    out = folder / f"whole-{whole}"
+    result = WHOLE[whole] = out, json.loads((out / "result.json").read_text())
     steps = [len(result[1]["learning_curve"]), result[1]["preferences"]["gained"]]
-    assert steps == [3, True], "else the best checkpoint, which is not the reference any more, is no part of this test"
-    out = cut(folder, "LCRec", "stage", lambda: after(8, Course, "add", kill), checkpoint_every_n_steps=1, **given)
+    assert steps == [3, tuning == "full"], (
+        "one ends with a best model that is not the reference, one with the tuned model"
+    )
+    given |= {"checkpoint_every_n_steps": 1}
+    out = cut(
+        folder, "LCRec", f"stage-{tuning}", lambda: after(5, PreferenceTrainer, "_preference_loss", kill), **given
+    )
     assert "Preferences (dpo): up to 2 epochs" in (out / "run.log").read_text()
     assert main([f"--resume={out}"]) == 0
     assert "Training state of epoch 3, after 1 steps" in (out / "run.log").read_text()
-    assert_same_end(folder, "preferences", out)
+    assert_same_end(folder, whole, out)
 
 
 def test_killed_in_a_validation_and_again_in_the_test(folder: Path) -> None:
