@@ -12,7 +12,7 @@ from recbole.utils import ModelType, get_trainer
 
 from recbole_lcrec.config.registry import base_of
 from recbole_lcrec.distributed import group
-from recbole_lcrec.utils.errors import UserError
+from recbole_lcrec.utils.errors import Mistakes, UserError
 from recbole_lcrec.utils.program import program
 
 _ALONE = {
@@ -81,13 +81,15 @@ def _check_sharded(config: Any, model_class: Any) -> None:
     refused: list[tuple[str, Callable[[Any], bool], str]] = [
         ("tuning", lambda value: value == "lora", "the frozen weights need no gradients or state: use parallel=ddp"),
         ("torch_compile", bool, "leave it out"),
-        ("ema_decay", bool, "leave it out"),
+        ("ema_decay", bool, "set it to 0"),
         ("precision", lambda value: value == "fp16", "use bf16"),
         ("preference_stage", lambda value: value not in (None, "none"), "use parallel=ddp"),
     ]
+    mistakes = Mistakes()
     for name, is_wrong, advice in refused:
-        if is_wrong(config[name]):
-            raise UserError(f"parallel=fsdp does not go with {name}={config[name]}: {advice}.")
+        message = f"parallel=fsdp does not go with {name}={config[name]}: {advice}."
+        mistakes.expect(not is_wrong(config[name]), message)
+    mistakes.finish()
 
 
 def device_of(options: dict[str, Any]) -> torch.device:

@@ -47,6 +47,9 @@ from recbole_lcrec.quantizer import QuantizerSettings
 from recbole_lcrec.utils.errors import Mistakes
 from recbole_lcrec.utils.hub import check_memory
 
+_SHORTEST = 1e-12
+"""Length of a vector below which its cosines are no longer those of a unit vector; as in torch's normalize."""
+
 
 @dataclass(frozen=True)
 class RPGSettings(StageSettings):
@@ -195,10 +198,15 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
 
     def log_probs(self, states: Tensor) -> list[Tensor]:
         """Return the log-probabilities [N, K_l] of each level's codes after states [N, D]."""
-        vectors = functional.normalize(self.heads(states), dim=-1)
+        return [logits.log_softmax(dim=-1) for logits in self._logits(states)]
+
+    def _logits(self, states: Tensor) -> list[Tensor]:
+        """Return the cosines with each level's codes over the temperature, [N, K_l], after states [N, D]."""
+        vectors = self.heads(states)
+        # lengths divide the products, which are fewer numbers than the vectors
+        scales = 1 / (vectors.norm(dim=-1, keepdim=True).clamp_min(_SHORTEST) * self.options.rpg_temperature)
         books = functional.normalize(self.codes.weight, dim=-1).split(self.level_sizes)
-        pairs = zip(vectors, books, strict=True)
-        return [(one @ book.T / self.options.rpg_temperature).float().log_softmax(dim=-1) for one, book in pairs]
+        return [(one @ book.T * scale).float() for one, scale, book in zip(vectors, scales, books, strict=True)]
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return the mean cross-entropy of the codes of every item of a window after those before it.
@@ -212,8 +220,8 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
         inside = torch.arange(items.shape[1], device=items.device) < lengths.unsqueeze(1)
         states = self.states(self._row_of_id[items], lengths)[inside]
         paths = self._paths[self._row_of_id[following[inside]]] - self._starts()
-        of_levels = zip(self.log_probs(states), paths.unbind(1), strict=True)
-        return torch.stack([functional.nll_loss(log_probs, codes) for log_probs, codes in of_levels]).mean()
+        of_levels = zip(self._logits(states), paths.unbind(1), strict=True)
+        return torch.stack([functional.cross_entropy(logits, codes) for logits, codes in of_levels]).mean()
 
     def loss_weight(self, interaction: Interaction) -> float:
         """Return how much a batch counts when gradients of several batches are accumulated: its positions."""

@@ -124,6 +124,7 @@ def test_what_does_not_go_together_is_refused(folder: Path, argv: list[str], mes
         ({"model": "LCRec", "parallel": "ddpp"}, "parallel is ddpp; expected ddp or fsdp"),
         ({"model": "TIGER", "parallel": "fsdp"}, "TIGER has no causal language model"),
         ({"model": "LCRec", "parallel": "fsdp", "torch_compile": True}, "does not go with torch_compile"),
+        ({"model": "LCRec", "parallel": "fsdp", "preference_stage": "dpo"}, "does not go with preference_stage=dpo"),
     ],
 )
 def test_what_takes_one_process_is_refused(
