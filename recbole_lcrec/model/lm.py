@@ -190,9 +190,10 @@ def _pretrained(settings: LMSettings, tokenizer: Any, saved: Path | None = None)
     assert settings.base_model
     option = f"base_model={settings.base_model}"
     lm = load_causal_lm(settings.base_model, option, layers=settings.base_layers)
-    lm.base_weights = _name_of_weights(lm) if settings.tuning == "lora" else None
-    if saved:
-        _check_same_base(lm.base_weights, saved, option)
+    if settings.tuning == "lora":
+        lm.base_weights = _name_of_weights(lm)
+        if saved:
+            _check_same_base(lm.base_weights, saved, option)
     check_length(lm.config, settings)
     extend_vocabulary(lm, len(tokenizer), option)
     return lm.train()
@@ -230,7 +231,7 @@ def save_architecture(lm: Any, folder: Path) -> None:
     """Write what ``build_lm`` needs of a trained model except its weights: architecture, and an adapter's base."""
     inner = base_model(lm)
     write_architecture(inner.config, folder)
-    if getattr(inner, "base_weights", None):
+    if inner is not lm:  # wrapped by peft: the checkpoint holds the adapter only
         write_json(folder / _BASE, {"weights": inner.base_weights})
 
 
