@@ -79,7 +79,7 @@ def build(
     timer = StageTimer()
     if config.without_use():
         names = ", ".join(config.without_use())
-        logger.warning("%s has no use for these options, which are other models': %s.", run.model, names)
+        logger.warning("%s ignores these options, which belong to other models: %s.", run.model, names)
     with quiet(), same_anomaly_detection():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
         if run.dataset_url:  # it has served; loggers get all options
@@ -114,7 +114,7 @@ def _fit_loader(train_data: Any, network: Any) -> None:
     """Have samples lie apart for a model that would mix those of one row."""
     keeps_apart = isinstance(network, KeepsApart) and network.keeps_apart
     if isinstance(train_data, NestsSamples) and train_data.nests and not keeps_apart:
-        logger.info("nest_histories: %s does not keep apart what lies in one row.", type(network).__name__)
+        logger.info("nest_histories: %s cannot keep samples in one row apart.", type(network).__name__)
         train_data.nests = False
 
 

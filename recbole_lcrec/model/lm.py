@@ -99,7 +99,9 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
     if saved:
         lm = saved_architecture(AutoModelForCausalLM, saved)
         if lm.get_input_embeddings().num_embeddings < len(tokenizer):
-            raise UserError(f"{saved}: lm has fewer tokens than tokenizer: these are of two runs. Train it again.")
+            raise UserError(
+                f"{saved}: lm has fewer tokens than tokenizer: they are of different runs. Train it again."
+            )
     else:
         lm = _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
     use_attention(lm, settings.attention)
@@ -222,8 +224,8 @@ def _check_same_base(found: str, saved: Path, option: str) -> None:
         raise UserError(f"{path}: cannot be read ({type(error).__name__}). Train the run again.") from error
     if found != expected:
         raise UserError(
-            f"{option}: its weights are not those that the adapter in {saved} was trained on. Bring back the model as "
-            "it was, or set base_model to where it lies."
+            f"{option}: its weights are not those that the adapter in {saved} was trained on. Restore the original "
+            "model, or set base_model to its location."
         )
 
 

@@ -21,10 +21,10 @@ Tokens = Annotated[Any, _shown(_TOKENS)]
 Text = Annotated[Any, _shown({"type": "string"})]
 Number = Annotated[Any, _shown({"type": "integer", "minimum": 1})]
 RunName = Annotated[
-    Any, Field(description="Name of a run (see /health); the first without it."), _shown({"type": "string"})
+    Any, Field(description="Name of a run (see /health); left out, the first one."), _shown({"type": "string"})
 ]
 History = Annotated[Tokens, Field(description="Item tokens (raw ids), oldest first.")]
-K = Annotated[Number, Field(description="Items to return; fewer where there are not so many to choose from.")]
+K = Annotated[Number, Field(description="Items to return; fewer if there are not as many to choose from.")]
 
 
 class Body(BaseModel):
@@ -40,7 +40,7 @@ class RecommendBody(Body):
     histories: Annotated[
         Any,
         Field(
-            description="Histories of item tokens (raw ids), oldest first; an empty one gets what is most frequent.",
+            description="Histories of item tokens (raw ids), oldest first; an empty one gets the most frequent items.",
             examples=[[["i1", "i2"]]],
         ),
         _shown({"type": "array", "items": _TOKENS}),

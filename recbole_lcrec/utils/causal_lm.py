@@ -155,9 +155,9 @@ def check_causal(lm: nn.Module, option: str) -> None:
     tolerance = max(TOLERANCE, 8 * torch.finfo(embeddings.dtype).eps)
     if change.max() > tolerance:
         raise UserError(
-            f"{option}: {type(lm).__name__} attends to later tokens: what it says after a token changes by "
-            f"{change.max():.0e} with those behind it, so it would learn to copy what it is to predict. Use a causal "
-            "(decoder-only) language model."
+            f"{option}: {type(lm).__name__} attends to later tokens: its output at a token changes by "
+            f"{change.max():.0e} with the tokens after it, so it would learn to copy what it should predict. Use a "
+            "causal (decoder-only) language model."
         )
 
 
