@@ -35,7 +35,7 @@ class Body(BaseModel):
 
 
 class RecommendBody(Body):
-    """Histories of item tokens, and how many items each is to get."""
+    """Histories of item tokens, or users of the data set, and how many items each is to get."""
 
     histories: Annotated[
         Any,
@@ -44,11 +44,15 @@ class RecommendBody(Body):
             examples=[[["i1", "i2"]]],
         ),
         _shown({"type": "array", "items": _TOKENS}),
-    ]
+    ] = None
+    users: Annotated[
+        Tokens,
+        Field(description="Instead of histories: users of the data set (raw ids), after their last interaction."),
+    ] = None
     k: K = 10
     unknown: Annotated[
         Any,
-        Field(description="What to do with items that the run does not know."),
+        Field(description="What to do with items of histories that the run does not know."),
         _shown({"type": "string", "enum": ["error", "skip"]}),
     ] = "error"
     paths: Annotated[
