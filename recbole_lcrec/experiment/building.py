@@ -74,7 +74,8 @@ def build(
     config["saved_run"] = str(saved) if saved else None
     if saved is None:
         check_models(config)
-    config["output_dir"] = config["checkpoint_dir"] = str(output_dir)
+    config["output_dir"] = str(output_dir)
+    config["checkpoint_dir"] = str(output_dir)
     config["cache_dir"] = str(Path(run.cache_dir).absolute())
     timer = StageTimer()
     if config.without_use():
@@ -97,17 +98,13 @@ def build(
         _fit_loader(train_data, network)
         _measure(config, trainer, train_data, timer)
         share_randomness(run.seed)
-    _warn_of_anomaly_detection()
-    test_data = test_data if with_test else None
-    return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
-
-
-def _warn_of_anomaly_detection() -> None:
     if torch.is_anomaly_enabled():
         logger.warning(
             "Autograd's anomaly detection is on, which costs a fifth of the time. Importing RecBole's models, one of "
             "which is SINE, switches it on; torch.autograd.set_detect_anomaly(False) switches it off."
         )
+    test_data = test_data if with_test else None
+    return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
 
 
 def _fit_loader(train_data: Any, network: Any) -> None:

@@ -71,7 +71,7 @@ class Recommender:
 
     @property
     def has_paths(self) -> bool:
-        """Whether items have paths of codes."""
+        """Whether the model generates paths of codes."""
         return registry.is_generative(self.model_name)
 
     @cached_property
@@ -382,11 +382,8 @@ class Recommender:
         return Asking(self.experiment, 1).evaluating()
 
     def _require_index(self, method: str) -> None:
-        if not registry.is_generative(self.model_name):
-            raise UserError(
-                f"{method}: {self.model_name} has no item index. Use a model that generates the paths of one (LCRec, "
-                "TIGER, P5CID)."
-            )
+        if not registry.has_index(self.model_name):
+            raise UserError(f"{method}: {self.model_name} has no item index. Use a model that has one (LCRec, TIGER).")
 
     def _require_task(self, method: str, task: str) -> None:
         if not isinstance(self.experiment.model, SearchesRows):
