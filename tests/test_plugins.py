@@ -192,6 +192,17 @@ def test_the_example_is_installed_and_used(tmp_path: Path, monkeypatch: pytest.M
     result = run("LCRec", "toy", tiny)
     assert result["index"]["quantizer"] == "halves" and result["index"]["collision_rate_after"] == 0
     assert evaluate(tmp_path / "lcrec")["test_result"] == result["test_result"]
+    letters = {"text_encoder": "letters", "letters_width": 16, "stage": "index", "output_dir": str(tmp_path / "index")}
+    run("LCRec", "toy", {**TINY, **where, **letters})
+    assert "letters_width: 16" in (tmp_path / "index" / "config.yaml").read_text()
+    (tmp_path / "log").write_text("1|a|x\n2|a|y\n3|b|x\n4|b\n?|b|y\n")
+    assert convert_main(["weblog", str(tmp_path / "log"), "--name=shop", f"--output={tmp_path}"]) == 0
+    assert (tmp_path / "shop" / "shop.inter").read_text().splitlines()[1:] == ["a\tx\t1", "a\ty\t2", "b\tx\t3"]
+    rejected = (tmp_path / "shop" / "shop.rejected").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in rejected] == [
+        ["log:4", "not three columns"],
+        ["log:5", "time is not a number"],
+    ]
 
 
 def test_a_broken_plugin_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,7 +189,7 @@ def test_a_saved_run_that_has_changed_is_refused(copied: Path, name: str, how: s
 def test_a_run_without_a_manifest_is_loaded_with_a_warning(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
     (copied / "out" / "manifest.json").unlink()
     load_experiment(copied / "out", {"data_path": str(copied)})
-    assert "whether its files are as the run wrote them is not known" in caplog.text
+    assert "it is not known whether its files are as the run wrote them" in caplog.text
 
 
 @pytest.mark.parametrize("odd", ["a list", "no other_parameter", "other_parameter is a number", "aliases", "no alias"])

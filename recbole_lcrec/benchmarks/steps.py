@@ -176,11 +176,11 @@ class StepParts:
 
 def _bodies(model: Any) -> list[Any]:
     """Return what a language model has in front of its head; nothing for other models."""
-    lm = getattr(model, "lm", None)
+    lm = dict(model.named_children()).get("lm")
     if lm is None:
         return []
     from recbole_lcrec.decoding.architecture import base_model
 
     inner = base_model(lm)
-    names = (getattr(inner, "base_model_prefix", ""), "encoder", "decoder")
-    return [module for name in names if isinstance(module := getattr(inner, name, None), torch.nn.Module)]
+    parts = dict(inner.named_children())
+    return [parts[name] for name in (inner.base_model_prefix, "encoder", "decoder") if name in parts]

@@ -154,8 +154,8 @@ def _same_processes(folder: Path, before: Mapping[str, Any], where: Mapping[str,
     found = processes_of({**before, "nproc": here, "world_size": max(began, here), **where})
     if found.everywhere != began:
         raise UserError(
-            f"--resume={folder}: the run began with {began} process(es), which share every batch and draw at random "
-            f"each by itself; {found.everywhere} would end elsewhere. Leave nproc and world_size out."
+            f"--resume={folder}: the run began with {began} process(es), which split every batch and draw random "
+            f"numbers of their own; {found.everywhere} would give other results. Leave nproc and world_size out."
         )
     return found
 
@@ -170,7 +170,7 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
     else:
         reading.add("--model=NAME missing: seeds alone do not say what to run")
     if given.get("stage") == "index":
-        reading.add("option stage is index, but a comparison is about results of tests: build indices one by one")
+        reading.add("option stage is index, but a comparison compares test results: build indices one by one")
     seeds = parse_seeds(merged["seeds"], merged["seed"], reading)
     cluster = parse_cluster(merged, reading)
     jobs = parse_jobs(merged["jobs"], cluster)

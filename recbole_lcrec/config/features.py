@@ -53,7 +53,7 @@ def item_features(model: str, options: Mapping[str, Any], given: Mapping[str, An
     if not any(columns[name].startswith("token") for name in wanted):
         raise UserError(
             f"option {option}: model {model} needs at least one column of tokens, but {', '.join(wanted)} of "
-            f"{item_file} is of numbers. Name a column of type token or token_seq; it has: {others or 'none'}."
+            f"{item_file} holds numbers. Name a column of type token or token_seq; it has: {others or 'none'}."
         )
     return {
         option: wanted if isinstance(options[option], list) else wanted[0],

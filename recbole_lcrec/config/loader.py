@@ -64,11 +64,11 @@ class _Loader(yaml.SafeLoader):
         before, is_alias = self._values, self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
         if is_alias and id(node) not in self._sizes:
-            raise yaml.composer.ComposerError(None, None, "an alias inside of what it stands for", event.start_mark)
+            raise yaml.composer.ComposerError(None, None, "an alias that contains itself", event.start_mark)
         self._values += self._sizes[id(node)] if is_alias else 1
         if self._values > MOST_VALUES:
             raise yaml.composer.ComposerError(
-                None, None, f"more than {MOST_VALUES:,} values, with those that aliases repeat", event.start_mark
+                None, None, f"more than {MOST_VALUES:,} values, counting those that aliases repeat", event.start_mark
             )
         self._sizes.setdefault(id(node), self._values - before)
         self._depth -= 1
@@ -238,8 +238,8 @@ def _read(path: str | Path) -> str:
             content = file.read(MOST_BYTES + 1)  # no more, even of a device or a pipe that never ends
         if len(content) > MOST_BYTES:
             raise UserError(
-                f"configuration file {path} has more than {MOST_BYTES:,} bytes, which no file of options has. "
-                "Give the YAML file that was meant."
+                f"configuration file {path} has more than {MOST_BYTES:,} bytes, too many for a file of options. "
+                "Give the YAML file that you meant."
             )
         return content.decode("utf-8-sig")
     except FileNotFoundError as error:

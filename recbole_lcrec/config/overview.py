@@ -38,7 +38,7 @@ usage: {program} --model=NAME --dataset=NAME [--option=value ...]
 Generative recommendation with language models, and all of RecBole's models, on one split with one
 set of metrics. Values are YAML: --topk='[5, 10]'. Later wins: defaults, files, the command line.
 
-What one does most:
+Common commands:
   --model=LCRec --dataset=ml-100k                             train, validate, test; see saved/
   --model=LCRec --dataset=shop --data_path=data               own data: data/shop/shop.inter, .item
   --model="LCRec,SASRec" --dataset=ml-100k --seeds=1,2,3      compare models, with significance
@@ -49,7 +49,7 @@ What one does most:
   --serve=RUN_DIR                                             answer over HTTP, with a page
   --export=RUN_DIR --output=DIR                               write it for plain transformers
 
-Options that are given most:
+Common options:
   --config_files="a.yaml b.yaml"                              options from files
   --output_dir=DIR                                            where everything is written
   --epochs=N --train_batch_size=N --learning_rate=X --seed=N  training
@@ -62,13 +62,13 @@ Topics, each as --help=TOPIC:
 """
 
 _TOPICS = {
-    "models": "all models that can be named",
-    "datasets": "data sets that are there, and those that are downloaded",
+    "models": "all models",
+    "datasets": "data sets on this machine, and those that can be downloaded",
     "options": "all options, with what they take and their defaults",
     "compare": "several models, options or seeds side by side, and ablations",
     "tune": "searches for hyper-parameters, here or on a Ray cluster",
     "resume": "interrupted runs",
-    "evaluate": "finished runs again, with other metrics or data",
+    "evaluate": "finished runs, evaluated again with other metrics or data",
     "recommend": "lists for users, as CSV, JSON lines or Parquet",
     "serve": "a server of one finished run, or of two side by side",
     "export": "a finished run for plain transformers",
@@ -179,7 +179,9 @@ def help_text(topic: str = "") -> str:
     if topic in known_models():
         return _model(topic)
     if topic in known_options():
-        return _listed("", {topic: known_options()[topic].default}) + "\n\nModels and data sets may differ."
+        return (
+            _listed("", {topic: known_options()[topic].default}) + "\n\nModels and data sets may have other defaults."
+        )
     hint = nearest(topic, [*_TOPICS, *known_models()]) or nearest(topic, known_options())
     raise UserError(
         f"--help={clipped(topic)}: unknown topic.{hint} Topics: {', '.join(_TOPICS)}, the name of any "

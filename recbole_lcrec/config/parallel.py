@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from recbole.trainer.trainer import DecisionTreeTrainer, NCLTrainer, PretrainTrainer, TraditionalTrainer
@@ -22,6 +22,17 @@ _ALONE = {
     PretrainTrainer: "is pre-trained and tuned by RecBole in stages of its own",
 }
 """RecBole's trainers that run in one process, and why."""
+
+
+@runtime_checkable
+class SharesWeights(Protocol):
+    """A model class with a language model in ``lm`` whose weights FSDP can share out among processes.
+
+    Attributes:
+        shares_weights: Whether it can.
+    """
+
+    shares_weights: bool
 
 
 def take_place(options: dict[str, Any]) -> None:
@@ -73,7 +84,7 @@ def _check_sharded(config: Any, model_class: Any) -> None:
     Raises:
         UserError: Naming the model or the option.
     """
-    if not getattr(model_class, "shares_weights", False):
+    if not (isinstance(model_class, SharesWeights) and model_class.shares_weights):
         raise UserError(
             f"parallel=fsdp: {config['model']} has no causal language model to share out (LCRec, TALLRec and "
             "InstructRec have). Use parallel=ddp."

@@ -156,9 +156,9 @@ def without_unasked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         add = f'--plugins="[{", ".join(plugins)}]"' if plugins else f"--plugins=FILE.py:{model}"
         raise UserError(
-            f"{path}: the run used the {' and the '.join(unknown)}, of neither RecBole nor this package. Code that a "
-            f"saved run names is run only if you ask for it: add {add} if you trust it, or install the package that "
-            "has it."
+            f"{path}: the run used the {' and the '.join(unknown)}, which neither RecBole nor this package has. Code "
+            f"that a saved run names is run only if you ask for it: add {add} if you trust it, or install the package "
+            "that has it."
         )
     return {**values, "plugins": [one for one in plugins if one in LOADED]}
 

@@ -81,8 +81,8 @@ def _exclusion(config: Any) -> Iterator[str]:
     if others or labeled:
         found = f"metrics has {', '.join(others)}" if others else "the mode in eval_args is labeled"
         yield (
-            f"option exclude_history is True, but {found}: it is about lists of recommended items, and that asks "
-            "for the scores of all items. Leave exclude_history out, or use metrics of lists such as Hit and NDCG"
+            f"option exclude_history is True, but {found}: it applies to lists of recommended items, and that "
+            "needs the scores of all items. Leave exclude_history out, or use metrics of lists such as Hit and NDCG"
         )
 
 
@@ -98,7 +98,7 @@ def _labeled(config: Any) -> Iterator[str]:
     if has_index(model) or ranks_candidates(model):
         problem = f"{model} ranks items and predicts no labels"
     elif rankings:
-        problem = f"metrics has {', '.join(rankings)}, which are of lists of items"
+        problem = f"metrics has {', '.join(rankings)}, which measure lists of items"
     else:
         return
     yield (
@@ -115,8 +115,8 @@ def _negatives(config: Any) -> Iterator[str]:
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE or (is_pairwise and config["loss_type"] != "CE"):
         loss = " with loss_type BPR" if config["loss_type"] == "BPR" else ""
         yield (
-            f"option train_neg_sample_args is None, but {config['model']}{loss} learns from pairs of an item of the "
-            "user and another one, and needs these. Leave the option out, or set "
+            f"option train_neg_sample_args is None, but {config['model']}{loss} learns from pairs of one of the "
+            "user's items and a negative item. Leave the option out, or set "
             '--train_neg_sample_args="{distribution: uniform, sample_num: 1}".'
         )
 

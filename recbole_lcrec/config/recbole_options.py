@@ -118,23 +118,23 @@ _BY_DECLARATION = {
     "str: replace | add": "partition_merging_mode reranker_merging_mode",
 }
 
-_NO_FILES = "data are read and split anew by every run, in seconds, so that no stale copy is used; leave it out"
+_NO_FILES = "every run reads and splits the data afresh, in seconds, so no stale copy can be used; leave it out"
 _FILTER = 'use user_inter_num_interval and item_inter_num_interval, e.g. "[5,inf)"'
 _INTERVALS = "use val_interval, e.g. --val_interval=\"{rating: '[3,inf)'}\""
 _MODE = 'use the mode in eval_args, e.g. --eval_args="{mode: {valid: uni100, test: uni100}}"'
 _SPLIT = 'use eval_args, e.g. --eval_args="{split: {RS: [0.8, 0.1, 0.1]}, order: TO}"'
 _SAMPLING = 'use train_neg_sample_args, e.g. --train_neg_sample_args="{distribution: uniform, sample_num: 1}"'
-_TRANSFORM = "option transform says it"
+_TRANSFORM = "it follows from option transform"
 
 INSTEAD: dict[str, str] = {
     # what RecBole computes itself: to set one would have no effect
-    "MODEL_TYPE": "the model's class says it",
-    "MODEL_INPUT_TYPE": "the model's class or loss_type says it",
-    "eval_type": "metrics says it",
-    "valid_metric_bigger": "valid_metric says it",
+    "MODEL_TYPE": "it follows from the model's class",
+    "MODEL_INPUT_TYPE": "it follows from the model's class or loss_type",
+    "eval_type": "it follows from metrics",
+    "valid_metric_bigger": "it follows from valid_metric",
     "device": "use use_gpu and gpu_id",
     "single_spec": "use nproc",
-    "local_rank": "nproc or torchrun says it",
+    "local_rank": "use nproc, or start the run by torchrun",
     "offset": "use group_offset",
     "valid_neg_sample_args": _MODE,
     "test_neg_sample_args": _MODE,

@@ -63,7 +63,7 @@ class Component:
     def version(self) -> str:
         """What the keys of caches need to know of its code: a hash of the file of a plugin, nothing of our own."""
         found = self.load()
-        module = inspect.getmodule(found if hasattr(found, "__module__") and callable(found) else found.compute)
+        module = inspect.getmodule(found if callable(found) else found.compute)
         if module is None or module.__name__.startswith("recbole_lcrec.") or not module.__file__:
             return ""
         return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()

@@ -54,8 +54,8 @@ def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
     threshold = options.get("threshold")
     if threshold is not None and len(threshold) != 1:
         yield (
-            f"option threshold is {threshold}; expected one column of the interactions with a number, from which on a "
-            "row counts as liked, such as {rating: 3}"
+            f"option threshold is {threshold}; expected one column of the interactions with the least number that "
+            "counts as liked, such as {rating: 3}"
         )
 
 

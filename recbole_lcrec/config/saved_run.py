@@ -121,7 +121,7 @@ def recorded_split(run_dir: Path) -> str | None:
         if found is not None and not isinstance(found, str):
             raise UserError(f"{run_dir / RESULT}: split_sha256 is {found!r}, expected the name of a split. ")
     except UserError as error:
-        logger.warning("%s. Whether the data are the same is not known.", str(error).split(". ")[0])
+        logger.warning("%s. It is not known whether the data are the same.", str(error).split(". ")[0])
         return None
     return found
 

@@ -41,10 +41,10 @@ def _add_kind(kinds: argparse._SubParsersAction, kind: str, text: str, duplicate
     sub.add_argument("input", type=Path, help="file or folder to read")
     sub.add_argument("--name", required=True, help="name of the data set")
     sub.add_argument("--output", type=Path, default=Path("dataset"), metavar="FOLDER", help="parent folder (dataset)")
-    sub.add_argument("--k-core", type=int, default=0, metavar="K", help="least interactions per user and item (0)")
+    sub.add_argument("--k-core", type=int, default=0, metavar="K", help="minimum interactions per user and item (0)")
     sub.add_argument(
         "--duplicates", choices=DUPLICATES, default=duplicates,
-        help=f"which of a user's interactions with the same item stays ({duplicates})",
+        help=f"which of a user's interactions with the same item is kept ({duplicates})",
     )  # fmt: skip
     sub.add_argument("--all-items", action="store_true", help="keep items without interactions in X.item")
     sub.add_argument("--overwrite", action="store_true", help="replace the files of an earlier conversion")

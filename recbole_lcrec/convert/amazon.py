@@ -116,7 +116,7 @@ class AmazonSource:
         problem = f"several files with {what}: {', '.join(found)}" if found else f"no file with {what}"
         advice = "Give the review file instead of the folder, and --meta=FILE (or --meta=none)."
         seen = f" It holds: {', '.join(names[:10]) or 'nothing'}." if not found else ""
-        raise UserError(f"{folder}: {problem} by the names of {self.kind} ({pattern}).{seen} {advice}")
+        raise UserError(f"{folder}: {problem} named as in {self.kind} ({pattern}).{seen} {advice}")
 
     def interactions(self, part: Part) -> Iterator[Interaction]:
         """Yield the reviews or ratings in file order."""

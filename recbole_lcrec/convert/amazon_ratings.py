@@ -72,8 +72,8 @@ class RatingsLines:
         if self._swapped > max(self._seen, 0) / 2:
             other = "amazon2018" if self._kind != "amazon2018" else "amazon2014"
             raise UserError(
-                f"{self._name}: what {self._kind} has as users are product numbers here, so the columns have the "
-                f"order of {other}. Give that kind instead."
+                f"{self._name}: where {self._kind} has users, this file has product numbers, so its columns are in "
+                f"the order of {other}. Give that kind instead."
             )
         if self._seen >= _SAMPLE:
             self._seen = -1
@@ -84,7 +84,7 @@ class RatingsLines:
             found = [cells.index(name) for name in names if name in cells]
             if not found:
                 raise UserError(
-                    f"{self._name}, line 1: no column of the {meaning} (one of {', '.join(names)}); found "
+                    f"{self._name}, line 1: no column for the {meaning} (one of {', '.join(names)}); found "
                     f"{', '.join(cells)[:200]}. For other tables use the kind 'table'."
                 )
             columns[meaning] = found[0]

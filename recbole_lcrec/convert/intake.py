@@ -57,9 +57,7 @@ class Part:
             f"{reason} ({count} times, first at {self._examples[reason]})"
             for reason, count in self.rejected.most_common(3)
         )
-        return UserError(
-            f"{self.name}: {found} can be used: {reasons}. Are the file and the kind the ones that you meant?"
-        )
+        return UserError(f"{self.name}: {found} can be used: {reasons}. Did you give the right file and kind?")
 
     def check(self) -> None:
         """Assert that nothing was lost.

@@ -89,11 +89,11 @@ def _wanted(opened: zipfile.ZipFile, archive: Path, stem: str, name: str) -> dic
     for info in opened.infolist():
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts):
-            raise BadArchive(f"{archive.absolute()} is refused: its member {info.filename!r} points out of it.")
+            raise BadArchive(f"{archive.absolute()} is refused: its member {info.filename!r} points outside it.")
         if info.is_dir() or any(part.startswith((".", "__MACOSX")) for part in path.parts):
             continue
         if path.name in files:
-            raise BadArchive(f"{archive.absolute()} is refused: it holds two files {path.name}.")
+            raise BadArchive(f"{archive.absolute()} is refused: it holds two files named {path.name}.")
         files[path.name] = info
     stem = _stem([file for file in files if file.endswith(".inter")], sorted(files), archive, stem)
     return {name + file.removeprefix(stem): info for file, info in files.items() if file.startswith(f"{stem}.")}
@@ -121,4 +121,4 @@ def _check_size(total: int, archive: Path, folder: Path) -> None:
             f"{archive.absolute()} is refused: {packed} bytes that unpack to {total} are not a table of interactions."
         )
     if total > shutil.disk_usage(folder).free:
-        raise UserError(f"{folder.parent.absolute()}: no room to unpack {archive.name}, {total / 2**20:.1f} MiB.")
+        raise UserError(f"{folder.parent.absolute()}: no room to unpack {archive.name} ({total / 2**20:.1f} MiB).")

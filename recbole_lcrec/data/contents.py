@@ -33,6 +33,6 @@ def check_same_contents(before: Mapping[str, Any], now: Mapping[str, Any], where
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if changed:
         raise UserError(
-            f"{where}: {', '.join(changed[:5])} of the data set changed since the {work} began, so that its results "
-            f"could not be compared. Bring back the old files, or start a new {work} in another output_dir."
+            f"{where}: {', '.join(changed[:5])} of the data set changed since the {work} began, so its results could "
+            f"not be compared. Restore the old files, or start a new {work} in another output_dir."
         )

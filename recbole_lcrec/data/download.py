@@ -173,7 +173,7 @@ def _answer(session: requests.Session, url: str, headers: dict[str, str], target
 def _receive(response: requests.Response, target: Path, start: int, total: int | None, show: bool) -> None:
     """Append the body of the answer to the part, which has ``start`` bytes; ``total`` is the size of the file."""
     if total is not None and total - start > shutil.disk_usage(target.parent).free:
-        raise UserError(f"{target.parent}: no room for {target.name}, which has {total / 2**20:.1f} MiB.")
+        raise UserError(f"{target.parent}: no room for {target.name} ({total / 2**20:.1f} MiB).")
     size = "" if total is None else f" ({total / 2**20:.1f} MiB)"
     logger.info("Downloading %s%s.", without_credentials(response.url), size)
     units: dict[str, Any] = {"total": total, "initial": start, "unit": "B", "unit_scale": True, "unit_divisor": 1024}

@@ -49,7 +49,7 @@ def check_same_ids(what: str, known: Collection[str], where: str, listed: Collec
     right = [written[_plain(one)] for one in left] if is_other_writing else sorted(others)[:2]
     raise UserError(
         f"{shared} of {len(ours)} {what}s of {where} are in {file}: {_shown(left)} there, {_shown(right)} here. "
-        f"Write the {what} ids alike in both files, to the character (13.0 is not 13, and quotes and capitals count)."
+        f"Write the {what} ids exactly alike in both files (13.0 is not 13, and quotes and capitals count)."
     )
 
 

@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.seen import SeenItems, seen_by_now
 from recbole_lcrec.data.split import training_sequences
+from recbole_lcrec.utils.errors import UserError, shortened
 
 
 class KnownUsers:
@@ -38,6 +39,16 @@ class KnownUsers:
         """Return RecBole's id of a user token; 0 for an unknown user."""
         known = self._dataset.field2token_id[self._dataset.uid_field]
         return int(known.get(token, 0))
+
+    def require(self, what: str, tokens: Sequence[str]) -> None:
+        """Make sure that users are in the data set.
+
+        Raises:
+            UserError: Beginning with ``what``, if some are not.
+        """
+        missing = [token for token in tokens if not self.id_of(token)]
+        if missing:
+            raise UserError(f"{what}: {len(missing)} user(s) are not in the data set, e.g. {shortened(missing[0])}.")
 
     @cached_property
     def seen(self) -> SeenItems:

@@ -176,8 +176,8 @@ class StrictTables(Dataset):
         if len(lists) * longest > _MOST and not is_history:  # histories are cut to MAX_ITEM_LIST_LENGTH
             row = max(range(len(lists)), key=lambda row: len(lists[row]))
             raise UserError(
-                f"{table.at(row)}: {longest} values in column {name}; with as much room in each of the {len(lists)} "
-                f"rows that would take more than {_MOST >> 27} GiB. Cut them with seq_len, e.g. "
+                f"{table.at(row)}: {longest} values in column {name}; padding all {len(lists)} rows to that "
+                f"length would take more than {_MOST >> 27} GiB. Cut them with seq_len, e.g. "
                 f'--seq_len="{{{name}: 50}}".'
             )
         return pd.Series(lists, dtype=object)
@@ -217,8 +217,9 @@ class StrictTables(Dataset):
         if self._makes_labels_of_column() and self.label_field not in table.numbers:
             raise UserError(
                 f"{path}: no column {self.label_field}:float (LABEL_FIELD), and no option threshold, but "
-                f"{RunOptions(self.config).model} with these options learns or is measured by whether a row is liked. "
-                'Make labels of a column, e.g. --threshold="{rating: 4}"; or name their column in LABEL_FIELD.'
+                f"with these options {RunOptions(self.config).model} learns from, or is measured by, whether a row is "
+                'liked. Derive labels from a column, e.g. --threshold="{rating: 4}"; or name the column that holds '
+                "them in LABEL_FIELD."
             )
         if not len(table):
             raise UserError(f"{path}: no interaction found. Expected one line per interaction after the header.")
@@ -342,6 +343,6 @@ def _refuse_long_tokens(table: Table, name: str, tokens: Sequence[str]) -> None:
     if longest * sizes.total() > _MOST and longest * len(set(tokens)) > _MOST:
         row = next(row for row, cell in enumerate(table.cells[name]) if len(cell) >= longest)
         raise UserError(
-            f"{table.at(row)}: a token of {longest} characters in column {name}; with as much room for each of the "
-            f"others that would take more than {_MOST >> 28} GiB. Shorten it, or leave the column out of load_col."
+            f"{table.at(row)}: a token of {longest} characters in column {name}; padding all others to that length "
+            f"would take more than {_MOST >> 28} GiB. Shorten it, or leave the column out of load_col."
         )

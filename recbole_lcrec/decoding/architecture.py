@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_lcrec.utils.lm_config import text_config
-
 
 def base_model(lm: nn.Module) -> Any:
     """Return the transformers model, without peft's wrapper. Any, as its attributes depend on the architecture."""
@@ -20,9 +18,15 @@ def base_model(lm: nn.Module) -> Any:
     return lm if unwrap is None else unwrap()
 
 
+def attention_kernel(lm: nn.Module) -> str | None:
+    """Return the name of the attention kernel in use; None for an architecture that has no choice of kernels."""
+    kernel: str | None = base_model(lm).config._attn_implementation
+    return kernel
+
+
 def n_layers(lm: nn.Module) -> int:
     """Return the number of layers that have keys and values."""
-    return int(text_config(base_model(lm).config).num_hidden_layers)
+    return int(base_model(lm).config.get_text_config().num_hidden_layers)
 
 
 def blocks_of(lm: nn.Module) -> list[nn.Module]:

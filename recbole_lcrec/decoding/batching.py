@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from recbole_lcrec.decoding.architecture import base_model, model_dtype, n_layers
-from recbole_lcrec.utils.lm_config import number_of, text_config
+from recbole_lcrec.utils.lm_config import number_of
 
 CPU_MEMORY = 2**30
 """Bytes that decoding may use on a CPU."""
@@ -45,7 +45,7 @@ def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int, more: int = 0)
         beam_tokens: Tokens that all beams of a prompt append.
         more: Bytes per prompt that are needed in addition to the language model's.
     """
-    config = text_config(base_model(lm).config)
+    config = base_model(lm).config.get_text_config()
     hidden = config.hidden_size
     inner = number_of(config, "intermediate_size") or 4 * hidden
     size = torch.finfo(model_dtype(lm)).bits // 8

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from recbole_lcrec.decoding.architecture import base_model, evaluating, model_dtype
+from recbole_lcrec.decoding.architecture import attention_kernel, base_model, evaluating, model_dtype
 from recbole_lcrec.decoding.forward import FORWARDS, BeamForward, Mode, PlainForward
 from recbole_lcrec.decoding.prefix import SharedPrefix
 from recbole_lcrec.utils.lm_config import number_of
@@ -76,8 +76,7 @@ def remembered_mode(lm: nn.Module, max_length: int) -> Mode:
     """Return `choose_mode` of a model, computed once per model and per setting that may change the answer."""
     window = attention_window(lm)
     fits = window is None or max_length <= window
-    attention = getattr(base_model(lm).config, "_attn_implementation", None)
-    key = (fits, attention, _compute_dtype(lm), _device(lm).type, torch.get_float32_matmul_precision())
+    key = (fits, attention_kernel(lm), _compute_dtype(lm), _device(lm).type, torch.get_float32_matmul_precision())
     answers = _known.setdefault(lm, {})
     if key not in answers:
         answers[key] = choose_mode(lm, max_length if fits else None)

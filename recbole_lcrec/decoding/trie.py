@@ -204,8 +204,9 @@ class TokenTrie:
 
 
 def _check_paths(paths: Tensor) -> None:
-    if not isinstance(paths, Tensor) or paths.dtype != torch.int64:
-        raise ValueError(f"paths must be an int64 tensor, got {getattr(paths, 'dtype', type(paths).__name__)}")
+    found = paths.dtype if isinstance(paths, Tensor) else type(paths).__name__
+    if found != torch.int64:
+        raise ValueError(f"paths must be an int64 tensor, got {found}")
     if paths.dim() != 2 or paths.numel() == 0:
         raise ValueError(f"paths must be a non-empty [n_items, L] tensor, got shape {tuple(paths.shape)}")
     if int(paths.min()) < 0:

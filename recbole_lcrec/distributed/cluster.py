@@ -77,8 +77,8 @@ def temporary_folder() -> Path:
         if len(parent) + len(_PREFIX) + 9 <= _LONGEST and os.access(parent, os.W_OK):
             return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     raise UserError(
-        f"the search needs a temporary folder with a name of at most {_LONGEST - len(_PREFIX) - 9} characters that "
-        f"can be written to, for Ray's sockets; tried {' and '.join(dict.fromkeys(parents))}. Set TMPDIR."
+        f"the search needs a writable temporary folder whose name has at most {_LONGEST - len(_PREFIX) - 9} "
+        f"characters, for Ray's sockets; tried {' and '.join(dict.fromkeys(parents))}. Set TMPDIR."
     )
 
 

@@ -94,7 +94,7 @@ def joined(mine: Place | None) -> Iterator[None]:
         store, _, _ = next(distributed.rendezvous("env://", timeout=timedelta(minutes=10)))
     except (RuntimeError, ValueError) as error:  # DistNetworkError, DistStoreError among them
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise UserError(f"{where}: the processes cannot meet there ({error}). Check --ip and --port.") from error
+        raise UserError(f"{where}: the processes cannot connect there ({error}). Check --ip and --port.") from error
     _group.place, _group.store, _group.turns = mine, distributed.PrefixStore("lcrec", store), 0
     both = torch.cuda.is_available() and distributed.is_nccl_available()
     distributed.init_process_group(

@@ -76,7 +76,7 @@ class ItemEncoder:
             made = "interactions" if not self.settings.uses_text else self.settings.text_encoder
             raise UserError(
                 f"the index was built from {made}, so new items cannot be embedded from their text: give their "
-                "embeddings, made as those of the index."
+                "embeddings, made in the same way as those of the index."
             )
         vectors = self._text_vectors(texts, device, show_progress)
         if self.settings.embedding != "text+cf":

@@ -61,6 +61,18 @@ class Asking:
         """Whether the model makes anything of a history; others score users of the data set."""
         return self._ranks_rows or self._run.model_type == ModelType.SEQUENTIAL
 
+    def require_histories(self) -> None:
+        """Make sure that the model makes something of histories.
+
+        Raises:
+            UserError: If it does not.
+        """
+        if not self.takes_histories:
+            raise UserError(
+                f"recommend: {self._run.model} scores users of the data set and has no use for histories. "
+                "Name users of the data set instead, or use a sequential or generative model."
+            )
+
     @cached_property
     def step(self) -> int:
         """Histories or users that are handed to the model together."""
@@ -174,11 +186,7 @@ class Asking:
 
     def _interaction(self, histories: Sequence[Sequence[int]]) -> Interaction:
         """Return RecBole's form of histories of its item ids for its sequential models."""
-        if not self.takes_histories:
-            raise UserError(
-                f"recommend: {self._run.model} scores users of the data set and has no use for histories. "
-                "Use a sequential or generative model."
-            )
+        self.require_histories()
         dataset, width = self._experiment.dataset, self._run.max_history
         ids = torch.zeros(len(histories), width, dtype=torch.int64)
         lengths = torch.zeros(len(histories), dtype=torch.int64)

@@ -26,7 +26,7 @@ from recbole_lcrec.experiment.checks import check_models, checked_config
 from recbole_lcrec.experiment.experiment import Experiment
 from recbole_lcrec.experiment.refusals import refusals_of_recbole
 from recbole_lcrec.experiment.split_loaders import Split, build_data
-from recbole_lcrec.model.interface import NestsSamples, UsesQueries
+from recbole_lcrec.model.interface import KeepsApart, NestsSamples, UsesQueries
 from recbole_lcrec.training.checkpoint import load_checkpoint
 from recbole_lcrec.training.measuring import measured, unmeasured
 from recbole_lcrec.training.trainer import FeatureTrainer
@@ -74,13 +74,12 @@ def build(
     config["saved_run"] = str(saved) if saved else None
     if saved is None:
         check_models(config)
-    config["output_dir"] = str(output_dir)
-    config["checkpoint_dir"] = str(output_dir)
+    config["output_dir"] = config["checkpoint_dir"] = str(output_dir)
     config["cache_dir"] = str(Path(run.cache_dir).absolute())
     timer = StageTimer()
     if config.without_use():
         names = ", ".join(config.without_use())
-        logger.warning("%s has no use for these options, which are other models': %s.", run.model, names)
+        logger.warning("%s ignores these options, which belong to other models: %s.", run.model, names)
     with quiet(), same_anomaly_detection():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
         if run.dataset_url:  # it has served; loggers get all options
@@ -98,19 +97,24 @@ def build(
         _fit_loader(train_data, network)
         _measure(config, trainer, train_data, timer)
         share_randomness(run.seed)
-    if torch.is_anomaly_enabled():
-        logger.warning(
-            "Autograd's anomaly detection is on, which costs a fifth of the time. Importing RecBole's models, one of "
-            "which is SINE, switches it on; torch.autograd.set_detect_anomaly(False) switches it off."
-        )
+    _warn_of_anomaly_detection()
     test_data = test_data if with_test else None
     return Experiment(config, data, train_data, valid_data, test_data, network, trainer, output_dir, sha, timer)
 
 
+def _warn_of_anomaly_detection() -> None:
+    if torch.is_anomaly_enabled():
+        logger.warning(
+            "Autograd's anomaly detection is on, which costs a fifth of the time. Importing RecBole's SINE, or all of "
+            "its models, switches it on; torch.autograd.set_detect_anomaly(False) switches it off."
+        )
+
+
 def _fit_loader(train_data: Any, network: Any) -> None:
     """Have samples lie apart for a model that would mix those of one row."""
-    if isinstance(train_data, NestsSamples) and train_data.nests and not getattr(network, "keeps_apart", False):
-        logger.info("nest_histories: %s does not keep apart what lies in one row.", type(network).__name__)
+    keeps_apart = isinstance(network, KeepsApart) and network.keeps_apart
+    if isinstance(train_data, NestsSamples) and train_data.nests and not keeps_apart:
+        logger.info("nest_histories: %s cannot keep samples in one row apart.", type(network).__name__)
         train_data.nests = False
 
 

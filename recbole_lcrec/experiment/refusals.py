@@ -43,6 +43,6 @@ def refusals_of_recbole(what: str) -> Iterator[None]:
         said = " ".join(str(error).split()) or "no reason given"
         raise UserError(
             f"{what}: RecBole cannot go on with these options and data ({type(error).__name__} in "
-            f"{Path(known[-1]).name}: {said}). Change the option that it is about; --help and the model's YAML in "
-            "RecBole say what they mean."
+            f"{Path(known[-1]).name}: {said}). Change the option in question; --help and the model's YAML in "
+            "RecBole explain the options."
         ) from error

@@ -94,9 +94,9 @@ def _has_its_best(state: Path, best: Path) -> bool:
                 return True
             problem = f"it is of epoch {found}"
     except (UserError, KeyError, TypeError) as error:
-        logger.warning("%s is not the state of a training (%s) and not used.", state, error)
+        logger.warning("%s is not used: it is not a training state (%s).", state, error)
         return False
-    logger.warning("%s is not the best checkpoint of epoch %d (%s): %s is not used.", best, wanted, problem, state)
+    logger.warning("%s is not used: %s is not the best checkpoint of epoch %d (%s).", state, best, wanted, problem)
     return False
 
 
@@ -110,7 +110,7 @@ def _go_on(config: LCRecConfig, run_dir: Path, state: Path) -> dict[str, Any]:
             "data_path to them; for other data start a new run."
         )
     if experiment.trainer.device.type != "cpu":
-        logger.warning("On a GPU sums are not taken in a fixed order: the last digits of the metrics may differ.")
+        logger.warning("On a GPU, sums are not computed in a fixed order: the last digits of the metrics may differ.")
     write_config(config, run_dir)
     if group.is_main():
         seal(run_dir)

@@ -36,7 +36,7 @@ def keep_states(experiment: Experiment) -> None:
     settings, trainer = settings_from(StateSettings, experiment.config), experiment.trainer
     if not trainer.keeps_states:
         logger.info(
-            "%s trains by a loop of its own, which keeps no states: if this run is stopped, --resume starts from the "
+            "%s trains in a loop of its own, which keeps no states: if this run is stopped, --resume starts from the "
             "beginning.", RunOptions(experiment.config).model,
         )  # fmt: skip
     elif settings.keep_last:

@@ -22,7 +22,7 @@ def check_new(folder: Path) -> None:
         UserError: Naming ``output``.
     """
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise UserError(f"--output={folder}: there is something already. Give a new folder, or an empty one.")
+        raise UserError(f"--output={folder}: already exists. Give a new folder, or an empty one.")
 
 
 def check_exportable(run_dir: str | Path, changes: Mapping[str, Any], lora: str | None) -> dict[str, Any]:

@@ -238,6 +238,6 @@ def _checked(script: Path, sample: ScoredHistories) -> float:
     if share < LEAST_AGREEMENT:
         raise UserError(
             f"--export: with plain transformers, {share:.0%} of the recommendations for {len(sample.histories)} users "
-            "are the run's: its architecture does something there that generate does not. Nothing was exported."
+            "match the run's: its architecture does something that generate does not do. Nothing was exported."
         )
     return share

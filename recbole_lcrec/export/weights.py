@@ -73,7 +73,7 @@ def _with_item_tokens(lm: Any, inputs: ItemInputs) -> Any:
     if type(head) is not nn.Linear or head.in_features != vectors.shape[1]:
         raise UserError(
             f"--export: the head of {type(lm).__name__} is not a linear layer on states as wide as item vectors, so "
-            "items cannot become tokens of it. Train with history_input=tokens for an export."
+            "items cannot become its tokens. Train with history_input=tokens for an export."
         )
     n_words = head.out_features
     config = copy.deepcopy(lm.config)
@@ -105,7 +105,7 @@ def _scale(tokens: Any) -> float:
     scale = float((tokens(rows) * tokens.weight[rows]).sum() / tokens.weight[rows].square().sum())
     if not torch.allclose(tokens(rows), scale * tokens.weight[rows], rtol=1e-4, atol=1e-6):
         raise UserError(
-            f"--export: {type(tokens).__name__} does more with embeddings than to look them up, so the vectors of "
-            "items cannot become rows of it. Train with history_input=tokens for an export."
+            f"--export: {type(tokens).__name__} does more with embeddings than look them up, so the vectors of "
+            "items cannot become its rows. Train with history_input=tokens for an export."
         )
     return scale

@@ -65,8 +65,8 @@ class IndexMaker:
             raise UserError(f"item {again!r} is in the item index already, or given twice. Add an item once.")
         if not self.quantizer.has_geometry:
             raise UserError(
-                f"the index was built by quantizer={self.quantizer.settings.quantizer}, whose codes are not places "
-                "near an embedding: new items have no path. Build the index again with them."
+                f"the index was built by quantizer={self.quantizer.settings.quantizer}, whose codes do not "
+                "come from embeddings, so new items cannot be placed. Build the index again with them."
             )
         sizes = self.quantizer.level_sizes
         if index.level_sizes[: len(sizes)] != sizes:
@@ -96,7 +96,7 @@ class IndexMaker:
         if vectors.shape != (len(items), width):
             raise UserError(
                 f"embeddings: found an array of shape {list(vectors.shape)}, expected [{len(items)}, {width}], one "
-                "row per new item, made as those of the index."
+                "row per new item, made in the same way as those of the index."
             )
         check_embeddings(vectors)
         return vectors

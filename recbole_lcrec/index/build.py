@@ -179,8 +179,8 @@ def index_level_sizes(settings: QuantizerSettings, mapping: str) -> tuple[int, .
         return settings.level_sizes
     if not quantizer_class(settings.quantizer).has_geometry:
         raise UserError(
-            f"index_mapping=digit: the paths of quantizer={settings.quantizer} are distinct already, so that a level "
-            "that separates them would be the same code for all. Use index_mapping=optimal."
+            f"index_mapping=digit: the paths of quantizer={settings.quantizer} are distinct already, so a level that "
+            "separates equal ones would have the same code for every item. Use index_mapping=optimal."
         )
     if settings.num_levels >= MAX_LEVELS:
         raise UserError(

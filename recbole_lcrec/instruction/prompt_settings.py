@@ -58,7 +58,7 @@ class InstructionSettings(PromptSettings):
                     name in known, f"{option}: unknown task '{name}'.{nearest(name, known)} Known: {', '.join(known)}."
                 )
         if not any(name in self.tasks for name in self.recommending):
-            mistakes.add(f"tasks: {' or '.join(map(repr, self.recommending))} must be among them: it recommends.")
+            mistakes.add(f"tasks: expected {' or '.join(map(repr, self.recommending))} among them, which recommends.")
 
     @property
     def nests_histories(self) -> bool:

@@ -150,7 +150,7 @@ def index_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
     lacking = [token for token, number in zip(tokens, ids, strict=True) if number in (None, tokenizer.unk_token_id)]
     if lacking:
         raise UserError(
-            f"the tokenizer has no token {lacking[0]}, which is in the item index: these are of two runs. Bring back "
-            "the files as the run wrote them, or train it again."
+            f"the tokenizer has no token {lacking[0]}, which is in the item index: they come from different runs. "
+            "Restore the files as the run wrote them, or train it again."
         )
     return np.asarray(ids, dtype=np.int64)

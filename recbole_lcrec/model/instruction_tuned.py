@@ -31,8 +31,8 @@ def check_author(config: Any) -> None:
 class InstructionTuned:
     """A part of models with a language model ``lm`` that is trained on instruction samples; named before RecBole's."""
 
-    shares_weights = True  # option parallel=fsdp
-    precisions = ("fp32", "bf16", "bf16_weights")  # what precision=auto chooses among, the plainest first
+    shares_weights = True  # see config.parallel.SharesWeights
+    precisions = ("fp32", "bf16", "bf16_weights")  # see model.interface.HasPrecisions
     catalogue: Any
     device: Any
     lm: Any

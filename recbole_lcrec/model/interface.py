@@ -12,6 +12,9 @@ ability                 asked by
 ``PreparesCatalogue``   :mod:`recbole_lcrec.experiment.split_loaders`, of the whole data set
 ``CountsEpochs``        :mod:`recbole_lcrec.training.trainer`, of the train loader
 ``NestsSamples``        :mod:`recbole_lcrec.experiment.building`, of the train loader
+``KeepsApart``          the same, of the model that a nesting train loader feeds
+``PreviewsBatches``     :mod:`recbole_lcrec.training.measuring`, of the train loader
+``HasPrecisions``       :mod:`recbole_lcrec.training.training_settings`, of the class
 ``WeighsBatches``       the same, when it accumulates gradients or shares a batch among processes
 ``DescribesBatches``    the same, when the loss of a batch is not finite
 ``KeepsOwnWeights``     :mod:`recbole_lcrec.training.checkpoint`
@@ -129,10 +132,40 @@ class NestsSamples(Protocol):
     """A train loader that puts samples of a user into one row.
 
     Attributes:
-        nests: Whether it does; to be switched off for a model that has no ``keeps_apart``, or in which it is False.
+        nests: Whether it does; to be switched off for a model that does not keep samples apart.
     """
 
     nests: bool
+
+
+@runtime_checkable
+class KeepsApart(Protocol):
+    """A model that can be fed rows of several samples.
+
+    Attributes:
+        keeps_apart: Whether, with its options, samples in one row do not see each other.
+    """
+
+    keeps_apart: bool
+
+
+@runtime_checkable
+class PreviewsBatches(Protocol):
+    """A train loader whose first batches can be had without building those of the epoch twice."""
+
+    def first_batches(self, count: int) -> list[Interaction]:
+        """Return the first ``count`` batches of the chosen epoch, or all if it has fewer."""
+
+
+@runtime_checkable
+class HasPrecisions(Protocol):
+    """A model class that can be trained in several number formats.
+
+    Attributes:
+        precisions: What ``precision: auto`` chooses among, the plainest first.
+    """
+
+    precisions: tuple[str, ...]
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_lcrec.decoding.architecture import additive_mask, base_model, blocks_of, cache_name
+from recbole_lcrec.decoding.architecture import additive_mask, attention_kernel, blocks_of, cache_name
 
 KERNELS = ("sdpa", "eager")
 """Attention of transformers that takes a mask with a row per query."""
@@ -67,9 +67,8 @@ class LastBlock:
 
     def pays(self, where: Tensor) -> bool:
         """Return whether few enough of the tokens [B, T] are marked, and attention takes masks with a row for each."""
-        kernel = getattr(base_model(self._lm).config, "_attn_implementation", None)
         few = 2 * int(where.sum(dim=1).max()) <= where.shape[1]
-        return self._block is not None and kernel in KERNELS and few
+        return self._block is not None and attention_kernel(self._lm) in KERNELS and few
 
     @contextmanager
     def only_at(self, where: Tensor) -> Iterator[None]:

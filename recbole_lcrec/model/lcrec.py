@@ -111,7 +111,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
             task = cls.asked(config).eval_task
             mistakes.expect(
                 task not in ("seqrec", "nextitem") or task in prompts.tasks,
-                f"eval_task={task}: it is not among tasks={prompts.tasks}, which are learned.",
+                f"eval_task={task}: expected one of the tasks that are learned, tasks={prompts.tasks}.",
             )
             if items.are_read:
                 mistakes.expect(
@@ -138,8 +138,8 @@ class LCRec(PathPolicy, GenerativeRecommender):
             without = without or f"quantizer={quantizer}"
         mistakes.expect(
             not without,
-            f"item_features reads the embeddings that the index was built of; with {without} there are none. Set "
-            "item_features to False, or build the index of embeddings.",
+            f"item_features reads the embeddings that the index was built from; with {without} there are none. "
+            "Set item_features to False, or build the index from embeddings.",
         )
 
     @classmethod

@@ -99,7 +99,9 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
     if saved:
         lm = saved_architecture(AutoModelForCausalLM, saved)
         if lm.get_input_embeddings().num_embeddings < len(tokenizer):
-            raise UserError(f"{saved}: lm has fewer tokens than tokenizer: these are of two runs. Train it again.")
+            raise UserError(
+                f"{saved}: lm has fewer tokens than tokenizer: they are of different runs. Train it again."
+            )
     else:
         lm = _pretrained(settings, tokenizer) if settings.base_model else _from_scratch(settings, tokenizer)
     use_attention(lm, settings.attention)
@@ -190,9 +192,10 @@ def _pretrained(settings: LMSettings, tokenizer: Any, saved: Path | None = None)
     assert settings.base_model
     option = f"base_model={settings.base_model}"
     lm = load_causal_lm(settings.base_model, option, layers=settings.base_layers)
-    lm.base_weights = _name_of_weights(lm) if settings.tuning == "lora" else None
-    if saved:
-        _check_same_base(lm.base_weights, saved, option)
+    if settings.tuning == "lora":
+        lm.base_weights = _name_of_weights(lm)
+        if saved:
+            _check_same_base(lm.base_weights, saved, option)
     check_length(lm.config, settings)
     extend_vocabulary(lm, len(tokenizer), option)
     return lm.train()
@@ -221,8 +224,8 @@ def _check_same_base(found: str, saved: Path, option: str) -> None:
         raise UserError(f"{path}: cannot be read ({type(error).__name__}). Train the run again.") from error
     if found != expected:
         raise UserError(
-            f"{option}: its weights are not those that the adapter in {saved} was trained on. Bring back the model as "
-            "it was, or set base_model to where it lies."
+            f"{option}: its weights are not those that the adapter in {saved} was trained on. Restore the original "
+            "model, or set base_model to its location."
         )
 
 
@@ -230,7 +233,7 @@ def save_architecture(lm: Any, folder: Path) -> None:
     """Write what ``build_lm`` needs of a trained model except its weights: architecture, and an adapter's base."""
     inner = base_model(lm)
     write_architecture(inner.config, folder)
-    if getattr(inner, "base_weights", None):
+    if inner is not lm:  # wrapped by peft: the checkpoint holds the adapter only
         write_json(folder / _BASE, {"weights": inner.base_weights})
 
 

@@ -35,7 +35,7 @@ class PreferenceSettings(StageSettings):
         """See the base class."""
         mistakes.expect(
             self.preference_stage != "grpo" or self.preference_candidates >= 2,
-            "preference_candidates=1: a group of one item has nothing to be better than. Give grpo 2 or more.",
+            "preference_candidates=1: grpo compares the items of a group, so it needs 2 or more.",
         )
 
     @property
@@ -55,12 +55,12 @@ class PreferenceSettings(StageSettings):
         option = f"preference_stage={self.preference_stage}"
         mistakes.expect(
             run.eval_step != 0,
-            f"{option}: validation decides whether its model or the tuned one is kept, and eval_step=0 has none. Set "
-            "eval_step to 1 or more.",
+            f"{option}: validation decides whether its model or the tuned one is kept, but eval_step=0 turns it off. "
+            "Set eval_step to 1 or more.",
         )
         mistakes.expect(
             run.eval_task != "itemsearch",
-            f"{option} learns from histories and the items that follow, and eval_task=itemsearch asks for something "
+            f"{option} learns from histories and the items that follow, but eval_task=itemsearch asks for something "
             "else. Leave one of them out.",
         )
         mistakes.finish()

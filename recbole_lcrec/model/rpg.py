@@ -70,7 +70,7 @@ class RPGSettings(StageSettings):
         """See the base class."""
         width, inner = self.rpg_hidden_size, self.rpg_intermediate_size
         mistakes.expect(
-            width % self.rpg_heads == 0, f"rpg_heads={self.rpg_heads}: it has to divide rpg_hidden_size={width}."
+            width % self.rpg_heads == 0, f"rpg_heads={self.rpg_heads}: it must divide rpg_hidden_size={width}."
         )
         with mistakes.caught():
             check_memory(

@@ -127,7 +127,7 @@ class SampleLogits:
         if not self.passes_over():
             name = type(base_model(self._lm)).__name__
             raise UserError(
-                f"{option}: {name} does not keep apart what stands side by side in one row (it takes no 4D mask, no "
+                f"{option}: {name} cannot keep apart what lies side by side in one row (it takes no 4D mask or no "
                 "positions, or attends to a window). Set history_loss_weight to 0, or attention to sdpa."
             )
 

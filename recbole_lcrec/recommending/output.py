@@ -108,7 +108,7 @@ class Parts:
         """
         if self._output.exists():
             raise UserError(
-                f"output={self._output} has come into being meanwhile. Move it away and give the command again: "
+                f"output={self._output} was created in the meantime. Move it away and give the command again: "
                 f"what was computed is in {self._folder}."
             )
         with atomic_path(self._output) as temporary:
@@ -155,8 +155,8 @@ def parts_of_output(output: Path, folder: Path, request: Mapping[str, Any], *, t
     if before is not None and before != request:
         differ = sorted(name for name in {*before, *request} if before.get(name) != request.get(name))
         raise UserError(
-            f"{folder} holds parts of an answer to something else (different: {', '.join(differ)}). Remove the folder "
-            "to start anew, give the same command as before to go on, or choose another --output."
+            f"{folder} holds parts of the answer to another command (different: {', '.join(differ)}). Remove the "
+            "folder to start over, give the same command as before to go on, or choose another --output."
         )
     folder.mkdir(parents=True, exist_ok=True)
     with sole_lock(folder / LOCK, f"output={output}", "process", "another --output"):

@@ -71,8 +71,13 @@ class Recommender:
 
     @property
     def has_paths(self) -> bool:
-        """Whether items have paths of codes."""
+        """Whether the model generates paths of codes."""
         return registry.is_generative(self.model_name)
+
+    @cached_property
+    def reads_histories(self) -> bool:
+        """Whether the model recommends after any history; others know the users of the data set alone."""
+        return Asking(self.experiment, 1).takes_histories
 
     def recommend(
         self,
@@ -120,12 +125,8 @@ class Recommender:
         Raises:
             UserError: For anything else than this, or an unknown user.
         """
-        expected = "recommend_users: users: expected a list of user tokens, such as ['u1', 'u7']"
-        names = arguments.item_list(expected, users)
+        names = self.known_users(users)
         ids = [self.users.id_of(name) for name in names]
-        missing = [name for name, number in zip(names, ids, strict=True) if not number]
-        if missing:
-            raise UserError(f"recommend_users: {len(missing)} user(s) are not in the data set, e.g. {missing[0]!r}.")
         asking, chosen = self._asking("recommend_users", k, among)
         known = [number for number, user in enumerate(ids) if self.users.has_history(user)]
         lists = self._in_steps(
@@ -252,6 +253,16 @@ class Recommender:
         dataset = self.experiment.dataset
         return tuple(str(token) for token in dataset.field2id_token[dataset.iid_field][ids])
 
+    def known_users(self, users: Iterable[str]) -> list[str]:
+        """Return users as :meth:`recommend_users` reads them.
+
+        Raises:
+            UserError: For anything else than user tokens, or an unknown user.
+        """
+        names = arguments.item_list("recommend_users: users: expected user tokens, such as ['u1', 'u7']", users)
+        self.users.require("recommend_users", names)
+        return names
+
     def known_parts(self, histories: Iterable[Iterable[str]], unknown: str = "error") -> tuple[list[list[str]], int]:
         """Return histories as :meth:`recommend` reads them, and how many items it skips; the model is not asked.
 
@@ -259,7 +270,10 @@ class Recommender:
             UserError: For what ``recommend`` refuses.
         """
         asked = arguments.item_lists("recommend: histories", histories, may_be_empty=True)
-        return self.without_unknown(self._asking("recommend", 1, None)[0], asked, unknown)
+        asking, _ = self._asking("recommend", 1, None)
+        if any(asked):
+            asking.require_histories()
+        return self.without_unknown(asking, asked, unknown)
 
     def find_items(self, words: str, limit: int = 20) -> ItemList:
         """Return items whose titles have all the words, the most frequent ones of the training first.
@@ -368,11 +382,8 @@ class Recommender:
         return Asking(self.experiment, 1).evaluating()
 
     def _require_index(self, method: str) -> None:
-        if not registry.is_generative(self.model_name):
-            raise UserError(
-                f"{method}: {self.model_name} has no item index. Use a model that generates the paths of one (LCRec, "
-                "TIGER, P5CID)."
-            )
+        if not registry.has_index(self.model_name):
+            raise UserError(f"{method}: {self.model_name} has no item index. Use a model that has one (LCRec, TIGER).")
 
     def _require_task(self, method: str, task: str) -> None:
         if not isinstance(self.experiment.model, SearchesRows):

@@ -3,8 +3,8 @@
 Which vectors there are depends on the model, in this order:
 
 1. a generative model whose histories are items (``history_input: item``): the vector it reads for each item;
-2. one with an item index built from embeddings: these embeddings (kept in the run, or made again from the texts);
-3. one with an index from elsewhere: the sum of the embeddings of the codes of each path;
+2. any model with an item index built from embeddings: these embeddings (kept in the run, or made again from the texts);
+3. a generative one with an index from elsewhere: the sum of the embeddings of the codes of each path;
 4. a model of RecBole with one embedding per item: these embeddings.
 """
 
@@ -36,7 +36,7 @@ def item_vectors(experiment: Any) -> tuple[np.ndarray, str]:
     Raises:
         UserError: For a model without vectors of items.
     """
-    if registry.is_generative(RunOptions(experiment.config).model):
+    if registry.has_index(RunOptions(experiment.config).model):
         vectors, source = _of_catalogue(experiment)
     else:
         vectors, source = _of_recbole(experiment), MODEL
@@ -47,15 +47,18 @@ def item_vectors(experiment: Any) -> tuple[np.ndarray, str]:
 
 @torch.no_grad()
 def _of_catalogue(experiment: Any) -> tuple[np.ndarray, str]:
-    model = experiment.model
-    inputs, catalogue = base_model(model.lm).get_input_embeddings(), model.catalogue
+    model, run = experiment.model, RunOptions(experiment.config)
+    catalogue = model.catalogue
+    inputs = base_model(model.lm).get_input_embeddings() if registry.is_generative(run.model) else None
     if isinstance(inputs, ItemInputs):
         return inputs.vectors().float().cpu().numpy(), MODEL
     if catalogue.embeddings is not None:
         return catalogue.embeddings, TEXTS
     maker = catalogue.indexed.maker
     if maker is not None and maker.encoder is not None and maker.encoder.embeds_texts:
-        return maker.encoder.embed(catalogue.text.documents(), device=str(RunOptions(experiment.config).device)), TEXTS
+        return maker.encoder.embed(catalogue.text.documents(), device=str(run.device)), TEXTS
+    if inputs is None:
+        raise _no_vectors(run.model)
     paths = torch.from_numpy(catalogue.paths).to(inputs.weight.device)
     return inputs(paths).sum(dim=1).float().cpu().numpy(), MODEL
 
@@ -75,8 +78,12 @@ def _of_recbole(experiment: Any) -> np.ndarray:
     named = [name for name in (*_PREFERRED, *tables) if name in tables and "item" in name]
     chosen = named[0] if named else next(iter(tables), None)
     if chosen is None or (not named and len(tables) > 1):
-        raise UserError(
-            f"similar_items: {experiment.config['model']} has no vector of its own for each item. Use a model with "
-            "item embeddings (BPR, SASRec, ...) or with an item index (LCRec, TIGER, ...)."
-        )
+        raise _no_vectors(RunOptions(experiment.config).model)
     return tables[chosen].detach()[:n_items].float().cpu().numpy().copy()
+
+
+def _no_vectors(model: str) -> UserError:
+    return UserError(
+        f"similar_items: {model} has no vector of its own for each item. Use a model with item embeddings (BPR, "
+        "SASRec, ...) or one whose item index was built of embeddings (LCRec, TIGER, ...)."
+    )

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +24,10 @@ from recbole_lcrec.serving.guard import LOOPBACK, Guard
 from recbole_lcrec.serving.service import Service
 from recbole_lcrec.utils.errors import UserError, nearest, shortened
 from recbole_lcrec.version import __version__
+
+if TYPE_CHECKING:
+    from recbole_lcrec.recommending import Recommender
+    from recbole_lcrec.serving.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
@@ -77,18 +81,16 @@ def _add_questions(app: FastAPI, service: Service) -> None:
 
     @app.post("/recommend", responses={200: {"model": messages.Recommended}, **PROBLEMS})
     async def recommend(body: messages.RecommendBody, request: Request) -> Response:
-        """Recommend items for each history."""
+        """Recommend items for each history, or to each user."""
         run, k = service.name(body.run), settings.k("recommend: k", body.k)
-        histories = settings.histories("recommend: histories", body.histories)
         if not isinstance(body.paths, bool):
             raise UserError(f"recommend: paths must be true or false, found {shortened(body.paths)}.")
         recommender = service.runs[run]
-        # before others have to wait for it: a wrong item is told, or left out
-        histories, skipped = recommender.known_parts(histories, body.unknown)
-        found = await _answer(request, service.ask("recommend", run, histories, k))
+        # before others have to wait for it: a wrong item or user is told, or left out
+        kind, asked, about = _whom(body, recommender, settings)
+        found = await _answer(request, service.ask(kind, run, asked, k))
         path_of = recommender.path_of if body.paths else None
-        listed = {"recommendations": [_items(items, path_of) for items in found]}
-        return JSONResponse({**listed, "skipped": skipped} if body.unknown == "skip" else listed)
+        return JSONResponse({"recommendations": [_items(items, path_of) for items in found], **about})
 
     @app.post("/search", responses={200: {"model": messages.Items}, **PROBLEMS})
     async def search(body: messages.SearchBody, request: Request) -> Response:
@@ -144,7 +146,13 @@ def _add_state(app: FastAPI, service: Service) -> None:
         """Say that the server answers, what it serves, and how much a request may ask for."""
         bounds = dataclasses.asdict(service.settings)
         runs = [
-            {"name": name, "model": run.model_name, "dataset": run.dataset_name, "paths": run.has_paths}
+            {
+                "name": name,
+                "model": run.model_name,
+                "dataset": run.dataset_name,
+                "paths": run.has_paths,
+                "histories": run.reads_histories,
+            }
             for name, run in service.runs.items()
         ]
         return JSONResponse({"status": "ok", "version": __version__, "runs": runs, "settings": bounds})
@@ -206,6 +214,26 @@ def _add_errors(app: FastAPI) -> None:
         return _problem(500, "the server failed; its log says why.")
 
 
+def _whom(
+    body: messages.RecommendBody, recommender: Recommender, settings: ServeSettings
+) -> tuple[str, list[Any], dict[str, int]]:
+    """Return the kind of question, what it is asked about, and what the answer says beside its lists.
+
+    Raises:
+        UserError: For wrong histories or users, or unless exactly one of them is given.
+    """
+    if (body.histories is None) == (body.users is None):
+        found = "neither" if body.users is None else "both"
+        raise UserError(f"recommend: expected histories (of item tokens) or users (of the data set), found {found}.")
+    if body.users is None:
+        histories = settings.histories("recommend: histories", body.histories)
+        histories, skipped = recommender.known_parts(histories, body.unknown)
+        return "recommend", histories, {"skipped": skipped} if body.unknown == "skip" else {}
+    if body.unknown != "error":
+        raise UserError("recommend: unknown is about the items of histories, and cannot go with users.")
+    return "recommend_users", recommender.known_users(settings.users("recommend: users", body.users)), {}
+
+
 async def _answer(request: Request, asked: Future[list[Any]]) -> list[Any]:
     """Wait for an answer as long as the client does.
 
@@ -259,7 +287,9 @@ def _words(error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{where[-1]} is missing." if len(where) > 1 else "the body is missing: expected a JSON object."
     if error["type"] == "extra_forbidden":
-        return f"unknown field {shortened(where[-1])}.{nearest(str(where[-1]), _fields()) or ' See /docs.'}"
+        return (
+            f"unknown field {shortened(where[-1])}.{nearest(str(where[-1]), _fields() - {where[-1]}) or ' See /docs.'}"
+        )
     return NOT_AN_OBJECT if len(where) == 1 else f"{where[-1]}: {error['msg']}."
 
 

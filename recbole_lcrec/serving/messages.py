@@ -21,10 +21,10 @@ Tokens = Annotated[Any, _shown(_TOKENS)]
 Text = Annotated[Any, _shown({"type": "string"})]
 Number = Annotated[Any, _shown({"type": "integer", "minimum": 1})]
 RunName = Annotated[
-    Any, Field(description="Name of a run (see /health); the first without it."), _shown({"type": "string"})
+    Any, Field(description="Name of a run (see /health); left out, the first one."), _shown({"type": "string"})
 ]
 History = Annotated[Tokens, Field(description="Item tokens (raw ids), oldest first.")]
-K = Annotated[Number, Field(description="Items to return; fewer where there are not so many to choose from.")]
+K = Annotated[Number, Field(description="Items to return; fewer if there are not as many to choose from.")]
 
 
 class Body(BaseModel):
@@ -35,20 +35,24 @@ class Body(BaseModel):
 
 
 class RecommendBody(Body):
-    """Histories of item tokens, and how many items each is to get."""
+    """Histories of item tokens, or users of the data set, and how many items each is to get."""
 
     histories: Annotated[
         Any,
         Field(
-            description="Histories of item tokens (raw ids), oldest first; an empty one gets what is most frequent.",
+            description="Histories of item tokens (raw ids), oldest first; an empty one gets the most frequent items.",
             examples=[[["i1", "i2"]]],
         ),
         _shown({"type": "array", "items": _TOKENS}),
-    ]
+    ] = None
+    users: Annotated[
+        Tokens,
+        Field(description="Instead of histories: users of the data set (raw ids), after their last interaction."),
+    ] = None
     k: K = 10
     unknown: Annotated[
         Any,
-        Field(description="What to do with items that the run does not know."),
+        Field(description="What to do with items of histories that the run does not know."),
         _shown({"type": "string", "enum": ["error", "skip"]}),
     ] = "error"
     paths: Annotated[

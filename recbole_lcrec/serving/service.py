@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, Callable[..., Sequence[Any]]] = {
     "recommend": lambda run, histories, k: run.recommend(histories, k),
+    "recommend_users": lambda run, users, k: run.recommend_users(users, k),
     "search": lambda run, wishes, k: [run.search(text, k, history=history) for text, history in wishes],
     "similar": lambda run, items, k: [run.similar_items(item, k) for item in items],
     "explain": lambda run, pairs: [run.explain(history, item) for history, item in pairs],

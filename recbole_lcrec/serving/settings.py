@@ -60,6 +60,19 @@ class ServeSettings(StageSettings):
             _check_length(what, history)
         return found
 
+    def users(self, what: str, value: Any) -> list[str]:
+        """Return user tokens.
+
+        Raises:
+            UserError: If it is anything else, or more than one request may have histories.
+        """
+        if isinstance(value, list) and len(value) > self.serve_histories:
+            raise UserError(
+                f"{what}: at most {self.serve_histories} in one request (option serve_histories of the server), "
+                f"found {len(value)}."
+            )
+        return arguments.item_list(f"{what}: expected a non-empty list of user tokens", value)
+
     def history(self, what: str, value: Any) -> list[str]:
         """Return one history of item tokens.
 

@@ -282,7 +282,7 @@ class Loggers:
             except Exception as error:
                 if isinstance(one, TensorboardLogger):  # a full disk, which is the run's own
                     raise
-                logger.warning("%s did not take a value: %s.", one.name, reason_of(error))
+                logger.warning("%s rejected a value: %s.", one.name, reason_of(error))
 
 
 class RecBoleWriter:

@@ -21,7 +21,7 @@ import torch
 from recbole_lcrec.data.batches import on_device
 from recbole_lcrec.decoding.architecture import base_model
 from recbole_lcrec.distributed import group
-from recbole_lcrec.model.interface import CountsEpochs
+from recbole_lcrec.model.interface import CountsEpochs, PreviewsBatches
 from recbole_lcrec.model.lm import use_attention
 from recbole_lcrec.training.randomness import random_states, set_random_states
 from recbole_lcrec.training.training_settings import AUTO, HALF_WEIGHTS, precisions_of
@@ -100,7 +100,8 @@ def _batch(loader: Any) -> Any:
     """Return the largest of the first batches, of the first epoch."""
     if isinstance(loader, CountsEpochs):
         loader.set_epoch(0)
-    first = loader.first_batches(_BATCHES) if hasattr(loader, "first_batches") else list(islice(loader, _BATCHES))
+    previews = isinstance(loader, PreviewsBatches)
+    first = loader.first_batches(_BATCHES) if previews else list(islice(loader, _BATCHES))
     return max(first, key=lambda batch: max(batch[name].numel() for name in batch.columns))
 
 

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from recbole_lcrec.config import StageSettings
 from recbole_lcrec.config.registry import model_class
 from recbole_lcrec.config.run_options import RunOptions
+from recbole_lcrec.model.interface import HasPrecisions
 from recbole_lcrec.utils.errors import Mistakes, UserError, nearest
 
 AUTO, HALF_WEIGHTS = "auto", "bf16_weights"
@@ -74,7 +75,8 @@ def check_precision(settings: TrainingSettings, config: Any) -> None:
 def precisions_of(config: Any) -> tuple[str, ...]:
     """Return what ``precision: auto`` chooses among, the plainest first; () where it has no meaning."""
     run = RunOptions(config)
-    known: tuple[str, ...] = getattr(model_class(run.model), "precisions", ())
+    model = model_class(run.model)
+    known = model.precisions if isinstance(model, HasPrecisions) else ()
     plain_masters = config["tuning"] != "lora" if "tuning" in config else True
     redone = plain_masters and any(name in config and config[name] for name in _WITHOUT_HALF)
     return tuple(one for one in known if one != HALF_WEIGHTS or not (redone or run.parallel == "fsdp"))

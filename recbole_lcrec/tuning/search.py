@@ -110,7 +110,9 @@ def load_plan(folder: Path, changes: Mapping[str, Any]) -> tuple[SearchPlan, dic
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not the folder of a search: it has no {SEARCH}. Give its output_dir.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not readable as what a search writes ({error}). Start the search anew.") from error
+        raise UserError(
+            f"{path}: cannot be read as the record of a search ({error}). Start the search anew."
+        ) from error
     for name in ("scheduler", "search_alg", "asha_grace", "asha_reduction", "pbt_interval"):
         if name in changes and changes[name] != before[name]:
             raise UserError(
@@ -120,8 +122,8 @@ def load_plan(folder: Path, changes: Mapping[str, Any]) -> tuple[SearchPlan, dic
     settings = _settled(SearchSettings(**{**before, **changes}))
     if settings.storage_path != before["storage_path"] and before["storage_path"] is not None:
         raise UserError(
-            f"option storage_path is {settings.storage_path}, but what the trials stored so far is in "
-            f"{before['storage_path']}. Leave it out."
+            f"option storage_path is {settings.storage_path}, but the trials so far have stored their "
+            f"results in {before['storage_path']}. Leave it out."
         )
     given = {**saved["given"], "output_dir": str(folder)}
     return SearchPlan(saved["model"], saved["dataset"], given, space, settings, folder), saved

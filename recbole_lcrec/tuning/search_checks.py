@@ -50,8 +50,8 @@ def check_search(
         reading.relate(_unknown(space, config))
         if twice := [name for name in space.names if name in given]:
             reading.add(
-                f"{space.source} varies {', '.join(twice)}, and so does the command or a file that it names: leave "
-                "one of them out."
+                f"{space.source} varies {', '.join(twice)}, but the command or a file that it names also sets it: "
+                "leave one of them out."
             )
         else:
             reading.relate(_unfit_values(config, options, space, reading))
@@ -63,7 +63,7 @@ def _check_epochs(config: LCRecConfig) -> None:
     if run.eval_step < 1 or run.epochs < run.eval_step:
         raise UserError(
             f"epochs is {run.epochs} and eval_step {run.eval_step}: trials would never be validated, and "
-            "a search compares them by that. Set eval_step to 1 or more, and epochs to no less."
+            "a search compares them by their validation. Set eval_step to 1 or more, and epochs to at least eval_step."
         )
 
 

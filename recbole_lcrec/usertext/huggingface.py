@@ -193,8 +193,8 @@ class Author:
             else:
                 raise UserError(
                     f"{self._option}: the model reads {self._room + self._max_tokens} tokens; the request and "
-                    f"user_text_max_tokens={self._max_tokens} for the answer are {excess} more. Lower "
-                    "user_text_max_tokens or use another model."
+                    f"user_text_max_tokens={self._max_tokens} for the answer exceed that by {excess}. "
+                    "Lower user_text_max_tokens or use another model."
                 )
 
     def _prompt(self, kind: str, lines: Sequence[str]) -> str:
@@ -226,12 +226,12 @@ def _in_chat(tokenizer: Any, request: str, option: str) -> str:
     messages: list[dict[str, Any]] = [{"role": "user", "content": request}]
     try:
         text = str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-        problem = "" if request.strip() in text else "what it makes of a request does not hold the request"
+        problem = "" if request.strip() in text else "its output does not contain the request"
     except Exception as error:  # jinja2's, and those that the template's own expressions raise
         problem = reason_of(error)
     if problem:
         raise UserError(
             f"{option}: the chat template of its tokenizer cannot be used ({problem}). Fix chat_template, or remove "
-            "it to have the model asked in plain text."
+            "it, and the model is asked in plain text."
         )
     return text

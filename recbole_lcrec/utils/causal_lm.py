@@ -23,7 +23,7 @@ from recbole_lcrec.utils.hub import (
     place_of,
     without_report,
 )
-from recbole_lcrec.utils.lm_config import number_of, text_config
+from recbole_lcrec.utils.lm_config import number_of
 
 PROBE_LENGTH, PROBE_KEPT = 12, 6
 """Tokens of the probe of causality, and how many of them both of its rows have in common."""
@@ -71,7 +71,7 @@ def _shortened(config: Any, layers: int, option: str, *, is_adapter: bool) -> An
     """Return a model's configuration with its first layers only; what it says layer by layer is cut, too."""
     if is_adapter:
         raise UserError(f"base_layers={layers}: {option} is an adapter, made for all layers. Merge it first.")
-    text = text_config(config)
+    text = config.get_text_config()
     whole = number_of(config, "num_hidden_layers")
     if not isinstance(whole, int) or layers > whole:
         raise UserError(f"base_layers={layers}: {option} has {whole} layers. Give at most as many, or leave it out.")
@@ -155,9 +155,9 @@ def check_causal(lm: nn.Module, option: str) -> None:
     tolerance = max(TOLERANCE, 8 * torch.finfo(embeddings.dtype).eps)
     if change.max() > tolerance:
         raise UserError(
-            f"{option}: {type(lm).__name__} attends to later tokens: what it says after a token changes by "
-            f"{change.max():.0e} with those behind it, so it would learn to copy what it is to predict. Use a causal "
-            "(decoder-only) language model."
+            f"{option}: {type(lm).__name__} attends to later tokens: its output at a token changes by "
+            f"{change.max():.0e} with the tokens after it, so it would learn to copy what it should predict. Use a "
+            "causal (decoder-only) language model."
         )
 
 

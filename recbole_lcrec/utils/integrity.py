@@ -65,4 +65,4 @@ def difference(path: Path, expected: dict[str, Any], name: str) -> str | None:
     found = facts_of(path)
     if found["bytes"] != expected["bytes"]:
         return f"{name} has {found['bytes']} of {expected['bytes']} bytes"
-    return None if found["sha256"] == expected["sha256"] else f"{name} has other content than was written"
+    return None if found["sha256"] == expected["sha256"] else f"{name} differs from what was written"

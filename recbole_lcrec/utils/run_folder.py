@@ -126,10 +126,12 @@ def check_assets(folder: Path) -> None:
     """
     record = _read(folder)
     if record is None:
-        logger.warning("%s has no %s: whether its files are as the run wrote them is not known.", folder, MANIFEST)
+        logger.warning(
+            "%s has no %s, so it is not known whether its files are as the run wrote them.", folder, MANIFEST
+        )
         return
     if CONFIG not in record["files"]:
-        raise UserError(f"{folder / MANIFEST}: it does not name {CONFIG}, as every run's does. Train the run again.")
+        raise UserError(f"{folder / MANIFEST}: {CONFIG} is missing from it. Train the run again.")
     for name, expected in record["files"].items():
         try:
             whole = _is_ours(folder, name) and (folder / name).is_file()

@@ -116,7 +116,7 @@ class Table:
             if cell != "[PAD]":
                 kind = f"no {name}, or one that pandas reads as missing (NA, null, nan, None, ...)"
             raise UserError(
-                f"{self.at(rows[0])}: {kind}; so in {len(rows)} line(s). RecBole would drop or mix them up silently: "
+                f"{self.at(rows[0])}: {kind}, in {len(rows)} line(s). RecBole would drop or mix them up silently: "
                 "use another token, or remove the line."
             )
 
@@ -256,7 +256,9 @@ def _codec(path: Path, encoding: str | None) -> str:
         raise UserError(f"{path} is {kind}. Expected an atomic file: text with a header of name:type columns.")
     is_utf8 = codec.name in ("utf-8", "utf-8-sig")
     if start.startswith(BOM) and not is_utf8:
-        raise UserError(f"{path} starts with the mark of UTF-8, but option encoding is {encoding}. Leave it out.")
+        raise UserError(
+            f"{path} starts with the byte order mark of UTF-8, but option encoding is {encoding}. Leave it out."
+        )
     return "utf-8-sig" if is_utf8 else codec.name
 
 

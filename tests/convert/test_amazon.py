@@ -118,7 +118,7 @@ def test_ratings_files(tmp_path: Path, kind: str, rows: list[str]) -> None:
         ("amazon2018", "r.json", ["{"] * 5000, "none of the first 1000 records can be used: not valid JSON"),
         ("amazon2018", "r.json", ["["], "a JSON array"),
         ("amazon2018", "r.json", [], "is empty"),
-        ("amazon2018", "r.csv", ["a,b,c,d", "1,2,3,4"], "line 1: no column of the user"),
+        ("amazon2018", "r.csv", ["a,b,c,d", "1,2,3,4"], "line 1: no column for the user"),
         ("amazon2018", "r.zip", ["PK\x03\x04"], "a zip archive"),
     ],
 )

@@ -254,12 +254,12 @@ def damaged(content: bytes) -> bytes:
 BAD = {
     "no zip": (b"<html>please log in</html>", "cannot be unpacked: File is not a zip file"),
     "checksum": (damaged(zipped(FILES)), "cannot be unpacked: Bad CRC-32"),
-    "way out": (zipped({**FILES, "../../evil.inter": "x"}), "its member '../../evil.inter' points out of it"),
-    "absolute": (zipped({**FILES, "/tmp/evil.inter": "x"}), "points out of it"),
-    "drive": (zipped({**FILES, "C:\\evil.inter": "x"}), "points out of it"),
+    "way out": (zipped({**FILES, "../../evil.inter": "x"}), "its member '../../evil.inter' points outside it"),
+    "absolute": (zipped({**FILES, "/tmp/evil.inter": "x"}), "points outside it"),
+    "drive": (zipped({**FILES, "C:\\evil.inter": "x"}), "points outside it"),
     "no interactions": (zipped({f"{PREFIX}.item": "item_id:token\n"}), f"found {PREFIX}.item"),
     "empty": (zipped({}), "found nothing"),
-    "two of a name": (zipped({**FILES, f"old/{PREFIX}.inter": "x"}), f"it holds two files {PREFIX}.inter"),
+    "two of a name": (zipped({**FILES, f"old/{PREFIX}.inter": "x"}), f"it holds two files named {PREFIX}.inter"),
     "several": (zipped({"a.inter": "x", "b.inter": "x"}), "found a.inter, b.inter"),
 }
 

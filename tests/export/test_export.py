@@ -148,7 +148,7 @@ def test_a_licence_is_what_the_base_model_says(tmp_path: Path, card: str, expect
 
 def test_a_failure_leaves_nothing(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "agreement", lambda *_: 0.5)
-    with pytest.raises(UserError, match="50% of the recommendations for 8 users are the run's"):
+    with pytest.raises(UserError, match="50% of the recommendations for 8 users match the run's"):
         exporting.export(exports.runs["TIGER"], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -166,7 +166,7 @@ def test_mistakes_are_told_at_once(exports: Exports, tmp_path: Path, capsys: pyt
     for argv, message in (
         ([f"--export={tmp_path}", new], "is not the folder of a finished run"),
         ([f"--export={paper}"], "--export needs --output=FOLDER"),
-        ([f"--export={paper}", f"--output={full}"], "there is something already"),
+        ([f"--export={paper}", f"--output={full}"], "already exists"),
         ([f"--export={paper}", new, "--export_lora=merged"], "the run has no adapters"),
         ([f"--export={merged}", new, "--export_lora=besides"], "expected merged or beside. Did you mean 'beside'?"),
         ([f"--export={paper}", new, "--eval_prompts=ensemble"], "which one call of generate cannot do"),

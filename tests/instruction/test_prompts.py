@@ -96,7 +96,7 @@ def test_a_limit_that_nothing_fits_is_refused() -> None:
     ("changes", "expected"),
     [
         ({"tasks": ["seqrec", "item2indx"]}, "Did you mean 'item2index'"),
-        ({"tasks": ["item2index"]}, "'seqrec' or 'nextitem' must be among them"),
+        ({"tasks": ["item2index"]}, "expected 'seqrec' or 'nextitem' among them"),
         ({"task_samples": {"seqrec": 0}}, "task_samples"),
         ({"history_loss_weight": -1.0}, "history_loss_weight"),
         ({"task_samples": {"itemsarch": 3}}, "task_samples: unknown task.*Did you mean 'itemsearch'"),

@@ -102,7 +102,7 @@ def test_a_run_can_be_loaded_and_evaluated_again(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"length_exponent": 2.0}, "length_exponent is 2.0; expected a number from 0 to 1"),
-        ({"tasks": ["titlesearch"]}, "'titlerec' must be among them"),
+        ({"tasks": ["titlesearch"]}, "expected 'titlerec' among them"),
         ({"tasks": ["titlerec", "seqrec"]}, "unknown task 'seqrec'"),
         ({"tasks": ["titlerec", "yesno"]}, "unknown task 'yesno'"),
         ({"eval_args": {"mode": "full"}}, "InstructRec ranks candidates"),

@@ -9,9 +9,9 @@ from recbole_lcrec.config.registry import model_class, part
 from recbole_lcrec.model import interface as asks
 
 RANKER = {asks.HasSettings, asks.ChecksModels, asks.WeighsBatches, asks.DescribesBatches, asks.KeepsOwnWeights}
-RANKER |= {asks.RecommendsRows, asks.HasCatalogue, asks.SavesAssets}
+RANKER |= {asks.RecommendsRows, asks.HasCatalogue, asks.SavesAssets, asks.HasPrecisions}
 GENERATOR = {asks.HasSettings, asks.ChecksOptions, asks.WeighsBatches, asks.RecommendsTopItems, asks.RecommendsRows}
-GENERATOR |= {asks.HasCatalogue, asks.UsesCatalogue, asks.UsesQueries, asks.SavesAssets}
+GENERATOR |= {asks.HasCatalogue, asks.UsesCatalogue, asks.UsesQueries, asks.SavesAssets, asks.HasPrecisions}
 ABILITIES = {
     "LCRec": GENERATOR | RANKER | {asks.SearchesRows, asks.LearnsPreferences},
     "TIGER": GENERATOR,

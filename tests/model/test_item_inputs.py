@@ -143,7 +143,7 @@ def test_models_that_mix_what_stands_side_by_side_are_refused() -> None:
     recurrent = MambaForCausalLM(MambaConfig(vocab_size=90, hidden_size=32, num_hidden_layers=1, state_size=4))
     windowed = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=8))
     for lm in (recurrent, windowed):
-        with pytest.raises(UserError, match="does not keep apart"):
+        with pytest.raises(UserError, match="cannot keep apart"):
             SampleLogits(lm, settings).require_aside("history_input=item")
     packed = SampleLogitsSettings(0.0, False, True, False, False, 64)
     with pytest.raises(UserError, match="does not go with packing"):
@@ -168,7 +168,7 @@ def test_a_run_trains_saves_and_comes_back(tmp_path: Path, base_model: str | Non
     ("options", "message"),
     [
         ({"history_input": "codes"}, "history_input is codes; expected tokens or item"),
-        ({"tasks": ["item2index"], "eval_task": "fusionseqrec"}, "'seqrec' or 'nextitem' must be among them"),
+        ({"tasks": ["item2index"], "eval_task": "fusionseqrec"}, "expected 'seqrec' or 'nextitem' among them"),
         ({"tasks": ["nextitem"], "task_samples": 8}, "eval_task=seqrec: it is not among tasks"),
         ({"eval_task": "nextitem", "eval_prompts": [1]}, "each from 0 to 0"),
         ({"tuning": "lora", "base_model": "gpt2", "max_length": 400}, "adapters read tokens only"),

@@ -127,7 +127,7 @@ def test_a_t5_checkpoint_is_extended_trained_and_reloaded_without_it(tmp_path: P
 
 
 def test_new_items_need_an_index_that_knows_neighbours(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="new items have no path"):
+    with pytest.raises(UserError, match="new items cannot be placed"):
         made(tmp_path).add_items({"new": "gadget of tomorrow"})
     experiment = made(tmp_path, quantizer="rkmeans")
     experiment.add_items({"new": "gadget of tomorrow"})

@@ -158,5 +158,5 @@ def test_wrong_options_are_told_together(tmp_path: Path) -> None:
     wrong = {"rpg_decoding": "graph", "graph_beams": 5}
     with pytest.raises(UserError, match="graph_beams=5: fewer than the longest list in topk"):
         build("RPG", "toy", options(tmp_path, **wrong))
-    with pytest.raises(UserError, match="rpg_heads=3: it has to divide rpg_hidden_size=16"):
+    with pytest.raises(UserError, match="rpg_heads=3: it must divide rpg_hidden_size=16"):
         build("RPG", "toy", options(tmp_path, rpg_heads=3))

@@ -71,11 +71,13 @@ def test_models_of_users_answer_what_they_can(folder: Path, model: str) -> None:
     recommender = Recommender.load(folder / model)
     found = recommender.recommend_users(["u3", "u1"], 4, among=["i1", "i2"])
     assert found.users == ("u3", "u1") and {entry.item for entry in found[0]} == {"i1", "i2"}
+    assert not recommender.reads_histories and recommender.known_parts([[]]) == ([[]], 0)
     refused: dict[str, Any] = {
         "no use for histories": lambda: recommender.recommend([HISTORY]),
         "task itemsearch. Use LCRec": lambda: recommender.search("a gadget"),
         "task preferenceobtain. Use LCRec": lambda: recommender.preferences(HISTORY),
         "no item index": lambda: recommender.path_of("i1"),
+        "Name users of the data set instead": lambda: recommender.known_parts([[], HISTORY]),
         "scores users": lambda: recommender.explain(HISTORY, "i4"),
         "not in the data set, e.g. 'nobody'": lambda: recommender.recommend_users(["u1", "nobody"]),
     }

@@ -23,9 +23,13 @@ ITEMS = [f"i{number}" for number in range(40)]
 
 
 class FakeRecommender:
-    """Answers in ``seconds`` per call, however many histories it gets; notes the size of every call."""
+    """Answers in ``seconds`` per call, however many histories it gets; notes the size of every call.
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    Without ``reads_histories`` it is like BPR: it has paths, but knows users of the data set alone.
+    """
+
+    def __init__(self, seconds: float = 0.0, reads_histories: bool = True) -> None:
+        self.reads_histories = reads_histories
         self.seconds, self.calls, self.threads = seconds, list[int](), set[str]()
         self.may_go_on = threading.Event()
         self.may_go_on.set()
@@ -38,8 +42,18 @@ class FakeRecommender:
 
     model_name, dataset_name, has_paths = "Fake", "none", True
 
+    def known_users(self, users: Sequence[str]) -> list[str]:
+        for user in users:
+            self.history_of(user)
+        return list(users)
+
+    def recommend_users(self, users: Sequence[str], k: int = 10) -> Recommendations:
+        return self.recommend([self.history_of(user) for user in users], k)
+
     def known_parts(self, histories: Any, unknown: str = "error") -> tuple[list[list[str]], int]:
         asked = arguments.item_lists("recommend: histories", histories, may_be_empty=True)
+        if any(asked) and not self.reads_histories:
+            raise UserError("recommend: Fake scores users of the data set and has no use for histories.")
         if unknown not in ("error", "skip"):
             raise UserError(f"recommend: unknown: expected error or skip, found {unknown!r}.")
         kept = [[item for item in history if item in ITEMS] for history in asked]

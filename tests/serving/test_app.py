@@ -47,6 +47,17 @@ def test_recommends_for_every_history(client: TestClient) -> None:
     assert with_paths["recommendations"][0][0]["path"] == ["<a_1>", "<b_1>"]
 
 
+def test_recommends_to_users_of_the_data_set() -> None:
+    with client_of({"bpr": FakeRecommender(reads_histories=False), "sasrec": FakeRecommender()}) as client:
+        for run in ("bpr", "sasrec"):
+            answer = client.post("/recommend", json={"users": ["u1", "u1"], "k": 3, "run": run})
+            assert (answer.status_code, answer.json()) == (200, {"recommendations": [listed(["i3", "i4"], 3)] * 2})
+        refused = client.post("/recommend", json={"histories": [["i1"]]})
+        assert refused.status_code == 422 and "no use for histories" in refused.json()["detail"]
+        assert client.post("/recommend", json={"histories": [[]], "k": 2}).status_code == 200  # what is popular
+        assert [run["histories"] for run in client.get("/health").json()["runs"]] == [False, True]
+
+
 def test_the_other_endpoints_answer(client: TestClient) -> None:
     found = client.post("/search", json={"query": "a red saw", "k": 2, "history": ["i3"]}).json()
     assert [one["item"] for one in found["items"]] == ["i0", "i1"]
@@ -88,7 +99,13 @@ WRONG: list[tuple[str, Any, str]] = [
         "'secnd' is not served; expected first or second. Did you",
     ),
     ("/recommend", {"histories": [["i1"]], "paths": "yes"}, "recommend: paths must be true or false, found 'yes'"),
-    ("/recommend", {"history": [["i1"]]}, "histories is missing. unknown field 'history'. Did you mean 'history'?"),
+    ("/recommend", {"history": [["i1"]]}, "unknown field 'history'. Did you mean 'histories'?"),
+    ("/recommend", {}, "expected histories (of item tokens) or users (of the data set), found neither."),
+    ("/recommend", {"histories": [["i1"]], "users": ["u1"]}, "found both."),
+    ("/recommend", {"users": ["u1", "u2"]}, "user 'u2' is not in the data set"),
+    ("/recommend", {"users": "u1"}, "recommend: users: expected a non-empty list of user tokens"),
+    ("/recommend", {"users": ["u1"] * 65}, "at most 64 in one request (option serve_histories of the server)"),
+    ("/recommend", {"users": ["u1"], "unknown": "skip"}, "unknown is about the items of histories"),
     ("/recommend", [1], "the body is not a JSON object that is sent"),
     ("/search", {"query": "  "}, "search: query must be text"),
     ("/search", {"query": "x" * 1001}, "search: query has 1,001 characters"),
@@ -160,7 +177,7 @@ def test_the_interface_is_described_for_programs_and_for_people(client: TestClie
     paths = {"/recommend", "/search", "/similar", "/explain", "/items", "/users/{user}", "/health", "/metrics"}
     assert set(described["paths"]) == paths
     body = described["components"]["schemas"]["RecommendBody"]
-    assert body["required"] == ["histories"] and body["properties"]["k"]["default"] == 10
+    assert {"histories", "users"} <= body["properties"].keys() and body["properties"]["k"]["default"] == 10
     page = client.get("/docs").text
     assert all(path in page for path in paths) and "RecommendBody" in page and "Item tokens (raw ids)" in page
 

@@ -114,6 +114,26 @@ def test_why_a_wish_and_one_run_alone(page: Any) -> None:
     assert texts(page, "#lists .both") == []
 
 
+def test_a_model_that_knows_users_alone_answers_for_a_loaded_user(browser: Any) -> None:
+    with running({"bpr": FakeRecommender(reads_histories=False), "other": FakeRecommender()}) as (_, port):
+        browser.get(f"http://127.0.0.1:{port}/")
+        wait(lambda: "bpr: Fake" in browser.find_element(By.ID, "about").text)
+        browser.find_element(By.ID, "user").send_keys("u1", Keys.ENTER)
+        wait(recommended(browser, ["i3", "i4"]))
+        assert len(texts(browser, 'button[aria-label^="Why"]')) == 10  # of the other run
+        press(browser, "Remove Title of <b>i4</b>")
+        wait(recommended(browser, ["i3"], lists=1))
+        assert "Load a user's" in texts(browser, "#lists .warning")[0]
+    with running({"bpr": FakeRecommender(reads_histories=False)}) as (_, port):
+        browser.get(f"http://127.0.0.1:{port}/")
+        wait(lambda: "interactions" in "".join(texts(browser, "#lists .facts")))
+        assert not browser.find_element(By.ID, "words").is_displayed()
+        browser.find_element(By.ID, "user").send_keys("u1", Keys.ENTER)
+        wait(recommended(browser, ["i3", "i4"], lists=1))
+        assert texts(browser, "#status") == ["For user u1"]
+        assert texts(browser, "#lists button") == texts(browser, "#history button") == []
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_lies_beside_the_screen_and_everything_has_a_name(page: Any, width: int) -> None:
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}

@@ -191,7 +191,7 @@ def test_a_server_that_refuses_a_value_does_not_end_a_training(
     monkeypatch.setattr(Client, "log_batch", refuse)
     run("SASRec", "toy", options(tmp_path, logger="mlflow"))
     log = (tmp_path / "out" / "run.log").read_text()
-    assert "WARNING  mlflow did not take a value: no route to the server." in log
+    assert "WARNING  mlflow rejected a value: no route to the server." in log
     clients.init = lambda **_: (_ for _ in ()).throw(RuntimeError("wrong key"))  # type: ignore[method-assign]
     with pytest.raises(UserError, match="logger=wandb cannot start a run: wrong key"):
         run("SASRec", "toy", options(tmp_path, logger="wandb"))

@@ -325,7 +325,7 @@ def test_models_with_a_loop_of_their_own_say_so(caplog: pytest.LogCaptureFixture
     caplog.set_level("INFO")
     options = {"model": "XGBoost", "checkpoint_every_n_steps": None, "keep_last": 2, "keep_states": False}
     keep_states(SimpleNamespace(trainer=TreeFeatures, config=options))  # type: ignore[arg-type]
-    assert "XGBoost trains by a loop of its own, which keeps no states" in caplog.text
+    assert "XGBoost trains in a loop of its own, which keeps no states" in caplog.text
 
 
 def test_models_whose_state_cannot_be_stored_start_from_the_beginning(

@@ -121,7 +121,7 @@ def test_a_folder_with_a_search_is_not_written_over(searched: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"learning_rate": 0.1}, "varies learning_rate, and so does the command"),
+        ({"learning_rate": 0.1}, "varies learning_rate, but the command"),
         ({"epochs": 1, "eval_step": 2}, "trials would never be validated"),
         ({"gpus_per_trial": 1}, "but Ray sees 0 GPU(s)"),
         ({"address": "127.0.0.1:1"}, "no Ray cluster answers there"),

@@ -92,11 +92,19 @@ def test_a_search_has_its_folder_to_itself(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("name", "damage", "words"),
     [
-        ("search.json", lambda text: text[: len(text) // 2], "not readable as what a search writes"),
-        ("search.json", lambda text: "", "not readable as what a search writes"),
-        ("search.json", lambda text: "[]", "not readable as what a search writes"),
-        ("search.json", lambda text: text.replace('"settings"', '"setings"'), "not readable as what a search writes"),
-        ("search.json", lambda text: text.replace('"num_samples"', '"num_sample"'), "not readable as what a search"),
+        ("search.json", lambda text: text[: len(text) // 2], "cannot be read as the record of a search"),
+        ("search.json", lambda text: "", "cannot be read as the record of a search"),
+        ("search.json", lambda text: "[]", "cannot be read as the record of a search"),
+        (
+            "search.json",
+            lambda text: text.replace('"settings"', '"setings"'),
+            "cannot be read as the record of a search",
+        ),
+        (
+            "search.json",
+            lambda text: text.replace('"num_samples"', '"num_sample"'),
+            "cannot be read as the record of a search",
+        ),
         ("trials.jsonl", lambda text: "{}\n" + text, "trials.jsonl, line 1: this is not an event of a search"),
         ("trials.jsonl", lambda text: text[5:], "trials.jsonl, line 1: this is not an event of a search"),
         ("trials.jsonl", lambda text: text.replace("planned", "reported"), "trials.jsonl, line 1"),

@@ -133,7 +133,7 @@ def test_a_chat_template_is_used(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("template", "words"),
     [("{% if %}", "Expected an expression"), ("{{ raise_exception('no') }}", "no"), ("{{ ''.__class__.x }}", "unsafe"),
-     ("{% for m in messages if m.role == 'system' %}{{ m.content }}{% endfor %}", "does not hold the request")],
+     ("{% for m in messages if m.role == 'system' %}{{ m.content }}{% endfor %}", "does not contain the request")],
 )  # fmt: skip
 def test_a_chat_template_that_does_not_work_is_told_before_the_work(
     checkpoint: Path, tmp_path: Path, template: str, words: str

@@ -1,1 +1,1 @@
-"""A model and a quantizer for recbole_lcrec."""
+"""A model, a quantizer, an encoder and a converter for recbole_lcrec."""

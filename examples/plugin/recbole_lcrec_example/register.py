@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from recbole_lcrec import register_model, register_quantizer
+from recbole_lcrec import register_converter, register_encoder, register_model, register_quantizer
 
 register_model(
     "MeanRec",
@@ -16,3 +16,7 @@ register_quantizer(
     defaults={"halves_axis": 0},
     text="codes by rank along a principal axis",
 )
+register_encoder(
+    "letters", "recbole_lcrec_example.letters:LETTERS", defaults={"letters_width": 64}, text="hashed runs of letters"
+)
+register_converter("weblog", "recbole_lcrec_example.weblog:WEBLOG", text="lines of time|user|item")

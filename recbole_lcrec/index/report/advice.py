@@ -55,8 +55,8 @@ def _titles(quality: dict[str, Any]) -> Warnings:
     if missing == n or missing <= MISSING_TITLES * n:
         return []
     text = (
-        f"{missing:,} of {n:,} items ({missing / n:.1%}) have no title. What an item without text is like cannot "
-        "be known from text. Check the .item file and item_text_fields."
+        f"{missing:,} of {n:,} items ({missing / n:.1%}) have no title. Without text, nothing is "
+        "known about what an item is like. Check the .item file and item_text_fields."
     )
     return [("titles", text)]
 
@@ -140,8 +140,8 @@ def _reconstruction(quality: dict[str, Any]) -> Warnings:
         return []
     text = (
         f"the reconstruction error is {relative:.2f} of what predicting the mean embedding would give: the codes "
-        "say little about the items. Raise rqvae_epochs, lower rqvae_learning_rate, or raise latent_dim; with a "
-        "collapsed level above, mend that first."
+        "say little about the items. Raise rqvae_epochs, lower rqvae_learning_rate, or raise latent_dim; if a level "
+        "above has collapsed, fix that first."
     )
     return [("reconstruction", text)]
 

@@ -3,7 +3,8 @@
 // Texts of items are only ever set as text, never as HTML.
 
 const at = (id) => document.getElementById(id);
-const state = { runs: [], history: [], wish: "", asked: new AbortController() };
+const LONGEST_HISTORY = 1000; // items of a history that the server takes
+const state = { runs: [], history: [], user: "", wish: "", asked: new AbortController() };
 
 function make(tag, options = {}, ...children) {
   const { label, ...rest } = options;
@@ -46,19 +47,24 @@ function button(text, label, onclick) {
 
 function add(one) {
   state.history.push({ item: one.item, title: one.title });
-  state.wish = "";
+  state.wish = state.user = "";
   changed();
 }
 
+function remove(place) {
+  state.history.splice(place, 1);
+  state.user = "";
+  changed();
+  const left = at("history").querySelectorAll("button");
+  (left[Math.min(place, left.length - 1)] || at("words")).focus();
+}
+
+// Whether any run reads histories; otherwise nothing is clicked together.
+const clicks = () => state.runs.some((run) => run.histories);
+
 function changed() {
-  const rows = state.history.map((one, place) => row(one, `${place + 1}`, [make("span", {}, one.item)], [
-    button("Remove", `Remove ${nameOf(one)}`, () => {
-      state.history.splice(place, 1);
-      changed();
-      const left = at("history").querySelectorAll("button");
-      (left[Math.min(place, left.length - 1)] || at("words")).focus();
-    }),
-  ]));
+  const rows = state.history.map((one, place) => row(one, `${place + 1}`, [make("span", {}, one.item)],
+    clicks() ? [button("Remove", `Remove ${nameOf(one)}`, () => remove(place))] : []));
   at("history").replaceChildren(...rows);
   at("empty").hidden = state.history.length > 0;
   at("clear").hidden = state.history.length === 0;
@@ -92,7 +98,9 @@ async function load() {
   const user = at("user").value.trim();
   if (!user) return;
   try {
-    state.history = (await ask(`users/${encodeURIComponent(user)}`)).history;
+    const { name } = state.runs.find((run) => run.histories) || state.runs[0]; // others know no order
+    state.history = (await ask(`users/${encodeURIComponent(user)}?run=${encodeURIComponent(name)}`)).history;
+    state.user = user;
     state.wish = "";
     tell();
     changed();
@@ -112,14 +120,14 @@ async function refresh() {
   state.asked.abort();
   state.asked = new AbortController();
   const { signal } = state.asked;
-  const history = state.history.map((one) => one.item);
+  const history = tokens();
   const k = at("k").valueAsNumber;
   const runs = shown();
   at("lists").classList.add("busy");
   const lists = await Promise.all(runs.map(async (run) => {
     try {
       if (!state.wish) {
-        const body = { histories: [history], k, paths: run.paths, run: run.name };
+        const body = { ...whom(run, history), k, paths: run.paths, run: run.name };
         return (await ask("recommend", body, signal)).recommendations[0];
       }
       const body = { query: state.wish, k, run: run.name, ...(history.length ? { history } : {}) };
@@ -136,8 +144,17 @@ async function refresh() {
   at("status").textContent = failed.length === lists.length ? "No answer." : asked(history.length);
 }
 
+const tokens = () => state.history.slice(-LONGEST_HISTORY).map((one) => one.item);
+
+function whom(run, history) {
+  if (run.histories || !history.length) return { histories: [history] };
+  if (state.user) return { users: [state.user] };
+  throw new Error(`${run.model} knows the users of the data set, and makes nothing of other histories. Load a user's.`);
+}
+
 function asked(items) {
   if (state.wish) return `For the wish “${state.wish}”${items ? " and the history" : ""}`;
+  if (!clicks() && state.user) return `For user ${state.user}`;
   return items ? `After a history of ${items} ${items > 1 ? "items" : "item"}` : "Without a history: what is most frequent";
 }
 
@@ -150,11 +167,13 @@ function panel(run, list, others) {
   }
   const both = new Set(others.map((one) => one.item));
   const rows = list.map((one, place) => {
-    const facts = [make("span", {}, one.item), make("span", {}, `score ${one.score.toPrecision(4)}`)];
+    const popular = !state.wish && !state.history.length;
+    const score = popular ? `${one.score} interactions` : `score ${one.score.toPrecision(4)}`;
+    const facts = [make("span", {}, one.item), make("span", {}, score)];
     if (one.path) facts.push(make("span", { className: "path", title: "path of codes" }, one.path.join(" ")));
     if (both.has(one.item)) facts.push(make("span", { className: "both" }, "in both lists"));
-    const buttons = [button("Add", `Add ${nameOf(one)} to the history`, () => add(one))];
-    if (state.history.length) buttons.unshift(why(run, one));
+    const buttons = clicks() ? [button("Add", `Add ${nameOf(one)} to the history`, () => add(one))] : [];
+    if (state.history.length && run.histories) buttons.unshift(why(run, one));
     return row(one, `${place + 1}`, facts, buttons);
   });
   return make("section", {}, title, about, make("ol", { className: "items", label: `Items of ${run.name}` }, ...rows));
@@ -174,8 +193,7 @@ function why(run, one) {
     const box = make("div", { className: "why", role: "status" }, "Asking …");
     line.append(box);
     try {
-      const history = state.history.map((past) => past.item);
-      box.replaceChildren(described(await ask("explain", { history, item: one.item, run: run.name })));
+      box.replaceChildren(described(await ask("explain", { history: tokens(), item: one.item, run: run.name })));
     } catch (error) {
       box.replaceChildren(error.message);
     }
@@ -222,6 +240,12 @@ function begin({ runs, settings }) {
   at("about").textContent = runs.map((run) => `${run.name}: ${run.model} on ${run.dataset}`).join(" · ");
   at("k").max = settings.serve_k;
   at("beside-label").hidden = runs.length < 2;
+  if (!clicks()) {
+    for (const id of ["find", "find-status", "wish"]) at(id).hidden = true;
+    at("user-label").textContent = "A user of the data set";
+    at("items-title").textContent = "Items of the user";
+    at("empty").textContent = "None yet. Load a user: these models know the users of the data set alone.";
+  }
   at("run").replaceChildren(...runs.map((run) => make("option", {}, run.name)));
   changed();
 }
@@ -234,7 +258,12 @@ at("wish").addEventListener("submit", (event) => {
   state.wish = at("query").value.trim();
   refresh();
 });
-at("clear").addEventListener("click", () => { state.history = []; changed(); at("words").focus(); });
+at("clear").addEventListener("click", () => {
+  state.history = [];
+  state.user = "";
+  changed();
+  at(clicks() ? "words" : "user").focus();
+});
 at("k").addEventListener("change", () => { if (at("k").reportValidity()) refresh(); });
 at("run").addEventListener("change", refresh);
 at("beside").addEventListener("change", () => { at("run-label").hidden = at("beside").checked; refresh(); });
