@@ -1,6 +1,6 @@
 """This package beside RecBole3.0, on the same data, paths and language model: CPU seconds and their ratio.
 
-RecBole3.0 is no part of this package: the user names a checkout, and what it needs is in the environment. Each
+RecBole3.0 is not part of this package: the user names a checkout, and what it needs is in the environment. Each
 measurement runs in a process of its own, the sides in turn, so that a slow spell of the machine hits both.
 """
 

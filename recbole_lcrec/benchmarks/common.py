@@ -1,4 +1,4 @@
-"""What the benchmarks of language models share: their options, what is checked of them, and how results are told."""
+"""What the benchmarks of language models share: their options, the checks of these, and how results are printed."""
 
 from __future__ import annotations
 

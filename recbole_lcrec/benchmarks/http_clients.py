@@ -1,4 +1,4 @@
-"""Clients of a server that cost little themselves: what they ask, abort or send as rubbish, and what comes back.
+"""Cheap clients of a server: they ask, abort or send rubbish, and note what comes back.
 
 They speak HTTP over asyncio's connections themselves: on the machine of the server, a library would be measured, too.
 """

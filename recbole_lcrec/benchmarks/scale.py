@@ -1,4 +1,4 @@
-"""How a large catalogue and many interactions are borne: data set, samples, trie, decoding, evaluation.
+"""What a large catalogue and many interactions cost: data set, samples, trie, decoding, evaluation.
 
 A made-up catalogue with titles, and users who walk through it, go the way of every run: RecBole's data set and split,
 item index (random paths: building one is benchmark ``index``), tokenizer, samples of an epoch, trie, and the test of

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and what share of it the processor could not do without.
+"""Where the time of a training step goes, and what share of it the processor needs at the least.
 
 A run is put together as its command would put it together, and some steps of its first epoch are taken apart: making
 the batch (data), the model's body (forward), what comes behind the body of a language model, its logits and the loss

@@ -1,4 +1,4 @@
-"""The command line: read ``--name=value`` arguments, answer all mistakes at once, start the experiment.
+"""The command line: read ``--name=value`` arguments, report all mistakes at once, start the experiment.
 
 Everything that can be checked without torch is checked before torch is imported.
 """

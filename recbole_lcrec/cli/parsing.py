@@ -1,4 +1,4 @@
-"""What a command line asks for: its ``--name=value`` arguments, all mistakes told in one answer."""
+"""What a command line asks for: its ``--name=value`` arguments, with all mistakes reported at once."""
 
 from __future__ import annotations
 

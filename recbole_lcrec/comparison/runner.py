@@ -1,4 +1,4 @@
-"""Runs the models of a plan and keeps the books of it.
+"""Runs the models of a plan and records what became of each.
 
 What is finished is kept, and what fails is reported while the others go on. Who carries out a run is a matter of
 :mod:`recbole_lcrec.comparison.workers`.

@@ -1,7 +1,7 @@
 """How a stage of a run is started, watched and ended; here as a process of this machine.
 
 A process of its own for every stage: a crash, or the kernel's out-of-memory kill, ends one run. What runs elsewhere
-(:mod:`recbole_lcrec.comparison.tasks`) has the same face. Read without torch.
+(:mod:`recbole_lcrec.comparison.tasks`) has the same interface. Read without torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What values an option takes: the declaration that stands in brackets before its text, read and applied.
+"""What values an option takes: the declaration in brackets before its text, read and applied.
 
     (int >= 1 or None)    (float in [0, 1))    (str: full | lora)    (list of int >= 1)    (dict of {int or None})
 

@@ -2,7 +2,7 @@
 
 PyYAML reads YAML 1.1, where ``1:30`` is 90, ``010`` is 8 and ``on`` is True; RecBole changes its ``FullLoader`` for
 the whole process and evaluates command-line values as Python. Here a private loader has the core schema of YAML 1.2
-(yaml.org/spec/1.2.2, 10.3), nothing is ever evaluated, and what a document may blow up to is bounded.
+(yaml.org/spec/1.2.2, 10.3), nothing is ever evaluated, and the size that a document may expand to is bounded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The text of ``--help`` and its topics, made of the YAMLs and their comments so that it cannot fall behind them."""
+"""The text of ``--help`` and its topics, made from the YAMLs and their comments, so it cannot fall behind them."""
 
 from __future__ import annotations
 

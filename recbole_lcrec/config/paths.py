@@ -1,4 +1,4 @@
-"""Where configuration files lie: ours in the package or in the checkout, RecBole's in its installed package."""
+"""Where configuration files are: ours in the package or in the checkout, RecBole's in its installed package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the folder of a run says about it: options, result, and whether it was cut off. Nothing here imports torch."""
+"""What a run's folder says about it: options, result, and whether it was cut off. Nothing here imports torch."""
 
 from __future__ import annotations
 

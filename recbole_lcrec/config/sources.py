@@ -1,4 +1,4 @@
-"""Where the archive of a data set that is not there can be had, found without a network and without importing torch.
+"""Where the archive of a missing data set can be downloaded, found without a network and without importing torch.
 
 RecBole publishes its data sets as zip archives and keeps their addresses in a YAML; the paper's data sets have short
 names here.

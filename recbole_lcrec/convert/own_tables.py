@@ -1,4 +1,4 @@
-"""A catalogue of one's own: tables of interactions and items, as CSV, TSV or Parquet, with any column names."""
+"""Your own catalogue: tables of interactions and items, as CSV, TSV or Parquet, with any column names."""
 
 from __future__ import annotations
 

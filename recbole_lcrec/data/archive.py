@@ -1,6 +1,6 @@
 """Unpacking the zip archive of a data set: its atomic files only, under the data set's name, and nothing outside.
 
-RecBole unpacks all that an archive holds and then renames what has the archive's name
+RecBole unpacks everything in an archive and then renames the files that have the archive's name
 (``Amazon_Video_Games.inter`` becomes ``amazon-video-games-18.inter``). Here the wanted members are chosen first, and
 their paths inside the archive never reach the disk.
 """

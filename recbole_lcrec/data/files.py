@@ -1,4 +1,4 @@
-"""Where the atomic files of a data set lie, and how they are written."""
+"""Where the atomic files of a data set are, and how they are written."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The options of a run, with every settings object that they are made into, checked before a data file is read.
 
 A single run, a comparison's entries and their processes, a search with its space and its trials, and ``--evaluate``
-all come through :func:`checked_config`, so that a wrong value is told now and not after the index has been built, and
-all of them in one answer. :func:`check_models` looks at the models of others that a run starts from, which takes as
+all come through :func:`checked_config`, so a wrong value is reported now and not after the index has been built, and
+all of them at once. :func:`check_models` looks at the models of others that a run starts from, which takes as
 long as loading them.
 """
 

@@ -1,4 +1,4 @@
-"""What a run returns: the contents of its result.json, which a notebook shows as a table of metrics."""
+"""What a run returns: the contents of result.json, shown as a table of metrics in a notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line of an export: all that is wrong with it is said at once."""
+"""The command line of an export: all mistakes in it are reported at once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The samples of an epoch in little memory: a few long arrays instead of two small ones per sample.
 
-An array of numpy takes 112 bytes before it holds a number, and a million samples of a large catalogue are two million
+A numpy array takes 112 bytes before it holds a number, and a million samples of a large catalogue are two million
 arrays of some fifty numbers.
 """
 

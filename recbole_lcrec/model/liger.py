@@ -1,8 +1,8 @@
 """LIGER (Yang et al. 2024, arXiv 2411.18814), generative and dense retrieval in one model, as a preset of LCRec.
 
 As published: an item's input is its semantic id together with the embedding of its text; the model learns the next
-item's semantic id and a vector that retrieves the item; candidates of either kind are scored by both
-worlds, and items without interactions can be retrieved by their text. Semantic ids are TIGER's: three codes of a
+item's semantic id and a vector that retrieves the item; candidates of either kind are scored in
+both ways, and items without interactions can be retrieved by their text. Semantic ids are TIGER's: three codes of a
 residual quantizer and one that tells colliding items apart.
 
 What differs:
@@ -16,7 +16,7 @@ What differs:
   the dense score alone.
 - Embeddings, index and training are this package's.
 
-All of it are options of LCRec, set in properties/model/LIGER.yaml; every one of them can be given.
+All of this is options of LCRec, set in properties/model/LIGER.yaml; each can be overridden.
 """
 
 from __future__ import annotations

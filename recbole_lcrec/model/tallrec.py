@@ -7,7 +7,7 @@ item is ranked by the probability of Yes against No at the response's first toke
 What differs:
 
 - No ratings are read. In the paper an item is liked if it was rated above a threshold, the prompt also lists what the
-  user disliked, and No stands for a low rating. Here every interaction counts as liked, nothing is listed as disliked,
+  user disliked, and No means a low rating. Here every interaction counts as liked, nothing is listed as disliked,
   and the item of a No is drawn from those that the user has no training interaction with, one for each Yes.
 - The task is the next item among sampled ones, as for every model here; the paper reports AUC over rated items.
 - Histories of up to 20 items (the paper: 10), all training samples (the paper: 16 to 256), the wording is our own, and

@@ -1,7 +1,7 @@
 """What it costs to give an item a code: the geometry behind the mapping, or the lack of it.
 
 Distances are computed pair by pair, not by a matrix product: its last bits depend on the batch and on the number of
-threads, and equal latents must get equal costs with whichever they are computed.
+threads, and equal latents must get equal costs, whatever else is in the batch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who is recommended to, read from files row by row: memory does not grow with their number."""
+"""The users to recommend to, read from files row by row: memory does not grow with their number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The codes of a recommended item, one after the other: what each stands for and what it competed with."""
+"""The codes of a recommended item, one by one: what each stands for and what it competed with."""
 
 from __future__ import annotations
 

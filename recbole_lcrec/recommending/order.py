@@ -1,4 +1,4 @@
-"""What a command asks to be recommended, to whom and where to: read and checked without torch."""
+"""What a command recommends, to whom and into which file: read and checked without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands before every endpoint: whom a server answers, how large a body it reads, what browsers may do with it.
+"""What stands before every endpoint: which clients are answered, how large a body is read, what browsers may do.
 
 Plain ASGI, because Starlette's own base class for middleware hides from an endpoint that its client has left.
 """

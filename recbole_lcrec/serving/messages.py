@@ -1,7 +1,7 @@
 """Bodies of requests and answers as the description of the interface (openapi.json) shows them.
 
 Fields of requests take anything here: they are checked by the functions that check what a Python caller hands over,
-so that a mistake is told in the same words.
+so a mistake is reported in the same words.
 """
 
 from __future__ import annotations

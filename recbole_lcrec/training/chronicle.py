@@ -1,4 +1,4 @@
-"""What a training tells while it runs: lines of the log, the learning curve, and the values for the loggers.
+"""What a training reports while it runs: lines of the log, the learning curve, and the values for the loggers.
 
 RecBole's loops log a sum of losses and print every metric twice; they are run silently, and these are the lines
 instead. Epochs are counted from 1, as people count.

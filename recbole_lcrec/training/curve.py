@@ -1,4 +1,4 @@
-"""The course of a training: loss of each epoch, validation metrics where there was one, seconds since the start."""
+"""The course of a training: loss of each epoch, metrics of each validation, seconds since the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FSDP (torch's ``fully_shard``): each process holds a share of the language model, for models that fit no device.
+"""FSDP (torch's ``fully_shard``): each process holds a share of the language model, for models too large for a device.
 
 In training every block's weights are gathered when it runs and dropped afterwards; gradients and optimizer state exist
 in shares only. For an evaluation the weights are gathered once and kept until it ends: decoding runs every block many

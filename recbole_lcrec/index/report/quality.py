@@ -1,4 +1,4 @@
-"""What an item index is worth, in figures: use of codes, collisions, reconstruction, near items that share codes.
+"""How good an item index is, in figures: use of codes, collisions, reconstruction, near items that share codes.
 
 A model trains for hours on an index; these figures take seconds and show beforehand what cannot work. They are also
 what two indices, or two states of a quantizer, are compared by.
