@@ -51,6 +51,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_package_that_pages_name_are_there(page: Path) -> None:
+    named = re.findall(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|yaml))`", page.read_text(encoding="utf-8"))
+    places = (ROOT, ROOT / "recbole_lcrec", ROOT / "properties", page.parent)
+    assert [name for name in named if not any((place / name).is_file() for place in places)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_pictures_have_a_text_in_their_place(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "![](" not in text and all("alt=" in tag for tag in re.findall(r"<img[^>]*>", text))

@@ -3,7 +3,7 @@
 Which vectors there are depends on the model, in this order:
 
 1. a generative model whose histories are items (``history_input: item``): the vector it reads for each item;
-2. any model with an item index built from embeddings: these embeddings (kept in the run, or made again from the texts);
+2. any model with an item index built from embeddings: these (kept in the run, or made again from the texts);
 3. a generative one with an index from elsewhere: the sum of the embeddings of the codes of each path;
 4. a model of RecBole with one embedding per item: these embeddings.
 """

@@ -12,6 +12,7 @@ from fakes import TINY, write_dataset
 from single_thread import one_thread  # noqa: F401
 from torch.nn import functional
 
+from recbole_lcrec import Recommender
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.data.batches import WindowDataLoader
 from recbole_lcrec.decoding.code_graph import CodeGraph, graph_search, similar_items
@@ -143,6 +144,8 @@ def test_a_run_is_saved_whole_and_repeats(tmp_path: Path, changes: dict[str, Any
     loaded = load_experiment(tmp_path / "out")
     items, scores = loaded.recommend([["i3", "i4"], ["i9"]], 8)
     assert scores[0] == sorted(scores[0], reverse=True) and not {"i3", "i4"} & {*items[0]} and "i9" not in items[1]
+    recommender = Recommender(loaded)
+    assert len(recommender.path_of("i3")) == 12 and recommender.similar_items("i3", 4).source == "texts"
     loaded.add_items({"new": "gadget 0 number 3"}, {"new": "group 0 colour 3"})
     assert loaded.recommend([["i2"]], 5, among=["new", "i1"])[0][0] in (["new", "i1"], ["i1", "new"])
     sampled = evaluate(tmp_path / "out", {"eval_args": {"mode": "uni10"}})
