@@ -169,7 +169,7 @@ def test_a_run_trains_saves_and_comes_back(tmp_path: Path, base_model: str | Non
     [
         ({"history_input": "codes"}, "history_input is codes; expected tokens or item"),
         ({"tasks": ["item2index"], "eval_task": "fusionseqrec"}, "expected 'seqrec' or 'nextitem' among them"),
-        ({"tasks": ["nextitem"], "task_samples": 8}, "eval_task=seqrec: it is not among tasks"),
+        ({"tasks": ["nextitem"], "task_samples": 8}, "eval_task=seqrec: expected one of the tasks that are learned"),
         ({"eval_task": "nextitem", "eval_prompts": [1]}, "each from 0 to 0"),
         ({"tuning": "lora", "base_model": "gpt2", "max_length": 400}, "adapters read tokens only"),
     ],
