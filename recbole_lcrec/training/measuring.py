@@ -25,6 +25,7 @@ from recbole_lcrec.model.interface import CountsEpochs, PreviewsBatches
 from recbole_lcrec.model.lm import use_attention
 from recbole_lcrec.training.randomness import random_states, set_random_states
 from recbole_lcrec.training.training_settings import AUTO, HALF_WEIGHTS, precisions_of
+from recbole_lcrec.utils.bfloat16 import native_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,8 @@ def measured(trainer: Any, loader: Any, config: Any) -> dict[str, str]:
         # under LoRA bf16_weights is about memory: it would round the frozen weights for good
         lora = "tuning" in config and config["tuning"] == "lora"
         names = [name for name in precisions_of(config) if not (lora and name == HALF_WEIGHTS)]
+        if not group.from_main(native_bfloat16(trainer.device)):  # one step could take an hour
+            names = names[:1]
         chosen["precision"] = _fastest(
             "precision", names, partial(_in_precision, trainer, batch), model, trainer.device
         )
@@ -131,6 +134,9 @@ def _fastest(
     Candidates take turns, so that what else the machine does meets all of them alike.
     """
     candidates = [Candidate(name, partial(loss, name)) for name in names]
+    if len(candidates) == 1:
+        logger.info("%s=auto: %s, as this processor has no arithmetic of its own for others.", option, names[0])
+        return names[0]
     start = time.perf_counter()
     for number in range(1 + (_ROUNDS_OF_SEVERAL if group.several() else _MOST_ROUNDS)):
         for one in candidates:

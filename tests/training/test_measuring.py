@@ -11,7 +11,7 @@ from fakes import TINY, save_checkpoint, write_dataset
 
 from recbole_lcrec.config.saved_run import check_evaluation
 from recbole_lcrec.experiment import Experiment, build
-from recbole_lcrec.training import measuring
+from recbole_lcrec.training import measuring, training_settings
 from recbole_lcrec.utils.errors import UserError
 
 
@@ -49,11 +49,18 @@ def test_less_precision_has_to_pay(
     assert found == expected
 
 
-def test_a_training_takes_the_course_that_it_takes_with_what_was_chosen(tmp_path: Path) -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_a_training_takes_the_course_that_it_takes_with_what_was_chosen(
+    tmp_path: Path, native: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(measuring, "native_bfloat16", lambda device: native)
+    caplog.set_level("INFO")
     measured = experiment(tmp_path, precision="auto", attention="auto")
     chosen = {name: measured.config[name] for name in ("precision", "attention")}
     assert chosen["precision"] in ("fp32", "bf16", "bf16_weights") and chosen["attention"] in ("sdpa", "eager")
     assert set(chosen) <= set(measured.config["sized_by_data"]), "a comparison knows that these were not given"
+    assert ("bf16_weights" in caplog.text) == native, "where bfloat16 is emulated, a step in it could take an hour"
+    assert native or chosen["precision"] == "fp32"
     loss = measured.trainer._train_epoch(measured.train_data, 0)
     given = experiment(tmp_path, **chosen)
     assert measured.config.resolved() | {"sized_by_data": []} == given.config.resolved()
@@ -82,6 +89,15 @@ def test_half_weights_learn_in_full_precision(tmp_path: Path, tuning: str) -> No
             assert difference < 0.15, name
     kinds = {weight.requires_grad: weight.dtype for weight in model.parameters()}
     assert kinds == ({True: torch.float32} if tuning == "full" else {True: torch.float32, False: torch.bfloat16})
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_emulated_bfloat16_is_warned_about(
+    tmp_path: Path, native: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(training_settings, "native_bfloat16", lambda device: native)
+    experiment(tmp_path, precision="bf16")
+    assert ("precision=bf16: this processor has no bfloat16 arithmetic" in caplog.text) != native
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
