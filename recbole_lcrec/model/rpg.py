@@ -48,7 +48,7 @@ from recbole_lcrec.utils.errors import Mistakes
 from recbole_lcrec.utils.hub import check_memory
 
 _SHORTEST = 1e-12
-"""Length of a vector below which its cosines are no longer those of a unit vector; as in torch's normalize."""
+"""A shorter vector is divided by this instead of by its length, as in torch's normalize."""
 
 
 @dataclass(frozen=True)

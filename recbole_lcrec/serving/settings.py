@@ -50,11 +50,7 @@ class ServeSettings(StageSettings):
         Raises:
             UserError: If it is anything else, or more or longer ones than one request may have.
         """
-        if isinstance(value, list) and len(value) > self.serve_histories:
-            raise UserError(
-                f"{what}: at most {self.serve_histories} in one request (option serve_histories of the server), "
-                f"found {len(value)}."
-            )
+        self._check_number(what, value)
         found = arguments.item_lists(what, value, may_be_empty=True)
         for history in found:
             _check_length(what, history)
@@ -66,12 +62,15 @@ class ServeSettings(StageSettings):
         Raises:
             UserError: If it is anything else, or more than one request may have histories.
         """
+        self._check_number(what, value)
+        return arguments.item_list(f"{what}: expected a non-empty list of user tokens", value)
+
+    def _check_number(self, what: str, value: Any) -> None:
         if isinstance(value, list) and len(value) > self.serve_histories:
             raise UserError(
                 f"{what}: at most {self.serve_histories} in one request (option serve_histories of the server), "
                 f"found {len(value)}."
             )
-        return arguments.item_list(f"{what}: expected a non-empty list of user tokens", value)
 
     def history(self, what: str, value: Any) -> list[str]:
         """Return one history of item tokens.

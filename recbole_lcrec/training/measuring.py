@@ -84,11 +84,13 @@ def measured(trainer: Any, loader: Any, config: Any) -> dict[str, str]:
         # under LoRA bf16_weights is about memory: it would round the frozen weights for good
         lora = "tuning" in config and config["tuning"] == "lora"
         names = [name for name in precisions_of(config) if not (lora and name == HALF_WEIGHTS)]
-        if not group.from_main(native_bfloat16(trainer.device)):  # one step could take an hour
-            names = names[:1]
-        chosen["precision"] = _fastest(
-            "precision", names, partial(_in_precision, trainer, batch), model, trainer.device
-        )
+        if group.from_main(native_bfloat16(trainer.device)):
+            chosen["precision"] = _fastest(
+                "precision", names, partial(_in_precision, trainer, batch), model, trainer.device
+            )
+        else:  # emulated, a step in bfloat16 could take an hour
+            chosen["precision"] = names[0]
+            logger.info("precision=auto: %s, as this processor or GPU has no bfloat16 arithmetic.", names[0])
         trainer.use_precision(chosen["precision"])
     if "attention" in asked:
         chosen["attention"] = _fastest(
@@ -134,9 +136,6 @@ def _fastest(
     Candidates take turns, so that what else the machine does meets all of them alike.
     """
     candidates = [Candidate(name, partial(loss, name)) for name in names]
-    if len(candidates) == 1:
-        logger.info("%s=auto: %s, as this processor has no arithmetic of its own for others.", option, names[0])
-        return names[0]
     start = time.perf_counter()
     for number in range(1 + (_ROUNDS_OF_SEVERAL if group.several() else _MOST_ROUNDS)):
         for one in candidates:

@@ -65,9 +65,9 @@ def check_precision(settings: TrainingSettings, config: Any) -> None:
         UserError: For fp16 on a CPU; for what only language models have, or what does not go with other options.
     """
     run, precision = RunOptions(config), settings.precision
-    if precision == "fp16" and torch.device(run.device).type == "cpu":
-        raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
     device = torch.device(run.device)
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("precision: fp16 needs a GPU; use fp32 (or bf16) on a CPU.")
     if precision.startswith("bf16") and not native_bfloat16(device):
         logger.warning(
             "precision=%s: this %s has no bfloat16 arithmetic; emulated products were seen to take 35 to 80 times as "
