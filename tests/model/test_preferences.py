@@ -120,7 +120,7 @@ def test_wrong_options_are_refused(changes: dict[str, Any], message: str) -> Non
 
 def test_what_the_stage_does_not_go_with_is_refused() -> None:
     config = {"eval_step": 0, "eval_task": "itemsearch"}
-    with pytest.raises(UserError, match=r"eval_step=0 has none(.|\n)*eval_task=itemsearch"):
+    with pytest.raises(UserError, match=r"eval_step=0 turns it off(.|\n)*eval_task=itemsearch"):
         PreferenceSettings(**SETTINGS).check_beside(config)
     PreferenceSettings(**{**SETTINGS, "preference_stage": "none"}).check_beside(config)
 

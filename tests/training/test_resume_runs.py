@@ -219,7 +219,7 @@ def test_damaged_states_are_told_and_the_one_before_is_used(folder: Path, capsys
     assert main([f"--resume={out}"]) == 0
     log = capsys.readouterr().out
     assert f"{found[-1]} is cut short or damaged (state.pt has {len(whole) // 2} of {len(whole)} bytes)" in log
-    assert f"{found[-2]} is cut short or damaged (model.safetensors has other content" in log
+    assert f"{found[-2]} is cut short or damaged (model.safetensors differs from what was written" in log
     assert str(found[-3]) in log
     assert_same_end(folder, "BPR", out)
 
