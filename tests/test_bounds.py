@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +72,8 @@ def scattered(path: Path, codes: list[int], items: int = 30) -> Path:
 
 
 def test_a_few_codes_scattered_over_many_numbers_are_refused(tmp_path: Path) -> None:
-    start = time.perf_counter()
     with pytest.raises(UserError, match=r"i\.json: level 2 of 30 items uses code 65535; expected codes below 4,096"):
         load_index(scattered(tmp_path / "i.json", [65535, 65535]), collisions="error")
-    assert time.perf_counter() - start < 5
     index = load_index(scattered(tmp_path / "i.json", [4095, 0]), collisions="error")
     assert index.level_sizes == (30, 4096, 1)
 

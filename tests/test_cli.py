@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -132,21 +131,19 @@ def test_commands_are_read_before_torch_is_imported() -> None:
         "parse(['--model=SASRec', '--dataset=ml-100k', '--epochs=3']);"
         "parse(['--model=SASRec,LCRec(lm_heads=3)', '--dataset=ml-100k']);"
         "assert main(['--model=LCRek', '--dataset=nowhere', '--epochs=many']) == 2;"
+        "sys.stdout = sys.stderr; assert main(['--help']) == 0; sys.stdout = sys.__stdout__;"
         "print([m for m in ('torch', 'recbole', 'ray', 'transformers') if m in sys.modules])"
     )
     done = run("-c", code)
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_help_fits_a_screen_and_is_answered_within_three_seconds() -> None:
-    start = time.perf_counter()
+def test_help_fits_a_screen() -> None:
     script = run("run_recbole_lcrec.py", "--help")
-    seconds = time.perf_counter() - start
     assert script.returncode == 0 and script.stderr == ""
     lines = script.stdout.splitlines()
     assert len(lines) <= 45 and max(map(len, lines)) <= 100
     assert lines[0].startswith("usage: python run_recbole_lcrec.py --model=NAME")
-    assert seconds < 3
 
 
 @pytest.mark.parametrize(
@@ -161,9 +158,9 @@ def test_help_fits_a_screen_and_is_answered_within_three_seconds() -> None:
         ("Pop", ["Pop has no options other than those of every run"]),
         ("compare", ["--ablation=index|tasks", "--cpus_per_run=None"]),
         ("tune", ["--resume_tune=SEARCH_DIR", "--num_samples="]),
-        ("recommend", ["--histories=FILE", "--unknown="]),
-        ("serve", ["--serve=RUN_DIR", "--serve_port=8000"]),
-        ("export", ["--export_lora=merged|beside"]),
+        ("recommend", ["--histories=FILE", "--users=all --topk=10 --output=films.csv", "--unknown="]),
+        ("serve", ["--serve=RUN_DIR", """-d '{"histories": [["50", "89"]], "k": 3}'\n""", "--serve_port=8000"]),
+        ("export", ["--export_lora=merged|beside", "\npython films/recommend.py 50 89\n"]),
         ("resume", ["--resume=RUN_DIR", "--keep_last=2"]),
         ("evaluate", ["--evaluate=RUN_DIR", "eval_batch_size"]),
         ("processes", ["torchrun", "--parallel=ddp"]),
@@ -175,6 +172,7 @@ def test_topics_of_the_help(topic: str, parts: list[str], capsys: pytest.Capture
     assert cli.main([f"--help={topic}"]) == 0
     shown = capsys.readouterr().out
     assert [part for part in parts if part not in shown] == []
+    assert topic not in ("recommend", "serve", "export") or max(map(len, shown.splitlines())) <= 100
 
 
 def test_every_model_is_a_topic() -> None:

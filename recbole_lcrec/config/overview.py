@@ -100,12 +100,28 @@ Model, data set and options are those of the run; evaluation.json is written int
 These may be given anew: {evaluation}.""",
     "recommend": """\
 {program} --recommend=RUN_DIR --users=all|FILE --output=recs.csv [--topk=N ...]
-{program} --recommend=RUN_DIR --histories=FILE --output=recs.csv [--among=FILE ...]""",
-    "serve": "{program} --serve=RUN_DIR[,RUN_DIR] [--serve_port=8000 ...]",
-    "export": """\
-{program} --export=RUN_DIR --output=DIR [--export_lora=merged|beside] [--option=value ...]
+{program} --recommend=RUN_DIR --histories=FILE --output=recs.csv [--among=FILE ...]
 
-The folder has weights and tokenizer as transformers loads them, the item index, and a script that recommends.""",
+For example, ten films for every user of ml-100k:
+
+{program} --recommend=saved/films --users=all --topk=10 --output=films.csv""",
+    "serve": """\
+{program} --serve=RUN_DIR[,RUN_DIR] [--serve_port=8000 ...]
+
+For example, two runs on ml-100k side by side, and what to watch after Star Wars and Blade Runner:
+
+{program} --serve=saved/films,saved/films-sasrec
+curl localhost:8000/recommend -H "content-type: application/json" \\
+    -d '{{"histories": [["50", "89"]], "k": 3}}'""",
+    "export": """\
+{program} --export=RUN_DIR --output=DIR [--export_lora=merged|beside ...]
+
+The folder has weights and tokenizer as transformers loads them, the item index, and a script that recommends.
+
+For example, a run on ml-100k, and what to watch after Star Wars and Blade Runner, without this package:
+
+{program} --export=saved/films --output=films
+python films/recommend.py 50 89""",
     "processes": """\
 {program} --model=NAME --dataset=NAME --nproc=4 [--option=value ...]
 torchrun --nproc_per_node=4 -m recbole_lcrec --model=NAME --dataset=NAME [--option=value ...]""",
@@ -243,8 +259,8 @@ def _command(topic: str) -> str:
     text = _COMMANDS[topic].format(
         program=program(), changeable=", ".join(CHANGEABLE), evaluation=", ".join(EVALUATION_ONLY)
     )
-    head, _, about = text.partition("\n\n")
-    parts = [head, _wrapped_text(" ".join(about.split()))]
+    paragraphs = text.split("\n\n")
+    parts = [part if part.startswith(program()) else _wrapped_text(" ".join(part.split())) for part in paragraphs]
     if topic in _FILES_OF_TOPICS:
         parts.append(_section("Options", [properties_dir() / _FILES_OF_TOPICS[topic]]))
     if names := _OPTIONS_OF_TOPICS.get(topic):
