@@ -22,6 +22,7 @@ from recbole_lcrec.serving import messages
 from recbole_lcrec.serving.batcher import Closed, Full
 from recbole_lcrec.serving.guard import LOOPBACK, Guard
 from recbole_lcrec.serving.service import Service
+from recbole_lcrec.serving.settings import LONGEST_HISTORY
 from recbole_lcrec.utils.errors import UserError, nearest, shortened
 from recbole_lcrec.version import __version__
 
@@ -144,7 +145,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/health")
     async def health() -> Response:
         """Say that the server answers, what it serves, and how much a request may ask for."""
-        bounds = dataclasses.asdict(service.settings)
+        bounds = {**dataclasses.asdict(service.settings), "longest_history": LONGEST_HISTORY}
         runs = [
             {
                 "name": name,

@@ -68,7 +68,9 @@ def test_the_other_endpoints_answer(client: TestClient) -> None:
     assert step["meaning"]["words"] == ["red", "saw"] and step["alternative_log_prob"] is None  # was -inf
     assert client.get("/items", params={"q": "i3", "limit": 2}).json()["items"][1]["item"] == "i30"
     assert [one["item"] for one in client.get("/users/u1").json()["history"]] == ["i3", "i4"]
-    assert [run["name"] for run in client.get("/health").json()["runs"]] == ["first", "second"]
+    health = client.get("/health").json()
+    assert [run["name"] for run in health["runs"]] == ["first", "second"]
+    assert health["settings"]["longest_history"] == LONGEST_HISTORY  # the page cuts a user's history to it
 
 
 WRONG: list[tuple[str, Any, str]] = [

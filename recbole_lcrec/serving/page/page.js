@@ -3,8 +3,7 @@
 // Texts of items are only ever set as text, never as HTML.
 
 const at = (id) => document.getElementById(id);
-const LONGEST_HISTORY = 1000; // items of a history that the server takes
-const state = { runs: [], history: [], user: "", wish: "", asked: new AbortController() };
+const state = { runs: [], history: [], user: "", wish: "", asked: new AbortController(), longest: 0 };
 
 function make(tag, options = {}, ...children) {
   const { label, ...rest } = options;
@@ -144,7 +143,7 @@ async function refresh() {
   at("status").textContent = failed.length === lists.length ? "No answer." : asked(history.length);
 }
 
-const tokens = () => state.history.slice(-LONGEST_HISTORY).map((one) => one.item);
+const tokens = () => state.history.slice(-state.longest).map((one) => one.item);
 
 function whom(run, history) {
   if (run.histories || !history.length) return { histories: [history] };
@@ -239,6 +238,7 @@ function begin({ runs, settings }) {
   state.runs = runs;
   at("about").textContent = runs.map((run) => `${run.name}: ${run.model} on ${run.dataset}`).join(" · ");
   at("k").max = settings.serve_k;
+  state.longest = settings.longest_history;
   at("beside-label").hidden = runs.length < 2;
   if (!clicks()) {
     for (const id of ["find", "find-status", "wish"]) at(id).hidden = true;
