@@ -9,7 +9,7 @@ if sys.version_info < (3, 11):  # pip would look for every pinned version first,
     sys.exit(f"recbole_lcrec needs Python 3.11 or newer, but this is Python {found}.")
 
 setup(
-    # the YAMLs lie at the top of the repository and inside the package once installed
+    # the YAMLs are at the top of the repository, and inside the package once installed
     packages=[*find_packages(include=["recbole_lcrec", "recbole_lcrec.*"]), "recbole_lcrec.properties"],
     package_dir={"recbole_lcrec.properties": "properties"},
     package_data={

@@ -17,7 +17,7 @@ class Benchmark:
     """A benchmark of the table below.
 
     Attributes:
-        help: What it measures, a line.
+        help: What it measures, in one line.
         add_arguments: Describes its options.
         run: Measures, prints and writes.
     """

@@ -1,6 +1,6 @@
 """This package beside RecBole3.0, on the same data, paths and language model: CPU seconds and their ratio.
 
-RecBole3.0 is not part of this package: the user names a checkout, and what it needs is in the environment. Each
+RecBole3.0 is not part of this package: the user names a checkout, and installs what it needs. Each
 measurement runs in a process of its own, the sides in turn, so that a slow spell of the machine hits both.
 """
 
@@ -29,10 +29,10 @@ class SharedWork:
 
     Attributes:
         what: A line for the table.
-        unit: What the seconds are of.
+        unit: What the seconds are per.
         theirs: Measures RecBole3.0, given its checkout.
         ours: Measures this package.
-        sizes: On how much.
+        sizes: How much is measured.
     """
 
     what: str
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table and write ``--output``.
 
     Raises:
-        UserError: For a folder that is no checkout, or a state of RecBole3.0 that cannot be called.
+        UserError: For a folder that is not a checkout, or a version of RecBole3.0 with other calls.
     """
     from tabulate import tabulate
 
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def compared(work: SharedWork, checkout: str, repeats: int) -> dict[str, Any]:
-    """Return a row of the table: the median CPU seconds of both sides and how often ours go into theirs."""
+    """Return a row of the table: the median CPU seconds of both sides, and the ratio of theirs to ours."""
     theirs, ours = [], []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
@@ -121,7 +121,7 @@ def _theirs(work: SharedWork, checkout: str, folder: str) -> float:
     """Measure RecBole3.0.
 
     Raises:
-        UserError: If this state of it has other calls.
+        UserError: If this version of it has other calls.
     """
     try:
         return work.theirs(checkout, work.sizes, folder)

@@ -34,14 +34,14 @@ def add_model_arguments(parser: argparse.ArgumentParser, seeded: str) -> None:
 
 @contextmanager
 def on_threads(arguments: argparse.Namespace, **counts: int) -> Iterator[None]:
-    """Let torch use ``--threads`` inside, once the options are found to be possible.
+    """While the block runs, let torch use ``--threads``; first check the options.
 
     Args:
         arguments: Of the benchmark.
         counts: Other options that must be 1 or more.
 
     Raises:
-        UserError: For a number below 1, and for a GPU that is not there.
+        UserError: For a number below 1, and for a missing GPU.
     """
     counts = {**counts, "repeats": arguments.repeats, "threads": arguments.threads}
     if low := [name for name, count in counts.items() if count < 1]:
@@ -62,7 +62,7 @@ def tell(arguments: argparse.Namespace, rows: Sequence[Mapping[str, Any]], messa
     Args:
         arguments: Of the benchmark.
         rows: The table.
-        message: What was checked, a line.
+        message: What was checked, in one line.
         found: Further results, for the file.
     """
     from tabulate import tabulate

@@ -1,7 +1,7 @@
 """Users per second of constrained decoding, against transformers' generate on the same model and catalogue.
 
-Before anything is timed, both must find the same items in the same order; two items may change places where their
-scores differ by less than rounding.
+Before anything is timed, both must find the same items in the same order; two items may swap places if their scores
+differ by no more than rounding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from recbole_lcrec.utils.progress import progress
 NUM_BEAMS, SHARED, ITEMS = 20, 60, 10_000
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOLERANCE = 1e-4
-"""By how much scores may differ from generate's, and those of items that change places."""
+"""Most that scores may differ from generate's, and from each other where items swap places."""
 
 Search = Callable[[Sequence[np.ndarray]], tuple[torch.Tensor, torch.Tensor]]
 
@@ -110,7 +110,7 @@ def in_batches(search: Search, prompts: Sequence[np.ndarray], batch: int) -> tup
 
 
 def compare(searches: dict[str, Search], prompts: Sequence[np.ndarray], exact: bool) -> dict[str, Any]:
-    """Hold every side that computes the paper's scores against generate.
+    """Compare every side that computes the paper's scores with generate.
 
     Raises:
         RuntimeError: If items or scores differ by more than rounding; not checked unless ``exact``.
@@ -131,10 +131,10 @@ def compare(searches: dict[str, Search], prompts: Sequence[np.ndarray], exact: b
 
 
 def differences(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> tuple[int, float]:
-    """Return how many places hold another item, and the largest difference that this and the scores show.
+    """Return how many places hold different items, and the largest difference of scores, place by place or by item.
 
-    An item at another place counts with the distance of its score to the one at that place; an item that only one
-    side has with the distance to the last score.
+    An item at another place counts with the difference of its two scores; an item that only the other side has, with
+    that of its score to the last one found.
 
     Args:
         found: Items and scores, both [B, K], best first.

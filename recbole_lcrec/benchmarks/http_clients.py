@@ -1,6 +1,6 @@
 """Cheap clients of a server: they ask, abort or send rubbish, and note what comes back.
 
-They speak HTTP over asyncio's connections themselves: on the machine of the server, a library would be measured, too.
+They speak HTTP over asyncio's connections themselves: on the server's machine a library's cost would be measured, too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 Items = list[tuple[str, float]]
 """What is recommended for one history: items and their scores."""
 TOLERANCE = 1e-3
-"""By how much the scores of the same item may differ when it is decoded together with others, and those of two that
-change places."""
+"""Most that the scores of an item may differ when it is decoded together with others, and those of two that swap
+places."""
 RUBBISH = (
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"GET / HTTP/9.9\r\n\r\n",
@@ -31,7 +31,7 @@ class Answers:
     """What clients were answered.
 
     Attributes:
-        seconds: Of every right answer, from the request to its last byte.
+        seconds: Time of every right answer, from the request to its last byte.
         busy: Answers 503.
         wrong: Answers that are not what the model says by itself, or have another status.
         lost: Requests without an answer.
@@ -49,7 +49,7 @@ class Clients:
     Args:
         host: Where it listens.
         port: Likewise.
-        histories: What they ask for, by turns.
+        histories: What they ask for, in turn.
         expected: The right answers.
         k: Items per history.
     """
@@ -61,7 +61,7 @@ class Clients:
         self._requests = [request({"histories": [history], "k": k}) for history in histories]
 
     async def steady(self, clients: int, requests: int) -> Answers:
-        """Let clients ask one after another, each over a connection of its own, until all requests are answered."""
+        """Let clients send their requests one by one, each over its own connection, until all are answered."""
         outcome, numbers = Answers(), iter(range(requests))
 
         async def client() -> None:
@@ -74,7 +74,7 @@ class Clients:
         return outcome
 
     async def crowd(self, connections: int) -> Answers:
-        """Let that many connect at once and ask for one history each."""
+        """Let this many clients connect at once and ask for one history each."""
         outcome = Answers()
 
         async def client(number: int) -> None:
@@ -90,7 +90,7 @@ class Clients:
         return outcome
 
     async def nuisance(self, rounds: int) -> None:
-        """Ask and leave before the answer, and send what is not HTTP, by turns."""
+        """Alternately ask and leave before the answer, and send rubbish."""
         for number in range(rounds):
             reader, writer = await asyncio.open_connection(*self._where)
             if number % 2:

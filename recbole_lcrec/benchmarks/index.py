@@ -1,8 +1,8 @@
 """How long the uniform semantic mapping takes, and how much better it is than the published procedure.
 
 Two catalogues of made-up latents with 4 levels of 256 codes: ``random``, where prefixes hold few items, and
-``clustered``, where a twentieth of the prefixes that are in use hold more items than there are last codes. Both are
-made of the seed alone. Every measurement runs in a process of its own, so that its peak memory is its own.
+``clustered``, where a twentieth of the prefixes in use hold more items than there are last codes. Both are made from
+the seed alone. Every measurement runs in a process of its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations

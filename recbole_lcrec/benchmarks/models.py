@@ -19,7 +19,7 @@ class Shape:
         hidden: Width.
         layers: Decoder layers.
         heads: Attention heads.
-        words: Entries of the vocabulary that are words; the index tokens come behind them.
+        words: Entries of the vocabulary that are words; the index tokens follow them.
     """
 
     hidden: int
@@ -80,7 +80,7 @@ def make_paths(n_items: int, words: int, seed: int = 0) -> torch.Tensor:
     """Return distinct random paths int64 [n_items, 4] in vocabulary ids; the first codes are skewed (Zipf).
 
     Args:
-        n_items: Items, at most a tenth of all paths there are.
+        n_items: Items, at most a tenth of all possible paths.
         words: Vocabulary ids below this one are words.
         seed: Of the paths.
     """
@@ -101,7 +101,7 @@ def make_prompts(n_users: int, words: int, shared: int, seed: int = 0) -> list[n
     """Return prompts of 120 to 200 tokens, int32 each, that begin with the same ``shared`` tokens.
 
     Args:
-        n_users: Prompts.
+        n_users: Number of prompts.
         words: Tokens are drawn below this id.
         shared: Tokens of the common instruction, at most 100.
         seed: Of everything.

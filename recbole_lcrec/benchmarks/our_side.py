@@ -13,7 +13,7 @@ from typing import Any
 from recbole_lcrec.benchmarks.made_up import Sizes, write_atomic_files, write_lm
 
 _LEAST = 2
-"""Batches of an epoch that are not timed."""
+"""Number of warm-up batches, which are not timed."""
 
 
 def rqvae_start(sizes: Sizes, folder: str) -> float:
@@ -83,7 +83,7 @@ def tiger_training(sizes: Sizes, folder: str) -> float:
 
 
 def tiger_evaluation(sizes: Sizes, folder: str) -> float:
-    """Return the seconds per user whom TIGER is asked about."""
+    """Return the seconds per user that TIGER is asked about."""
     return _evaluation(_tiger(sizes, folder), sizes.asked)
 
 
@@ -93,7 +93,7 @@ def lcrec_training(sizes: Sizes, folder: str) -> float:
 
 
 def lcrec_evaluation(sizes: Sizes, folder: str) -> float:
-    """Return the seconds per user whom LC-Rec is asked about."""
+    """Return the seconds per user that LC-Rec is asked about."""
     return _evaluation(_lcrec(sizes, folder), sizes.asked)
 
 

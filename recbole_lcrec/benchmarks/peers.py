@@ -66,7 +66,7 @@ def plain_loss(lm: Any, input_ids: Tensor, weights: Tensor, lengths: Tensor) -> 
 
     Args:
         lm: A causal language model of transformers.
-        input_ids: [B, T] samples, padded at the right.
+        input_ids: [B, T] samples, right-padded.
         weights: [B, T], above 0 on the tokens that carry loss.
         lengths: [B] tokens of each sample.
     """

@@ -13,14 +13,14 @@ from recbole_lcrec.utils.errors import UserError
 
 
 def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return ``function(*arguments)`` computed in a fresh process, which has ended by itself then.
+    """Return ``function(*arguments)`` computed in a fresh process, which has then ended by itself.
 
-    A pool would kill its process in the end, and Python would report the semaphores that this one made (tqdm's lock)
-    as leaked; and it would wait for ever for a process that ran out of memory.
+    A pool would kill its process in the end, and Python would report the semaphores that it made (tqdm's lock) as
+    leaked; and a pool would wait forever for a process that ran out of memory.
 
     Raises:
-        UserError: What the function raised of this kind.
-        RuntimeError: If the process ended without a result; its own message stands on the terminal.
+        UserError: If the function raised one.
+        RuntimeError: If the process ended without a result; its own message is on the terminal.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)

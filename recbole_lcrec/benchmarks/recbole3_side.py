@@ -1,7 +1,7 @@
 """How long RecBole3.0 takes for some works, through its own classes, which are in the user's checkout.
 
 Each function runs in a process of its own, loads RecBole3.0 from ``<checkout>/src`` and returns CPU seconds per unit
-of work. Written for its package ``recbole3`` as of 2026; a state with other calls is refused with a message.
+of work. Written for its package ``recbole3`` as of 2026; a version with other calls is refused with a message.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def tiger_training(checkout: str, sizes: Sizes, folder: str) -> float:
 
 
 def tiger_evaluation(checkout: str, sizes: Sizes, folder: str) -> float:
-    """Return the seconds per user whom its TIGER is asked about."""
+    """Return the seconds per user that its TIGER is asked about."""
     import torch
 
     model, prepared, _ = _tiger(checkout, sizes, folder)
@@ -177,7 +177,7 @@ def lcrec_training(checkout: str, sizes: Sizes, folder: str) -> float:
 
 
 def lcrec_evaluation(checkout: str, sizes: Sizes, folder: str) -> float:
-    """Return the seconds per user whom its LC-Rec is asked about, in one wording."""
+    """Return the seconds per user that its LC-Rec is asked about, in one wording."""
     trainer, data, _ = _lcrec(checkout, sizes, folder)
     names = module(checkout, "model.lcrec.trainer")
     items = names.LCRecItemTokenizer(trainer.config)

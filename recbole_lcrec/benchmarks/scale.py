@@ -1,8 +1,8 @@
 """What a large catalogue and many interactions cost: data set, samples, trie, decoding, evaluation.
 
-A made-up catalogue with titles, and users who walk through it, go the way of every run: RecBole's data set and split,
-item index (random paths: building one is benchmark ``index``), tokenizer, samples of an epoch, trie, and the test of
-some users with a small language model that has learned nothing. The decoding step is compared with that of a catalogue
+A made-up catalogue with titles, and users who walk through it, take the path of every run: RecBole's data set and
+split, item index (random paths: building one is benchmark ``index``), tokenizer, samples of an epoch, trie, and the
+validation of some users with a small untrained language model. The decoding step is compared with that of a catalogue
 of 10,000 items on the same prompts. Each part runs in a process of its own, so that its peak memory is its own.
 """
 
@@ -26,7 +26,7 @@ from recbole_lcrec.utils.files import write_json
 SIZES = {"XS": 10_000, "S": 100_000, "M": 1_000_000}
 REFERENCE, USERS_TOGETHER = 10_000, 8
 PER_USER = 12
-"""Interactions of a user; there are a tenth as many users as items, so every item is there once at least."""
+"""Interactions of a user; there is a user for every ten items, so every item occurs at least once."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

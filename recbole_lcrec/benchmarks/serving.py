@@ -1,8 +1,8 @@
 """Requests per second of a server, against the same requests one after another.
 
 The server is a process of its own, started by its command line. What it should answer is computed here, a history at a
-time; every answer is held against that. In the end many connect at once, while some ask one after another, some abort
-and some send rubbish: no answer may be wrong, and none may be lost.
+time; every answer is compared with that. In the end many connect at once, while some ask one after another and one
+aborts or sends rubbish: no answer may be wrong, and none may be lost.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.progress import progress
 
 LONGEST = 20
-"""Items of a history at most."""
+"""Most items in a history."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +86,7 @@ def make_histories(recommender: Recommender, number: int, seed: int) -> list[lis
 
 
 def answers(recommender: Recommender, histories: Sequence[Sequence[str]], k: int) -> tuple[list[Items], float]:
-    """Return what each history should get by itself, and how many of them there are a second."""
+    """Return what each history should get by itself, and how many are answered per second."""
     found = []
     recommender.recommend([histories[0]], k)
     started = time.perf_counter()
@@ -102,7 +102,7 @@ def served(run_dir: Path, threads: int, use_gpu: bool) -> Iterator[tuple[str, in
 
     Raises:
         UserError: If it does not start; its own message is on the terminal.
-        RuntimeError: If it does not stop by itself when it is asked to.
+        RuntimeError: If it does not stop gracefully when asked to.
     """
     command = [sys.executable, "-m", "recbole_lcrec", f"--serve={run_dir}", "--serve_port=0", f"--use_gpu={use_gpu}"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -138,7 +138,7 @@ def row(clients: Clients, number: int, requests: int) -> dict[str, Any]:
     """Return a row of the table.
 
     Raises:
-        RuntimeError: If an answer is wrong or lost.
+        RuntimeError: If an answer is wrong, lost or refused.
     """
     started = time.perf_counter()
     outcome = asyncio.run(clients.steady(number, requests))
@@ -153,7 +153,7 @@ def row(clients: Clients, number: int, requests: int) -> dict[str, Any]:
 
 
 async def all_at_once(clients: Clients, requests: int, crowd: int) -> dict[str, int]:
-    """Let many connect at once while 32 ask one after another, one aborts and one sends rubbish.
+    """Let many connect at once while 32 ask one after another, and one aborts and sends rubbish in turn.
 
     Raises:
         RuntimeError: If an answer is wrong or lost.

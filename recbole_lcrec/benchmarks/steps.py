@@ -1,12 +1,12 @@
 """Where the time of a training step goes, and what share of it the processor needs at the least.
 
-A run is put together as its command would put it together, and some steps of its first epoch are taken apart: making
-the batch (data), the model's body (forward), what comes behind the body of a language model, its logits and the loss
-(head), backward, and the optimizer with the clipping. The floor is the time that the step's matrix products, counted
-by torch, would take at the rate of one large product on the same machine: what is above it is elementwise work,
-memory, products too small to be fast, and Python.
+A run is built as its command would build it, and some steps of its first epoch are taken apart: making the batch
+(data), the model's body (forward), what follows the body of a language model, its logits and the loss (head),
+backward, and the optimizer with the clipping. The floor is the time that the step's matrix products, counted by torch,
+would take at the rate of one large product on the same machine: what is above it is elementwise work, memory, products
+too small to be fast, and Python.
 
-On a CPU the seconds are those of the processor, so that a busy machine matters less; on a GPU they are of the clock.
+On a CPU the seconds are CPU time, so that a busy machine matters less; on a GPU they are wall time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from recbole_lcrec.utils.errors import UserError
 PARTS = ("data", "forward", "head", "backward", "optimizer")
 WARM_UP = 2
 _SIZE, _TRIES = 1024, 5
-"""Of the product whose rate makes the floor; the best of a few tries counts."""
+"""Size of the product whose rate sets the floor, and tries, of which the best counts."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def measure(arguments: argparse.Namespace, folder: str) -> tuple[dict[str, float
 
     Args:
         arguments: Of the benchmark.
-        folder: For what a run writes; nothing of it is kept.
+        folder: Where the run writes; nothing of it is kept.
     """
     from recbole_lcrec.experiment import build
 
@@ -175,7 +175,7 @@ class StepParts:
 
 
 def _bodies(model: Any) -> list[Any]:
-    """Return what a language model has in front of its head; nothing for other models."""
+    """Return the modules of a language model before its head; none for other models."""
     lm = dict(model.named_children()).get("lm")
     if lm is None:
         return []

@@ -1,8 +1,8 @@
 """Training tokens per second, against the plain recipe on the same model and samples.
 
-The plain recipe pads random batches at the right, computes logits at every position and takes the loss and AdamW as
-transformers and torch come. Each further row adds one thing that this package does. All of them must give the loss
-and the gradients of the plain recipe before anything is timed. Tokens are those of the samples, padding not counted.
+The plain recipe right-pads random batches, computes logits at every position and uses the loss of transformers and the
+AdamW of torch as they are. Each further row adds one thing that this package does. All but bf16 must give the loss and
+the gradients of the plain recipe before anything is timed. Tokens are those of the samples, padding not counted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from recbole_lcrec.training.optimization import fuse
 
 SHARED, BATCH, BATCHES = 60, 16, 4
 TOLERANCE = 1e-5
-"""By how much a loss may differ from the plain recipe's, relative to it."""
+"""Largest relative difference of a loss from the plain recipe's."""
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,20 @@
 """The paper's ablations as comparisons of LC-Rec with itself: ``--ablation=index`` and ``--ablation=tasks``.
 
 Each is a list of entries as ``--model="LCRec(...) as ...,..."`` would give them; everything else (seeds, processes,
-resuming, leaderboard, report) is the comparison's. Options that the user gives hold for every variant. Read without
-torch.
+resuming, leaderboard, report) is the comparison's. Options that the user gives hold for every variant. Needs no torch.
 
-index (Sec. III-B; all indices have as many tokens per item, and paths that are unique):
+index (Sec. III-B; all indices have the same number of tokens per item, and unique paths):
 
 - random: codes without meaning.
-- collaborative: spectral clustering of who is bought with what (P5-CID), no text.
-- semantic without uniform mapping: what makes last codes spread is off in training (Sinkhorn-Knopp, Eq. 6) and
+- collaborative: spectral clustering of what is bought together (P5-CID), no text.
+- semantic without uniform mapping: what spreads the last codes is off in training (Sinkhorn-Knopp, Eq. 6) and
   afterwards; items with the same nearest codes are told apart by a last level that numbers them, as TIGER does. That
-  level takes the place of one of the quantizer's, so that prompts and paths are as long as those of the others.
+  level replaces one of the quantizer's, so that prompts and paths are as long as those of the others.
 - semantic: the default.
 
 tasks (Sec. III-C): seqrec alone, then one group of alignment tasks after another on top. Every variant sees the same
-samples of the tasks that it shares with the one before, epoch by epoch: a task that is added adds its own samples, and
-so optimizer steps, as in the paper.
+samples of the tasks that it shares with the one before, epoch by epoch: an added task adds its own samples, and so
+optimizer steps, as in the paper.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from recbole_lcrec.utils.errors import Mistakes, nearest
 MODEL = "LCRec"
 
 _PAPER = {"recipe": "paper"}
-"""What the paper takes apart is its own formulation."""
+"""The paper ablates its own formulation."""
 
 _STEPS = {
     "1 seqrec": ("seqrec",),
@@ -45,7 +44,7 @@ _STEPS = {
 }
 """Label -> tasks that it adds to those before; numbered, as a leaderboard is ordered by results."""
 _FEWEST_LEVELS = 3
-"""Of the index ablation: without its last level a quantizer must still have two."""
+"""For the index ablation: without its last level a quantizer must still have two."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def parse_ablation(
         model: Option ``model``; None stands for LCRec.
         dataset: Option ``dataset``, whose own settings may change an option.
         given: Checked options of the files and of the command line.
-        reading: Takes the mistakes.
+        reading: Collects the mistakes.
     """
     if name not in ABLATIONS:
         known = " or ".join(ABLATIONS)
@@ -132,7 +131,7 @@ def parse_ablation(
 
 
 def _defaults(dataset: str | None) -> dict[str, Any]:
-    """Return what LCRec is run with under recipe=paper; ``base_model`` changes nothing of the index."""
+    """Return LCRec's options of the index under recipe=paper, among others; ``base_model`` changes none of them."""
     folder = properties_dir()
     files = [*kinds_of(MODEL), folder / "model" / f"{MODEL}.yaml", folder / "dataset" / f"{dataset}.yaml"]
     return {name: value for path in files if path.is_file() for name, value in load_values(path).items()}

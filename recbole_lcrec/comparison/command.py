@@ -49,11 +49,11 @@ def compare(
         cluster: Where the runs are carried out; None for this machine.
 
     Returns:
-        The exit status: 0, or 1 when a run failed (the others are compared all the same).
+        The exit status: 0, or 1 if a run failed (the others are compared all the same).
 
     Raises:
-        UserError: For a wrong option, an unfit cluster, a folder of the user's own files or of another comparison that
-            is at work, before anything is started; or when runs turn out to have different splits.
+        UserError: For a wrong option, an unfit cluster, a folder of the user's own files or of another comparison in
+            progress, before anything is started; or if runs turn out to have different splits.
     """
     with quiet():
         plan = make_plan(dataset, entries, seeds, options, jobs)
@@ -64,9 +64,9 @@ def compare(
             raise UserError(
                 f"output_dir={plan.output_dir}: cannot be written to ({error.strerror}). Choose another."
             ) from error
-        # a second one would take the results away that the first is working on
+        # a second one would remove the results that the first is working on
         with run_lock(plan.output_dir):
-            if not (plan.output_dir / LOG).exists():  # the first file of a comparison: nothing else here is one's
+            if not (plan.output_dir / LOG).exists():  # a comparison's first file: without it nothing here is one's
                 check_empty(plan.output_dir, "comparison")
                 (plan.output_dir / LOG).touch()
             _check_data(plan)
@@ -75,7 +75,7 @@ def compare(
 
 
 def _check_data(plan: Plan) -> None:
-    """Refuse to go on with other data than the comparison began with; what a run is to download is not known yet.
+    """Refuse to continue with data other than the comparison began with; data to be downloaded are not known yet.
 
     Raises:
         UserError: Naming the files that differ.
@@ -163,7 +163,7 @@ class _SameSplit:
 
 
 def _again(plan: Plan) -> str:
-    """Return the command that goes on with a comparison."""
+    """Return the command that continues a comparison."""
     if not sys.argv[1:]:
         return f"the same call, with output_dir={plan.output_dir}"
     return f"{program()} {shlex.join(sys.argv[1:])}"

@@ -19,14 +19,14 @@ from recbole_lcrec.utils.files import write_text
 
 COSTS = ("minutes", "users_per_second", "parameters", "memory_mib", "gpu_memory_mib")
 COST_HEADS = ("minutes", "users/s", "parameters", "MiB")
-"""What :func:`cost_cells` gives."""
+"""Headings of what :func:`cost_cells` returns."""
 _SMALLER = ("logloss", "mae", "rmse")
-"""Metrics of which less is better."""
+"""Metrics for which less is better."""
 _DESCRIBING = (
     *("coverage", "gini", "popularity", "novelty"),
     *("itemcoverage", "giniindex", "averagepopularity", "shannonentropy", "tailpercentage"),
 )
-"""Metrics that say what lists are like; random lists have the best of them, so no value is marked as best."""
+"""Metrics that say what lists are like; random lists do best in them, so no value is marked as best."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Board:
     cells: dict[str, dict[str, tuple[float, float | None]]]
 
     def places(self, metric: str) -> dict[str, int]:
-        """Return label -> place (0 is best) by the mean; equal means share a place. {} for what is not ranked."""
+        """Return label -> place (0 is best) by the mean; equal means share a place. {} for metrics that describe."""
         if describes(metric):
             return {}
         sign = -1 if metric.split("@")[0] in _SMALLER else 1
@@ -65,7 +65,7 @@ def make_board(results: Sequence[ModelResult], main: str) -> Board:
 
     Args:
         results: One per model.
-        main: Metric to order by; where no run has it, the first metric there is.
+        main: Metric to order by; if no run has it, the first metric there is.
     """
     cells = {r.label: {name: mean_and_std(v) for name, v in r.values().items()} for r in results if r.runs}
     metrics = list(dict.fromkeys(name for row in cells.values() for name in row))
@@ -82,7 +82,7 @@ def main_metric(plan: Plan) -> str:
 
 
 def all_tests(board: Board) -> dict[str, list[PairTest]]:
-    """Return metric -> tests of every pair, for the metrics that each user has a value of."""
+    """Return metric -> tests of every pair, for the metrics with a value per user."""
     return {name: compare_pairs(per_user(board.results, name), name) for name in board.metrics if is_ranked(name)}
 
 
@@ -215,7 +215,7 @@ def significance_csv(tests: Sequence[PairTest]) -> str:
 
 
 def cell(board: Board, label: str, metric: str) -> str:
-    """Return mean and deviation as text, "" where the model has no value."""
+    """Return mean and deviation as text, "" if the model has no value."""
     mean, std = board.cells.get(label, {}).get(metric, (None, None))
     if mean is None:
         return ""

@@ -48,7 +48,7 @@ class Stage:
         return (self.folder / RESULT).is_file() and not self.changes()
 
     def changes(self) -> list[str]:
-        """Return the options in which a run that is there differs, [] if there is no run."""
+        """Return the options in which an existing run differs, [] if there is none."""
         try:
             saved = load_values(self.folder / CONFIG)
         except UserError:
@@ -110,7 +110,7 @@ def make_plan(
         dataset: Name of the data set.
         entries: What is compared.
         seeds: Seeds of the runs.
-        options: What all runs share, of files and command line; ``output_dir`` is that of the comparison.
+        options: What all runs share, from files and command line; ``output_dir`` is that of the comparison.
         jobs: Runs at once; None for as many as a cluster has room for.
 
     Raises:
@@ -162,6 +162,6 @@ def _stage(options: dict[str, Any], folder: Path) -> Stage:
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what counts of resolved options, as a YAML file gives it back."""
+    """Return the resolved options that matter, as read back from a YAML file."""
     kept = {name: value for name, value in options.items() if name not in _NO_MATTER}
     return yaml.safe_load(yaml.safe_dump(kept, allow_unicode=True))

@@ -51,7 +51,7 @@ def slices(key: str, found: Sequence[Slice], tint: Texts, names: Texts, x_title:
 
 
 def curves(results: Sequence[ModelResult], tint: Texts, names: Texts, metric: str) -> list[Plot]:
-    """Return the validation metric against epochs and against minutes; [] where there is none."""
+    """Return the validation metric against epochs and against minutes; [] if there is none."""
     found = {
         result.label: {run.seed: points for run in result.runs if (points := _validations(run, metric))}
         for result in results
@@ -85,9 +85,9 @@ def _validations(run: RunResult, metric: str) -> list[tuple[float, float, float]
 
 
 def _mean_and_band(lines: Mapping[int, Sequence[Place]], name: str, tint: str) -> list[Series]:
-    """Return a line per seed, and over several of them their mean with a band from the lowest to the highest.
+    """Return the line of a seed, or those of several with their mean and a band from the lowest to the highest.
 
-    Seeds that stopped early have no part in a mean: it ends with the first of them, and the lines of others go on.
+    The mean ends where the first seed stops; the lines of the others go on.
     """
     at_once = list(zip(*lines.values(), strict=False))
     low, mean, high = (

@@ -28,7 +28,7 @@ def write_record(plan: Plan, board: Board) -> None:
 def record(plan: Plan, board: Board) -> dict[str, Any]:
     """Return what comparison.json holds; arguments as for :func:`write_record`.
 
-    ``rows`` has one object per model: its options, and lists with a value per seed. What the runs do not know is None.
+    ``rows`` has one object per model: its options, and lists with a value per seed. Unknown values are None.
     """
     runs = [run for model in board.results for run in model.runs]
     results = [run.result for run in runs]
@@ -56,10 +56,10 @@ def still_rising(run: RunResult, metric: str) -> bool | None:
 
     Args:
         run: A finished run.
-        metric: That validation chose by, in lower case.
+        metric: The one that validation chose by, in lower case, of which more is better.
 
     Returns:
-        None where there were fewer than two validations.
+        None if there were fewer than two validations.
     """
     found = [
         value
@@ -84,6 +84,6 @@ def _row(model: ModelResult, metric: str) -> dict[str, Any]:
 
 
 def _all(values: Sequence[str | None]) -> str | None:
-    """Return the values in one text, None if any is unknown."""
+    """Return the distinct values in one text, None if any is unknown."""
     known = [value for value in dict.fromkeys(values) if value is not None]
     return ", ".join(sorted(known)) if known and None not in values else None

@@ -1,7 +1,7 @@
 """Repeats and new items: how much of a comparison is decided by recommending what users had had before.
 
 Where users often come back to an item, a model that puts the history first is right at place 1 and has fewer places
-for anything new; another that does not may lose at place 1 and win in the list. So hits are told apart.
+for anything new; one that does not may lose at place 1 and win in the list. So the two kinds of hits are told apart.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ModelRepeats:
 
 @dataclass(frozen=True)
 class Repeats:
-    """What repeats count for.
+    """How much repeats count.
 
     Attributes:
         targets: Test targets.

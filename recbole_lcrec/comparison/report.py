@@ -29,7 +29,7 @@ Names = Mapping[str, str]
 
 
 def write_report(plan: Plan, board: Board, tests: Mapping[str, Sequence[PairTest]], threads: int) -> None:
-    """Write report.html into the comparison's folder; what it shows of users is left out where the data are gone.
+    """Write report.html into the comparison's folder; what it shows of users is left out if the data are gone.
 
     Args:
         plan: What was run.
@@ -88,7 +88,7 @@ def report_page(
 
 
 def page_names(results: Sequence[ModelResult]) -> dict[str, str]:
-    """Return label -> name on the page: what was written of an entry gives way to its model where that is unique.
+    """Return label -> name on the page: the text of an entry gives way to its model where that is unique.
 
     Labels that a user chose stay; they have no brackets.
     """
@@ -146,7 +146,7 @@ def _p(value: float) -> str:
 
 
 def _slices(board: Board, tint: Names, names: Names) -> tuple[list[tuple[Any, ...]], dict[str, int]]:
-    """Return (heading, plot, head and rows of the table) per way to group, and how many are cold."""
+    """Return (heading, plot, head and rows of the table) per grouping, and how many are cold."""
     known = targets(board.results)
     values = per_user(board.results, board.main).dropna()
     if known is None or values.empty:

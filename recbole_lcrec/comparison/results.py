@@ -74,7 +74,7 @@ class ModelResult:
 
     @property
     def status(self) -> str:
-        """Return ok, failed, or how many of the runs are there."""
+        """One of ok, failed, or how many of the runs succeeded."""
         if not self.failures:
             return "ok"
         total = len(self.runs) + len(self.failures)
@@ -89,7 +89,7 @@ class ModelResult:
         return found
 
     def costs(self) -> dict[str, float | None]:
-        """Return what the runs took, as means: minutes of training, users per second, parameters, MiB of memory."""
+        """Return the runs' mean minutes of training, users per second, parameters, MiB of memory and of GPU memory."""
         return {
             "minutes": _mean([run.seconds / 60 for run in self.runs]),
             "users_per_second": _mean([run.result["evaluated_users_per_second"] for run in self.runs]),
@@ -140,7 +140,7 @@ def _run_result(run: Run) -> RunResult:
 
 
 def read_ranks(path: Path) -> pd.DataFrame:
-    """Read ranks.csv.gz; tokens stay text, also those that look like numbers or like missing values.
+    """Read ranks.csv.gz; tokens stay text, even those that look like numbers or like missing values.
 
     Raises:
         UserError: If it cannot be read.
@@ -166,7 +166,7 @@ def metric_of_ranks(ranks: pd.DataFrame, metric: str) -> np.ndarray | None:
         metric: Such as ndcg@10.
 
     Returns:
-        float64 [rows]; None where k reaches beyond ranks that are known.
+        float64 [rows]; None if k reaches beyond the known ranks, or for another metric.
     """
     found = _RANKED.fullmatch(metric.lower())
     if found is None:
@@ -215,7 +215,7 @@ def ranked(results: Sequence[ModelResult]) -> list[ModelResult]:
 
 
 def common_seeds(results: Sequence[ModelResult]) -> list[int]:
-    """Return the seeds that all of these models have a run of, ascending."""
+    """Return the seeds that all of these models have a run with, ascending."""
     seeds = [{run.seed for run in result.runs} for result in results]
     return sorted(set.intersection(*seeds)) if seeds else []
 
@@ -228,7 +228,7 @@ def of_seed(result: ModelResult, seed: int) -> pd.DataFrame:
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return mean and sample standard deviation, None of a single value."""
+    """Return mean and sample standard deviation, which is None for a single value."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return float(np.mean(values)), std
 

@@ -35,7 +35,7 @@ class RunOutcome:
 
     Attributes:
         run: The run.
-        reason: "" when it succeeded, else why it failed.
+        reason: "" if it succeeded, else why it failed.
         kept: Whether it had been finished before.
     """
 
@@ -52,7 +52,7 @@ class _Active:
         run: The run.
         todo: Its stages that are not finished, the one in progress first.
         started: That stage.
-        began: When a machine took the run up, by ``time.monotonic()``; None as long as it waits.
+        began: When a machine took the run up, by ``time.monotonic()``; None while it waits.
     """
 
     run: Run
@@ -125,7 +125,7 @@ class Runner:
         return False
 
     def _start(self, run: Run) -> _Active:
-        # a stage that changed makes all that build on it old
+        # a stage that changed outdates all that build on it
         first = next(number for number, stage in enumerate(run.stages) if not stage.is_finished())
         todo = list(run.stages[first:])
         for stage in reversed(run.stages):  # the last one's folder holds those of the others
@@ -175,7 +175,7 @@ class Runner:
         self._finished(one.run)
 
     def _estimate(self) -> str:
-        """Return how long the rest takes, judged by the runs of the same model, else by all that were finished."""
+        """Return how long the rest takes, judged by the finished runs of the same model, else by all of them."""
         everything = [seconds for times in self._durations.values() for seconds in times]
         if not (self._waiting or self._active) or not everything:
             return ""
@@ -185,7 +185,7 @@ class Runner:
             return max(sum(times) / len(times) - seconds, 0.0)
 
         left = [*map(rest, self._waiting), *(rest(one.run, one.seconds()) for one in self._active)]
-        together = 1 + sum(one.began is not None for one in self._active)  # the one that has just ended among them
+        together = 1 + sum(one.began is not None for one in self._active)  # with the one that has just ended
         return f", about {in_words(max(sum(left) / together, *left))} left"
 
 

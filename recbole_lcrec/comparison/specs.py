@@ -4,7 +4,7 @@
     SASRec(loss_type=CE),SASRec(loss_type=BPR) as SASRec with BPR,LCRec(epochs=30, num_beams=50)
 
 An entry is ``Model``, ``Model(option=value, option=value)`` or either with `` as label``. Values are YAML, as on the
-command line. Without a label, an entry is called what was written of it, or by its model if that is long.
+command line. Without a label, an entry is named by its text, or by its model if that is long.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OF_THE_WHOLE = (
 )
 """Options that must be the same for all that is compared, so no entry may have one of its own."""
 _LONGEST = 40
-"""Characters of an entry that are still a label."""
+"""Most characters of an entry that serve as its label."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Cluster:
     Attributes:
         address: Of its head, or ``auto``.
         cpus: CPUs of a run, which are also its threads.
-        gpus: GPUs of a run, or the part of one; None for one where a machine has any.
+        gpus: GPUs of a run, or the fraction of one; None for one if a machine has any.
     """
 
     address: str
@@ -140,8 +140,8 @@ def refuse_cluster(options: Mapping[str, Any], reason: str, reading: Reading, *,
 
     Args:
         options: What was given.
-        reason: Why they have no use.
-        reading: Takes the mistakes.
+        reason: Why they have no effect.
+        reading: Collects the mistakes.
         searching: Whether it is a search, which may be given an address.
     """
     for name in ("cpus_per_run", "gpus_per_run") if searching else ("address", "cpus_per_run", "gpus_per_run"):
@@ -150,7 +150,7 @@ def refuse_cluster(options: Mapping[str, Any], reason: str, reading: Reading, *,
 
 
 def _split(text: str) -> list[str]:
-    """Split at the commas that stand outside brackets and quotes."""
+    """Split at the commas outside brackets and quotes."""
     parts, closing, quote = [""], [], ""
     for char in text:
         if quote:

@@ -26,7 +26,7 @@ class PairTest:
 
     Attributes:
         metric: Such as ndcg@10.
-        first: Label of the model that the difference favours when it is positive.
+        first: Label of the model that the difference favours if it is positive.
         second: The other.
         users: Users that both were tested on.
         difference: Mean of first minus second over users.
@@ -66,7 +66,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def paired_p(differences: np.ndarray) -> float:
-    """Return the two-sided p of the paired t-test, 1 where no user differs or there is one user only."""
+    """Return the two-sided p of the paired t-test, 1 if no user differs or there is only one user."""
     if len(differences) < 2 or not differences.any():
         return 1.0
     if np.ptp(differences) == 0:  # every user differs by the same: the test statistic is infinite

@@ -1,6 +1,6 @@
 """Stages of runs as tasks of a Ray cluster, on folders that all machines see.
 
-A task starts the process that a comparison on one machine would start (:func:`processes.carry_out`), waits for it, and
+A task starts the process that a comparison on one machine would start (:func:`workers.carry_out`), waits for it, and
 ends it when it is cancelled; if Ray's worker dies, Linux ends the process. So Ray's workers themselves need neither
 torch nor much memory. The options in a stage's folder name files by absolute paths: the folder in which the workers
 were started does not matter.
@@ -26,10 +26,10 @@ from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.run_files import RESULT
 
 _MORE_SECONDS = 5.0
-"""What a task has, beyond its process, to hear of its cancelling and to end."""
+"""What a task is given, beyond its process, to learn of its cancellation and to end."""
 _UNSEEN_SECONDS = 60.0
-"""How long a result that another machine has written may stay unseen here: network file systems remember for a while
-what a folder did not hold."""
+"""How long a result that another machine has written may stay unseen here: network file systems cache for a while that
+a file is missing."""
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def cluster_tasks(cluster: Cluster, plan: Plan) -> Iterator[Tasks]:
 
 
 def _needs(plan: Plan) -> tuple[dict[str, Path], dict[str, list[Path]]]:
-    """Return the folders that runs write to and the files that they read, under what a message calls them."""
+    """Return the folders that runs write to and the files that they read, by their names in messages."""
     resolved = plan.runs[0].stages[0].resolved  # an entry has no folders of its own
     written = {"output_dir": plan.output_dir, "cache_dir": Path(resolved["cache_dir"]).absolute()}
     data = dataset_folder(plan.dataset, resolved["data_path"])
@@ -81,7 +81,7 @@ class Tasks:
     Args:
         ray: The module, connected.
         cpus: CPUs of a task.
-        gpus: GPUs of a task, or the part of one.
+        gpus: GPUs of a task, or the fraction of one.
         at_once: Most tasks at once; None for as many as the cluster has room for.
         about: Who carries out the runs, for the log.
     """
@@ -98,11 +98,11 @@ class Tasks:
         )
 
     def start(self, command: Sequence[str], folder: Path) -> RayStage:
-        """See :class:`processes.Workers`."""
+        """See :class:`workers.Workers`."""
         return RayStage(self._ray, self._task.remote(tuple(command), folder, self._variables), folder / RESULT)
 
     def describe(self) -> str:
-        """See :class:`processes.Workers`."""
+        """See :class:`workers.Workers`."""
         return self._about if self.at_once is None else f"at most {self.at_once} at once, {self._about}"
 
 
@@ -112,7 +112,7 @@ class RayStage:
     Args:
         ray: The module, connected.
         answers: What the task yields: its machine, then the exit status.
-        result: The file that a stage that has succeeded leaves behind.
+        result: The file that a successful stage leaves behind.
     """
 
     def __init__(self, ray: Any, answers: Any, result: Path) -> None:
@@ -122,7 +122,7 @@ class RayStage:
         self.where: str | None = None
 
     def poll(self) -> End | None:
-        """See :class:`processes.Started`."""
+        """See :class:`workers.Started`."""
         while self._end is None and self._ray.wait([self._answers], timeout=0)[0]:
             self._take()
         if self._end is not None and self._end.status == 0 and not self._result.is_file():
@@ -154,12 +154,12 @@ class RayStage:
         return f"{type(cause).__name__}: {(str(cause).strip() or 'no message').splitlines()[-1][:300]}"
 
     def ask_to_end(self) -> None:
-        """See :class:`processes.Started`."""
+        """See :class:`workers.Started`."""
         if self._end is None:
             self._ray.cancel(self._answers)
 
     def end_by(self, deadline: float) -> None:
-        """See :class:`processes.Started`."""
+        """See :class:`workers.Started`."""
         if self._end is None:
             left = max(deadline + _MORE_SECONDS - time.monotonic(), 0.0)
             if not self._ray.wait([self._answers.completed()], timeout=left)[0]:

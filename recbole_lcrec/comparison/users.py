@@ -1,6 +1,6 @@
 """Users to look at in a comparison: their data, loaded once when all runs have ended, and the lists of every model.
 
-The runs leave lists and ranks in tokens; what users had before and what items are called is read from the data set, of
+The runs leave lists and ranks in tokens; the users' earlier items and the items' titles are read from the data set, of
 which the runs need no copies.
 """
 
@@ -27,7 +27,7 @@ from recbole_lcrec.utils.recbole_patches import quiet
 from recbole_lcrec.utils.timer import StageTimer
 
 APART = 40
-"""Users that are shown because the models disagree most about them."""
+"""Number of users that are shown because the models disagree most about them."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class TestData:
 
 
 def load_test_data(plan: Plan, results: Sequence[ModelResult]) -> TestData | None:
-    """Load the data that the runs were tested on; None where no run has ranks.
+    """Load the data that the runs were tested on; None if no run has ranks.
 
     Raises:
-        UserError: If they cannot be loaded, or are not those of the runs any more.
+        UserError: If they cannot be loaded, or are no longer those of the runs.
     """
     tested = {(result.label, run.seed): run for result in results for run in result.runs if run.ranks is not None}
     of_plan = (run for run in plan.runs if (run.entry.label, run.seed) in tested)
@@ -117,7 +117,7 @@ def aligned(results: Sequence[ModelResult]) -> Tables | None:
 def disagreement(tables: Tables) -> np.ndarray:
     """Return how far the models disagree about each target: highest minus lowest reciprocal rank, float64 [n].
 
-    The reciprocal rank is 0 where the target is not in a model's list, as what is beyond is not known of all models.
+    The reciprocal rank is 0 if the target is not in a model's list, as ranks beyond it are not known for all models.
     """
     found = []
     for table in tables.ranks.values():
@@ -146,7 +146,7 @@ def look(
     apart, gap = np.zeros(0, np.int64), np.zeros(len(first))
     if len(tables.ranks) > 1:
         gap = disagreement(tables)
-        shuffled = np.random.default_rng(users.SEED).permutation(len(gap))  # not the first users of many equal ones
+        shuffled = np.random.default_rng(users.SEED).permutation(len(gap))  # ties are not broken by order
         apart = shuffled[np.argsort(-gap[shuffled], kind="stable")][:APART]
         apart = apart[gap[apart] > 0]
     rows = np.concatenate([apart, drawn[~np.isin(drawn, apart)]])

@@ -1,7 +1,7 @@
 """How a stage of a run is started, watched and ended; here as a process of this machine.
 
 A process of its own for every stage: a crash, or the kernel's out-of-memory kill, ends one run. What runs elsewhere
-(:mod:`recbole_lcrec.comparison.tasks`) has the same interface. Read without torch.
+(:mod:`recbole_lcrec.comparison.tasks`) has the same interface. Needs no torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONSOLE, OPTIONS = "console.log", "options.yaml"
 """Files in the folder of a stage: what its process printed, and the options that it was given."""
 
 GRACE_SECONDS = 10.0
-"""What a process is given to end by itself when the comparison stops."""
+"""How long a process is given to end by itself when the comparison stops."""
 
 _POLL_SECONDS = 0.1
 
@@ -45,7 +45,7 @@ class Started(Protocol):
 
     @property
     def where(self) -> str | None:
-        """The machine that it runs on, "" for this one, None as long as it waits for a machine."""
+        """The machine that it runs on, "" for this one, None while it waits for a machine."""
 
     def poll(self) -> End | None:
         """Return how it ended, None if it has not."""
@@ -66,7 +66,7 @@ class Workers(Protocol):
 
     @property
     def at_once(self) -> int | None:
-        """Runs to hand over at once; None for all of them, which then wait for their turn themselves."""
+        """Most runs to submit at a time; None for all of them, which then wait for their turn themselves."""
 
     def start(self, command: Sequence[str], folder: Path) -> Started:
         """Start a stage.
@@ -91,7 +91,7 @@ class LocalWorkers:
         self.at_once = at_once
         self.threads = max(1, len(os.sched_getaffinity(0)) // at_once)
         given = os.environ.get("OMP_NUM_THREADS", "")
-        if given.isdigit() and int(given):  # who limits the threads of this process limits those of the runs
+        if given.isdigit() and int(given):  # a limit on this process's threads also holds for the runs
             self.threads = min(self.threads, int(given))
 
     def start(self, command: Sequence[str], folder: Path) -> Process:
@@ -166,7 +166,7 @@ def carry_out(command: Sequence[str], folder: Path, variables: Mapping[str, str]
     Yields:
         The machine's name once it has begun, then the exit status, or minus the signal that ended the process.
     """
-    # how Ray cancels a task; a cluster that is started in the background of a shell ignores SIGINT
+    # Ray cancels a task by SIGINT, which a cluster started in the background of a shell ignores
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = Process(start_child(command, folder, variables))
     try:

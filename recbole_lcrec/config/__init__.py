@@ -1,6 +1,6 @@
 """Configuration: known options, their check, and RecBole's Config without its surprises.
 
-Only :class:`LCRecConfig` needs torch and recbole; it is imported when it is first asked for.
+Only :class:`LCRecConfig` needs torch and recbole; it is imported on first access.
 """
 
 from __future__ import annotations

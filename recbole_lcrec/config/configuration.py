@@ -1,8 +1,8 @@
 """RecBole's Config without its surprises.
 
-RecBole's own reads sys.argv (also pytest's) and evaluates it, returns None for unknown options, overwrites
+RecBole's own Config reads sys.argv (even pytest's) and evaluates it, returns None for unknown options, overwrites
 CUDA_VISIBLE_DEVICES and lets its sample.yaml win over everything but the user. :class:`LCRecConfig` overrides those
-steps; what RecBole computes from the options (metric types, sampling arguments, ...) is left to RecBole.
+steps; what RecBole computes from the options (metric types, sampling arguments, ...) is left to it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _COLUMN_OPTIONS = {
 
 @contextmanager
 def _complaints_of_recbole() -> Iterator[None]:
-    """Turn what RecBole raises about option values into UserError."""
+    """Re-raise RecBole's errors about option values as UserError."""
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
@@ -74,10 +74,10 @@ class LCRecConfig(Config):
         config_dict: Options that win over the files.
         cli: Options that win over everything, as read from the command line.
         has_data: Whether the data set has been loaded already, so that its files are not looked for.
-        reading: Takes the mistakes; without one they are raised.
+        reading: Collects the mistakes; if None, they are raised.
 
     Raises:
-        UserError: One for all mistakes in the options. With ``reading``, only where a configuration cannot be made.
+        UserError: One for all mistakes in the options. With ``reading``, only if no configuration can be made.
     """
 
     parameters: dict[str, list[str]]
@@ -99,7 +99,7 @@ class LCRecConfig(Config):
         self._cli, given = arguments.options("cli", cli), arguments.options("config_dict", config_dict)
         self._has_data = has_data
         model = self._reading.model(model)
-        for options in (given, self._cli):  # what a file sets may be an option of what these name
+        for options in (given, self._cli):  # files may set options of the plugins named here
             self._reading.load_plugins({name: Given(value, None, "") for name, value in options.items()})
         try:
             super().__init__(model, arguments.name("dataset", dataset), arguments.paths(config_files), given)
@@ -108,14 +108,14 @@ class LCRecConfig(Config):
             self._reading.relate(error.mistakes)
             self._reading.finish()
         except Exception:
-            self._reading.finish()  # what fails then follows from the mistakes that are known
+            self._reading.finish()  # this failure follows from the mistakes found so far
             raise
         if reading is None:
             self._reading.finish()
         del self._reading, self._cli
 
     def _check_whole(self) -> None:
-        """Note what does not go together in what RecBole has completed."""
+        """Note conflicts in the configuration that RecBole has completed."""
         self._reading.relate(protocol.problems(self))
         for check in (self._check_stage, lambda: check_parallel(self, self.model_class)):
             with self._reading.relating():
@@ -123,7 +123,7 @@ class LCRecConfig(Config):
 
     @contextmanager
     def reads(self) -> Iterator[set[str]]:
-        """Yield a set that gets the names of all options that are looked at while the block runs."""
+        """Yield a set that collects the names of all options read while the block runs."""
         names: set[str] = set()
         self._readers += (names,)
         try:
@@ -143,7 +143,7 @@ class LCRecConfig(Config):
         self._note(name)
         return super().__contains__(name)
 
-    # What RecBole's constructor calls, in its order
+    # Called by RecBole's constructor, in this order
 
     def compatibility_settings(self) -> None:
         """Restore numpy's old names; RecBole's own method asks for some that numpy 2 does not have."""
@@ -155,7 +155,7 @@ class LCRecConfig(Config):
         self.parameters = {name: list(options) for name, options in self.parameters.items()}
 
     def _build_yaml_loader(self) -> None:
-        """Do nothing: our loader is in :mod:`recbole_lcrec.config.loader`, RecBole's changes yaml.FullLoader."""
+        """Do nothing: our loader is in :mod:`recbole_lcrec.config.loader`; RecBole's changes yaml.FullLoader."""
 
     def _load_config_files(self, file_list: Sequence[str | Path]) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -193,7 +193,7 @@ class LCRecConfig(Config):
         given = copy.deepcopy(self.external_config_dict)
         options = self._composed(given)
         self._reading.relate([*protocol.metrics_problems(options), *relations.problems(base_of(self.model), options)])
-        if wrong := self._reading.refused & given.keys():  # their defaults, so that the rest can be checked
+        if wrong := self._reading.refused & given.keys():  # take defaults, so that the rest can be checked
             given = {name: value for name, value in given.items() if name not in wrong}
             options = self._composed(given)
         if "load_col" not in given:
@@ -206,7 +206,7 @@ class LCRecConfig(Config):
         return options
 
     def _composed(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the defaults with what is given on top, and values for what follows from others."""
+        """Return the defaults overlaid with the given options, and the options that follow from others."""
         options = {**self.internal_config_dict, **given}
         for name in ("metrics", "topk"):
             options[name] = options[name] if isinstance(options[name], list) else [options[name]]
@@ -249,7 +249,7 @@ class LCRecConfig(Config):
     # Ours
 
     def _samples_no_negatives(self, options: Mapping[str, Any]) -> bool:
-        """Return True for models that rank against all items at once (cross-entropy): negatives have no use there.
+        """Return True for models that rank against all items at once (cross-entropy): they need no negatives.
 
         RecBole demands null for most of them, and would train RepeatNet on sampled negatives as if they were targets.
         """
@@ -281,7 +281,7 @@ class LCRecConfig(Config):
         return self._unsized
 
     def size_by(self, size: sizing.DataSize) -> dict[str, Any]:
-        """Give the options that follow from the data their values; return them."""
+        """Set the options that follow from the data, and return their values."""
         chosen = sizing.chosen(self._unsized, size, self.final_config_dict)
         self.final_config_dict.update(chosen)
         self._unsized = ()
@@ -290,7 +290,7 @@ class LCRecConfig(Config):
     def resolved(self) -> dict[str, Any]:
         """Return all options as plain values that YAML can hold; None for those that wait for the data.
 
-        ``LCRecConfig(config_dict=config.resolved())`` is the same experiment, from any working directory.
+        ``LCRecConfig(config_dict=config.resolved())`` gives the same experiment from any working directory.
         """
         known = {**self.internal_config_dict, **self.external_config_dict}
         names = [name for name in known if name not in INSTEAD]
@@ -310,8 +310,8 @@ class LCRecConfig(Config):
 def _columns_to_load(options: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return load_col with the user's names for RecBole's columns, and with the time column of the interactions.
 
-    RecBole's sample.yaml, which holds for every data set without a YAML, loads no time, and without time there is no
-    order; its names are the default ones, regardless of USER_ID_FIELD and its like.
+    RecBole's sample.yaml, which applies to every data set without a YAML, loads no time column, and without times
+    there is no order; its column names are the defaults, regardless of USER_ID_FIELD and the like.
     """
     columns = options["load_col"]
     if columns is None:
@@ -327,7 +327,7 @@ def _columns_to_load(options: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _take_ready_split(options: dict[str, Any]) -> None:
-    """Make RecBole read the histories of pre-split files, whose items have the ids of the targets."""
+    """Make RecBole read the histories in pre-split files, whose items share the ids of the targets."""
     if isinstance(options["load_col"], dict):
         options["load_col"] = {**options["load_col"], "inter": "*"}
     history = f"{options['ITEM_ID_FIELD']}{options['LIST_SUFFIX']}"

@@ -20,7 +20,7 @@ _CONTINUED = re.compile(r"^\s+#\s*(?P<comment>.*)$")
 def read_comments(path: Path) -> dict[str, tuple[str | None, str]]:
     """Return option name -> (declaration or None, text) from the comments on the top-level keys of a YAML.
 
-    Lines of comment that are indented belong to the key before them.
+    Indented comment lines belong to the key before them.
     """
     comments: dict[str, list[str]] = {}
     name = None
@@ -34,7 +34,7 @@ def read_comments(path: Path) -> dict[str, tuple[str | None, str]]:
 
 
 def defaults_of(component: Component) -> tuple[dict[str, Any], dict[str, tuple[str | None, str]]]:
-    """Return the own options of a component with their defaults, and their declarations and texts.
+    """Return a component's own options with their defaults, and their declarations and texts.
 
     Raises:
         UserError: If its YAML cannot be read, or its dataclass has a field without a default.

@@ -3,9 +3,9 @@
     (int >= 1 or None)    (float in [0, 1))    (str: full | lora)    (list of int >= 1)    (dict of {int or None})
 
 Types are ``bool``, ``int``, ``float``, ``str``, ``list``, ``dict`` and ``None``. Four kinds of text have checks of
-their own: ``word`` (letter case does not count), ``name`` (not empty), ``path`` (a file or folder) and ``interval``
-(RecBole's ``[5,inf)``). A number alone (``-1``) is a value outside the range. Numbers are finite, and those without an
-upper bound stay below :data:`HUGE`.
+their own: ``word`` (case-insensitive), ``name`` (not empty), ``path`` (a file or folder) and ``interval`` (RecBole's
+``[5,inf)``). A number alone (``-1``) is a value allowed outside the range. Numbers are finite, and those without an
+upper bound are at most :data:`HUGE`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from recbole_lcrec.config import intervals
 
 HUGE = 10**9
-"""No option has a use for more of anything; larger numbers are typing errors that would fill memory or never end."""
+"""No option needs more of anything; larger numbers are typos that would fill memory or never finish."""
 LONGEST_TEXT = 65_536
 LONGEST_PATH = 4_000
 _LONGEST_NAME = 255
@@ -47,10 +47,10 @@ class Kind:
 
     Attributes:
         kind: A type, or a kind of text.
-        low: The lowest number allowed, and high the highest.
+        low: The lowest number allowed; ``high`` is the highest.
         above: Whether ``low`` itself is excluded; likewise ``below`` for ``high``.
         choices: The texts allowed; empty for any.
-        element: What a list holds, or a dictionary under its names; None for anything.
+        element: Domain of a list's entries or a dictionary's values; None for anything.
     """
 
     kind: str
@@ -172,7 +172,7 @@ class Domain:
 
 
 def _fits(kind: str, value: Any) -> bool:
-    """Return whether a value has a type; whole numbers are numbers, True is not."""
+    """Return whether a value has a type; whole numbers also fit float, True fits bool only."""
     if kind == "None":
         return value is None
     if isinstance(value, bool):
@@ -219,7 +219,7 @@ def split_comment(comment: str) -> tuple[str | None, str]:
 
 
 def bounds_problem(value: Any) -> str | None:
-    """Return what no option takes: numbers that are not finite or absurd, unreadable text, endless lists; or None."""
+    """Return why no option takes a value (non-finite or absurd numbers, unreadable text, endless lists), or None."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, float) and not math.isfinite(value):
@@ -245,7 +245,7 @@ def _unreadable(text: str) -> str | None:
 
 
 def path_problem(text: str) -> str | None:
-    """Return why no file can be called so; None if one can."""
+    """Return why no file can have this path; None if one can."""
     if len(text) > LONGEST_PATH:
         return f"a path of {len(text):,} characters; at most {LONGEST_PATH:,} are read"
     longest = max((part.encode("utf-8", "surrogatepass") for part in text.split("/")), key=len)

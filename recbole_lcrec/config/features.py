@@ -1,6 +1,6 @@
 """Which item features RecBole's feature models read (FDSA, SASRecF, GRU4RecF, S3Rec), from the columns that are there.
 
-RecBole's YAMLs name column ``class`` of ml-100k, and on other data the models end in a KeyError. Here the first
+RecBole's YAMLs name column ``class`` of ml-100k, and on other data the models fail with a KeyError. Here the first
 categorical column of the item file takes its place and is loaded; token_seq columns are split at blanks, so words are
 the features.
 """
@@ -27,7 +27,7 @@ def item_features(model: str, options: Mapping[str, Any], given: Mapping[str, An
         model: The model.
         options: All options so far.
         given: Those among them that the user gave; they are not changed.
-        item_file: ``<name>.item``; where it is not there yet (before a download), nothing is chosen.
+        item_file: ``<name>.item``; if it does not exist yet (before a download), nothing is chosen.
 
     Raises:
         UserError: If the data have no such column, or ``load_col`` leaves it out.

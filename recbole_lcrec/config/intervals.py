@@ -44,5 +44,5 @@ def problem(text: str) -> str | None:
 
 
 def filter_columns(options: Mapping[str, Any]) -> set[str]:
-    """Return the columns that filters look at, which have to be loaded for that."""
+    """Return the columns that filters read, which must be loaded for that."""
     return {*(options.get("val_interval") or {}), *(options.get("threshold") or {})}

@@ -31,11 +31,11 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "user_texts.yaml": lambda model: base_of(model) in ("LCRec", "InstructRec"),
     "candidates.yaml": ranks_candidates,
 }
-"""Files of options that several models of ours share -> which models have them."""
+"""Files of options that several of our models share -> whether a model has them."""
 
 
 RECIPES = ("scratch", "paper")
-"""Values of option ``recipe``; what they set stands in properties/model/<model>/<recipe>.yaml."""
+"""Values of option ``recipe``; what they set is in properties/model/<model>/<recipe>.yaml."""
 
 MACHINES = ("laptop_cpu", "gpu_24gb", "gpu_80gb")
 """Further values: the paper's recipe with a pretrained LM, fitted to a kind of machine."""
@@ -52,8 +52,8 @@ def defaults(model: str, model_type: str | None, dataset: str, given: Mapping[st
         model_type: Name of RecBole's ``ModelType`` of its class; None leaves the quick-start settings out, for callers
             that do not want to import the class yet.
         dataset: Name of the data set.
-        given: The options that were given. Some decide about the defaults of others: ``recipe``, and whether
-            the model starts from a pretrained LM (``base_model``).
+        given: The options that were given. Some determine the defaults of others: ``recipe``, and whether the model
+            starts from a pretrained LM (``base_model``).
     """
     recbole, ours, base = recbole_dir() / "properties", properties_dir(), base_of(model)
     machine = _machine_layer(base, given)
@@ -88,7 +88,7 @@ def kinds_of(model: str) -> list[Path]:
 
 
 def _recipe_layer(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a model sets differently under the recipe that is given, or that goes with what is given."""
+    """Return what a model sets differently under the given recipe, or the one that follows from other options."""
     recipe = given.get("recipe") or ("paper" if given.get("base_model") else "scratch")
     recipe = "paper" if recipe in MACHINES else recipe
     layer = _load_if_there(properties_dir() / "model" / model / f"{recipe}.yaml") if recipe in RECIPES else {}
@@ -128,7 +128,7 @@ def _quick_start(model: str, model_type: str | None, dataset: str) -> list[str]:
 
 
 def recbole_overall() -> dict[str, Any]:
-    """Return RecBole's own defaults of what every model has."""
+    """Return RecBole's own defaults for the options of every model."""
     return _values(recbole_dir() / "properties" / "overall.yaml")
 
 

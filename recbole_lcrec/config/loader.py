@@ -18,11 +18,11 @@ import yaml
 from recbole_lcrec.utils.errors import UserError, clipped
 
 MOST_DEPTH = 32
-"""Lists and mappings inside each other."""
+"""Nesting depth of lists and mappings."""
 MOST_VALUES = 100_000
-"""Values of a document, those that aliases repeat counted each time."""
+"""Values in a document, counting each repetition by an alias."""
 MOST_BYTES = 2_000_000
-"""Size of a file of options."""
+"""Size of a file of options, in bytes."""
 MOST_DIGITS = 400
 """Characters of a number."""
 
@@ -134,17 +134,17 @@ def _construct_str(loader: _Loader, node: yaml.ScalarNode) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes what :class:`_Loader` would read as something else than text."""
+    """SafeDumper that quotes text which :class:`_Loader` would read as something else."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write equal lists out each time."""
+        """Write shared lists out in full each time."""
         return True
 
 
 for _tag, _pattern, _first in _RESOLVERS:
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
-_add_constructor: Any = _Loader.add_constructor  # whose types do not know that a loader constructs, too
+_add_constructor: Any = _Loader.add_constructor  # the stubs do not know that a loader also constructs
 for _name, _construct in {
     "null": _construct_null,
     "bool": _construct_bool,
@@ -166,7 +166,7 @@ class Given:
         value: The value as YAML reads it.
         text: The value as it was written (quotes removed); None for Python objects and the mappings of a file.
         source: Where it was given, for messages: "the command line", "a.yaml, line 3", "config_dict".
-        problem: Why the text could not be read as YAML, and was taken as it is; None when it could.
+        problem: Why the text could not be read as YAML and was taken as is; None if it could.
     """
 
     value: Any
@@ -176,7 +176,7 @@ class Given:
 
 
 def parse_value(text: str, source: str) -> Given:
-    """Read one value of the command line, or of a text in a Python dictionary, as YAML.
+    """Read one value from the command line, or a text from a Python dictionary, as YAML.
 
     Text that is not YAML, such as the interval ``[5,inf)``, stays text; whether that is allowed is decided by the
     option's types.
@@ -223,7 +223,7 @@ def load_options(path: str | Path) -> dict[str, Given]:
 
 
 def load_values(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file of options and return the plain values; the Raises are those of :func:`load_options`."""
+    """Read a YAML file of options and return the plain values; raises what :func:`load_options` raises."""
     return {name: given.value for name, given in load_options(path).items()}
 
 
@@ -269,7 +269,7 @@ def _options(text: str, path: str | Path) -> dict[str, Given]:
 
 
 def _written(node: yaml.Node, text: str) -> str | None:
-    """Return a value as it stands in the file; None for a mapping, which no text-typed option can mean."""
+    """Return a value as written in the file; None for a mapping, which is never meant as text."""
     if isinstance(node, yaml.ScalarNode):
         return node.value
     if isinstance(node, yaml.MappingNode):

@@ -10,11 +10,11 @@ from typing import Any
 from recbole_lcrec.utils.errors import nearest
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")
-"""Each is called like the package that it needs; all but the first are extras of this package."""
+"""Each has the name of the package that it needs; all but the first are extras of this package."""
 
 
 def chosen_loggers(options: Mapping[str, Any]) -> list[str]:
-    """Return the names that ``logger`` has, a list or separated by commas, and wandb for RecBole's ``log_wandb``."""
+    """Return the names in ``logger`` (a list, or separated by commas), and wandb for RecBole's ``log_wandb``."""
     given = options.get("logger") or []
     names = given.split(",") if isinstance(given, str) else given
     names = [str(name).strip() for name in names]
@@ -32,7 +32,7 @@ def unknown_loggers(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def missing_loggers(options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which loggers of a run that is to be trained are not installed, and how they are."""
+    """Yield which loggers of a run to be trained are not installed, and how to install them."""
     for name in chosen_loggers(options):
         if name in LOGGERS and not _is_installed(name):
             what = "logger (or log_wandb) names wandb" if name == "wandb" else f"logger names {name}"

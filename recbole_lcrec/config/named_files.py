@@ -22,7 +22,7 @@ def absolute_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def absolute(name: str, value: Any) -> Any:
-    """Return an existing file or folder (perhaps behind ``file:`` or ``hf:``) as absolute path, all else as it is."""
+    """Return an existing file or folder (perhaps behind ``file:`` or ``hf:``) as an absolute path, all else as is."""
     kind, source = _kind_and_source(name, value)
     if not source or not Path(source).expanduser().exists():
         return value

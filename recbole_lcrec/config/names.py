@@ -16,7 +16,7 @@ from recbole_lcrec.utils.errors import UserError, nearest
 
 @lru_cache(maxsize=1)
 def recbole_models() -> list[str]:
-    """Return the names of RecBole's models, sorted: the classes that have the name of their module, as it needs."""
+    """Return the names of RecBole's models, sorted: the classes named like their module, as RecBole requires."""
     names = []
     for path in (recbole_dir() / "model").glob("*_recommender/*.py"):
         classes = re.findall(r"^class (\w+)", path.read_text(encoding="utf-8", errors="replace"), re.M)
@@ -44,7 +44,7 @@ def described_datasets() -> list[str]:
 
 
 def is_model(name: str) -> bool:
-    """Return whether this package, a plugin or RecBole has a model."""
+    """Return whether this package, a plugin or RecBole has a model of this name."""
     return name in known_models()
 
 
@@ -60,13 +60,13 @@ def check_model(name: str) -> None:
 
 
 def dataset_folder(name: str, data_path: str | Path) -> Path:
-    """Return the folder of a data set: ``<data_path>/<name>``, or RecBole's copy of ml-100k when that is not there."""
+    """Return the folder of a data set: ``<data_path>/<name>``, or RecBole's copy of ml-100k if that is missing."""
     folder = Path(data_path) / name
     return bundled_ml_100k() if name == "ml-100k" and not folder.is_dir() else folder
 
 
 def missing_files(name: str, folder: Path, parts: Sequence[str] | None) -> list[Path]:
-    """Return the interaction files that a data set needs and that are not there.
+    """Return the interaction files that a data set needs but lacks.
 
     Args:
         name: The data set.
@@ -78,7 +78,7 @@ def missing_files(name: str, folder: Path, parts: Sequence[str] | None) -> list[
 
 
 def check_dataset(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse a data set whose interaction files are not there and cannot be fetched either.
+    """Refuse a data set whose interaction files are missing and cannot be downloaded.
 
     Args:
         name: The data set.

@@ -1,9 +1,9 @@
 """The table of known options and the check of what a user gives for them.
 
-RecBole returns None for an option it does not know, so a typing error trains a different model silently. The table
-here is read from the YAMLs themselves, RecBole's and ours, whose comments carry type, range and text
+RecBole returns None for an option it does not know, so a typo silently trains a different model. The table here is
+read from the YAMLs themselves, RecBole's and ours, whose comments carry type, range and text
 (``num_beams: 20  # (int >= 1) Beams kept per user``). Nothing here imports torch or recbole, so that mistakes are
-answered at once.
+reported at once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TEXTS = {
     "model": "The name of the model.",
     "dataset": "The name of the data set: files are <data_path>/<dataset>/<dataset>.inter and .item.",
 }
-"""What the options are that no YAML carries."""
+"""Texts of the options that are in no YAML."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ class Option:
         name: As in YAML files and on the command line.
         text: What it does, with its unit, from the comment on its default.
         default: The default in the first of :func:`yaml_files` that has one; models and data sets may differ.
-        declaration: What it takes, as it is written in the comment on its default; empty where only the types are
-        known.
+        declaration: What it takes, as written in the comment on its default; empty if nothing is declared.
     """
 
     name: str
@@ -107,17 +106,17 @@ def yaml_files() -> list[Path]:
 
 
 def known_options() -> dict[str, Option]:
-    """Return the options that RecBole, this package and the registered components have, by their names.
+    """Return the options that RecBole, this package and the registered components have, by name.
 
     Raises:
-        UserError: If a component declares an option otherwise than it is declared already.
+        UserError: If a component's declaration of an option differs from an existing one.
     """
     return _with_components(len(components_with_options()), QUANTIZERS.names)
 
 
 @lru_cache(maxsize=1)
 def _with_components(components: int, quantizers: tuple[str, ...]) -> dict[str, Option]:
-    """Return the table as it is with a number of components, which are only ever added."""
+    """Return the table for a given number of components, which are only ever added."""
     assert components == len(components_with_options())
     table = dict(yaml_options())
     table["quantizer"] = replace(table["quantizer"], declaration=f"str: {' | '.join(quantizers)}")
@@ -159,7 +158,7 @@ def yaml_options() -> dict[str, Option]:
 
 @lru_cache(maxsize=1)
 def source_names() -> frozenset[str]:
-    """Return the names of :data:`argument_list` and those that RecBole's source reads as ``config["name"]``."""
+    """Return the names in RecBole's argument_list.py and those that its source reads as ``config["name"]``."""
     pattern = re.compile(r"""config\[\s*["']([\w-]+)["']\s*\]""")
     names = set(re.findall(r"'([\w-]+)'", (recbole_dir() / "utils" / "argument_list.py").read_text(encoding="utf-8")))
     for path in sorted(recbole_dir().rglob("*.py")):
@@ -187,7 +186,7 @@ def find_option(name: str) -> Option:
 
 
 def check(name: str, given: Given) -> Any:
-    """Return the value of an option in a type that the option takes.
+    """Return the value of an option, converted to a type that the option takes.
 
     Text-typed options keep a scalar as it was written (``gpu_id=0`` is "0"); whole numbers given for a float become
     floats; True is not a number.
@@ -219,10 +218,10 @@ def check(name: str, given: Given) -> Any:
 
 
 def check_declared(name: str, value: Any) -> None:
-    """Refuse a value that is not what an option is declared to take; what is not an option takes anything.
+    """Refuse a value that does not fit an option's declaration; a name that is not an option takes anything.
 
     Raises:
-        UserError: If it is not.
+        UserError: If it does not fit.
     """
     option = known_options().get(name)
     if option is not None and option.domain is not None:
@@ -230,10 +229,10 @@ def check_declared(name: str, value: Any) -> None:
 
 
 def _check_value(option: Option, value: Any, given: Given) -> None:
-    """Refuse a value of a right type that is out of range, naming the range.
+    """Refuse a value of the right type that is out of range, naming the range.
 
     Raises:
-        UserError: If it is.
+        UserError: If it is out of range.
     """
     problem = bounds_problem(value)
     if problem is not None:
@@ -280,7 +279,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
     """Return numpy scalars as Python numbers, tuples as lists and paths as texts.
 
     Raises:
-        UserError: If lists lie deeper in each other than those of any option, as a list inside itself does.
+        UserError: If lists are nested deeper than those of any option, as a list that contains itself is.
     """
     if isinstance(value, (tuple, list, dict)) and depth > MOST_DEPTH:
         raise UserError(f"lists and mappings lie more than {MOST_DEPTH} deep in each other")

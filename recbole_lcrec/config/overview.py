@@ -30,7 +30,7 @@ from recbole_lcrec.utils.errors import UserError, clipped, nearest
 from recbole_lcrec.utils.program import program
 
 WIDTH = 100
-"""Columns of all help."""
+"""Width of all help, in columns."""
 
 _MOST = """\
 usage: {program} --model=NAME --dataset=NAME [--option=value ...]
@@ -178,10 +178,10 @@ def help_text(topic: str = "") -> str:
     """Return the help on a topic.
 
     Args:
-        topic: A topic, or the name of a model or of an option; empty for what one does most and the topics.
+        topic: A topic, or the name of a model or of an option; empty for the common commands and the topics.
 
     Raises:
-        UserError: If there is no such topic, with those that there are.
+        UserError: If there is no such topic; it lists the topics.
     """
     if not topic:
         names = [*(f"  {name:<11} {about}" for name, about in _TOPICS.items()), "  LCRec       any model: its options",
@@ -255,7 +255,7 @@ def _all_options() -> str:
 
 
 def _command(topic: str) -> str:
-    """Return how a command is called, and its options."""
+    """Return the usage of a command, and its options."""
     text = _COMMANDS[topic].format(
         program=program(), changeable=", ".join(CHANGEABLE), evaluation=", ".join(EVALUATION_ONLY)
     )
@@ -293,7 +293,7 @@ def _model(model: str) -> str:
 
 
 def _described(title: str, components: Mapping[str, Component]) -> str:
-    """Return components with their texts, one a line."""
+    """Return components with their texts, one per line."""
     longest = max(map(len, components))
     return "\n".join([f"{title}:", *(f"  {name:<{longest}}  {one.text}" for name, one in components.items())])
 
@@ -303,14 +303,14 @@ def _wrapped(title: str, names: Iterable[str]) -> str:
 
 
 def _wrapped_text(text: str, first: str = "", others: str = "") -> str:
-    """Return a text in lines of at most ``WIDTH``; the first and the other lines begin with these."""
+    """Return a text in lines of at most ``WIDTH``; ``first`` and ``others`` indent the first and the other lines."""
     return textwrap.fill(
         text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False, break_long_words=False
     )
 
 
 def _section(title: str, files: Sequence[Path], names: Iterable[str] | None = None) -> str:
-    """Return the options of YAML files with types, defaults and texts; empty when no file is there."""
+    """Return the options of YAML files with types, defaults and texts; empty if no file exists."""
     files = [path for path in files if path.is_file()]
     values = {name: value for path in files for name, value in load_values(path).items()}
     comments = {name: comment for path in files for name, comment in read_comments(path).items()}
@@ -326,7 +326,7 @@ def _own_section(component: Component) -> str:
 def _listed(
     title: str, values: Mapping[str, Any], comments: Mapping[str, tuple[str | None, str]] | None = None
 ) -> str:
-    """Return options with what they take and do; without ``comments`` what is known of them everywhere."""
+    """Return options with what they take and do; without ``comments``, their texts in the table of options."""
     lines = [title] if title else []
     for name, value in values.items():
         option = known_options()[name]

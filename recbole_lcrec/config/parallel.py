@@ -26,7 +26,7 @@ _ALONE = {
 
 @runtime_checkable
 class SharesWeights(Protocol):
-    """A model class with a language model in ``lm`` whose weights FSDP can share out among processes.
+    """A model class with a language model in ``lm`` whose weights FSDP can shard across processes.
 
     Attributes:
         shares_weights: Whether it can.
@@ -36,10 +36,10 @@ class SharesWeights(Protocol):
 
 
 def take_place(options: dict[str, Any]) -> None:
-    """Set what RecBole calls nproc, world_size and local_rank to this process's place in its group.
+    """Set RecBole's nproc, world_size and local_rank to this process's place in its group.
 
-    ``single_spec`` stays True: with False, RecBole would share out the data, reduce gradients and average metrics
-    itself, in ways that drop or repeat rows; :mod:`recbole_lcrec.distributed` does that here.
+    ``single_spec`` stays True: with False, RecBole would shard the data, reduce gradients and average metrics itself,
+    in ways that drop or repeat rows; :mod:`recbole_lcrec.distributed` does that here.
 
     Raises:
         UserError: If several processes are asked for and this one is alone.
@@ -79,7 +79,7 @@ def check_parallel(config: Any, model_class: Any) -> None:
 
 
 def _check_sharded(config: Any, model_class: Any) -> None:
-    """Refuse what FSDP does not work with here.
+    """Refuse models and options that do not work with FSDP here.
 
     Raises:
         UserError: Naming the model or the option.
@@ -104,7 +104,7 @@ def _check_sharded(config: Any, model_class: Any) -> None:
 
 
 def device_of(options: dict[str, Any]) -> torch.device:
-    """Return the device of ``use_gpu`` and ``gpu_id``; gpu_id counts among the devices that are visible."""
+    """Return the device of ``use_gpu`` and ``gpu_id``; gpu_id counts the visible devices only."""
     gpu_id = str(options["gpu_id"])
     options["gpu_id"] = gpu_id
     if gpu_id and not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", gpu_id):
@@ -124,7 +124,7 @@ def device_of(options: dict[str, Any]) -> torch.device:
 
 
 def _gpu(numbers: Sequence[int]) -> int:
-    """Return the number of this process's GPU: of several, its own; of one, that many further on."""
+    """Return the number of this process's GPU: its entry among several, or a single one plus its local rank."""
     place = group.place()
     if len(numbers) == 1 or not group.several():
         return numbers[0] + place.local_rank

@@ -19,7 +19,7 @@ RECBOLE = ">=1.2.1,<1.3"
 def properties_dir() -> Path:
     """Return the folder of our YAMLs, independent of the working directory.
 
-    A wheel carries them as ``recbole_lcrec/properties``; a checkout (also when it is installed editable) has them in
+    A wheel carries them as ``recbole_lcrec/properties``; a checkout (also an editable install) has them in
     ``properties/`` at its top.
 
     Raises:

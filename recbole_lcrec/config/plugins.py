@@ -1,7 +1,7 @@
 """Other people's components: installed packages, and files or modules that a user names.
 
-Naming one runs its code. So only what stands on the command line, in a file of options or in a Python call is loaded;
-what a saved run was made with is reported, not loaded: someone else may have written its folder.
+Naming one runs its code. So only those named on the command line, in a file of options or in a Python call are loaded;
+those that a saved run was made with are reported, not loaded: someone else may have written its folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from recbole_lcrec.utils.recbole_patches import same_anomaly_detection
 
 GROUP = "recbole_lcrec.plugins"
 LOADED: set[str] = set()
-"""What has been loaded in this process, or come as a class, as other processes find it."""
+"""References to what this process has loaded or was given as a class, as other processes find them."""
 _REFERENCE = re.compile(r"(?:(?<=,)|^)(?P<before>\s*)(?P<reference>[^\s(),=:]+:[A-Za-z_]\w*)(?=\s*(?:[(,]|$|\s+as\s))")
 
 
@@ -56,7 +56,7 @@ def load_reference(reference: str) -> str:
         reference: ``path/to/file.py``, ``package.module``, or either with ``:Class``.
 
     Returns:
-        The reference, as it is understood from any working directory.
+        The reference, in a form that works from any working directory.
 
     Raises:
         UserError: If it cannot be imported, or has no such model.
@@ -135,15 +135,15 @@ def own_defaults(model: type) -> Path | None:
 
 
 def without_unasked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a saved run, with those of its plugins that have been loaded already.
+    """Return the options of a saved run, with only those of its plugins that have been loaded already.
 
     Args:
         path: Its config.yaml, for messages.
         values: What it holds.
 
     Raises:
-        UserError: If the run needs a component that is not registered, with the option to add: the code of a saved run
-            is not run unasked.
+        UserError: If the run needs a component that is not registered; it names the option to add, since the code of a
+            saved run is not run unasked.
     """
     load_installed()
     model, quantizer = str(values.get("model")), values.get("quantizer")
@@ -169,7 +169,7 @@ def _file_of(module: ModuleType | None) -> str | None:
 
 
 def _reference_of(model: type) -> str | None:
-    """Return the reference by which another process finds a class; None for one of a notebook."""
+    """Return the reference by which another process finds a class; None for a notebook's or a nested one."""
     module = sys.modules.get(model.__module__)
     file = _file_of(module)
     if module is None or file is None or "." in model.__qualname__:

@@ -18,7 +18,7 @@ _METRICS_WITHOUT_K = {"auc", "gauc", "logloss", "mae", "rmse"}
 
 
 def metrics_problems(options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the lists of metrics and of their lengths."""
+    """Yield what is wrong with the options ``metrics`` and ``topk``."""
     for metric in options["metrics"]:
         if metric.lower() not in metric_types:
             hint = nearest(metric, metric_types)
@@ -29,7 +29,7 @@ def metrics_problems(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def problems(config: Any) -> Iterator[str]:
-    """Yield what does not go together in a configuration that RecBole has completed."""
+    """Yield the conflicts in a configuration that RecBole has completed."""
     order = config["eval_args"]["order"]
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and order != "TO":
         yield f"option eval_args: order is {order}, but {config['model']} needs TO, interactions in time order"
@@ -53,7 +53,7 @@ def problems(config: Any) -> Iterator[str]:
 
 
 def needs_labels(config: Any) -> bool:
-    """Return whether rows have to say whether they are liked: by a column of labels, or by ``threshold``."""
+    """Return whether every row needs a label (liked or not), from a column of labels or from ``threshold``."""
     if "labeled" in config["eval_args"]["mode"].values():
         return True
     if _samples(config):
@@ -108,7 +108,7 @@ def _labeled(config: Any) -> Iterator[str]:
 
 
 def _negatives(config: Any) -> Iterator[str]:
-    """Yield that negative items are missing, which RecBole would find in the training."""
+    """Yield that negative items are missing, which RecBole would notice only during training."""
     if _samples(config):
         return
     is_pairwise = config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and _mentions(config.model_class, "NEG_ITEM_ID")
@@ -127,6 +127,6 @@ def _samples(config: Any) -> bool:
 
 
 def _mentions(model: type, name: str) -> bool:
-    """Return whether RecBole's code of a model, apart from its abstract classes, has a name in it."""
+    """Return whether RecBole's code of a model, apart from its abstract classes, contains a name."""
     classes = [cls for cls in model.__mro__ if cls.__module__.startswith("recbole.model.")]
     return any(name in inspect.getsource(cls) for cls in classes if "abstract_recommender" not in cls.__module__)

@@ -27,9 +27,9 @@ class Reading(Mistakes):
     An option that is refused keeps its default, so that what comes later can be checked together with it.
 
     Attributes:
-        refused: Options that were given and cannot have the value; it is not known, or does not go with others.
-        plugins: What was loaded for these options, as other processes find it.
-        looking: Whether nothing is to be started and only mistakes are looked for.
+        refused: Options that are unknown, or whose given value is wrong or conflicts with others.
+        plugins: References to what was loaded for these options, as other processes find them.
+        looking: Whether this is only a search for mistakes, in which nothing may be started.
     """
 
     looking = False
@@ -49,9 +49,9 @@ class Reading(Mistakes):
             self.relate(error.mistakes)
 
     def relate(self, messages: Iterable[str]) -> None:
-        """Note what does not go together, with the file that has one of the options.
+        """Note conflicts between options, with the file that sets one of them.
 
-        What names an option that was refused before is left out: its default is looked at there, not what the user
+        Messages about an option that was refused before are left out: they concern its default, not what the user
         meant.
         """
         before = frozenset(self.refused)
@@ -69,7 +69,7 @@ class Reading(Mistakes):
         return not self.refused & _WHERE_DATA_ARE
 
     def load_plugins(self, given: Mapping[str, Given]) -> dict[str, Given]:
-        """Return options whose ``model`` has names alone, after loading what it and ``plugins`` refer to."""
+        """Return options whose ``model`` holds names only, after loading what it and ``plugins`` refer to."""
         options = dict(given)
         try:
             plugins = options.get("plugins")
@@ -89,12 +89,12 @@ class Reading(Mistakes):
         self.plugins = list(dict.fromkeys([*self.plugins, *references]))
 
     def name_plugins(self, options: dict[str, Any]) -> None:
-        """Have ``options`` name all that was loaded for them, also what several sources or ``model`` named."""
+        """Make ``options`` name all that was loaded for them, also what several sources or ``model`` named."""
         if self.plugins:
             options["plugins"] = list(self.plugins)
 
     def model(self, value: Any) -> str | None:
-        """Return the name of the model that a Python caller gives: its name, a reference to it, or its class.
+        """Return the name of the model that a Python caller gives by name, by reference or as a class.
 
         Raises:
             UserError: For anything else.
@@ -113,7 +113,7 @@ class Reading(Mistakes):
     def checked(self, given: Mapping[str, Given]) -> dict[str, Any]:
         """Return name -> checked value; mistakes are kept for :meth:`finish`.
 
-        What option ``plugins`` and references in ``model`` name is loaded first, so that its options are known.
+        Components named by ``plugins`` or by references in ``model`` are loaded first, so their options are known.
         """
         values: dict[str, Any] = {}
         for name, one in self.load_plugins(given).items():
@@ -141,14 +141,14 @@ class Reading(Mistakes):
         return self.checked({str(name): Given(value, None, source) for name, value in values.items()})
 
     def finish(self, further: Callable[[], Any] | None = None) -> None:
-        """Raise everything that was wrong.
+        """Raise all mistakes as one error.
 
         Args:
-            further: Looks for mistakes that only torch and RecBole can tell. It is asked where there is something to
-                tell already, so that one answer has all of it; a command without mistakes meets them on its way.
+            further: Looks for mistakes that only torch and RecBole can find. It is called only if there are mistakes
+                already, so that one answer has them all; otherwise the command meets them on its way.
 
         Raises:
-            UserError: One message for all mistakes, if there was any.
+            UserError: One message for all mistakes, if there are any.
         """
         if self.failed and further is not None:
             self.looking = True
@@ -166,7 +166,7 @@ def read_files(files: Iterable[str | Path], reading: Reading) -> dict[str, Any]:
 
 
 def read_arguments(argv: Sequence[str], reading: Reading) -> dict[str, Given]:
-    """Split arguments of the form ``--name=value``; the values are YAML and not checked yet. ``--tune`` needs none.
+    """Split arguments of the form ``--name=value``; the values are YAML, not checked yet. ``--tune`` needs none.
 
     Mistakes (another form, an option given twice) are added to ``reading``.
     """

@@ -77,7 +77,7 @@ _BY_DECLARATION = {
     "float": "alpha beta gamma margin",
     "int": "q",
     "bool or float >= 0": "std",
-    # choices of models; letter case counts for RecBole
+    # choices of models; RecBole is case-sensitive
     "word: CE | BPR | BCE | MSE | NLL": "loss_type",
     "str: inner_product | transe": "loss_function",
     "str: gelu | relu | swish | tanh | sigmoid": "hidden_act",
@@ -127,7 +127,7 @@ _SAMPLING = 'use train_neg_sample_args, e.g. --train_neg_sample_args="{distribut
 _TRANSFORM = "it follows from option transform"
 
 INSTEAD: dict[str, str] = {
-    # what RecBole computes itself: to set one would have no effect
+    # computed by RecBole: setting one would have no effect
     "MODEL_TYPE": "it follows from the model's class",
     "MODEL_INPUT_TYPE": "it follows from the model's class or loss_type",
     "eval_type": "it follows from metrics",
@@ -186,7 +186,7 @@ _LOSSES = {
     "SASRecCPR": ("CE",),
     "GRU4RecCPR": ("CE",),
 }
-"""Values of loss_type of RecBole's models that have others than CE and BPR."""
+"""Values of loss_type for RecBole's models that take other values than CE and BPR."""
 HEADS = {"n_heads": ("hidden_size", "embedding_size"), "num_heads": ("attention_size",)}
 """Number of attention heads -> the width that is divided among them; the first that the model has."""
 
@@ -198,5 +198,5 @@ def recbole_declarations() -> dict[str, str]:
 
 
 def losses_of(model: str) -> tuple[str, ...]:
-    """Return the values of ``loss_type`` that a model of RecBole takes (of those that have the option)."""
+    """Return the values of ``loss_type`` that a RecBole model takes, if it has the option."""
     return _LOSSES.get(model, ("CE", "BPR"))

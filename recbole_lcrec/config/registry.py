@@ -6,7 +6,7 @@ Our components are registered at the end of this module by the same calls that p
 components come
 
 - from an installed package with an entry point of the group ``recbole_lcrec.plugins``: a module that registers them
-  when it is imported, or a function without arguments that does;
+  when it is imported, or a function without arguments that does so;
 - from option ``plugins``, and from ``--model=path/to/file.py:Class`` or ``--model=package.module:Class``: see
   :mod:`recbole_lcrec.config.plugins`.
 """
@@ -61,7 +61,7 @@ class Component:
 
     @property
     def version(self) -> str:
-        """What the keys of caches need to know of its code: a hash of the file of a plugin, nothing of our own."""
+        """What cache keys need to know of its code: a hash of a plugin's file, "" for our own."""
         found = self.load()
         module = inspect.getmodule(found if callable(found) else found.compute)
         if module is None or module.__name__.startswith("recbole_lcrec.") or not module.__file__:
@@ -71,17 +71,16 @@ class Component:
 
 @dataclass(frozen=True)
 class RegisteredModel(Component):
-    """A model with what belongs to it; parts that are None are those of the model that its class is derived from.
+    """A model and its parts; parts that are None are taken from the model that its class is derived from.
 
     Attributes:
         dataset: Its data module, a class or ``"module:Class"``; likewise ``train_loader`` and ``trainer``.
-        generative: Whether it recommends by generating paths of the item index with beams; None as the model that its
-            class is derived from.
-        ranks_candidates: Whether it only ranks candidates that it is given; None likewise.
-        index: Whether its items have paths of codes; None likewise, or because it generates them.
-        embeddings: Whether it reads the items' embeddings; None likewise, or because it has an index.
+        generative: Whether it recommends by generating paths of the item index with beams.
+        ranks_candidates: Whether it only ranks candidates that it is given.
+        index: Whether its items have paths of codes; a generative model has an index even if this is None.
+        embeddings: Whether it reads the items' embeddings; a model with an index does even if this is None.
         base: Name of the model of ours or of RecBole that it is derived from. Plugins leave it out, and their class
-            decides; ours that are derived from none do, too.
+            decides; so do our models that are derived from none.
     """
 
     dataset: Any = None
@@ -109,7 +108,7 @@ class Components(Generic[_Component]):
     components: dict[str, _Component] = field(default_factory=dict)
 
     def add(self, component: _Component) -> None:
-        """Register a component; the same one may come again, as when a module is imported twice.
+        """Register a component; the same one may be added again, as when a module is imported twice.
 
         Raises:
             UserError: If another one has its name already.
@@ -180,8 +179,8 @@ def register_model(
 ) -> None:
     """Make a model known under a name: ``--model=NAME``, in comparisons, searches and Python.
 
-    A RecBole recommender needs nothing but its class. Parts that are left out are those of the model of this package
-    or of RecBole that its class is derived from, its defaults included; RecBole's ordinary ones otherwise.
+    A RecBole recommender needs nothing but its class. Parts that are left out are taken from the model of this package
+    or of RecBole that its class is derived from, defaults included; otherwise they are RecBole's ordinary ones.
 
     Args:
         name: Its name.
@@ -189,9 +188,9 @@ def register_model(
         dataset: Its data module; likewise ``train_loader`` and ``trainer``.
         generative: Whether it generates paths of the item index.
         ranks_candidates: Whether it ranks given candidates only.
-        index: Whether its items have paths of codes, whether it generates them or not: it gets the options of
+        index: Whether its items have paths of codes, generated or not: it then gets the options of
             properties/index.yaml.
-        embeddings: Whether it reads the items' embeddings: it gets the options of properties/embedding.yaml.
+        embeddings: Whether it reads the items' embeddings: it then gets the options of properties/embedding.yaml.
         base: Name of the model that its class is derived from, to be known without importing the class.
         defaults: Its own options: a YAML file, a mapping or a dataclass.
         text: One line for ``--help``.
@@ -254,7 +253,7 @@ def register_converter(name: str, converter: Any, *, text: str = "") -> None:
 
 
 def components_with_options() -> list[Component]:
-    """Return all components whose options are not among ours in properties/."""
+    """Return all components that were registered with options of their own."""
     tables: tuple[Components[Any], ...] = (MODELS, QUANTIZERS, ENCODERS)
     return [one for table in tables for one in table.components.values() if one.defaults is not None]
 
@@ -286,15 +285,15 @@ def missing_package(model: str, error: ImportError) -> UserError:
 
 
 def is_ours(model: str) -> bool:
-    """Return whether a model is of this package."""
+    """Return whether a model belongs to this package."""
     return model in MODELS and MODELS[model].where.startswith("recbole_lcrec.")
 
 
 def base_of(model: str) -> str:
-    """Return the model of this package or of RecBole that a registered one is derived from; any other model itself.
+    """Return the model of this package or of RecBole that a registered one is derived from; for any other, itself.
 
-    It is the one that was registered with it; of a plugin's without one the class decides: the first of the classes
-    that it inherits from that has a name in the registry or in RecBole.
+    It is the base given at registration. For a plugin's model without one, the class decides: the first of its base
+    classes that has a name in the registry or in RecBole.
     """
     if model in MODELS and (base := MODELS[model].base) is not None:
         return base_of(base)
@@ -334,7 +333,7 @@ def has_index(model: str) -> bool:
 
 
 def reads_embeddings(model: str) -> bool:
-    """Return True for models that read the items' embeddings, or codes that are made of them."""
+    """Return True for models that read the items' embeddings, or codes made from them."""
     return bool(part(model, "embeddings")) or has_index(model)
 
 

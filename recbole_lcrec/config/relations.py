@@ -28,11 +28,11 @@ _NO_FILTER: tuple[Any, ...] = (None, "[0,inf)", "[0, inf)", {})
 
 
 def problems(model: str, options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with options that go together.
+    """Yield what is wrong with options in combination.
 
     Args:
         model: The model.
-        options: Checked options; those that are missing are not looked at.
+        options: Checked options; missing ones are skipped.
     """
     yield from _columns(options)
     yield from _model_options(model, options)
@@ -147,7 +147,7 @@ def _discretization(given: Mapping[str, Any], numerical: list[str]) -> Iterator[
 
 
 def _ready_split(options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what would change a split that is ready."""
+    """Yield the options that would change a ready-made split, or do not describe one."""
     found = [name for name in _FILTERS if options.get(name) not in _NO_FILTER]
     if found:
         settings = " ".join(f"--{name}=~" for name in found)

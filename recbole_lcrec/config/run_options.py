@@ -1,7 +1,7 @@
 """The options that every run has, with their types: what modules read that serve all models.
 
 Options of one stage or one model are frozen settings objects next to the code that they steer (see
-:func:`recbole_lcrec.config.settings_from`); these here belong to RecBole, or to the run as a whole. Each is looked up
+:func:`recbole_lcrec.config.settings_from`); those here belong to RecBole, or to the run as a whole. Each is looked up
 when it is read, so that a search knows which options the data depend on.
 """
 
@@ -112,7 +112,7 @@ class RunOptions:
         return Path(saved) if saved else None
 
     def making(self) -> dict[str, Any]:
-        """Return the arguments of every function that makes something and keeps it in the cache."""
+        """Return the arguments common to all functions that make something and keep it in the cache."""
         return {
             "cache_dir": Path(self.cache_dir),
             "seed": self.seed,

@@ -38,7 +38,7 @@ EVALUATION_ONLY = (
 
 
 def check_evaluation(options: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    """Refuse options that a trained model has grown up with.
+    """Refuse changes to options that the model was trained with.
 
     Args:
         options: What is given for an evaluation.
@@ -67,7 +67,7 @@ def saved_options(run_dir: Path) -> dict[str, Any]:
     """Return the options of a run, as it resolved them.
 
     Raises:
-        UserError: If the folder holds no run, or the file is cut short or no YAML.
+        UserError: If the folder holds no run, or the file is cut short or not YAML.
     """
     path = next((run_dir / name for name in (STARTING, CONFIG) if (run_dir / name).is_file()), None)
     if path is None:
@@ -94,7 +94,7 @@ def read_options(path: Path) -> dict[str, Any]:
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:
-    """Return what result.json holds; None if the run has not got so far.
+    """Return what result.json holds; None if the run has not got that far.
 
     Raises:
         UserError: If the file cannot be read.

@@ -15,13 +15,13 @@ Settings = TypeVar("Settings")
 
 @dataclasses.dataclass(frozen=True)
 class StageSettings:
-    """Base of the options of one stage: valid from birth.
+    """Base of the options of one stage, validated on construction.
 
     What a field takes, and its default, is declared once, in a YAML of properties/; a subclass adds which
     fields contradict each other.
 
     Raises:
-        UserError: One for all that is wrong.
+        UserError: One for all mistakes.
     """
 
     def __post_init__(self) -> None:
@@ -35,11 +35,11 @@ class StageSettings:
         mistakes.finish()
 
     def check(self, mistakes: Mistakes) -> None:
-        """Note fields that contradict each other; each of them is what its declaration takes."""
+        """Note fields that contradict each other; each already fits its declaration."""
 
 
 def restored(cls: type[Settings], saved: Mapping[str, Any]) -> Settings:
-    """Return settings that a run has written; options that it did not know yet have their defaults."""
+    """Return settings that a run has written; options that did not exist then have their defaults."""
     known = known_options()
     names = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     return cls(**{**{name: known[name].default for name in names if name in known}, **saved})
@@ -50,7 +50,7 @@ def settings_from(cls: type[Settings], config: Any, **given: Any) -> Settings:
 
     Args:
         cls: A dataclass; a list is handed to a field annotated ``tuple`` as a tuple. A field ``own`` gets the options
-            that the registered component has declared which ``cls.component(config)`` names.
+            declared by the registered component that ``cls.component(config)`` returns.
         config: An :class:`LCRecConfig`, or any mapping of option names to values.
         **given: Fields that are not options.
 

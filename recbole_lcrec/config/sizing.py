@@ -3,13 +3,12 @@
 How flat an index should be, how wide a language model, and how long to train depend on how many items and
 interactions there are. One rule gives all of them, so that 300 items and 100,000 items need no further option:
 
-- Two levels of codes. The first has about an item in five, as a power of two from 16 to 4,096: flat, so that items
-  differ early. The second has twelve times as many codes as there are items for a code of the first, again as a power
+- Two levels of codes. The first has about one code per five items, rounded to a power of two from 16 to 4,096: flat,
+  so that items differ early. The second has twelve times the items per code of the first, rounded up to such a power
   of two: room enough for the largest group.
-- Width 128 below 20,000 training interactions, 512 above 2 million, else 256; the feed-forward layers have twice that.
-- A validation after as many epochs as 256 optimizer steps take; as many epochs as 40 validations take, 20 at least.
-  Training stops by validation (``stopping_step``), so this is what it may take, for data of any
-  size.
+- Width 128 below 20,000 training interactions, 512 from 2 million on, else 256; feed-forward layers are twice as wide.
+- A validation every 256 optimizer steps, rounded up to whole epochs; epochs for 40 validations, but at least 20.
+  Training stops by validation (``stopping_step``), so this is only an upper limit, for data of any size.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ SIZED = ("num_levels", "codebook_size", "lm_hidden_size", "lm_intermediate_size"
 
 @dataclass(frozen=True)
 class DataSize:
-    """What sizes follow from.
+    """The counts that sizes follow from.
 
     Attributes:
         items: Items that have interactions.
         interactions: Interactions of the training part.
-        samples: What a pass over the training part is: windows of histories (``history_windows``), or interactions.
+        samples: Samples in a pass over the training part: windows of histories (``history_windows``) or interactions.
     """
 
     items: int
@@ -50,10 +49,10 @@ TYPICAL = DataSize(5_000, 50_000, 8_000)
 
 
 def sizes_of(size: DataSize, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sizes for data, given the other options.
+    """Return the options that follow from the size of the data.
 
     Args:
-        size: The data's.
+        size: Size of the data.
         options: All options. ``num_levels`` or ``codebook_size`` given alone leave the other as in the paper, the
             feed-forward layers follow the width that is given, and ``train_batch_size`` says how long an epoch is.
     """

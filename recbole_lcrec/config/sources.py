@@ -63,7 +63,7 @@ class DatasetArchive:
 
 @lru_cache(maxsize=1)
 def recbole_urls() -> dict[str, str]:
-    """Return name -> address of the archives that RecBole publishes; ml-100k lies inside its wheel already."""
+    """Return name -> address of the archives that RecBole publishes; its wheel already carries ml-100k."""
     urls = load_values(recbole_dir() / "properties" / "dataset" / "url.yaml")
     return {name: url for name, url in urls.items() if name != "ml-100k"}
 

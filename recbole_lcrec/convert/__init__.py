@@ -4,7 +4,7 @@
 
 Raw review files are larger than memory, and a line lost on the way changes every number measured afterwards. So the
 source is streamed (``source`` yields interactions, ``columns`` keeps them on disk, ``selection`` filters them with a
-few bytes each), every line is either written or counted under the reason it was not (``intake``), and the folder
+few bytes each), every line is either written or counted under the reason why not (``intake``), and the folder
 appears whole or not at all (``writing``).
 """
 

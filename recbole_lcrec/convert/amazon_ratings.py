@@ -1,7 +1,7 @@
 """Lines of Amazon's ratings files: four cells without texts, whose order differs between releases.
 
-2014 has user,item and 2018 item,user, both without header; given as the wrong kind, users and items would trade places
-without anything failing. So the first lines are compared with the form of product numbers.
+2014 has user,item and 2018 item,user, both without header; given as the wrong kind, users and items would be swapped
+without any error. So the users of the first lines are checked for the form of product numbers.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import pandas as pd
 
 CHUNK = 1 << 18  # rows read or written at once
 BLOCK = 1 << 21  # rows sorted at once; about 100 bytes of memory each
-_KEYS = ("recbole_lcrec.id", "another key:16 b")  # 16 characters each, as pandas' hash wants
+_KEYS = ("recbole_lcrec.id", "another key:16 b")  # 16 characters each, as pandas' hash requires
 
 
 class Column:
@@ -98,7 +98,7 @@ class Tokens:
         return codes, n_codes
 
     def _block(self, block: int, n_blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return rows, keys and checks of every n_blocks-th part of the keys; equal ids are in the same block."""
+        """Return rows, keys and checks of one of n_blocks parts of the keys; equal ids are in the same block."""
         parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for (start, keys), (_, checks) in zip(self._keys.chunks(), self._checks.chunks(), strict=True):
             inside = np.flatnonzero(keys % np.uint64(n_blocks) == block)
@@ -152,7 +152,7 @@ class Interactions:
         users: Code of the user per interaction, int32 [n].
         items: Code of the item, int32 [n].
         times: Timestamps, float64, on disk.
-        ratings: Ratings, float64, on disk; None when there are none.
+        ratings: Ratings, float64, on disk; None if there are none.
         n_users: Number of distinct users.
         n_items: Number of distinct items.
         user_tokens: Ids of the users, on disk.

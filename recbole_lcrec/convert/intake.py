@@ -17,7 +17,7 @@ class Part:
         name: What it is called in messages: the file's name.
         read: Records found, good or bad.
         blank: Empty lines, which are not records.
-        passed: Records handed on.
+        passed: Records passed on.
         rejected: Reason -> number of records.
     """
 
@@ -38,7 +38,7 @@ class Part:
             line: The record as found; line breaks inside it are written as backslash n.
 
         Raises:
-            UserError: When nothing but bad records has come so far, and many of them.
+            UserError: If only bad records have come so far, and many of them.
         """
         self.rejected[reason] += 1
         self._examples.setdefault(reason, where)
@@ -63,7 +63,7 @@ class Part:
         """Assert that nothing was lost.
 
         Raises:
-            UserError: When nothing was passed on.
+            UserError: If nothing was passed on.
         """
         assert self.read == self.passed + self.rejected.total(), (self.read, self.passed, self.rejected)
         if not self.passed:

@@ -17,10 +17,10 @@ class Converter:
     """One kind of data set that ``python -m recbole_lcrec.convert KIND`` reads.
 
     Attributes:
-        open: Returns the source that the parsed arguments name: ``input``, ``no_progress`` and those of its own.
-            Raises UserError when files are missing or of another kind.
-        add_arguments: Adds arguments of its own to the parser.
-        duplicates: Which of a user's interactions with the same item stays unless ``--duplicates`` says so.
+        open: Returns the source that the parsed arguments name: ``input``, ``no_progress`` and the converter's own.
+            Raises UserError if files are missing or of another kind.
+        add_arguments: Adds the converter's own arguments to the parser.
+        duplicates: Which of a user's interactions with the same item stays, unless ``--duplicates`` says otherwise.
     """
 
     open: Callable[[argparse.Namespace], Source]

@@ -86,7 +86,7 @@ class LCRecSource:
             yield token, record
 
     def item_text(self, record: Any) -> dict[str, str]:
-        """Return the four texts, "" where there is none."""
+        """Return the four texts, "" for a missing one."""
         separators = {"categories": ", "}
         return {name: clean(record.get(name), separators.get(name, " ")) for name in _FIELDS}
 

@@ -49,7 +49,7 @@ class TableSource:
             item_columns: ``item=sku,title=name,...``; the names on the left become columns of the ``.item`` file.
                 None for item_id and those of title, description, brand and categories that are there.
             separator: Between the cells of a CSV; None to find it in the first line.
-            quotes: Whether a double quote at the start of a cell is CSV's.
+            quotes: Whether a double quote at the start of a cell is CSV quoting.
             show: Whether to show progress bars.
 
         Raises:
@@ -155,10 +155,10 @@ class _Clock:
         return time
 
     def judge(self, name: str) -> None:
-        """Refuse a column whose first cell misled us.
+        """Refuse a column whose first cell was misleading.
 
         Raises:
-            UserError: When most cells are of the other kind.
+            UserError: If most cells are of the other kind.
         """
         if self._other > self._good:
             first, most = ("date", "numbers") if self._dates else ("number", "dates")

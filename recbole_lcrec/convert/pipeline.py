@@ -75,7 +75,7 @@ def convert(source: Source, settings: Settings) -> dict[str, Any]:
         records read and what became of every one; then the size of the data set and how much of its text is there.
 
     Raises:
-        UserError: For input that cannot be used, an empty result, and a data set that is there already.
+        UserError: For input that cannot be used, an empty result, and a data set that exists already.
     """
     writing.check_target(settings.folder, settings.name, settings.overwrite)
     if settings.min_rating is not None and not source.has_ratings:

@@ -46,7 +46,7 @@ def numbered_lines(path: Path, show: bool) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line with its line break); the UTF-8 byte order mark is removed.
 
     Args:
-        path: A text file, plain or compressed by gzip (told by its content).
+        path: A text file, plain or compressed by gzip (detected by content).
         show: Whether to show a progress bar, in bytes of the file.
 
     Raises:
@@ -90,7 +90,7 @@ def json_object(line: bytes, *, loose: bool) -> dict[str, Any]:
 
     Args:
         line: One line.
-        loose: Whether a Python literal (single quotes, None, True) will do, as in the 2014 Amazon files.
+        loose: Whether a Python literal (single quotes, None, True) is accepted, as in the 2014 Amazon files.
 
     Raises:
         Rejection: For anything else.
@@ -114,7 +114,7 @@ def _literal(text: str) -> Any:
     """Return a Python literal; ast.literal_eval never runs code."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "invalid escape sequence" and the like say nothing to the user
+            warnings.simplefilter("ignore")  # "invalid escape sequence" and the like are of no use to the user
             return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise Rejection("neither valid JSON nor a Python literal") from None

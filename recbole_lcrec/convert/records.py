@@ -24,8 +24,8 @@ class Interaction(NamedTuple):
         user: User token.
         item: Item token.
         time: Timestamp in the source's own unit.
-        rating: NaN when the source has none.
-        review: Review text as found, "" when there is none.
+        rating: NaN if the source has none.
+        review: Review text as found, "" if there is none.
     """
 
     user: str
@@ -42,7 +42,7 @@ class Source(Protocol):
         kind: Name of the source on the command line.
         has_ratings: Whether interactions carry ratings.
         has_reviews: Whether interactions may carry review texts.
-        item_fields: Text columns of the ``.item`` file; empty when there is no item text at all.
+        item_fields: Text columns of the ``.item`` file; empty if there is no item text at all.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Source(Protocol):
 
     @property
     def carried(self) -> Mapping[str, Path]:
-        """File suffix in the data set (".index.json") -> checked file that goes along unchanged."""
+        """File suffix in the data set (".index.json") -> checked file that is copied unchanged."""
         ...
 
     def interactions(self, part: Part) -> Iterator[Interaction]:
@@ -65,7 +65,7 @@ class Source(Protocol):
         ...
 
     def items(self, part: Part) -> Iterator[tuple[str, Any]]:
-        """Yield item tokens with their record as found, in file order; an item may come again."""
+        """Yield item tokens with their record as found, in file order; an item may occur again."""
         ...
 
     def item_text(self, record: Any) -> dict[str, str]:
@@ -110,14 +110,14 @@ def id_token(value: Any, what: str) -> str:
 
 
 def number(value: Any, what: str) -> float:
-    """Return a finite number that float64 holds exactly enough to be sorted by.
+    """Return a finite number that float64 holds exactly enough to sort by.
 
     Raises:
         Rejection: For no number, or one beyond 2**53, where RecBole's float64 would merge neighbours.
     """
     if value is None or value == "" or isinstance(value, bool):
         raise Rejection(f"no {what}")
-    if isinstance(value, str) and "_" in value:  # Python alone takes 1_000 for a number
+    if isinstance(value, str) and "_" in value:  # only Python takes 1_000 for a number
         raise Rejection(f"{what} is not a number")
     try:
         result = float(value)
@@ -134,12 +134,12 @@ def clean(value: Any, separator: str = " ") -> str:
     """Return any text value of a catalogue as one clean line; "" if there is none.
 
     Args:
-        value: A string, a number, None, or lists of them, nested as deep as they like.
+        value: A string, a number, None, or lists of them, nested to any depth.
         separator: Between the parts of a list.
     """
     if isinstance(value, str):
         text = _CONTROL.sub(" ", value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if text[:1] == '"':  # clean_text takes a pair of outer quotes for CSV's; these are the text's own
+        if text[:1] == '"':  # clean_text takes outer quotes for CSV quoting; these are the text's own
             text = csv_cell(text)
         return clean_text(text)
     if isinstance(value, (list, tuple)):

@@ -26,7 +26,7 @@ def drop_low_ratings(keep: np.ndarray, ratings: Column, minimum: float) -> int:
 def drop_repeated_pairs(keep: np.ndarray, data: Interactions, which: str) -> int:
     """Keep one interaction of each user with each item: the ``first`` or ``last`` in time; return how many go.
 
-    Of equal timestamps, the first (last) in the file is the first (last).
+    Among equal timestamps, the first (last) in the file counts as the first (last).
     """
     before = int(keep.sum())
     for rows in rows_in_order(keep, data):

@@ -54,10 +54,10 @@ class _Named:
 
 
 def open_table(path: Path, separator: str | None, quotes: bool, show: bool) -> NamedColumns:
-    """Return the table in a file, Parquet or text (told by its content).
+    """Return the table in a file, Parquet or text (detected by content).
 
     Raises:
-        UserError: When it is neither.
+        UserError: If it is neither.
     """
     if first_bytes(path, 4) == b"PAR1":
         return _ParquetTable(path, show)

@@ -44,9 +44,9 @@ def check_target(folder: Path, name: str, overwrite: bool) -> None:
 
 @contextmanager
 def dataset_folder(folder: Path, name: str, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder to write into; it takes the place of ``folder`` when the block succeeds.
+    """Yield a folder to write into; it replaces ``folder`` when the block succeeds.
 
-    What else lies in ``folder`` stays there; all files of an earlier conversion go, also those not written again. What
+    Other contents of ``folder`` stay there; all files of an earlier conversion go, even those not written again. What
     a killed conversion had moved aside is brought back first.
 
     Raises:
@@ -60,7 +60,7 @@ def dataset_folder(folder: Path, name: str, overwrite: bool) -> Iterator[Path]:
         held.enter_context(sole_lock(lock, str(folder), "conversion", "another --name or --output"))
         mend(folder)
         check_target(folder, name, overwrite)
-        temporary = held.enter_context(atomic_folder(folder, keep_modes=True))  # files of the user's keep theirs
+        temporary = held.enter_context(atomic_folder(folder, keep_modes=True))  # the user's files keep their modes
         yield temporary
         ours = {name + suffix for suffix in SUFFIXES}
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -72,7 +72,7 @@ def dataset_folder(folder: Path, name: str, overwrite: bool) -> Iterator[Path]:
 
 
 def _link(source: str, target: str) -> str:
-    """Give a file a second name; copy it where the file system has no links."""
+    """Hard-link a file; copy it if the file system has no links."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:

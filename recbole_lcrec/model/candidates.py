@@ -1,8 +1,8 @@
 """What models share that rank candidates with a tuned language model, without an item index.
 
-They cannot search the catalogue: every candidate costs a forward. They are evaluated on a target among sampled items
-(RecBole's modes uniN and popN), which is not comparable with ranking the whole catalogue; every other model can be
-evaluated in the same mode, and then meets the same candidates.
+They cannot search the catalogue: every candidate costs a forward pass. They are evaluated on a target among sampled
+items (RecBole's modes uniN and popN), which is not comparable with ranking the whole catalogue; every other model can
+be evaluated in the same mode, and then meets the same candidates.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ logger = logging.getLogger(__name__)
 class CandidateRanker(InstructionTuned, SequentialRecommender):
     """Base class of models that give each candidate a score of its own.
 
-    A subclass implements ``score`` on histories and candidates; RecBole's ``predict`` and ``recommend_rows`` are made
-    of it here.
+    A subclass implements ``score`` on histories and candidates; RecBole's ``predict`` and ``recommend_rows`` are built
+    on it here.
 
     Attributes:
-        settings: What its options are made into, each checked before data are read.
+        settings: Classes that its options are read into, each checked before data are read.
         catalogue: Text and prompts of the items.
         lm: The language model.
 
@@ -57,7 +57,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
         if not run.show_progress:
             from transformers.utils.logging import disable_progress_bar
 
-            disable_progress_bar()  # of loading weights
+            disable_progress_bar()  # while weights load
         self._exclude_history = run.exclude_history
         settings = settings_from(LMSettings, config)
         self.catalogue: TextCatalogue = dataset.catalogue
@@ -74,7 +74,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
 
     @classmethod
     def check_models(cls, config: Any) -> None:
-        """Make the language model once, and check what it supports.
+        """Build the language model once, and check what it supports.
 
         Raises:
             UserError: For a model of another kind, or options that it does not support.
@@ -83,10 +83,10 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
         SampleLogits(lm, settings_from(SampleLogitsSettings, config), once=wants_fsdp(config))
 
     def prepare_prompts(self, config: Any) -> None:
-        """Note what the prompts have in common, before the language model is loaded; ``catalogue`` is there.
+        """Note what the prompts have in common, before the language model is loaded; ``catalogue`` is set.
 
         Raises:
-            UserError: For a tokenizer that the prompts do not suit.
+            UserError: For a tokenizer that does not suit the prompts.
         """
 
     def score(self, histories: Sequence[np.ndarray], candidates: Sequence[np.ndarray]) -> list[torch.Tensor]:
@@ -120,7 +120,7 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
         return result.to(self.device)
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Refuse: ranking the whole catalogue takes a forward per item.
+        """Refuse: ranking the whole catalogue takes a forward pass per item.
 
         Raises:
             UserError: Always.
@@ -136,13 +136,13 @@ class CandidateRanker(InstructionTuned, SequentialRecommender):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k of the candidates for each history: (catalogue rows, scores), [B, k].
 
-        With ``exclude_history`` candidates that stand in a history have score -inf.
+        With ``exclude_history`` candidates that are in a history have score -inf.
 
         Args:
             histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
             k: Items per history; fewer if there are not that many.
             among: Catalogue rows to choose from, int64 [n].
-            users: RecBole's ids of the users, of whom the model knows nothing but their histories.
+            users: Not used: the model knows histories alone.
 
         Raises:
             UserError: Without candidates.

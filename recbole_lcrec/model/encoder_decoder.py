@@ -1,7 +1,7 @@
 """What T5 recommenders share: inputs of the encoder in, paths out of the decoder.
 
-A subclass says what stands before the encoder (`inputs`) and which T5 it is (`new_lm`); the loss on the target's path,
-beams over the trie, candidate scores and what a saved run holds are here.
+A subclass says what the encoder reads (`inputs`) and which T5 it is (`new_lm`); the loss on the target's path, beams
+over the trie, candidate scores and what a saved run holds are here.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
 
     @property
     def n_wordings(self) -> int:
-        """Wordings that training draws from."""
+        """Number of wordings that training draws from."""
         return 1
 
     def new_lm(self, config: Any) -> Any:
@@ -114,10 +114,10 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     def inputs(
         self, rows: torch.Tensor, lengths: torch.Tensor, users: torch.Tensor, wordings: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the encoder's inputs, padded at the right: (ids, mask), both int64 [B, T].
+        """Return the encoder's inputs, right-padded: (ids, mask), both int64 [B, T].
 
         Args:
-            rows: Histories in catalogue rows, oldest first, -1 behind the end, int64 [B, W].
+            rows: Histories in catalogue rows, oldest first, -1 after the end, int64 [B, W].
             lengths: Items in each history, int64 [B].
             users: RecBole's user ids, 0 for an unknown user, int64 [B].
             wordings: Number of the wording for each, for models that have several.
@@ -125,16 +125,16 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         raise TypeError(f"{type(self).__name__} does not implement inputs")
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
-        """Recommend from this catalogue: the one of the data set, or that with new items behind it."""
+        """Recommend from this catalogue: the data set's own, or that with new items appended."""
         super().use_catalogue(catalogue)
         self._row_of_id = torch.from_numpy(catalogue.row_of_id).to(self.device)
         self._paths = torch.from_numpy(catalogue.paths).to(self.device)
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
-        """Return the mean cross-entropy of the codes of the targets' paths, each after those before it.
+        """Return the mean cross-entropy of the codes of the targets' paths, each given those before it.
 
         Args:
-            interaction: RecBole's rows (user, history, its length, target) with ``draw``, by which wordings are drawn.
+            interaction: RecBole's rows (user, history, its length, target) with ``draw``, which selects the wordings.
         """
         rows = self._row_of_id[interaction[self.ITEM_SEQ]]
         wordings = (interaction[DRAW] * self.n_wordings).long().tolist()

@@ -27,5 +27,5 @@ class ExactPop(Pop):
         self.max_cnt = self.item_cnt.max(dim=0).values
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
-        """Return 0: the counts are there."""
+        """Return 0: there is nothing to train."""
         return torch.nn.Parameter(torch.zeros(1)).to(self.device)

@@ -27,15 +27,15 @@ from recbole_lcrec.utils.errors import Mistakes
 
 @dataclass(frozen=True)
 class Request:
-    """What a recommendation is asked with.
+    """What is known when recommendations are asked for.
 
     Attributes:
         history: Catalogue rows, oldest first, int64 [n].
         query: What the user looks for in words; "" outside search.
         user: RecBole's id of the user; 0 for a user who is not in the data set.
         excluded: Catalogue rows that must not be recommended, int64 [n].
-        searching: Whether the query is in free words: it is asked in a wording of itemsearch then,
-            regardless of the task of the evaluation.
+        searching: Whether the query is in free words: it is then asked in a wording of itemsearch, regardless of the
+            task of the evaluation.
     """
 
     history: np.ndarray
@@ -51,7 +51,7 @@ class HistoryFrame:
 
     Attributes:
         before: Vocabulary ids before the first item; likewise ``between`` two items, and ``behind`` the last.
-        max_length: Tokens that it reads at most, for which the oldest items are left out; None for no limit.
+        max_length: Most tokens that it reads, beyond which the oldest items are left out; None for no limit.
     """
 
     before: list[int]
@@ -76,16 +76,16 @@ class GenerativeRecommender(SequentialRecommender):
     """Base class of models that recommend by generating an item's path.
 
     A subclass implements ``generate`` and ``score`` on requests; RecBole's ``full_sort_predict`` and ``predict`` and
-    the catalogue-wide ``recommend_rows`` are made of these two here.
+    the catalogue-wide ``recommend_rows`` are built on these two here.
 
     Attributes:
-        settings: What its options are made into, each checked before data are read.
+        settings: Classes that its options are read into, each checked before data are read.
         catalogue: What it recommends from.
         evaluation: What it is asked at evaluation.
-        wordings: How many wordings the model has of each task that it can be asked; one task and one
-            wording by default, which stands for models that are asked without words.
-        item_score_weight: Share of whole items in scores (`recbole_lcrec.decoding.item_scores`); the rest is their
-            paths'. Where it is 0, scores are log-likelihoods.
+        wordings: Number of wordings of each task that the model can be asked; by default one task with one wording,
+            for models that are asked without words.
+        item_score_weight: Weight of whole items in scores (`recbole_lcrec.decoding.item_scores`); the rest is that of
+            their paths. If it is 0, scores are log-likelihoods.
 
     Args:
         config: The experiment's configuration.
@@ -103,7 +103,7 @@ class GenerativeRecommender(SequentialRecommender):
         if not run.show_progress:
             from transformers.utils.logging import disable_progress_bar
 
-            disable_progress_bar()  # of loading weights
+            disable_progress_bar()  # while weights load
         self.num_beams = run.num_beams
         self.evaluation = self.asked(config)
         self._queries: Queries = {}
@@ -112,7 +112,7 @@ class GenerativeRecommender(SequentialRecommender):
 
     @property
     def list_length(self) -> int:
-        """How many items it finds per user: those that its beams end at, and no others are scored."""
+        """How many items it finds per user: those that its beams end at; no others are scored."""
         return self.num_beams
 
     @classmethod
@@ -139,9 +139,9 @@ class GenerativeRecommender(SequentialRecommender):
         mistakes.finish()
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
-        """Recommend from this catalogue: the one of the data set, or that with new items behind it."""
+        """Recommend from this catalogue: the data set's own, or that with new items appended."""
         self.catalogue = catalogue
-        # evaluation ranks RecBole's items, as every other model does; recommending reaches the whole catalogue
+        # evaluation ranks RecBole's items, as for every other model; recommending reaches the whole catalogue
         paths, rows = torch.from_numpy(catalogue.paths), torch.from_numpy(catalogue.row_of_id[1:])
         self._id_of_row = torch.from_numpy(catalogue.id_of_row)
         self._item_trie = TokenTrie(paths[rows], rows)
@@ -162,7 +162,7 @@ class GenerativeRecommender(SequentialRecommender):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the best ``num_beams`` items of ``trie`` per request: (catalogue rows [B, K], scores [B, K]).
 
-        Places that no allowed item was left for have row -1 and score -inf.
+        Places for which no allowed item is left have row -1 and score -inf.
 
         Args:
             requests: What is known of each user, and what must not be recommended.
@@ -187,10 +187,10 @@ class GenerativeRecommender(SequentialRecommender):
         num_beams: int,
         prompts: tuple[int, ...] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best items by some wordings, or those in ``prompts``: (catalogue rows [B, K], scores [B, K]).
+        """Return the best items by the wordings ``prompts``, or those in use: (catalogue rows [B, K], scores [B, K]).
 
         The beams of several wordings are merged by the logarithm of their mean probability (of the exponentials of
-        their scores, with ``item_score_weight``); an item that a wording's beams do not hold has 0 there.
+        their scores, with ``item_score_weight``); an item that a wording's beams lack has probability 0 there.
         """
         found = [self.generate(requests, trie, num_beams, prompt) for prompt in prompts or self.prompts]
         if len(found) == 1:
@@ -264,7 +264,7 @@ class GenerativeRecommender(SequentialRecommender):
         return TopItems(self._id_of_row.to(rows.device)[rows], scores.float())
 
     def predict(self, interaction: Interaction, prompts: tuple[int, ...] | None = None) -> torch.Tensor:
-        """Return the exact score of each row's item after its history, float32 [B]: what a beam of it would have.
+        """Return the exact score of each row's item after its history, float32 [B]: what its beam would score.
 
         Rows of one user that share a history (candidates) share one prompt.
 
@@ -298,7 +298,7 @@ class GenerativeRecommender(SequentialRecommender):
         """Return the best k rows of the whole catalogue for each history of catalogue rows: (rows, scores), [B, k].
 
         Items that no interaction names can be recommended too: their paths are as good as any other. With
-        ``exclude_history`` no item of a history is; places that nothing is left for have row -1 and score -inf.
+        ``exclude_history`` items of a history are not; places for which nothing is left have row -1 and score -inf.
 
         Args:
             histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
@@ -315,7 +315,7 @@ class GenerativeRecommender(SequentialRecommender):
         return rows[:, :k].cpu().numpy(), scores[:, :k].float().cpu().numpy()
 
     def score_row(self, histories: Sequence[np.ndarray], row: int) -> list[float]:
-        """Return the exact score of a catalogue row after each history of catalogue rows: what a beam would have."""
+        """Return the exact score of a catalogue row after each history of catalogue rows: its beam's score."""
         limit = int(self.max_seq_length)
         requests = [Request(history[-limit:]) for history in histories]
         paths = torch.from_numpy(self.catalogue.paths[[row]]).expand(len(requests), 1, -1)
@@ -336,7 +336,7 @@ class GenerativeRecommender(SequentialRecommender):
     def _mean_score(
         self, requests: Sequence[Request], paths: torch.Tensor, prompts: tuple[int, ...] | None = None
     ) -> torch.Tensor:
-        """Return the scores [B, C] of paths [B, C, L], wordings merged as those of beams are; None: those in use."""
+        """Return the scores [B, C] of paths [B, C, L], wordings (None: those in use) merged as for beams."""
         scores = torch.stack([self.score(requests, paths, prompt) for prompt in prompts or self.prompts])
         return scores.double().logsumexp(dim=0) - math.log(len(scores))
 

@@ -18,7 +18,7 @@ from recbole_lcrec.usertext import UserTextSettings, huggingface
 
 
 def check_author(config: Any) -> None:
-    """Refuse a model that is to write the users' texts and cannot, by its configuration and tokenizer.
+    """Refuse a model that is to write the users' texts but, by its configuration and tokenizer, cannot.
 
     Raises:
         UserError: Naming ``user_text``.
@@ -29,7 +29,7 @@ def check_author(config: Any) -> None:
 
 
 class InstructionTuned:
-    """A part of models with a language model ``lm`` that is trained on instruction samples; named before RecBole's."""
+    """Mixin of models whose language model ``lm`` is trained on instruction samples; listed before RecBole's class."""
 
     shares_weights = True  # see config.parallel.SharesWeights
     precisions = ("fp32", "bf16", "bf16_weights")  # see model.interface.HasPrecisions
@@ -47,7 +47,7 @@ class InstructionTuned:
         Eq. 7 of the paper on the response; with ``history_loss_weight`` also on the items of the history.
 
         Args:
-            interaction: ``input_ids`` int64 [B, T], padded at the right, ``loss_weights`` float32 [B, T], and perhaps
+            interaction: ``input_ids`` int64 [B, T], right-padded, ``loss_weights`` float32 [B, T], and perhaps
                 ``aside`` bool [B, T].
         """
         ids, weights = interaction[INPUT_IDS], interaction[LOSS_WEIGHTS][:, 1:]
@@ -61,7 +61,7 @@ class InstructionTuned:
         return (losses * kept).sum() / kept.sum()
 
     def token_losses(self, states: torch.Tensor, ids: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy [n_true] of the tokens behind the marked positions.
+        """Return the cross-entropy [n_true] of the tokens that follow the marked positions.
 
         Args:
             states: [n_true, D] at these positions.
@@ -76,18 +76,18 @@ class InstructionTuned:
         return float(interaction[LOSS_WEIGHTS].sum())
 
     def describe_batch(self, interaction: Interaction) -> str:
-        """Return what a training batch is known by in messages: its size, and how its first sample ends."""
+        """Return what identifies a training batch in messages: its size, and how its first sample ends."""
         text = self.catalogue.builder.decode(interaction[INPUT_IDS][0].cpu().numpy(), skip_special_tokens=True)
         return f"{len(interaction)} samples, the first ends with {text[-100:]!r}"
 
     @torch.no_grad()
     def written_behind(self, prompt: np.ndarray, max_tokens: int, without: Sequence[int] = ()) -> str:
-        """Return the words that the language model writes behind a prompt, the likeliest one at each step.
+        """Return the words that the language model writes after a prompt, the likeliest token at each step.
 
         Args:
             prompt: Token ids, int64 [T].
-            max_tokens: Tokens of the answer at most.
-            without: Token ids that are no words.
+            max_tokens: Maximum number of tokens in the answer.
+            without: Token ids that are not words.
         """
         from transformers import GenerationConfig
 

@@ -8,14 +8,14 @@ is ranked by the likelihood of its title as the response.
 What differs:
 
 - A causal language model from scratch, or any from the hub (``base_model``); the paper tunes Flan-T5-XL, an
-  encoder-decoder. With ``tuning: lora`` adapters are trained, in the paper all weights.
+  encoder-decoder. With ``tuning: lora`` adapters are trained; the paper trains all weights.
 - Pointwise, pairwise and reranking forms, specific intentions (categories) and the turned-around task of the paper are
   left out; the wordings are our own.
-- Preferences and intentions come from where LC-Rec's come from (``user_text``), written by GPT-3.5 in the paper, and
-  from training interactions only. Evaluation asks with the titles of the history alone: what else a user might say
-  then would have to be made of the very item that is to be found.
-- The score is the summed log-likelihood of title and end token, the probability of just this answer. Longer titles
-  have less of it, as less often guessed ones have; ``length_exponent: 1`` takes the mean per token instead. Items with
+- Preferences and intentions come from the same source as LC-Rec's (``user_text``; GPT-3.5 in the paper), and from
+  training interactions only. Evaluation asks with the titles of the history alone: anything else that a user might say
+  then would have to be made from the very item to be found.
+- The score is the summed log-likelihood of title and end token, the probability of exactly this answer. Longer titles
+  have less of it, as less predictable ones do; ``length_exponent: 1`` takes the mean per token instead. Items with
   equal titles have equal scores.
 """
 

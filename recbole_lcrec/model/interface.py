@@ -1,6 +1,6 @@
 """What trainer, evaluation, saving and serving ask of a model and of its data, beyond RecBole's own interface.
 
-Each protocol is one ability, and code that needs it asks with ``isinstance``; a plain RecBole model has none of them
+Each protocol is one ability, and code that needs it checks with ``isinstance``; a plain RecBole model has none of them
 and trains, is evaluated and is saved as RecBole does it. A model of a plugin gains an ability by having the methods;
 most come with the base classes of this folder.
 
@@ -65,7 +65,7 @@ class ChecksOptions(Protocol):
         """Refuse wrong options before data are read (a class method).
 
         Raises:
-            UserError: One for all that is wrong.
+            UserError: One for all mistakes.
         """
 
 
@@ -93,7 +93,7 @@ class PreparesItems(Protocol):
     """A data set, or a part of its split, that has more than RecBole's interactions: texts, embeddings, an index.
 
     Attributes:
-        made: Stage -> what it made of files and caches, the options that it read, and the stages that it used.
+        made: Stage -> what it made from files and caches, the options that it read, and the stages that it used.
     """
 
     made: dict[str, tuple[Any, frozenset[str], tuple[str, ...]]] | None
@@ -102,7 +102,7 @@ class PreparesItems(Protocol):
         """Set what the model knows of the items, of this data set and of its parts.
 
         Args:
-            timer: Gets the seconds of each stage.
+            timer: Records the seconds of each stage.
             parts: The split's data sets of training, validation and test; only the first is learned from.
             saved: Folder of a finished run whose index and tokenizer are used; None builds them.
         """
@@ -177,7 +177,7 @@ class HasSamples(Protocol):
 
 @runtime_checkable
 class WeighsBatches(Protocol):
-    """A model whose loss is a mean over something else than rows."""
+    """A model whose loss is a mean over something other than rows."""
 
     def loss_weight(self, interaction: Interaction) -> float:
         """Return how much a batch counts when the gradients of several batches are summed."""
@@ -204,7 +204,7 @@ class KeepsOwnWeights(Protocol):
 
 @runtime_checkable
 class LearnsPreferences(Protocol):
-    """A model whose training can go on with preferences: it finds items, and how likely they are, with gradients."""
+    """A model that can be trained further on preferences: it finds items, and log-probabilities with gradients."""
 
     def beams(self, histories: Sequence[np.ndarray], k: int) -> torch.Tensor:
         """Return the best ``k`` items after each history, catalogue rows int64 [B, K]; -1 where nothing is left."""
@@ -215,11 +215,11 @@ class LearnsPreferences(Protocol):
 
 @runtime_checkable
 class RecommendsTopItems(Protocol):
-    """A model that finds the best items without scoring all of them, in one of several wordings of its prompt."""
+    """A model that finds the best items without scoring all of them, in one or more wordings of its prompt."""
 
     @property
     def list_length(self) -> int | None:
-        """How many items it finds per user; None where, by its options, it scores all of them after all."""
+        """How many items it finds per user; None if its options make it score all of them after all."""
 
     def full_sort_top(
         self, interaction: Interaction, seen: SeenItems | None = None, prompts: tuple[int, ...] | None = None
@@ -293,7 +293,7 @@ class SearchesRows(HasCatalogue, Protocol):
 
 @runtime_checkable
 class UsesCatalogue(Protocol):
-    """A model that can be given another catalogue after training: that of the data set with new items behind it."""
+    """A model that can be given another catalogue after training: the data set's own with new items appended."""
 
     catalogue: Any
 

@@ -22,7 +22,7 @@ class ItemVectorSettings(StageSettings):
     """Options of items as single vectors; each is explained in properties/model/LCRec.yaml.
 
     Raises:
-        UserError: For options without ``history_input: item``, which they are about.
+        UserError: For options that need ``history_input: item``, without it, and for others that contradict.
     """
 
     history_input: str
@@ -58,11 +58,11 @@ class ItemInputs(nn.Module):
     token by token. A departure from the paper, whose histories are the index tokens themselves: attention then works
     on items, not on codes, and a history of 20 items is 20 positions long.
 
-    A sum of codes alone tells rare items badly apart, since each code is shared by many. With ``trained`` the vector
+    A sum of codes alone hardly tells rare items apart, since each code is shared by many. With ``trained`` the vector
     also has an embedding of each longer prefix of the path, up to the whole of it (as n-grams of semantic ids in
     Singh et al. 2023, arXiv 2306.08121). Items added later have those of the prefixes that they share. With
-    ``features`` it has a linear projection of what is known of the item, the embedding that its codes were made of, as
-    in LIGER (arXiv 2411.18814): codes keep little of it.
+    ``features`` it has a linear projection of what is known of the item, the embedding that its codes were made from,
+    as in LIGER (arXiv 2411.18814): codes keep little of it.
 
     Args:
         tokens: The LM's own input embeddings.
@@ -101,7 +101,7 @@ class ItemInputs(nn.Module):
         return weight
 
     def use_items(self, paths: Tensor, features: Tensor | None = None) -> None:
-        """Stand for the items of another catalogue: paths int64 [n_items, L], features float32 [n_items, F]."""
+        """Represent the items of another catalogue: paths int64 [n_items, L], features float32 [n_items, F]."""
         device = next(self.tokens.parameters()).device
         self.register_buffer("paths", paths.to(device), persistent=False)  # they belong to the index, not the weights
         if self._trained is not None:
@@ -142,14 +142,14 @@ def _sums(table: nn.Module, rows: Tensor) -> Tensor:
     """Return the sum [N, D] of each item's embeddings, rows int64 [N, L] of a table."""
     if (
         type(table) is nn.Embedding and rows.shape[1]
-    ):  # without the embeddings [N, L, D], which are large for a whole catalogue
+    ):  # avoids the embeddings [N, L, D], which are large for a whole catalogue
         return functional.embedding_bag(rows, table.weight, mode="sum", padding_idx=table.padding_idx)
-    summed: Tensor = table(rows).sum(dim=-2)  # what does more than look up: Gemma 3 scales
+    summed: Tensor = table(rows).sum(dim=-2)  # for tables that do more than look up: Gemma 3 scales
     return summed
 
 
 def feed_items(lm: Any, paths: Tensor, trained: Tensor | None = None, features: Tensor | None = None) -> ItemInputs:
-    """Let a language model take items as inputs; returns the embeddings that it now has.
+    """Let a language model take items as inputs; return its new input embeddings.
 
     Args:
         lm: A causal language model of transformers.
@@ -166,8 +166,8 @@ def positions_and_mask(aside: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tenso
     """Return what makes a causal LM pass over tokens that stand aside.
 
     Args:
-        aside: bool [B, T]; a run of neighbouring tokens that are marked is seen by the rest of that run only. Or the
-            number of each token's run, int64 [B, T], where runs are neighbours; 0 for tokens that do not stand aside.
+        aside: bool [B, T]; a run of adjacent marked tokens is seen by the rest of that run only. Or the number of each
+            token's run, int64 [B, T], where runs are adjacent; 0 for tokens that do not stand aside.
         dtype: Of the mask.
 
     Returns:
@@ -181,7 +181,7 @@ def positions_and_mask(aside: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tenso
 
 
 def _numbered(aside: Tensor) -> Tensor:
-    """Return the numbers of runs of marked neighbours, int64 [B, T], 0 off them."""
+    """Return the number of each token's run of adjacent marked tokens, int64 [B, T]; 0 if it is not marked."""
     starts = aside.clone()
     starts[:, 1:] &= ~aside[:, :-1]
     return starts.cumsum(dim=1) * aside

@@ -1,8 +1,8 @@
 """The last block of a language model, run only where its states are wanted.
 
-Of the tokens of a training sample a few carry loss. The other blocks have to run at all of them, as later tokens look
-at their keys and values; of the last block nothing else is looked at, so its queries, output projection and
-feed-forward layer are wanted at the marked places alone. The block itself is unmodified: it is run once up to its keys
+Few tokens of a training sample carry loss. The other blocks have to run at all tokens, as later ones attend to their
+keys and values; of the last block only the states of these few are read, so its queries, output projection and
+feed-forward layer are needed at the marked places alone. The block itself is unmodified: it is run once up to its keys
 and values, and then at the marked places with these as if they came from a cache.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from recbole_lcrec.decoding.architecture import additive_mask, attention_kernel, blocks_of, cache_name
 
 KERNELS = ("sdpa", "eager")
-"""Attention of transformers that takes a mask with a row per query."""
+"""Attention implementations of transformers that take a mask with a row per query."""
 
 
 class _Handed(Exception):
@@ -31,7 +31,7 @@ class _Handed(Exception):
 
 
 class _Handing:
-    """Stands for a cache: hands over keys and values, behind those that are cached already."""
+    """Stands for a cache: hands over keys and values, appended to those that are cached already."""
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
@@ -72,7 +72,7 @@ class LastBlock:
 
     @contextmanager
     def only_at(self, where: Tensor) -> Iterator[None]:
-        """While the block runs, give states at the marked places only, bool [B, T], and 0 elsewhere."""
+        """Within this context, compute states at the marked places only, bool [B, T]; 0 elsewhere."""
         assert self._block is not None
         self._block.forward = partial(self._forward, self._block.forward, where)
         try:
@@ -105,7 +105,7 @@ class LastBlock:
 
 
 def _at(value: Any, places: Tensor, shape: torch.Size) -> Any:
-    """Return what belongs to some places [B, Q] of a value that has one entry per token [B or 1, T, ...]."""
+    """Return the entries at some places [B, Q] of a value that has one per token [B or 1, T, ...], else the value."""
     if isinstance(value, tuple):
         return tuple(_at(part, places, shape) for part in value)
     per_token = isinstance(value, Tensor) and value.dim() > 1 and value.shape[:2] in ((1, shape[1]), shape)

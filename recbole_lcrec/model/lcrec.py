@@ -100,8 +100,8 @@ class LCRec(PathPolicy, GenerativeRecommender):
         """See the base class.
 
         Raises:
-            UserError: Also if the model does not learn the task that it is to be evaluated in, for options of item
-                vectors that contradict each other or lack what they need.
+            UserError: Also if the model does not learn the task that it is to be evaluated in, or options of item
+                vectors contradict each other or lack what they need.
         """
         mistakes = Mistakes()
         with mistakes.caught():
@@ -130,7 +130,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
 
     @staticmethod
     def _check_embeddings(config: Any, mistakes: Mistakes) -> None:
-        """Note that there are no embeddings for ``item_features`` to read."""
+        """Note if there are no embeddings for ``item_features`` to read."""
         index_file = settings_from(IndexSettings, config).index_file
         without = f"index_file={index_file}" if index_file else ""
         quantizer = settings_from(QuantizerSettings, config).quantizer
@@ -144,7 +144,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
 
     @classmethod
     def check_models(cls, config: Any) -> None:
-        """Make the language model once, as far as that is possible without an index, and check what it supports.
+        """Build the language model once, as far as that is possible without an index, and check what it supports.
 
         Raises:
             UserError: For a model of another kind, or options that it does not support.
@@ -154,7 +154,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
 
     @classmethod
     def _sample_logits(cls, lm: Any, config: Any) -> SampleLogits:
-        """Return what computes a language model's logits of samples.
+        """Return the object that computes a language model's logits of samples.
 
         Raises:
             UserError: For options that the model does not support.
@@ -213,7 +213,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
         return torch.stack([found[number] for number in range(len(requests))])
 
     def history_frame(self) -> HistoryFrame:
-        """See the base class; of wordings with the paths of a history alone."""
+        """See the base class; only for wordings with no other text of the catalogue than the history's paths."""
         builder = self.catalogue.builder
         template = self._template(Request(np.zeros(0, np.int64)), self.prompts[0])
         before, between, behind = (ids.tolist() for ids in builder.around_history(template))
@@ -236,7 +236,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
 
         Args:
             text: What is looked for.
-            history: Their catalogue rows, oldest first; it may be empty.
+            history: The user's catalogue rows, oldest first; it may be empty.
             k: Items to return.
         """
         request = Request(history[-int(self.max_seq_length) :], text, searching=True)
@@ -248,7 +248,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
 
         Args:
             history: Catalogue rows, oldest first.
-            max_tokens: Tokens of the answer at most.
+            max_tokens: Maximum number of tokens in the answer.
         """
         prompt = self.catalogue.builder.prompt(PREFERENCEOBTAIN[0], Context(history[-int(self.max_seq_length) :]))
         return self.written_behind(prompt, max_tokens, without=self.catalogue.code_ids.tolist())
@@ -266,10 +266,10 @@ class LCRec(PathPolicy, GenerativeRecommender):
         feed_items(self.lm, torch.from_numpy(self.catalogue.paths), trained, self._features(self.catalogue))
 
     def _features(self, catalogue: Catalogue) -> torch.Tensor | None:
-        """Return what ``item_features`` feeds of each catalogue item, float32 [n_rows, F]; None for nothing."""
+        """Return what ``item_features`` feeds for each catalogue item, float32 [n_rows, F]; None for nothing."""
         if not self._reads_embeddings:
             return None
-        if catalogue.embeddings is None:  # of a saved run: else check_options has refused it
+        if catalogue.embeddings is None:  # only in a saved run: else check_options has refused it
             raise UserError(
                 f"item_features: the run has no {EMBEDDINGS}. Bring the file back, or leave item_features as it was "
                 "in training."
@@ -283,7 +283,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
 
     @torch.no_grad()
     def _item_scores(self, trie: TokenTrie) -> ItemScores | None:
-        """Return what the model says of whole items of a trie, which may lack some of the catalogue's."""
+        """Return the scoring of whole items of a trie, which may lack some of the catalogue's."""
         if not self.item_score_weight:
             return None
         columns, vectors = self.rows_of(trie.paths), self._item_vectors()
@@ -305,7 +305,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
         Args:
             requests: What is asked.
             prompt: Number of the wording.
-            beam_tokens: Tokens that all beams of a request append.
+            beam_tokens: Tokens that all beams of a request append together.
             run: Gets the numbers of a batch's requests int64 [B], their left-padded prompts without the instruction
                 (input_ids, attention_mask), int64 [B, T], and the instruction.
         """
@@ -347,7 +347,7 @@ class LCRec(PathPolicy, GenerativeRecommender):
         return prefix if same else SharedPrefix(prefix.ids[:0])
 
     def _template(self, request: Request, prompt: int) -> Template:
-        """Return the wording for a request; one without the text that the task needs is asked as in seqrec."""
+        """Return the wording for a request; without the text that the task needs, that of seqrec (or nextitem)."""
         if request.searching:
             known = bool(len(request.history))
             return next(one for one in EVAL_TEMPLATES[SEARCH] if ("history" in one.fields) == known)

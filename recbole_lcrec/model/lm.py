@@ -24,11 +24,11 @@ from recbole_lcrec.utils.lm_config import number_of
 logger = logging.getLogger(__name__)
 
 MAX_PATH = 8
-"""Most levels of an index, so most tokens that decoding puts behind a prompt."""
+"""Most levels that an index has, hence most tokens that decoding appends to a prompt."""
 
 _BASE = "base_model.json"
 """File next to a run's architecture that says which weights an adapter belongs to."""
-_SAMPLED = 4096  # values of a tensor: training moves all of them
+_SAMPLED = 4096  # values read per tensor: training moves all of them
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ class LMSettings(StageSettings):
 
 
 def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], saved: Path | None = None) -> Any:
-    """Make the language model, its vocabulary extended to the tokenizer's.
+    """Build the language model, its vocabulary extended to the tokenizer's.
 
     Args:
         settings: Options of the language model.
         tokenizer: The tokenizer, index tokens included.
-        index_tokens: The index tokens; their rows train in full under LoRA. None for models without an index.
+        index_tokens: The index tokens; their rows train in full under LoRA. Empty for models without an index.
         saved: Folder of a finished run: its architecture is used and weights are left to the checkpoint. Under LoRA
             the base model's weights are loaded all the same, since the checkpoint holds the adapter only.
 
@@ -111,7 +111,7 @@ def build_lm(settings: LMSettings, tokenizer: Any, index_tokens: Sequence[str], 
 
 
 def trial_lm(settings: LMSettings) -> Any:
-    """Return the language model as far as it can be made before there is an index: to see whether it will do.
+    """Return the language model as far as it can be built before there is an index, to see whether it will work.
 
     A pretrained one gets a single new token; one from scratch has one layer and a small vocabulary.
 
@@ -133,7 +133,7 @@ def trial_lm(settings: LMSettings) -> Any:
 
 
 def _drop_in_layers(lm: Any, probability: float) -> None:
-    """Let dropout act on what attention and feed-forward of every layer add, in training mode, as in SASRec.
+    """Apply dropout to what attention and feed-forward of every layer add, in training mode, as in SASRec.
 
     Llama's own forward has none; its layers stay as they are.
     """
@@ -152,7 +152,7 @@ def use_attention(lm: Any, attention: str) -> None:
     """Choose the attention kernel; an architecture without sdpa keeps its own. ``auto`` begins with sdpa.
 
     Raises:
-        UserError: If the kernel cannot be had.
+        UserError: If the kernel is not available.
     """
     try:
         lm.set_attn_implementation("sdpa" if attention == "auto" else attention)
@@ -202,15 +202,15 @@ def _pretrained(settings: LMSettings, tokenizer: Any, saved: Path | None = None)
 
 
 def _name_of_weights(lm: Any) -> str:
-    """Return what tells the weights of one model from those of another: a key of some values of each tensor."""
+    """Return what tells the weights of one model from those of another: a hash of some values of each tensor."""
     tensors = [tensor.detach().reshape(-1) for tensor in lm.state_dict().values()]
     some = [tensor[:: max(1, len(tensor) // _SAMPLED)].float().cpu().numpy() for tensor in tensors]
-    # sorted, as the names and the order of the tensors are those of a version of transformers
+    # sorted, as the names and the order of the tensors depend on the version of transformers
     return fingerprint(sorted(fingerprint(len(whole), values) for whole, values in zip(tensors, some, strict=True)))
 
 
 def _check_same_base(found: str, saved: Path, option: str) -> None:
-    """Refuse another base model than the one that a saved run adapts; runs of earlier versions do not name it.
+    """Refuse a base model other than the one that a saved run adapts; runs of earlier versions do not record it.
 
     Raises:
         UserError: Naming ``option``.
@@ -238,7 +238,7 @@ def save_architecture(lm: Any, folder: Path) -> None:
 
 
 def check_length(config: Any, settings: LMSettings) -> None:
-    """Refuse a ``max_length`` that the base model's positions do not reach.
+    """Refuse a ``max_length`` beyond the base model's positions.
 
     Args:
         config: The base model's configuration.
@@ -250,7 +250,7 @@ def check_length(config: Any, settings: LMSettings) -> None:
     limit = number_of(config, "max_position_embeddings")
     if not limit or limit < 0:  # none, and XLNet's -1: any length
         return
-    limit -= MAX_PATH  # beams go on behind a prompt that fills max_length
+    limit -= MAX_PATH  # beams extend a prompt that fills max_length
     if limit < settings.max_length:
         raise UserError(
             f"max_length={settings.max_length}: base_model={settings.base_model} takes at most {limit} tokens. "
@@ -259,7 +259,7 @@ def check_length(config: Any, settings: LMSettings) -> None:
 
 
 def extend_vocabulary(lm: Any, size: int, option: str) -> None:
-    """Give a pretrained model rows for ``size`` tokens, where it has fewer.
+    """Give a pretrained model rows for ``size`` tokens, if it has fewer.
 
     Raises:
         UserError: Naming ``option``, for an architecture whose embeddings cannot grow.
@@ -268,7 +268,7 @@ def extend_vocabulary(lm: Any, size: int, option: str) -> None:
         return
     try:
         lm.resize_token_embeddings(size, mean_resizing=False)
-    except Exception as error:  # each architecture has a way of its own to fail at this
+    except Exception as error:  # each architecture fails at this in its own way
         raise UserError(
             f"{option}: the vocabulary of {type(lm).__name__} cannot be extended ({reason_of(error)}), but the item "
             "index needs tokens of its own. Use another model."
@@ -298,7 +298,7 @@ def _with_lora(lm: Any, settings: LMSettings, new_rows: list[int]) -> Any:
 
 
 def store_frozen_in_half(lm: Any) -> bool:
-    """Store the weights that are not trained, which no checkpoint has, in bfloat16; return whether there are any."""
+    """Store the weights that are not trained, and so in no checkpoint, in bfloat16; return whether there are any."""
     frozen = [weight for weight in lm.parameters() if not weight.requires_grad and weight.is_floating_point()]
     for weight in frozen:
         weight.data = weight.data.to(torch.bfloat16)

@@ -1,6 +1,6 @@
 """P5-CID (Hua et al. 2023, "How to Index Item IDs", arXiv 2305.06569): P5 with collaborative indexing.
 
-As published: items are paths of clusters (recursive spectral clustering of who has what together, ``quantizer: cid``)
+As published: items are paths of clusters (recursive spectral clustering of item co-occurrence, ``quantizer: cid``)
 whose codes are new tokens; a T5 reads a prompt in words that names the user, ``user_17``, and the user's last 20 items
 in order, and writes the next item's path; every prefix of a training sequence is a sample, and its wording is drawn
 from several; 20 beams constrained to existing items. The user's name is plain text, which the tokenizer cuts into
@@ -10,12 +10,12 @@ pieces. Trained on the sequential task alone; P5's direct wordings (the user wit
 What differs:
 
 - The wordings are our own. An item is its codes; the published prompts write ``item_`` before them.
-- Users are called by their raw token, not by a number given when the data were prepared, so that a user is called the
-  same in every version of the data. An unknown user is called ``somebody``.
+- Users are named by their raw token, not by a number assigned when the data were prepared, so that a user has the same
+  name in every version of the data. An unknown user is named ``somebody``.
 - No whole-word embeddings (an option of the published code).
 - Without ``base_model`` the T5 is small and from scratch, with a byte-level BPE trained on the wordings and the users'
   names. With it (T5-small in the paper), its weights and tokenizer, and the paper's recipe are used.
-- Departures of the index itself are named in ``recbole_lcrec.quantizer.cid``.
+- Departures of the index itself are listed in ``recbole_lcrec.quantizer.cid``.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class P5CID(EncoderDecoderRecommender):
         self._check_room()
 
     def _check_room(self) -> None:
-        """Build every wording with the longest name and one item: max_length is too small now or never."""
+        """Build every wording with the longest name and one item, so that too small a max_length fails at once."""
         longest = Context(np.zeros(1, np.int64), user=max(self._names, key=len))
         for template in self._templates:
             self.catalogue.builder.prompt(template, longest)
@@ -71,7 +71,7 @@ class P5CID(EncoderDecoderRecommender):
         """Load ``base_model`` once, as far as that is possible without an index.
 
         Raises:
-            UserError: If it cannot be loaded or is no T5.
+            UserError: If it cannot be loaded or is not a T5.
         """
         base_model = settings_from(TokenizerSettings, config).base_model
         if base_model:
@@ -81,7 +81,7 @@ class P5CID(EncoderDecoderRecommender):
 
     @property
     def n_wordings(self) -> int:
-        """Wordings that training draws from."""
+        """Number of wordings that training draws from."""
         return len(self._templates)
 
     def new_lm(self, config: Any) -> Any:
@@ -95,7 +95,7 @@ class P5CID(EncoderDecoderRecommender):
     def inputs(
         self, rows: torch.Tensor, lengths: torch.Tensor, users: torch.Tensor, wordings: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return prompts in the given wordings, each with an end token, padded at the right: (ids, mask) [B, T]."""
+        """Return prompts in the given wordings, each with an end token, right-padded: (ids, mask) [B, T]."""
         builder = self.catalogue.builder
         prompts = []
         for row, length, user, wording in zip(
@@ -147,7 +147,7 @@ def _pretrained(base_model: str, vocab_size: int, dropout: float) -> Any:
     """Return a T5 checkpoint in float32 with room for ``vocab_size`` tokens.
 
     Raises:
-        UserError: If there is none of that name, or it is no T5.
+        UserError: If there is none of that name, or it is not a T5.
     """
     from transformers import AutoModelForSeq2SeqLM
 

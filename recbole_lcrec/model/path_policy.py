@@ -19,7 +19,7 @@ from recbole_lcrec.model.item_inputs import item_log_probs, item_products
 
 
 class PathPolicy(InstructionTuned):
-    """A part of LCRec."""
+    """Mixin of LCRec; see the module."""
 
     evaluation: Any
     item_score_weight: float
@@ -68,7 +68,7 @@ class PathPolicy(InstructionTuned):
             mine = (levels == level).nonzero().squeeze(1)
             if not len(mine):  # a batch of samples that are answered in words
                 continue
-            before = torch.arange(1 - level, 1, device=ids.device)  # a path's codes stand side by side
+            before = torch.arange(1 - level, 1, device=ids.device)  # a path's codes are adjacent
             prefixes = ids[rows[mine].unsqueeze(1), places[mine].unsqueeze(1) + before]
             losses[mine] = softmax.losses(readout, states[mine], targets[mine], prefixes)
         return losses
@@ -77,7 +77,7 @@ class PathPolicy(InstructionTuned):
         """Return the items at which the beams of an evaluation end, without dropout: catalogue rows int64 [B, K].
 
         They are what validation would find with ``k`` beams in its first wording, best first; with
-        ``exclude_history`` none is of the history. K is ``k``, or the number of items; -1 where nothing is left.
+        ``exclude_history`` none is from the history. K is ``k``, or the number of items; -1 where nothing is left.
 
         Args:
             histories: Catalogue rows, oldest first.
@@ -94,10 +94,10 @@ class PathPolicy(InstructionTuned):
 
         They are the scores that lists are ranked by: the sum over an item's codes, each among its competitors of
         ``loss_normalization``, and ``item_score_weight`` of the log-probability of the item as a whole. A weighted
-        mean of two log-probabilities is one up to a constant of the history, which differences between its items lack.
+        mean of two log-probabilities is one up to a constant per history, which cancels between items of a history.
 
-        Prompts are written as for decoding, and run by the forward of training, each once with all paths hung behind
-        it; models that do not keep them apart run a prompt for each of its items.
+        Prompts are written as for decoding and run by the training forward, each once with all paths attached to it;
+        models that do not keep these apart run a prompt once per item.
 
         Args:
             histories: Catalogue rows, oldest first.

@@ -1,8 +1,8 @@
 """Learning from preferences after the tuning: options, rewards, and the two losses, on log-probabilities of items.
 
-The samples are the items at which the model's own beams end, so every sample is an item, and no reward has to ask for
-the form of an answer. Both losses compare items after the same history only: what a policy's log-probabilities lack to
-be normalised is a number of the history, and cancels (in the penalty of grpo it is part of what is penalised).
+The samples are the items at which the model's own beams end, so every sample is an item, and no reward is needed for
+the form of an answer. Both losses compare items after the same history only: the constant by which a policy's
+log-probabilities are not normalised depends on the history alone, and cancels (in grpo's penalty it is penalised too).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PreferenceSettings(StageSettings):
         return self.preference_stage != "none"
 
     def check_beside(self, config: Any) -> None:
-        """Refuse what the stage does not go with.
+        """Refuse options that the stage does not work with.
 
         Raises:
             UserError: Naming the options.
@@ -72,7 +72,7 @@ def rivals(beams: Tensor, targets: Tensor, number: int) -> Tensor:
     Args:
         beams: Catalogue rows int64 [B, K], best first, -1 for nothing.
         targets: Catalogue rows int64 [B].
-        number: Rivals that are wanted; beams should be one more.
+        number: Number of rivals wanted; there should be one more beam.
     """
     others = beams.masked_fill(beams == targets.unsqueeze(1), -1)
     order = (others < 0).long().argsort(dim=1, stable=True)[:, :number]
@@ -89,7 +89,7 @@ def softmax_dpo(policy: Tensor, reference: Tensor, there: Tensor, beta: float) -
         policy: Log-probabilities [B, C] of the target, which comes first, and its rivals.
         reference: The tuned model's, [B, C].
         there: bool [B, C]; whether there is such an item.
-        beta: How far the policy may go from the reference: less, the greater it is.
+        beta: How strongly the policy is held to the reference.
     """
     rewards = (beta * (policy - reference)).masked_fill(~there, -torch.inf)
     return rewards.logsumexp(dim=1) - rewards[:, 0]
@@ -98,8 +98,8 @@ def softmax_dpo(policy: Tensor, reference: Tensor, there: Tensor, beta: float) -
 def rewards_of(beams: Tensor, targets: Tensor, rank_reward: float) -> Tensor:
     """Return the rewards of a group of items, float32 [B, K] (MiniOneRec, arXiv 2510.24431).
 
-    1 for the target. In a group that has it, another item has less than 0, the less the better it was ranked:
-    -1 / log2(rank + 1), divided by the sum over all ranks. A group without the target says nothing: all are 0.
+    1 for the target. In a group that has it, any other item has less than 0, and the lower the better it was ranked:
+    -1 / log2(rank + 1), divided by the sum over all ranks. A group without the target teaches nothing: all are 0.
 
     Args:
         beams: Catalogue rows int64 [B, K], best first.
@@ -126,11 +126,11 @@ def advantages_of(rewards: Tensor, there: Tensor) -> Tensor:
 
 
 def grpo(policy: Tensor, reference: Tensor, advantages: Tensor, there: Tensor, kl_weight: float) -> Tensor:
-    """Return the loss [B] of GRPO (arXiv 2402.03300) for a policy that moves once per group, by whole items.
+    """Return the loss [B] of GRPO (arXiv 2402.03300) for a policy that is updated once per group, by whole items.
 
-    The ratio to the policy that the group is of is 1, so that nothing is clipped; advantages add up to 0. The penalty
-    is Schulman's estimate of the divergence from the reference, q/p - log(q/p) - 1. Published code takes it and the
-    ratio token by token; here an item is one action.
+    The ratio to the policy that sampled the group is 1, so nothing is clipped; advantages add up to 0. The penalty is
+    Schulman's estimate of the divergence from the reference, q/p - log(q/p) - 1. Published code takes it and the ratio
+    token by token; here an item is one action.
 
     Args:
         policy: Log-probabilities [B, K].

@@ -6,7 +6,7 @@ weighted sum of the states into the values'. Rows of similar length run together
 history. GELU is one pass instead of five.
 
 Dropout masks are drawn as RecBole draws them, for every position and in its order (option ``exact_dropout``), so that
-a training is the same as with RecBole's forward. Masks drawn for what is used alone are other ones, and as good.
+training is the same as with RecBole's forward. Masks drawn only for what is used are different ones, and as good.
 
 What differs by more than rounding: the key biases of the last layer. They have no influence on any score, since a
 softmax does not change when a number is added to all of its inputs; RecBole moves them by what rounding leaves of
@@ -29,11 +29,11 @@ from torch.nn import functional
 from recbole_lcrec.config.run_options import RunOptions
 
 _MASKED = -10000.0
-"""RecBole's, which exp makes 0."""
+"""RecBole's value, whose exp is 0."""
 _GROUPS = 4
 """Groups of rows of similar length."""
 _MUCH_PADDING = 1 / 3
-"""Share of padding from which groups pay."""
+"""Share of padding from which grouping pays."""
 _LEVELS = 1 << 16
 
 
@@ -42,7 +42,7 @@ class Rows:
     """Some rows of a batch, cut to the longest history among them.
 
     Attributes:
-        rows: Their numbers in the batch, int64 [B]; a slice of all rows of a batch in their order.
+        rows: Their numbers in the batch, int64 [B]; a full slice for all rows in order.
         items: Item ids, int64 [B, L].
         last: Position of each row's last item, int64 [B].
     """
@@ -97,7 +97,7 @@ class WholeMasks:
 
 
 class OwnMasks:
-    """Dropout masks that are drawn for what is used alone; the methods are those of :class:`WholeMasks`."""
+    """Dropout masks drawn only for what is used; the methods are those of :class:`WholeMasks`."""
 
     def __init__(self, model: SASRec) -> None:
         self._width = model.hidden_size
@@ -150,7 +150,7 @@ class QuickSASRec(SASRec):  # type: ignore[misc]
         """Return the states after the histories.
 
         Args:
-            item_seq: Item ids, int64 [B, L], 0 behind the end.
+            item_seq: Item ids, int64 [B, L], 0 after the end.
             item_seq_len: Items of each history, int64 [B].
 
         Returns:
@@ -186,7 +186,7 @@ class QuickSASRec(SASRec):  # type: ignore[misc]
 
 
 def quick_class(model: type) -> type:
-    """Return the quick class of a model that RecBole has; any other class itself."""
+    """Return the quick version of a model class of RecBole; any other class itself."""
     return QuickSASRec if model is SASRec else model
 
 

@@ -14,7 +14,7 @@ What differs:
 - The whole catalogue is scored by default, which is exact; graph decoding is ``rpg_decoding: graph``.
 - Histories are the last MAX_ITEM_LIST_LENGTH items, as for every model here; longer training sequences are cut into
   windows that predict each item once.
-- Training is AdamW with warm-up and a cosine.
+- Training uses AdamW with warm-up and cosine decay.
 
 The items need not have been seen in training: new items are scored by their codes.
 """
@@ -80,7 +80,7 @@ class RPGSettings(StageSettings):
 
 
 class ResidualHeads(nn.Module):
-    """One head per level: a state plus SiLU of a linear layer on it, which begins as the state itself.
+    """One head per level: a state plus SiLU of a linear layer on it, initially the state itself.
 
     Args:
         n_levels: Heads.
@@ -161,11 +161,11 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
 
     @property
     def list_length(self) -> int | None:
-        """How many items it finds per user; None where it scores all of them."""
+        """How many items it finds per user; None if it scores all of them."""
         return self.options.graph_beams if self.options.rpg_decoding == "graph" else None
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
-        """Recommend from this catalogue: the one of the data set, or that with new items behind it."""
+        """Recommend from this catalogue: the data set's own, or that with new items appended."""
         self.catalogue = catalogue
         self._graph = None
         device = next(self.parameters()).device
@@ -186,7 +186,7 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
         """Return the hidden states after every item of histories, [B, T, D].
 
         Args:
-            rows: Catalogue rows, oldest first, int64 [B, T]; anything behind the end.
+            rows: Catalogue rows, oldest first, int64 [B, T]; anything after the end.
             lengths: Items in each history, 1 or more, int64 [B].
         """
         mask = torch.arange(rows.shape[1], device=rows.device) < lengths.unsqueeze(1)
@@ -203,13 +203,13 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
     def _logits(self, states: Tensor) -> list[Tensor]:
         """Return the cosines with each level's codes over the temperature, [N, K_l], after states [N, D]."""
         vectors = self.heads(states)
-        # lengths divide the products, which are fewer numbers than the vectors
+        # the products are divided by the lengths, as they are fewer numbers than the vectors
         scales = 1 / (vectors.norm(dim=-1, keepdim=True).clamp_min(_SHORTEST) * self.options.rpg_temperature)
         books = functional.normalize(self.codes.weight, dim=-1).split(self.level_sizes)
         return [(one @ book.T * scale).float() for one, scale, book in zip(vectors, scales, books, strict=True)]
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Return the mean cross-entropy of the codes of every item of a window after those before it.
+        """Return the mean cross-entropy of the codes of every item of a window, given those before it.
 
         Args:
             interaction: RecBole's rows: history, its length, target.
@@ -246,7 +246,7 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
         return total
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Score all items after each history, float32 [B, n_items]; by graph decoding those not found equally, below.
+        """Score all items after each history, float32 [B, n_items]; those not found by graph decoding equally, lowest.
 
         Args:
             interaction: Histories of B users (``item_id_list``, ``item_length``).
@@ -290,12 +290,12 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k rows of the whole catalogue for each history of catalogue rows: (rows, scores), [B, k].
 
-        With ``exclude_history`` no item of a history is among them; places that nothing is left for have row -1 and
+        With ``exclude_history`` no item of a history is among them; places for which nothing is left have row -1 and
         score -inf.
 
         Args:
             histories: Catalogue rows, oldest first; the last MAX_ITEM_LIST_LENGTH count.
-            k: Items per history; fewer where there are not so many.
+            k: Items per history; fewer if there are not that many.
             among: Catalogue rows to choose from, int64 [n]; None for all.
             users: Not used: the model knows histories alone.
         """
@@ -304,7 +304,7 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
         excluded = histories if self._exclude_history else None
         if among is None and self.list_length is not None:
             found, scores = self._search(log_probs, rows, excluded)
-        else:  # what one chooses from is scored whole
+        else:  # a given choice is scored in full
             everything = self.scores(log_probs, rows)
             everything.masked_fill_(self._closed(rows, len(histories), excluded), -torch.inf)
             scores, places = everything.topk(min(k, len(rows)), dim=1)
@@ -329,7 +329,7 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
         return self._after_rows(self._row_of_id[interaction[self.ITEM_SEQ]], interaction[self.ITEM_SEQ_LEN])
 
     def _after_histories(self, histories: Sequence[np.ndarray]) -> list[Tensor]:
-        """Return what ``_after_rows`` does, of histories of any length, the last items of which count."""
+        """Return what ``_after_rows`` returns, for histories of any length, whose last items count."""
         device, limit = self.codes.weight.device, int(self.max_seq_length)
         kept = [torch.from_numpy(np.asarray(history[-limit:])) for history in histories]
         lengths = torch.tensor([len(history) for history in kept], device=device)
@@ -351,7 +351,7 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
         return rows[places].masked_fill(places < 0, -1), scores
 
     def _closed(self, rows: Tensor, n_users: int, excluded: Sequence[np.ndarray] | None) -> Tensor:
-        """Return which of the catalogue rows [n] each user must not get, bool [B, n]; each user has a list of them."""
+        """Return which of the catalogue rows [n] each user must not get, bool [B, n]; ``excluded`` lists them."""
         closed = torch.zeros(n_users, len(self._paths), dtype=torch.bool, device=rows.device)
         for line, without in zip(closed, excluded or [], strict=excluded is not None):
             line[torch.from_numpy(np.asarray(without, np.int64)).to(rows.device)] = True

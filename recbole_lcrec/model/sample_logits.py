@@ -47,7 +47,7 @@ class SampleLogitsSettings(StageSettings):
 
 
 class SampleLogits:
-    """A function of samples and places in them, which returns the logits [n_true, V] at these places.
+    """A function that returns the logits [n_true, V] at given places of samples.
 
     Dropout of ``lm_dropout`` zeroes elements of the embeddings, and of the hidden states before the head, while the
     model is in training mode: around the model, so that its own forward stays as it is.
@@ -58,7 +58,7 @@ class SampleLogits:
     Args:
         lm: A causal language model of transformers, also one wrapped by peft.
         settings: Options of the training forward.
-        once: Whether every layer has to run exactly once per step: FSDP drops weights behind a layer, and a shared
+        once: Whether every layer has to run exactly once per step: FSDP frees weights after a layer, and a shared
             beginning would run it twice. ``share_prefix`` has no effect then.
 
     Raises:
@@ -97,12 +97,12 @@ class SampleLogits:
         """Return what ``readout`` turns into logits, [n_true, D], at the marked positions, in the order of ``where``.
 
         Args:
-            input_ids: [B, T] samples, padded at the right.
+            input_ids: [B, T] samples, right-padded.
             where: bool [B, T], where logits are wanted.
             lengths: [B] tokens of each sample.
             aside: bool [B, T], tokens that only the rest of their own run sees, or int64 [B, T], the numbers of
                 their runs (see ``positions_and_mask``); or None. The model must have passed ``require_aside``, or
-                have said that it ``keeps_apart``.
+                report that it ``keeps_apart``.
         """
         if self._split is None:
             logits: Tensor = self._lm(**self._inputs(input_ids, aside), use_cache=False).logits
@@ -160,7 +160,7 @@ class SampleLogits:
         return self._run(inputs, where, use_cache=False)[where]
 
     def _run(self, inputs: dict[str, Tensor], where: Tensor, **others: Any) -> Tensor:
-        """Return the states [B, T, D] of the body, of which those at the marked places are right."""
+        """Return the states [B, T, D] of the body, of which only those at the marked places are valid."""
         last = self._last if self._last is not None and self._last.pays(where) else None
         with last.only_at(where) if last else nullcontext():
             states: Tensor = self._body(**inputs, **others).last_hidden_state
@@ -190,7 +190,7 @@ class SampleLogits:
 
         Args:
             states: The way.
-            last: What runs the last block meanwhile.
+            last: What runs the last block during the comparison.
         """
         if self._split is None or self._attends_to_a_window():
             return False
@@ -212,7 +212,7 @@ class SampleLogits:
     def passes_over(self) -> bool:
         """Return whether the model passes over tokens that stand aside.
 
-        Samples with three tokens aside are compared with the same without them, and with nothing behind them.
+        Samples with three tokens aside are compared with the same without them, and with nothing after them.
         """
         if self._settings.packing or self._attends_to_a_window():
             return False
@@ -250,7 +250,7 @@ def _close(some: Tensor, others: Tensor) -> bool:
 
 
 def common_prefix(input_ids: Tensor, where: Tensor) -> int:
-    """Return how many tokens all samples begin with, before the first position that ``where`` marks.
+    """Return how many leading tokens all samples share, before the first position that ``where`` marks.
 
     Args:
         input_ids: [B, T].
@@ -262,7 +262,7 @@ def common_prefix(input_ids: Tensor, where: Tensor) -> int:
 
 
 def _checkpoint_layers(lm: nn.Module) -> None:
-    """Keep no activations inside the layers: they are computed again in the backward pass."""
+    """Keep no activations inside the layers: they are recomputed in the backward pass."""
     inner = base_model(lm)
     if not inner.supports_gradient_checkpointing:
         raise UserError(f"gradient_checkpointing: {type(inner).__name__} does not support it. Leave it out.")
@@ -271,4 +271,4 @@ def _checkpoint_layers(lm: nn.Module) -> None:
     else:
         inner.gradient_checkpointing_enable({"use_reentrant": False})
     if hasattr(inner, "enable_input_require_grads"):
-        inner.enable_input_require_grads()  # under LoRA nothing before the first adapter asks for gradients
+        inner.enable_input_require_grads()  # under LoRA nothing before the first adapter requires gradients

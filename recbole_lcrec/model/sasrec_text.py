@@ -3,10 +3,10 @@ ids.
 
 An item's vector is the embedding of its id plus a linear projection of its text's embedding, in the history and among
 the candidates alike; all else is RecBole's SASRec with its options. The embeddings are those that an item index is
-made of (option ``text_encoder``, one cache), so that a comparison with LCRec, TIGER or RPG shows what these add beyond
+made from (option ``text_encoder``, one cache), so a comparison with LCRec, TIGER or RPG shows what these add beyond
 having read the texts, and one with SASRec what the texts alone are worth.
 
-What differs from published models of this kind: UniSRec (arXiv 2206.05941) and its like replace the ids or pretrain on
+What differs from published models of this kind: UniSRec (arXiv 2206.05941) and the like replace the ids or pretrain on
 other data; here nothing is pretrained, and the ids stay. New items have no id, so they cannot be recommended.
 """
 
@@ -46,9 +46,9 @@ class ItemVectors(nn.Module):
         super().__init__()
         self.ids = ids
         self.projection = nn.Linear(features.shape[1], ids.weight.shape[1], bias=False)
-        with torch.no_grad():  # of an item of mean length 1, the projection begins as large as the id's embedding
+        with torch.no_grad():  # for features of mean length 1, projections begin as large as the ids' embeddings
             self.projection.weight.normal_(std=float(ids.weight[1:].std()))
-        self.register_buffer("features", standardised(features), persistent=False)  # saved with the weights
+        self.register_buffer("features", standardised(features), persistent=False)  # saved beside the weights
 
     @property
     def weight(self) -> Tensor:

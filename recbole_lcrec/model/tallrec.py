@@ -13,8 +13,8 @@ What differs:
 - Histories of up to 20 items (the paper: 10), all training samples (the paper: 16 to 256), the wording is our own, and
   there is no first round of tuning on general instructions (Alpaca).
 - LoRA adapts all linear layers (the paper: queries and values).
-- Without ``base_model`` the language model is small, from scratch and fully tuned: it knows of the items only what
-  their titles' words teach it.
+- Without ``base_model`` the language model is small, from scratch and fully tuned: it knows about the items only what
+  the words of their titles teach it.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ items apart (``index_mapping: digit``).
 What differs:
 
 - Item text is embedded by ``text_encoder`` (the paper: Sentence-T5), and the quantizer is ours; any other quantizer,
-  mapping or ready index does as well.
+  mapping or ready index works as well.
 - Decoding is constrained to paths of existing items. The paper decodes freely and drops ids that no item has.
-- Training is AdamW with warm-up and a cosine, for as long as a CPU allows (the paper: 200,000 steps of 256 samples,
-  learning rate 0.01 and then its inverse square root, on accelerators).
+- Training uses AdamW with warm-up and cosine decay, for as long as a CPU allows (the paper: 200,000 steps of 256
+  samples, learning rate 0.01 and then inverse-square-root decay, on accelerators).
 - A user who is not in the data set (``recommend``) has no user token: the encoder reads the history alone.
-  Training never sees that, so expect a little less of it than of a known user.
-- The encoder's input ends with an end token, as T5's do; the paper does not say. The decoder's target is the path.
+  Training never sees that, so expect slightly worse results than for a known user.
+- The encoder's input ends with an end token, as T5's does; the paper does not say. The decoder's target is the path.
 """
 
 from __future__ import annotations
@@ -89,15 +89,15 @@ class TIGER(EncoderDecoderRecommender):
         return new_t5(settings_from(T5Settings, config), size, PAD_ID, END_ID)
 
     def use_catalogue(self, catalogue: Catalogue) -> None:
-        """Recommend from this catalogue: the one of the data set, or that with new items behind it."""
+        """Recommend from this catalogue: the data set's own, or that with new items appended."""
         super().use_catalogue(catalogue)
-        # row -1, behind the end of a history, is padding
+        # row -1, after the end of a history, is padding
         self._path_or_pad = torch.cat([self._paths, torch.full_like(self._paths[:1], PAD_ID)])
 
     def inputs(
         self, rows: torch.Tensor, lengths: torch.Tensor, users: torch.Tensor, wordings: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return user token, the paths of the history and the end token, padded at the right: (ids, mask) [B, T].
+        """Return user token, the paths of the history and the end token, right-padded: (ids, mask) [B, T].
 
         The user token's place is masked for an unknown user: T5 knows only distances, so it might as well be absent.
         """

@@ -1,7 +1,7 @@
 """What a model changes in training, apart from its parameters: counters, histories, caches kept as plain attributes.
 
 RecBole's models keep such state wherever they like: the annealing step of MultiVAE, the loss history of DiffRec, the
-attention of KGAT. None of it is in a state dict, and a training that goes on without it takes another course. Instead
+attention of KGAT. None of it is in a state dict, and a training resumed without it takes a different course. Instead
 of a list of models, every plain attribute of every module is watched.
 """
 
@@ -17,13 +17,13 @@ import torch
 
 _SCALARS = (type(None), bool, int, float, str)
 _LONG = 100_000
-"""Parts of a list or dictionary above which it is not looked into: those are tables of the data, not state."""
+"""Length of a list or dictionary above which it is not inspected: those are tables of the data, not state."""
 
 
 class ModelAttributes:
     """Knows which attributes of a model have changed since it was built.
 
-    Attributes that begin with an underscore are caches and the inner life of torch, and are left alone.
+    Attributes that begin with an underscore are caches and torch's internals, and are left alone.
 
     Args:
         model: The model, as it was built.
@@ -37,7 +37,7 @@ class ModelAttributes:
     def changed(self) -> dict[str, Any]:
         """Return name -> value of every attribute that is not as it was.
 
-        Values may be of any type; who stores them finds out whether that is possible.
+        Values may be of any type; whether they can be stored is for the caller to find out.
         """
         return {
             name: value
@@ -87,7 +87,7 @@ def _mark(value: Any) -> Any:
     if isinstance(value, _SCALARS):
         return (type(value), repr(value))
     if isinstance(value, torch.Tensor):
-        # a tensor counts its changes, all but one made in inference mode
+        # a tensor counts its changes, unless it was made in inference mode
         return _Identity(value, 0 if value.is_inference() else value._version)
     if isinstance(value, np.ndarray) and value.dtype != object:
         return (value.shape, value.dtype.str, zlib.crc32(np.ascontiguousarray(value).data))

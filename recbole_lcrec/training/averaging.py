@@ -25,7 +25,7 @@ class WeightCopy:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Return a context in which the model has the copies for weights."""
+        """Return a context in which the model uses the copies as its weights."""
         self._exchange()
         try:
             yield
@@ -33,12 +33,12 @@ class WeightCopy:
             self._exchange()
 
     def state(self) -> dict[str, Any]:
-        """Return what ``load`` goes on from."""
+        """Return what ``load`` continues from."""
         return dict(self._copies)
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
+        """Continue from what ``state`` returned."""
         for name, copy in self._copies.items():
             copy.copy_(torch.as_tensor(state[name]))
 

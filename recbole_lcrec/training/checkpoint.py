@@ -1,7 +1,7 @@
 """The one checkpoint format: ``model.safetensors`` for weights, ``state.pt`` (weights_only) for all other state.
 
-Both lie in one folder, which is written next to its place and renamed: a folder with that name is whole. What happens
-to it later is found by ``manifest.json``, which has the size and the SHA-256 of each file.
+Both lie in one folder, which is written next to its place and renamed: a folder with that name is whole. Later damage
+is detected by ``manifest.json``, which has the size and the SHA-256 of each file.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _UNREADABLE = (
     *(OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError),
     *(KeyError, IndexError, TypeError, AttributeError),
 )
-"""What reading a file raises that is damaged, or holds something else than a checkpoint."""
+"""What is raised by reading a file that is damaged or is not a checkpoint."""
 
 
 def save_checkpoint(folder: Path, model: Any, state: dict[str, Any]) -> None:
-    """Write weights and state to ``folder``, whole or not at all; of several processes the main one does.
+    """Write weights and state to ``folder``, whole or not at all; of several processes only the main one writes.
 
     Args:
         folder: The checkpoint's folder; an earlier checkpoint there is replaced.
@@ -95,7 +95,7 @@ def load_checkpoint(folder: Path, model: Any, device: Any = "cpu") -> dict[str, 
     if problem := damage(folder):
         raise UserError(f"{folder}: no readable checkpoint ({problem}). Train the run again.")
     if is_sharded(model):
-        device = "cpu"  # whole, it may not fit where the shares go
+        device = "cpu"  # whole weights may not fit where the shares go
     try:
         with safe_open(str(folder / WEIGHTS), framework="pt", device=str(device)) as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Chronicle:
-    """The course of one training, as it is told.
+    """The course of one training, as it is reported.
 
     Args:
         config: The experiment's configuration.
@@ -46,7 +46,7 @@ class Chronicle:
         """Begin.
 
         Args:
-            epochs_done: Epochs that an interrupted training had behind it.
+            epochs_done: Epochs that an interrupted training had completed.
             validates: Whether epochs are validated.
             within_epoch: Whether a part of the first epoch was trained before an interruption, so that its time says
                 nothing about the others.
@@ -61,7 +61,7 @@ class Chronicle:
         self._epoch, self._epochs = epochs_done, epochs
 
     def trained(self, epoch: int, epochs: int, losses: Any, rate: float) -> None:
-        """Tell of an epoch.
+        """Report an epoch.
 
         Args:
             epoch: Its number, from 0.
@@ -85,7 +85,7 @@ class Chronicle:
         logger.info("%s%s: training loss %s%s", self._place, self._left(), shown, took)
 
     def validated(self, result: Mapping[str, float], *, is_best: bool, best_epoch: int | None) -> None:
-        """Tell of a validation after the last epoch.
+        """Report a validation after the latest epoch.
 
         Args:
             result: All its metrics.
@@ -101,12 +101,12 @@ class Chronicle:
         logger.info("%s: validation %s in %s%s", self._place, self._metrics(result), in_words(seconds), best)
 
     def ended(self, best: Mapping[str, float] | None, *, best_epoch: int | None, bad_validations: int | None) -> None:
-        """Tell that the training is over.
+        """Report that the training is over.
 
         Args:
             best: Metrics of the best validation; None without validations.
             best_epoch: Number of its epoch, from 0.
-            bad_validations: How many in a row were no better, if that ended it before the last epoch.
+            bad_validations: How many validations in a row were no better, if that ended it before the last epoch.
         """
         if best is not None:
             self.loggers.log("best_valid", best, self._epoch)
@@ -123,7 +123,7 @@ class Chronicle:
         )
 
     def tested(self, result: Mapping[str, float]) -> None:
-        """Tell the loggers of the test; the log ends with its table."""
+        """Report the test to the loggers; the log ends with its table."""
         self.loggers.log("test", result, self._epoch)
 
     @property
@@ -140,7 +140,7 @@ class Chronicle:
         return self._since - before
 
     def _left(self) -> str:
-        """Return how long the rest takes if no validation ends it early, to be put behind the epoch's number."""
+        """Return how long the rest takes if no validation ends it early, to be put after the epoch's number."""
         left, every = self._epochs - self._epoch, self._run.eval_step
         validations = self._epochs // every - (self._epoch - 1) // every if self._validates and every > 0 else 0
         if not left or not self._training:

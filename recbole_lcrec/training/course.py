@@ -29,7 +29,7 @@ from recbole_lcrec.utils.errors import UserError
 
 _COUNTERS = ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "train_loss_dict")
 _VERSION = 3
-"""Of what a state holds; losses are means since 3."""
+"""Version of what a state holds; losses are means since 3."""
 
 
 def advice(rate_option: str) -> str:
@@ -69,7 +69,7 @@ class Course:
     # ---- the training's side: passes and steps ----------------------------------------------------------------
 
     def begin(self, epoch: int, loader: Any) -> Any:
-        """Begin a pass over the data; return its loss if the state that is taken up has it behind it, else None."""
+        """Begin a pass over the data; return its loss if the state that is taken up has completed it, else None."""
         if epoch != self._epoch:
             self._epoch, self._pass, self._losses = epoch, 0, []
         self._loader, self.step, self._total = loader, 0, None
@@ -136,10 +136,10 @@ class Course:
     # ---- states -----------------------------------------------------------------------------------------------
 
     def keep(self, states: StateFolder, facts: Callable[[], dict[str, Any]]) -> None:
-        """Write states while it trains.
+        """Write states during the training.
 
         Args:
-            states: Where.
+            states: Where to write them.
             facts: Returns what else goes into each, such as the seconds so far.
         """
         self._states, self._facts = states, facts
@@ -259,7 +259,7 @@ class Course:
             state |= state["random_of_others"][place.rank - 1]
 
     def _optimizers(self, names: Any = None) -> dict[str, Any]:
-        """Return the trainer's optimizers by attribute name; one that is there twice is not named ``optimizer``."""
+        """Return the trainer's optimizers by attribute name; one that occurs twice is not named ``optimizer``."""
         found = {n: o for n, o in sorted(vars(self._trainer).items()) if isinstance(o, torch.optim.Optimizer)}
         if names is not None:
             return {name: found[name] for name in names}
@@ -286,7 +286,7 @@ class Course:
 
 
 def _plain(value: Any) -> Any:
-    """Return a counter as what a checkpoint can hold."""
+    """Return a counter in a form that a checkpoint can hold."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list):

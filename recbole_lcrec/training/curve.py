@@ -11,7 +11,7 @@ class LearningCurve:
 
     Attributes:
         points: One per epoch: ``epoch``, ``seconds`` since the start of the training (with its validation),
-            ``train_loss`` (mean over its steps), and ``valid`` (metrics) where the epoch ended with a validation.
+            ``train_loss`` (mean over its steps), and ``valid`` (metrics) if the epoch ended with a validation.
     """
 
     def __init__(self) -> None:

@@ -35,12 +35,12 @@ from recbole_lcrec.utils.recbole_patches import no_tensorboard, seeded
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation is about.
+    """The settings of one evaluation.
 
     Attributes:
         seen: Items that each user must not be given; None excludes nothing.
         prompts: Numbers of the wordings that a generative model is asked in; None for its first choice.
-        ranks: Takes the rank of every target; None drops them.
+        ranks: Collects the rank of every target; None drops them.
     """
 
     seen: SeenItems | None = None
@@ -59,7 +59,7 @@ class EvaluatingTrainer(Trainer):
         last_valid_result: Metrics of the last validation.
         best_epoch: Number of the epoch, from 0, of the best checkpoint; None without one.
         users_per_second: Speed of the last evaluation.
-        chronicle: Tells the course of the training.
+        chronicle: Reports the course of the training.
     """
 
     has_epochs = True
@@ -103,7 +103,7 @@ class EvaluatingTrainer(Trainer):
         prompts: tuple[int, ...] | None = None,
         ranks: RankCollector | None = None,
     ) -> Any:
-        """Evaluate as RecBole does, with the best checkpoint loaded from our format; notes users per second.
+        """Evaluate as RecBole does, with the best checkpoint loaded from our format; note users per second.
 
         Args:
             eval_data: A loader of validation or test; a ``WithSeen`` names what its users must not be given.
@@ -111,7 +111,7 @@ class EvaluatingTrainer(Trainer):
             model_file: The folder of the checkpoint; None for that of the training.
             show_progress: Whether to show a progress bar.
             prompts: Numbers of the wordings that a generative model is asked in; None for its first choice.
-            ranks: Takes the rank of every target.
+            ranks: Collects the rank of every target.
         """
         if load_best_model:
             folder = Path(model_file or self.saved_model_file)
@@ -138,7 +138,7 @@ class EvaluatingTrainer(Trainer):
     def _about(
         self, seen: SeenItems | None, prompts: tuple[int, ...] | None, ranks: RankCollector | None
     ) -> Iterator[None]:
-        """Keep what RecBole's loop over the batches does not hand on."""
+        """Keep what RecBole's loop over the batches does not pass on."""
         self._evaluation, self._batch = Evaluation(seen, prompts, ranks), -1
         try:
             yield
@@ -197,8 +197,8 @@ class EvaluatingTrainer(Trainer):
         """Note the ranks of a batch of dense scores [B, n_items], without what its users [B] must not be given.
 
         Returns:
-            The batch with its best items instead of the scores, unless a metric asks for more: where too few items
-            are left its places stay empty, while RecBole fills them with any item, even the target.
+            The batch with its best items instead of the scores, unless a metric asks for more: if too few items are
+            left, its last places stay empty, while RecBole fills them with any item, even the target.
         """
         interaction, scores, positive_u, positive_i = batch
         about = self._evaluation
@@ -220,9 +220,9 @@ class EvaluatingTrainer(Trainer):
         return False
 
     def _wide_enough(self, batch: Any) -> Any:
-        """Add empty columns when the catalogue is smaller than max(topk).
+        """Add empty columns if the catalogue is smaller than max(topk).
 
-        RecBole's collector asks torch.topk for max(topk) columns and fails when there are fewer.
+        RecBole's collector asks torch.topk for max(topk) columns and fails if there are fewer.
         """
         self._bar.update()
         interaction, scores, positive_u, positive_i = batch
@@ -232,7 +232,7 @@ class EvaluatingTrainer(Trainer):
         return interaction, scores, positive_u, positive_i
 
     def ended(self, best: dict[str, float] | None) -> None:
-        """Tell that ``fit`` is over, with the metrics of the best validation (None without one)."""
+        """Report that ``fit`` is over, with the metrics of the best validation (None without one)."""
         stopped = self.cur_step > self.stopping_step and best is not None
         bad = self.cur_step if stopped else None
         self.chronicle.ended(best, best_epoch=self.best_epoch, bad_validations=bad)

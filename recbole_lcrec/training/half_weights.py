@@ -1,8 +1,8 @@
 """Training in bfloat16 with float32 masters (``precision: bf16_weights``): autocast leaves much of a step in float32.
 
 Autocast rounds the inputs of matrix products and keeps the states between them in float32. Here the whole forward
-runs on weights rounded to bfloat16, and with it the states, the norms and the additions. The parameters of the model
-stay float32: optimizer, averages, clipping and checkpoints see nothing of it, and gradients of several batches are
+runs on weights rounded to bfloat16, and so do the states, the norms and the additions. The parameters of the model
+stay float32: optimizer, averages, clipping and checkpoints are not affected, and gradients of several batches are
 added up in float32.
 """
 
@@ -21,7 +21,7 @@ HALF = torch.bfloat16
 class HalfWeights:
     """Calls a model's loss with bfloat16 copies of its weights, through which gradients reach the weights.
 
-    What runs in the backward pass again (gradient checkpointing) would find the float32 weights there.
+    What is recomputed in the backward pass (gradient checkpointing) would find the float32 weights there.
 
     Args:
         model: The model, all of it trained.
@@ -31,7 +31,7 @@ class HalfWeights:
         self._holder = _Holder(model)
 
     def loss(self, loss_func: Callable, batch: Any) -> Any:
-        """Return what ``loss_func``, a method of the model, makes of a batch, in float32."""
+        """Return what ``loss_func``, a method of the model, returns for a batch, in float32."""
         weights = {
             name: weight.to(HALF) for name, weight in self._holder.named_parameters() if weight.dtype == torch.float32
         }

@@ -19,12 +19,12 @@ from recbole_lcrec.utils.program import program
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 CLEANING = 10.0
-"""Seconds after a signal has ended the work in which further ones are not heard, so that they cannot cut off cleaning
-up; impatient users press Ctrl-C many times."""
+"""Seconds for which further signals are ignored after one has ended the work, so that they cannot cut off cleaning up;
+impatient users press Ctrl-C many times."""
 
 
 class Interrupted(BaseException):
-    """A signal asked the process to end. No Exception, so that nothing takes it for a failure and goes on.
+    """A signal asked the process to end. Not an Exception, so that nothing takes it for a failure and goes on.
 
     Attributes:
         signum: The signal.
@@ -61,7 +61,7 @@ class Terminated(KeyboardInterrupt):
 def terminations() -> Iterator[None]:
     """While the block runs, let SIGTERM end it as Ctrl-C does; outside the main thread, do nothing.
 
-    For what starts processes of its own (comparisons, searches) and has to end them first.
+    For code that starts processes of its own (comparisons, searches) and has to end them first.
 
     Raises:
         Terminated: Upon SIGTERM.
@@ -89,7 +89,7 @@ def terminations() -> Iterator[None]:
 
 
 class _Watch:
-    """What the handler knows: who installed it, whether it has to wait, and what it was told."""
+    """What the handler knows: who installed it, whether it has to wait, and which signal came."""
 
     process = 0
     waiting = 0
@@ -107,8 +107,8 @@ def watched(*, shared: bool = False) -> Iterator[None]:
     """While the block runs, turn the signals into :class:`Interrupted`; outside the main thread, do nothing.
 
     Args:
-        shared: Whether several processes train together. A signal that waits is then asked about (:func:`asked`,
-            :func:`check`) once they have all heard of it (:func:`agree`), so that all stop after the same step.
+        shared: Whether several processes train together. A waiting signal then counts (:func:`asked`, :func:`check`)
+            only once they have all heard of it (:func:`agree`), so that all stop after the same step.
     """
     _watch.shared, _watch.agreed = shared, None
     if threading.current_thread() is not threading.main_thread():
@@ -157,12 +157,12 @@ def postponed() -> Iterator[None]:
 
 
 def pending() -> int | None:
-    """Return the signal that this process was given and that waits; None without one."""
+    """Return the waiting signal that this process received; None without one."""
     return _watch.signum
 
 
 def agree(signum: int | None) -> None:
-    """Note the signal that any process of the group was given; None if there was no signal."""
+    """Note the signal that any process of the group received; None if there was no signal."""
     _watch.agreed = signum
 
 

@@ -2,7 +2,7 @@
 
 All get the same values under the same names (``train/loss``, ``train/learning_rate``, ``valid/ndcg@10``,
 ``best_valid/ndcg@10``, ``test/ndcg@10``), each at the number of epochs done. Of several processes only the main one
-has loggers. What wandb and MLflow call the run is kept in loggers.json, so that a resumed run goes on in theirs.
+has loggers. The run's ids in wandb and MLflow are kept in loggers.json, so that a resumed run continues theirs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _LONGEST_PARAMETER = 500
 
 
 class MetricLogger(Protocol):
-    """A program that was told of the run.
+    """A program that records the run.
 
     Attributes:
         name: As in option ``logger``.
-        run_id: What it calls the run; "" if it has no names for runs.
+        run_id: Its id of the run; "" if it has no ids for runs.
     """
 
     name: str
@@ -44,7 +44,7 @@ class MetricLogger(Protocol):
         """Take values by name, at a number of epochs done."""
 
     def describe(self, options: Mapping[str, Any], metrics: Sequence[str]) -> None:
-        """Take the options that RecBole tells tensorboard of, with the names of the metrics that they are compared
+        """Take the options that RecBole passes to tensorboard, with the names of the metrics that they are compared
         by; programs that have all options ignore them."""
 
     def close(self, status: str) -> None:
@@ -55,8 +55,8 @@ class TensorboardLogger:
     """Event files for ``tensorboard --logdir``.
 
     Args:
-        folder: Where.
-        first_epoch: The first epoch to come: curves of an interrupted run are drawn up to it.
+        folder: Where to write.
+        first_epoch: The first epoch to come: curves of an interrupted run are cut off there.
     """
 
     name, run_id = "tensorboard", ""
@@ -85,12 +85,12 @@ class TensorboardLogger:
 
 
 class WandbLogger:
-    """A run of Weights & Biases, offline unless a key is there (or WANDB_MODE says otherwise).
+    """A run of Weights & Biases, offline unless there is a key (or WANDB_MODE says otherwise).
 
     Args:
         folder: The run's folder; files go to ``wandb`` in it.
         project: Name of the project.
-        known: What the run is called if it goes on.
+        known: Id of the run if it is continued.
         options: All options of the run.
     """
 
@@ -132,7 +132,7 @@ class MlflowLogger:
     Args:
         folder: The run's folder; files go to ``mlruns`` in it.
         project: Name of the experiment.
-        known: What the run is called if it goes on.
+        known: Id of the run if it is continued.
         options: All options of the run, its parameters.
     """
 
@@ -192,7 +192,7 @@ def _file_store_allowed() -> Iterator[None]:
 class Loggers:
     """All loggers of a run. They are opened when the first file of a training is about to be written.
 
-    A context manager: at its end they are closed, and told whether the run failed.
+    A context manager: on exit it closes them, and tells them whether the run failed.
 
     Args:
         config: The experiment's configuration.
@@ -209,7 +209,7 @@ class Loggers:
         """Open what ``logger`` names, unless it is open.
 
         Args:
-            epochs_done: Epochs that an interrupted run had behind it.
+            epochs_done: Epochs that an interrupted run had completed.
 
         Raises:
             UserError: If one of them cannot be started.
@@ -237,7 +237,7 @@ class Loggers:
             write_json(self._folder / LOGGERS, {**known, **named})
 
     def _known(self) -> dict[str, str]:
-        """Return what the loggers call this run, if it goes on."""
+        """Return the run's id by logger, if it is continued."""
         try:
             found = json.loads((self._folder / LOGGERS).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -248,10 +248,10 @@ class Loggers:
         return {str(name): str(run_id) for name, run_id in found.items()} if isinstance(found, dict) else {}
 
     def log(self, group_name: str, values: Mapping[str, float], epoch: int) -> None:
-        """Hand values to all loggers.
+        """Pass values to all loggers.
 
         Args:
-            group_name: What the values are of: train, valid, best_valid or test.
+            group_name: What the values belong to: train, valid, best_valid or test.
             values: Name -> value.
             epoch: Epochs done.
         """
@@ -259,7 +259,7 @@ class Loggers:
         self._each(lambda one: one.log(named, epoch))
 
     def describe(self, options: Mapping[str, Any]) -> None:
-        """Hand the options that RecBole tells tensorboard of to all loggers."""
+        """Pass the options that RecBole passes to tensorboard to all loggers."""
         metric = RunOptions(self._config).valid_metric.lower()
         self._each(lambda one: one.describe(options, [f"best_valid/{metric}", f"test/{metric}"]))
 
@@ -286,9 +286,9 @@ class Loggers:
 
 
 class RecBoleWriter:
-    """What RecBole's loops take for their tensorboard writer.
+    """Stands for the tensorboard writer of RecBole's loops.
 
-    They call a score Vaild_score and a loss, which is a sum, Loss/Train: only the options that they choose are kept.
+    They log a score as Vaild_score and a sum of losses as Loss/Train: only the options that they choose are kept.
 
     Args:
         loggers: The run's.
@@ -301,5 +301,5 @@ class RecBoleWriter:
         """Do nothing: the loggers get all values from the trainer."""
 
     def add_hparams(self, options: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-        """Hand on the options."""
+        """Pass on the options."""
         self._loggers.describe({name: value for name, value in options.items() if value is not None})

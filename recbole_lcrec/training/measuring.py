@@ -2,7 +2,7 @@
 
 Which number format pays depends on the processor, the model's width and the kernels of the libraries: bfloat16 is four
 times as fast for one model and slower for the next on the same machine. So a batch of the training is run forward and
-backward in each candidate. What is chosen goes into the run's configuration, and a resumed run keeps it.
+backward in each candidate. The choice goes into the run's configuration, and a resumed run keeps it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from recbole_lcrec.utils.bfloat16 import native_bfloat16
 logger = logging.getLogger(__name__)
 
 GAIN = 0.9
-"""Share of the plainer candidate's time that a less plain one may take at most: less is not worth its rounding."""
+"""Largest share of a plainer candidate's time that a less plain one may take: a smaller gain is not worth rounding."""
 _ENOUGH_SECONDS, _MOST_ROUNDS, _ROUNDS_OF_SEVERAL = 5.0, 5, 2
 _BATCHES = 4  # of these the largest is measured
 _NEAR = 0.1
-"""By how much, relative to it, the loss of a candidate may differ from that of the first."""
+"""Largest relative difference between the losses of a candidate and of the first."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Candidate:
         loss: Returns the loss of the batch, computed this way.
         seconds: Time of its fastest step so far.
         value: Loss of its last step.
-        problem: Why it is out of the question; "" if it is not.
+        problem: Why it cannot be used; "" if it can.
     """
 
     name: str
@@ -62,9 +62,9 @@ def unmeasured(config: Any) -> list[str]:
 
 
 def measured(trainer: Any, loader: Any, config: Any) -> dict[str, str]:
-    """Choose the values of the options that are ``auto``, by steps of a training that is about to begin.
+    """Choose the values of the options that are ``auto``, by trial steps of a training that is about to begin.
 
-    Weights, random generators and the loader are as before afterwards; the trainer and its model use what was chosen.
+    Weights, random generators and the loader are left as they were; the trainer and its model use what was chosen.
 
     Args:
         trainer: The trainer.
@@ -102,7 +102,7 @@ def measured(trainer: Any, loader: Any, config: Any) -> dict[str, str]:
 
 
 def _batch(loader: Any) -> Any:
-    """Return the largest of the first batches, of the first epoch."""
+    """Return the largest of the first epoch's first batches."""
     if isinstance(loader, CountsEpochs):
         loader.set_epoch(0)
     previews = isinstance(loader, PreviewsBatches)
@@ -133,7 +133,7 @@ def _fastest(
 ) -> str:
     """Return the candidate to take; all processes take that of the first.
 
-    Candidates take turns, so that what else the machine does meets all of them alike.
+    Candidates take turns, so that other load on the machine affects all of them alike.
     """
     candidates = [Candidate(name, partial(loss, name)) for name in names]
     start = time.perf_counter()
@@ -141,7 +141,7 @@ def _fastest(
         for one in candidates:
             if not one.problem:
                 _run(one, model, device, counts=number > 0)
-        # several processes exchange weights in every step, so all of them have to do as many
+        # several processes exchange weights in every step, so all of them have to do equally many
         if number and not group.several() and time.perf_counter() - start > _ENOUGH_SECONDS:
             break
     plain = candidates[0]
@@ -164,14 +164,14 @@ def _fastest(
 def _run(candidate: Candidate, model: Any, device: torch.device, *, counts: bool) -> None:
     """Run a step of a candidate; note its time, or why it cannot be used."""
     torch.manual_seed(0)  # the same dropout for all
-    # what other processes take of a CPU is not the candidate's
+    # CPU time of other processes is not the candidate's
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     start = clock()
     try:
         loss = candidate.loss()
         loss.backward()
         candidate.value = float(loss.detach())
-    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:  # memory among them
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:  # also out of memory
         candidate.problem = f"fails ({type(error).__name__})"
         logger.debug("%s", error)
     if device.type == "cuda":

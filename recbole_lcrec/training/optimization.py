@@ -10,7 +10,7 @@ import torch
 
 
 def learning_rate_factor(step: int, total: int, warmup: int, schedule: str) -> float:
-    """Return what the learning rate is multiplied with at a step: linear warm-up, then constant or a half cosine.
+    """Return the factor of the learning rate at a step: linear warm-up, then constant or a half cosine.
 
     Args:
         step: Optimizer steps done.
@@ -27,7 +27,7 @@ def learning_rate_factor(step: int, total: int, warmup: int, schedule: str) -> f
 
 
 def fuse(optimizer: torch.optim.Optimizer) -> None:
-    """Let Adam update all weights in one kernel, where the device has it: the same numbers but for rounding."""
+    """Let Adam update all weights in one kernel, if the device has it: the same numbers but for rounding."""
     fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in _weights(optimizer))
     for group in (optimizer.defaults, *optimizer.param_groups):
         group["fused"], group["foreach"] = fused, None if not fused else False
@@ -38,7 +38,7 @@ def _weights(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
 
 
 def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of ``size`` batches, the last of what is left: those of one optimizer step."""
+    """Yield the batches of each optimizer step: lists of ``size``, the last of what is left."""
     group: list[Any] = []
     for batch in batches:
         group.append(batch)

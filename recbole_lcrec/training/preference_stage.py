@@ -1,7 +1,7 @@
 """A training that learns from preferences when it has ended: the stage behind LCRec's tuning.
 
 The stage begins with the best checkpoint, which is also its reference, has an optimizer and an average of weights of
-its own, and goes on as epochs of the same training: validated, written down and taken up again as all others. The
+its own, and consists of further epochs of the same training: validated, saved and resumed like all others. The
 checkpoint is replaced only by a model that validates better than the tuned one.
 """
 
@@ -56,7 +56,7 @@ class PreferenceTrainer(FeatureTrainer):
         show_progress: bool = False,
         callback_fn: Callable | None = None,
     ) -> Any:
-        """Train as RecBole does, and then the stage.
+        """Train as RecBole does, then run the stage.
 
         Raises:
             UserError: If there is a stage, but no user to validate with.
@@ -103,7 +103,7 @@ class PreferenceTrainer(FeatureTrainer):
         )  # fmt: skip
 
     def _enter(self, first_epoch: int) -> None:
-        """Make the trainer that of the stage; the model has its weights."""
+        """Turn the trainer into that of the stage; the model has its weights already."""
         settings = self._preferences
         self.first_epoch, self.epochs = first_epoch, first_epoch + settings.preference_epochs
         self.eval_step, self.rate_option = 1, "preference_learning_rate"
@@ -157,7 +157,7 @@ class PreferenceTrainer(FeatureTrainer):
             return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self._beams = [0, 0]
         loss = super()._train_epoch(train_data, epoch_idx, self._preference_loss, show_progress)
-        if self._beams[1]:  # not an epoch that a resumed training has behind it
+        if self._beams[1]:  # not an epoch that a resumed training has completed
             self.logger.info("Preferences: beams ended at the target for %d of %d histories.", *self._beams)
         return loss
 

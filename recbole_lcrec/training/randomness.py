@@ -35,7 +35,7 @@ def random_states(loader: Any = None) -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any], loader: Any = None) -> None:
-    """Put the generators into the states that ``random_states`` returned; without a loader, all but a loader's."""
+    """Put the generators into the states that ``random_states`` returned; without a loader, all except its own."""
     version, numbers, gauss = states["python"]
     random.setstate((version, tuple(numbers.tolist()), gauss))
     kind, keys, *rest = states["numpy"]
@@ -50,7 +50,7 @@ def set_random_states(states: dict[str, Any], loader: Any = None) -> None:
 
 
 def _cuda_states() -> list[torch.Tensor]:
-    """Return the states of all GPUs; of several processes, that of the GPU which this one uses."""
+    """Return the states of all GPUs; with several processes, that of the GPU which this one uses."""
     if not torch.cuda.is_available():
         return []
     return [torch.cuda.get_rng_state()] if group.several() else torch.cuda.get_rng_state_all()

@@ -1,9 +1,9 @@
 """FSDP (torch's ``fully_shard``): each process holds a share of the language model, for models too large for a device.
 
-In training every block's weights are gathered when it runs and dropped afterwards; gradients and optimizer state exist
+In training every block's weights are gathered when it runs and freed afterwards; gradients and optimizer state exist
 in shares only. For an evaluation the weights are gathered once and kept until it ends: decoding runs every block many
-times, and processes with other users run them another number of times, so gathering per block would take far longer
-and could not be kept in step. So a device has to hold the weights in float32 (4 bytes per parameter) while it
+times, and processes with other users run them a different number of times, so gathering per block would take far
+longer and could not be kept in step. So a device has to hold the weights in float32 (4 bytes per parameter) while it
 evaluates, instead of the 16 bytes of weights, gradients and Adam's state in training without FSDP.
 
 Checkpoints are whole: those of one process.
@@ -27,7 +27,7 @@ from recbole_lcrec.utils.errors import UserError
 
 
 def is_sharded(model: Any) -> bool:
-    """Return whether a model's weights are shared out over the processes."""
+    """Return whether a model's weights are sharded across the processes."""
     from torch.distributed.fsdp import FSDPModule
 
     return isinstance(model, FSDPModule)
@@ -60,11 +60,11 @@ class Sharded(Several):
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """While the block runs, hold all weights: as on one process, and nothing is exchanged."""
+        """While the block runs, hold all weights, as a single process does, and exchange nothing."""
         from torch.distributed.fsdp import FSDPModule
 
         root: Any = self._model
-        root.wake()  # FSDP takes the first module that runs for the whole
+        root.wake()  # FSDP takes the first module that runs for the root
         parts: list[Any] = [module for module in root.modules() if isinstance(module, FSDPModule)]
         root.set_reshard_after_forward(False)
         for part in parts:
@@ -79,7 +79,7 @@ class Sharded(Several):
                 part.reshard()
 
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
-        """Return the whole state by parameter name, in rank 0; {} in the others."""
+        """Return the whole state by parameter name, on rank 0; {} on the others."""
         from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
         return dict(get_optimizer_state_dict(self._model, optimizer, options=_whole()))
@@ -88,7 +88,7 @@ class Sharded(Several):
         """Take this process's share of what ``optimizer_state`` returned."""
         from torch.distributed.checkpoint.state_dict import set_optimizer_state_dict
 
-        for group_of_parameters in optimizer.param_groups:  # the schedule adds it with the first step
+        for group_of_parameters in optimizer.param_groups:  # the schedule adds it at the first step
             group_of_parameters.setdefault("initial_lr", group_of_parameters["lr"])
         set_optimizer_state_dict(self._model, optimizer, state, options=_whole())
 
@@ -104,7 +104,7 @@ def _whole() -> Any:
 
 
 def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return a sharded model's state dict as one process would have it, in rank 0; {} in the others."""
+    """Return a sharded model's state dict as one process would have it, on rank 0; {} on the others."""
     from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
     weights: dict[str, Any] = dict(get_model_state_dict(model, options=_whole()))
@@ -127,7 +127,7 @@ def shared_blocks(lm: nn.Module) -> list[nn.Module]:
     """Return the transformer blocks of a causal language model.
 
     Raises:
-        UserError: If there is no list of as many modules as it has layers.
+        UserError: If no list of modules has one per layer.
     """
     if not (blocks := blocks_of(lm)):
         raise UserError(
@@ -137,7 +137,7 @@ def shared_blocks(lm: nn.Module) -> list[nn.Module]:
 
 
 def team_for(model: nn.Module, config: Any) -> Alone:
-    """Return how ``model`` is trained by the processes there are (option ``parallel``)."""
+    """Return how the processes train ``model`` (option ``parallel``)."""
     run = RunOptions(config)
     if not group.several():
         return Alone()

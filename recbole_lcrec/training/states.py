@@ -37,12 +37,12 @@ class StateFolder:
         self._settings = settings
 
     def is_due(self, steps_done: int) -> bool:
-        """Return whether a state is wanted after so many optimizer steps, not only at the end of a pass."""
+        """Return whether a state is wanted after this many optimizer steps, not only at the end of a pass."""
         every = self._settings.checkpoint_every_n_steps
         return every is not None and steps_done % every == 0
 
     def write(self, steps_done: int, save: Callable[[Path], None]) -> None:
-        """Have ``save`` write a state; then remove those that are too many."""
+        """Have ``save`` write a state; then remove the oldest beyond ``keep_last``."""
         save(self.folder / f"step-{steps_done:08d}")
         group.barrier()  # no process goes on or ends before it is whole
         if not group.is_main():
@@ -55,7 +55,7 @@ class StateFolder:
         return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
 
     def newest_whole(self, suits: Callable[[Path], bool] = lambda _: True) -> Path | None:
-        """Return the newest state that is whole, after removing what is newer; None if there is none.
+        """Return the newest whole state that suits, after removing newer ones; None if there is none.
 
         Args:
             suits: Says whether a whole state can be used.

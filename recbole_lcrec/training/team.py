@@ -1,8 +1,8 @@
 """What a trainer does differently when several processes train one model.
 
-The gradient of a step is that of one process with the whole batch: each process weighs its loss by its share of the
-batch's weight (rows, or the tokens that carry loss), and the gradients are summed. Everyone knows the whole batch, so
-the shares need no message. The engine is torch's DistributedDataParallel, or FSDP (see
+The gradient of a step is that of one process with the whole batch: each process weights its loss by its share of the
+batch's weight (rows, or the tokens that carry loss), and the gradients are summed. Every process knows the whole
+batch, so the shares need no communication. The engine is torch's DistributedDataParallel, or FSDP (see
 ``recbole_lcrec.training.sharded``).
 """
 
@@ -26,7 +26,7 @@ class Alone:
     """One process: everything is its own."""
 
     scale = 1.0
-    """What a loss is multiplied with, so that what the engine makes of the gradients is their sum."""
+    """Factor of a loss, by which the engine's reduction of the gradients becomes their sum."""
 
     def share(self, batch: Any, weigh: Weigh) -> tuple[Any, float]:
         """Return this process's part of a batch, and its weight."""
@@ -37,11 +37,11 @@ class Alone:
         return loss_func(batch)
 
     def holding_back(self, more: bool) -> AbstractContextManager[Any]:
-        """Return a context for a batch's forward and backward, ``more`` of the same step being to come."""
+        """Return a context for a batch's forward and backward; ``more`` says whether the step has further batches."""
         return nullcontext()
 
     def finish_step(self, parts: tuple[float, ...], batches: list[Any]) -> tuple[float, ...]:
-        """Return the parts of the loss of the whole step, and hear of signals that other processes were given."""
+        """Return the parts of the loss of the whole step, and hear of signals that other processes received."""
         return parts
 
     def finish_pass(self) -> None:
@@ -51,7 +51,7 @@ class Alone:
         """Make the models of all processes equal."""
 
     def evaluates(self, number: int) -> bool:
-        """Return whether this process evaluates the batch of this number."""
+        """Return whether this process evaluates the batch with this number."""
         return True
 
     def evaluation(self) -> AbstractContextManager[Any]:
@@ -79,7 +79,7 @@ class _Loss(nn.Module):
 
 
 class Several(Alone):
-    """What holds for every engine.
+    """What all engines have in common.
 
     Args:
         model: The model to train.
@@ -112,14 +112,14 @@ class Several(Alone):
         self._heard()
 
     def _heard(self, *numbers: float) -> list[float]:
-        """Return the sums of the numbers; note a signal that any process was given."""
+        """Return the sums of the numbers over the processes; note a signal that any of them received."""
         pending = interruption.pending()
         *sums, terms, interrupts = group.summed([*numbers, float(pending == SIGTERM), float(pending == SIGINT)])
         interruption.agree(SIGTERM if terms else SIGINT if interrupts else None)
         return sums
 
     def before_evaluation(self) -> None:
-        """Take rank 0's buffers: running statistics, of which each process has those of its rows."""
+        """Take rank 0's buffers: running statistics, which each process has of its own rows only."""
         from torch import distributed
 
         for buffer in self._model.buffers():
@@ -158,7 +158,7 @@ class Replicated(Several):
 
 
 class MainEvaluator:
-    """RecBole's evaluator in rank 0, where all was gathered; the others get its metrics.
+    """RecBole's evaluator on rank 0, where everything was gathered; the others get its metrics.
 
     Args:
         evaluator: RecBole's evaluator.

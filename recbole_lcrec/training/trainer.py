@@ -92,7 +92,7 @@ class FeatureTrainer(EvaluatingTrainer):
         self.chronicle.loggers.open(self.start_epoch)
 
     def _warn_of_ignored_options(self) -> None:
-        """Say which options RecBole's trainer with an epoch loop of its own does not read."""
+        """Warn of options that RecBole's trainer with an epoch loop of its own does not read."""
         if not isinstance(self, NCLTrainer):
             return
         ignored = self.settings.beyond_recbole()
@@ -136,7 +136,7 @@ class FeatureTrainer(EvaluatingTrainer):
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Callable | None = None, show_progress: bool = False
     ) -> Any:
-        """Train one epoch; return its loss, the mean over optimizer steps, where RecBole's is the sum over batches."""
+        """Train one epoch; return its loss, the mean over optimizer steps (RecBole's is the sum over batches)."""
         if (passed := self.course.begin(epoch_idx, train_data)) is not None:
             return passed
         self.model.train()
@@ -203,7 +203,7 @@ class FeatureTrainer(EvaluatingTrainer):
         )
 
     def _describe(self, batch: Any) -> str:
-        """Return what a training batch is known by in messages."""
+        """Return what identifies a training batch in messages."""
         if isinstance(self.model, DescribesBatches):
             return self.model.describe_batch(batch)
         users = batch[self._run.user_field] if self._run.user_field in batch.columns else []
@@ -211,9 +211,9 @@ class FeatureTrainer(EvaluatingTrainer):
         return ", ".join(names)
 
     def use_precision(self, precision: str) -> None:
-        """Train and evaluate in another precision than that of the options."""
+        """Train and evaluate in this precision from now on."""
         self.settings = replace(self.settings, precision=precision)
-        # under LoRA autocast is left: what it would round anew at every step is stored so
+        # under LoRA autocast stays: what it would round anew at every step is stored rounded
         half = precision == HALF_WEIGHTS and not store_frozen_in_half(self.model)
         self._half = HalfWeights(self.model) if half else None
 
@@ -242,7 +242,7 @@ class FeatureTrainer(EvaluatingTrainer):
             return super()._valid_epoch(valid_data, show_progress)
 
     def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
-        """Tell of an epoch; RecBole's loops, which differ otherwise, all call this once per epoch."""
+        """Report an epoch; RecBole's loops, which differ otherwise, all call this once per epoch."""
         self.announce()
         self.chronicle.trained(epoch_idx, self.epochs, losses, float(self.optimizer.param_groups[0]["lr"]))
 
@@ -269,11 +269,11 @@ class FeatureTrainer(EvaluatingTrainer):
 
     @property
     def later_stages(self) -> dict[str, Any]:
-        """What result.json says of stages behind the training; nothing, as there are none."""
+        """What result.json says of stages after the training; nothing, as there are none."""
         return {}
 
     def stage_state(self) -> dict[str, Any]:
-        """Return what a training state has of a later stage."""
+        """Return what a training state holds of a later stage."""
         return {}
 
     def take_up_stage(self, state: dict[str, Any]) -> None:
@@ -288,13 +288,13 @@ class FeatureTrainer(EvaluatingTrainer):
         """Have training states written.
 
         Args:
-            folder: Where.
+            folder: Where to write them.
             facts: Returns what else goes into each, such as the seconds so far.
         """
         self.course.keep(folder, facts)
 
     def save_state(self, folder: str | Path) -> None:
-        """Write all that training goes on from to a folder; to be called from a callback after a validation.
+        """Write all that training resumes from to a folder; to be called from a callback after a validation.
 
         Raises:
             TypeError: If the model keeps state that cannot be stored safely.
@@ -303,7 +303,7 @@ class FeatureTrainer(EvaluatingTrainer):
         self.course.save(Path(folder))
 
     def resume_checkpoint(self, resume_file: Any) -> dict[str, Any]:
-        """Load a training state; the next ``fit`` goes on as the training that wrote it would have.
+        """Load a training state; the next ``fit`` continues as the training that wrote it would have.
 
         Args:
             resume_file: A folder that ``save_state`` wrote, or RUN_DIR/resume/step-... of a run.

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 AUTO, HALF_WEIGHTS = "auto", "bf16_weights"
 _WITHOUT_HALF = ("gradient_checkpointing", "torch_compile")
-"""Options under which parts of the model run where the rounded weights are not at hand."""
+"""Options under which parts of the model run where the rounded weights are not available."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def check_precision(settings: TrainingSettings, config: Any) -> None:
     """Refuse a precision that the device or the model does not have.
 
     Raises:
-        UserError: For fp16 on a CPU; for what only language models have, or what does not go with other options.
+        UserError: For fp16 on a CPU; for a precision that only language models have, or other options rule out.
     """
     run, precision = RunOptions(config), settings.precision
     device = torch.device(run.device)

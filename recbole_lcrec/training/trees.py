@@ -18,7 +18,7 @@ from recbole_lcrec.utils.recbole_patches import no_tensorboard
 
 
 class TreeFeatures:
-    """A mixin before one of RecBole's tree trainers.
+    """A mixin listed before one of RecBole's tree trainers.
 
     Args:
         config: The experiment's configuration.
@@ -48,7 +48,7 @@ class TreeFeatures:
         self.chronicle.start(validates=validates)
 
     def ended(self, best: dict[str, float] | None) -> None:
-        """Tell that the training is over."""
+        """Report that the training is over."""
         self.chronicle.ended(best, best_epoch=None, bad_validations=None)
 
     def announce(self) -> None:
@@ -72,7 +72,7 @@ class TreeFeatures:
         return result
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        """Validate, and tell of it."""
+        """Validate, and report it."""
         score, result = super()._valid_epoch(*args, **kwargs)  # type: ignore[misc]
         best = self.best_valid_score  # type: ignore[attr-defined]
         better = score >= best if self.valid_metric_bigger else score <= best  # type: ignore[attr-defined]

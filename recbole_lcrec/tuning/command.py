@@ -22,7 +22,7 @@ def parse_search(given: dict[str, Given], config_files: Sequence[str], reading: 
     Args:
         given: Arguments of the command line, ``tune`` or ``resume_tune`` among them, without ``config_files``.
         config_files: The files that it names.
-        reading: Gets the mistakes.
+        reading: Collects the mistakes.
 
     Raises:
         UserError: One message for everything that is wrong.
@@ -89,7 +89,7 @@ def _resumed(folder: Given, options: dict[str, Any], also_tune: bool, reading: R
 
 
 def _contradictions(settings: SearchSettings, space: Space) -> Iterator[str]:
-    """Yield what of a space the scheduler or the search algorithm cannot use."""
+    """Yield what the scheduler or the search algorithm cannot use of a space."""
     try:
         if settings.search_alg == "grid":
             space.grid()
@@ -104,7 +104,7 @@ def _contradictions(settings: SearchSettings, space: Space) -> Iterator[str]:
 
 
 def _tried(reading: Reading, step: Callable[[], Any]) -> Any:
-    """Return what a step returns; None when it finds mistakes, which are kept."""
+    """Return what a step returns; None if it finds mistakes, which are collected."""
     try:
         return step()
     except UserError as error:

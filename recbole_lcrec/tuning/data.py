@@ -1,7 +1,7 @@
 """What trials share: the data set is loaded once, text, embeddings and index are made once, before the first trial.
 
-They go to the trials through Ray's object store, each unless the space varies an option that it depends on. Which ones
-those are is seen while the data are loaded: the options that are looked at.
+Each goes to the trials through Ray's object store, unless the space varies an option that it depends on. Which options
+those are is found while the data are loaded: they are the ones that are read.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from recbole_lcrec.utils.timer import StageTimer
 
 @dataclass(frozen=True)
 class SharedData:
-    """What the search hands to its trials.
+    """What the search passes to its trials.
 
     Attributes:
-        split: The data set with its split and all that was made of files for it, pickled; None if each trial loads its
-            own.
-        options: What the data set's columns say about the options, where trials may not see its files.
+        split: The data set with its split and all that was made from files for it, pickled; None if each trial loads
+            its own.
+        options: Options that follow from the data set's columns, for trials that may not see its files.
         sha256: The split's name.
-        reads: Options by which trials still read files or the cache.
+        reads: Options through which trials still read files or the cache.
         varied: Options of the space that make them do so.
     """
 
@@ -46,7 +46,7 @@ class SharedData:
     varied: tuple[str, ...]
 
     def unpickled(self) -> Split | None:
-        """Return a data set of a trial's own; None if it is to load one."""
+        """Return a trial's own copy of the data set; None if it is to load one."""
         return None if self.split is None else pickle.loads(self.split)
 
 
@@ -56,8 +56,8 @@ def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTime
     Args:
         config: The configuration without the space's values.
         space: What is varied.
-        threads: Of a trial: what is made may depend on them.
-        timer: Gets the seconds of each stage.
+        threads: Threads of a trial: what is made may depend on them.
+        timer: Records the seconds of each stage.
 
     Raises:
         UserError: For data that cannot be used, before any trial starts.
@@ -80,7 +80,7 @@ def share_data(config: LCRecConfig, space: Space, threads: int, timer: StageTime
     else:
         pickled = _pickled(split, {stage: product for stage, product in made.items() if stage not in alone})
     if run.eval_task == SEARCH or "eval_task" in varied:
-        reads.add("data_path")  # queries are read when an experiment is put together
+        reads.add("data_path")  # queries are read when an experiment is built
     with quiet():
         _, valid_data, _, sha = make_loaders(config, split)
     if valid_data is None:
@@ -115,7 +115,7 @@ def _pickled(split: Split, made: Mapping[str, Any]) -> bytes:
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """Give torch that many threads for a while."""
+    """While the block runs, give torch this many threads."""
     import torch
 
     before = torch.get_num_threads()

@@ -65,7 +65,7 @@ class Dimension:
         return None
 
     def clean(self, value: float) -> Any:
-        """Return a number with six digits that count, inside the range, in the type that the option takes."""
+        """Return a number with six significant digits, inside the range, in the type that the option takes."""
         if not isinstance(value, int):
             value = min(max(float(f"{value:.6g}"), self.values[0]), self.values[1])
         whole = all(isinstance(bound, int) for bound in self.values)
@@ -76,7 +76,7 @@ class Dimension:
     def perturb(self, value: Any, generator: np.random.Generator) -> Any:
         """Return a neighbour of a value, as pbt explores: 1 in 4 is drawn anew, numbers are multiplied by 0.8 or 1.2.
 
-        Values of a finite kind move to the one before or behind.
+        Values of a finite kind move to the previous or the next one.
         """
         if generator.random() < _RESAMPLE:
             return self.draw(generator)
@@ -87,7 +87,7 @@ class Dimension:
         return points[min(max(place + (-1, 1)[int(generator.integers(2))], 0), len(points) - 1)]
 
     def position(self, value: Any) -> float:
-        """Return where a value stands on an axis: its number in a choice of anything but numbers, else the number.
+        """Return where a value stands on an axis: its index in a choice of anything but numbers, else the value.
 
         Values of loguniform are on a logarithmic scale.
         """

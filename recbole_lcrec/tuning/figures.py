@@ -51,14 +51,14 @@ def parallel(outcome: SearchOutcome, trials: Sequence[TrialRecord]) -> Plot:
 
 
 def _height(ruler: Ruler, value: float) -> float:
-    """Return a place as a height from 0 to 1; a half where there is only one."""
+    """Return a place as a height from 0 to 1; one half if there is only one place."""
     places = [*ruler[0], *ruler[1]]
     low, high = min(places), max(places)
     return 0.5 if low == high else (value - low) / (high - low)
 
 
 def _ruler(dimension: Dimension, values: Sequence[Mapping[str, Any]]) -> Ruler:
-    """Return the axis of an option; for trials in which it does not count the line passes at the foot."""
+    """Return the axis of an option; for trials in which it does not count the line runs along the foot."""
     name, points = dimension.name, dimension.points()
     known = [dimension.position(one[name]) for one in values if name in one]
     if not known:

@@ -10,9 +10,9 @@ from ray.tune.schedulers import PopulationBasedTraining
 
 
 class Generations(PopulationBasedTraining):
-    """All trials wait for each other, then the poor ones are replaced: who is faster does not matter.
+    """All trials wait for each other, then the poor ones are replaced: speed does not matter.
 
-    Two things are added to Ray's: nothing is replaced after the last epoch, and a generation does not wait for ever
+    Two things are added to Ray's: nothing is replaced after the last epoch, and a generation does not wait forever
     for a trial that ended.
 
     Args:
@@ -20,7 +20,7 @@ class Generations(PopulationBasedTraining):
         epochs: Epochs of a trial.
         explore: Changes a configuration.
         mode: "max" or "min".
-        done: Epochs that every trial has behind it when it starts (goes on from a checkpoint).
+        done: Epochs that every trial has completed when it starts (continues from a checkpoint).
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Generations(PopulationBasedTraining):
         self.epochs = epochs
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Let a trial end that has done its last epoch."""
+        """Let a trial that has done its last epoch end by itself."""
         if result.get("epoch", 0) >= self.epochs:
             return self.CONTINUE
         return super().on_trial_result(tune_controller, trial, result)
@@ -41,8 +41,8 @@ class Generations(PopulationBasedTraining):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the next trial to run.
 
-        Ray counts a generation as complete when the last report of it comes in. If the last one ended instead, all
-        others wait: then one of their reports is shown again.
+        Ray counts a generation as complete when its last report comes in. If the last trial ended instead, all others
+        wait: then one of their reports is repeated.
         """
         chosen = super().choose_trial_to_run(tune_controller)
         waiting = tune_controller.get_live_trials()

@@ -1,8 +1,8 @@
 """How much each option mattered: permutation importance in a random forest (Breiman 2001).
 
 A forest learns the best validation score of a trial from its options. An option's importance is how much of the
-explained variance (R squared) is lost on average when its column is shuffled; shares sum to 1. How far to trust it is
-said by the forest's R squared on trials that a tree did not see (out of bag): below about 0, nothing was learned.
+explained variance (R squared) is lost on average when its column is shuffled; shares sum to 1. The forest's R squared
+on trials that a tree did not see (out of bag) says how far to trust it: below about 0, nothing was learned.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _TREES, _REPEATS = 200, 20
 
 @dataclass(frozen=True)
 class Importance:
-    """What the forest says.
+    """What the forest found.
 
     Attributes:
-        shares: Option -> its share of all importance, largest first; all 0 when nothing matters.
+        shares: Option -> its share of all importance, largest first; all 0 if nothing matters.
         trusted: R squared of the forest on trials that its trees did not see; 1 is perfect, 0 no better than the mean.
         trials: How many trials it learned from.
     """
@@ -42,7 +42,7 @@ def least_trials(space: Space) -> int:
 def importance_of(
     space: Space, values: Sequence[dict[str, Any]], scores: Sequence[float], seed: int
 ) -> Importance | None:
-    """Return the importance of every option, or None when there are too few trials or all scores are equal.
+    """Return the importance of every option, or None if there are too few trials or all scores are equal.
 
     Args:
         space: What was varied.

@@ -27,10 +27,10 @@ class TrialRecord:
 
     Attributes:
         name: t0001, t0002, ...
-        values: Option -> value, of the space; those in force now, as pbt changes them.
+        values: Option -> value, of the space; the current ones, as pbt changes them.
         status: One of the words above.
         reports: One per validation: epoch, score, metrics, seconds (since the start), values, and for pbt ``copied``
-            (the trial whose checkpoint the training went on from; epochs may repeat then), in the order of time.
+            (the trial whose checkpoint the training continued from; epochs may then repeat), in order of time.
         error: Why it failed.
         starts: How often its process was started (pbt starts a trial again to change it).
         crashes: How often its process died.
@@ -74,10 +74,10 @@ class Journal:
     """Appends events to a file and keeps the trials that follow from them.
 
     Args:
-        path: The file; one that is there is read, and continued.
+        path: The file; an existing one is read and continued.
 
     Raises:
-        UserError: If a line of the file is broken that is not the last one.
+        UserError: If a line of the file other than the last one is broken.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,7 +105,7 @@ class Journal:
         Args:
             event: planned, started, reported, crashed or ended.
             trial: Name of the trial.
-            details: What else there is to say; plain values.
+            details: Further details, as plain values.
         """
         line = {"event": event, "trial": trial, **details}
         self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")

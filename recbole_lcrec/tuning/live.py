@@ -29,7 +29,7 @@ class LiveTable:
     """Shows the trials while they run.
 
     Args:
-        journal: Of the search.
+        journal: The search's.
         metric: The metric that counts.
         bigger: Whether a greater score is better.
         total: Trials of the search.
@@ -52,7 +52,7 @@ class LiveTable:
         self._lines = 0
 
     def refresh(self, *, now: bool = False) -> None:
-        """Show the present state, on a terminal twice a second at most, elsewhere every half minute."""
+        """Show the current state, at most twice a second on a terminal, elsewhere every half minute."""
         if not self._show:
             return
         every = 0.5 if self._terminal else 30.0

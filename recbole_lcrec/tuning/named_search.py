@@ -17,8 +17,8 @@ class NamedSearch(Searcher):
     Args:
         native: The space in hyperopt's form.
         inner: Ray's searcher around hyperopt.
-        journal: What happened so far; trials that are not over are suggested first, again.
-        number: Trials of the whole search.
+        journal: What happened so far; trials that are not over are suggested again, first.
+        number: Number of trials in the whole search.
         bigger: Whether a greater score is better.
     """
 
@@ -34,10 +34,10 @@ class NamedSearch(Searcher):
         return {}  # Ray pickles what it is given for Tuner.restore; a search is restored from the journal
 
     def save(self, checkpoint_path: str) -> None:
-        """Do nothing: a resume goes by the journal."""
+        """Do nothing: a resume uses the journal."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Do nothing: a resume goes by the journal."""
+        """Do nothing: a resume uses the journal."""
 
     def _replay(self) -> None:
         best: dict[str, float] = {}
@@ -88,8 +88,8 @@ def make_searcher(space: Space, journal: Journal, *, number: int, bigger: bool, 
 
     Args:
         space: What is varied.
-        journal: What happened so far; trials that are not over are suggested first, again.
-        number: Trials of the whole search.
+        journal: What happened so far; trials that are not over are suggested again, first.
+        number: Number of trials in the whole search.
         bigger: Whether a greater score is better.
         seed: Of hyperopt.
     """

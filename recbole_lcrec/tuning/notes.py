@@ -38,7 +38,7 @@ class Notes(Callback):
         self._table.refresh()
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Note that a trial starts: anew, unless there is a checkpoint to go on from."""
+        """Note that a trial starts: anew, unless there is a checkpoint to continue from."""
         self._journal.write("started", str(trial), anew=self._journal.trials[str(trial)].checkpoint is None)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
@@ -61,7 +61,7 @@ class Notes(Callback):
             self._end(str(trial), STOPPED)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Note that the process of a trial died, which is started again."""
+        """Note that the process of a trial died and is started again."""
         self._journal.write("crashed", str(trial), error=_DIED)
         self._table.clear()
         logger.warning("%s: its process died; the trial is started again.", trial)

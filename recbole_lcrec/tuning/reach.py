@@ -31,9 +31,9 @@ def files_of(options: Iterable[str], values: Iterable[Mapping[str, Any]], datase
     """Return the files that options name.
 
     Args:
-        options: The options that trials depend on; those that name no files are passed over.
-        values: What they are, in every combination that matters: absolute paths, ``data_path`` the folder of all data
-            sets.
+        options: The options that trials depend on; those that name no files are skipped.
+        values: Their values, in every combination that matters: absolute paths, with ``data_path`` the folder of all
+            data sets.
         dataset: Name of the data set.
     """
     found: dict[Wanted, None] = {}
@@ -119,7 +119,7 @@ def _storage_complaint(where: str, sign: str | None = None) -> str | None:
 
 @contextmanager
 def _sign(where: str) -> Iterator[str]:
-    """Put an empty file into the storage for a while and yield its name."""
+    """Keep an empty file in the storage while the block runs; yield its name."""
     from pyarrow.fs import FileSystem
 
     filesystem, root = FileSystem.from_uri(where)
@@ -133,7 +133,7 @@ def _sign(where: str) -> Iterator[str]:
 
 @contextmanager
 def _folder_sign(folder: Path | None) -> Iterator[Path | None]:
-    """Put an empty file into a folder for a while and yield its path."""
+    """Keep an empty file in a folder while the block runs; yield its path."""
     if folder is None:
         yield None
         return

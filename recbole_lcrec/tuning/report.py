@@ -20,7 +20,7 @@ def report_page(outcome: SearchOutcome, result: Mapping[str, Any] | None = None)
     """Return the page.
 
     Args:
-        outcome: The search as far as it came.
+        outcome: The search so far.
         result: What result.json holds, after the best trial was tested.
     """
     ranked, best, metric = outcome.ranked(), outcome.best(), display(outcome.metric)

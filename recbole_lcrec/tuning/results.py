@@ -20,7 +20,7 @@ _NOT_OF_A_CONFIGURATION = ("output_dir", "show_progress")
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """A search as far as it came.
+    """A search so far.
 
     Attributes:
         model: Name of the model.
@@ -56,7 +56,7 @@ class SearchOutcome:
 
 
 def best_yaml(outcome: SearchOutcome, trial: TrialRecord) -> str:
-    """Return the options of a trial as a file for --config_files, which says model and data set too."""
+    """Return the options of a trial as a file for --config_files, which names model and data set too."""
     report = trial.best(outcome.bigger)
     assert report is not None
     options = {"model": outcome.model, "dataset": outcome.dataset, **outcome.given, **report["values"]}

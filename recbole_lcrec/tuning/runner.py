@@ -45,7 +45,7 @@ class TrialRunner:
             total: Trials of the whole search.
             epochs: Most epochs of a trial.
             eval_step: Epochs between validations.
-            seed: Of everything that schedulers and searchers draw.
+            seed: Seed of everything that schedulers and searchers draw.
         """
         from ray import tune
 
@@ -109,13 +109,13 @@ class TrialRunner:
         return {"CPU": self._settings.cpus_per_trial, **gpus}
 
     def _start_of(self, trial: TrialRecord) -> dict[str, Any]:
-        """Return the configuration of a trial, and for pbt where an interrupted one goes on."""
+        """Return the configuration of a trial, and for pbt where an interrupted one continues."""
         resume = f"{self._inputs.storage.where}/{trial.checkpoint}" if trial.checkpoint else None
         return {"name": trial.name, "values": trial.values, "resume": resume}
 
     @property
     def population_is_needed(self) -> bool:
-        """Whether pbt may still go on from a state."""
+        """Whether pbt may still continue from a state."""
         return bool(self._inputs.population_every) and any(
             trial.status not in OVER for trial in self._journal.trials.values()
         )
@@ -123,13 +123,13 @@ class TrialRunner:
     def _drop_weights(self) -> None:
         """Remove the checkpoints of trials that are over and not the best."""
         if self.population_is_needed:
-            return  # whose best one is not known yet
+            return  # the best trial is not known yet
         over = [trial for trial in self._journal.ranked(self._inputs.bigger) if trial.status in OVER]
         for trial in over[1:]:
             self._inputs.storage.drop_weights(trial.name)
 
     def bring(self, best: str) -> None:
-        """See that the output folder has all that the trials wrote."""
+        """Make sure that the output folder has all that the trials wrote."""
         for name in self._journal.trials:
             self._inputs.storage.bring(name, weights=name == best)
 
@@ -145,5 +145,5 @@ class TrialRunner:
 
 
 def _name_of(trial: Any) -> str:
-    """Return our name of one of Ray's trials, when it is made: pbt gives it another one's configuration later."""
+    """Return our name of one of Ray's trials, on its creation: pbt gives it another one's configuration later."""
     return str(trial.config["trial"]["name"])

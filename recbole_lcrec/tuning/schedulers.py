@@ -20,11 +20,11 @@ CHANGEABLE = frozenset(
         *("reg_weight", "clip_grad_norm", "temperature", "label_smoothing"),
     }
 )
-"""Options that a training can go on with from another one's checkpoint: no weight changes its shape or meaning."""
+"""Options that may change when a training continues from a copy: no weight changes its shape or meaning."""
 
 
 def changeable_mistakes(space: Space) -> list[str]:
-    """Say what of a space pbt cannot use: options that cannot change during training, and conditions."""
+    """Return what pbt cannot use of a space: options that cannot change during training, and conditions."""
     mistakes = []
     fixed = [name for name in space.names if name not in CHANGEABLE]
     if fixed:
@@ -42,7 +42,7 @@ def changeable_mistakes(space: Space) -> list[str]:
 
 
 def check_population(settings: SearchSettings, trainer_class: type, stage: str | None) -> None:
-    """Refuse pbt for a model whose training cannot go on from a copy.
+    """Refuse pbt for a model whose training cannot continue from a copy.
 
     Args:
         settings: Options of the search.
@@ -50,7 +50,7 @@ def check_population(settings: SearchSettings, trainer_class: type, stage: str |
         stage: Option ``preference_stage``; None for a model without it.
 
     Raises:
-        UserError: For trainers of RecBole with loops of their own, and for a stage behind the training.
+        UserError: For trainers of RecBole with loops of their own, and for a stage after the training.
     """
     from recbole_lcrec.training.preference_stage import PreferenceTrainer
     from recbole_lcrec.training.trainer import FeatureTrainer
@@ -83,7 +83,7 @@ def make_scheduler(
         epochs: Most epochs of a trial.
         eval_step: Epochs between validations.
         seed: For what pbt draws.
-        done: Epochs that every trial of a population has behind it when it starts (goes on from a checkpoint).
+        done: Epochs that every trial of a population has completed when it starts (continues from a checkpoint).
     """
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
@@ -124,7 +124,7 @@ class Explorer:
 
     Args:
         space: What is varied.
-        seed: Draws the changes.
+        seed: Seed of the changes.
     """
 
     def __init__(self, space: Space, seed: int) -> None:

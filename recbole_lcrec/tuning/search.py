@@ -74,7 +74,7 @@ class SearchPlan:
         return Storage.of_search(self.folder, self.settings.storage_path)
 
     def save(self, more: Mapping[str, Any]) -> None:
-        """Write search.json, from which ``--resume_tune`` goes on."""
+        """Write search.json, from which ``--resume_tune`` continues."""
         values = {
             "model": self.model,
             "dataset": self.dataset,
@@ -96,7 +96,7 @@ def load_plan(folder: Path, changes: Mapping[str, Any]) -> tuple[SearchPlan, dic
         changes: Options of the search that are given anew, such as a time budget or more samples.
 
     Raises:
-        UserError: If the folder holds no search, or options are changed that the trials so far depend on.
+        UserError: If the folder holds no search, or an option changes that the trials so far depend on.
     """
     import json
 
@@ -163,7 +163,7 @@ def search(
 
 
 def resume(folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Go on with a search: trials that are over stay as they are, all others run. Arguments as for ``load_plan``."""
+    """Continue a search: trials that are over stay as they are, all others run. Arguments as for ``load_plan``."""
     plan, saved = load_plan(Path(folder).absolute(), changes)
     return _run(plan, saved)
 
@@ -213,7 +213,7 @@ def _run(plan: SearchPlan, saved: Mapping[str, Any]) -> dict[str, Any]:
 def _search(
     plan: SearchPlan, config: LCRecConfig, found: list[dict[str, Any]], data: SharedData, facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """Run the trials that are left and test the best one; write the results also when that is interrupted."""
+    """Run the trials that are left and test the best one; write the results even if that is interrupted."""
     run = RunOptions(config)
     bigger, metric, settings = run.valid_metric_bigger, run.valid_metric.lower(), plan.settings
     temporary = temporary_folder()
@@ -256,7 +256,7 @@ def _search(
 
 
 def _check_room(folder: Path, journal: Journal) -> None:
-    """Refuse to call a search done whose trials could not write.
+    """Refuse to finish a search if trials of it could not write.
 
     Raises:
         UserError: With what to do.
@@ -268,7 +268,7 @@ def _check_room(folder: Path, journal: Journal) -> None:
 
 
 def _most_epochs(space: Space, config: LCRecConfig) -> int:
-    """Return the most epochs of a trial, those of a stage behind the training included."""
+    """Return the most epochs of a trial, including those of a stage after the training."""
 
     def most(name: str) -> int:
         return int(max(space[name].points() or ()) if name in space.names else config[name])
@@ -323,7 +323,7 @@ def _made(folder: str) -> Path:
 
 
 def _plan_trials(journal: Journal, found: list[dict[str, Any]]) -> None:
-    """Note the configurations that are not in the journal yet; drawn in one order, the first ones are."""
+    """Note the configurations that are not in the journal yet; it has the first ones, as their order is fixed."""
     for number, values in enumerate(found[len(journal.trials) :], len(journal.trials) + 1):
         journal.write("planned", f"t{number:04d}", values=values)
 

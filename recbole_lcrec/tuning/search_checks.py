@@ -17,7 +17,7 @@ from recbole_lcrec.tuning.space import Space
 from recbole_lcrec.utils.errors import UserError, nearest
 
 _DRAWS = 64
-"""Configurations of the space that are looked at."""
+"""Number of the space's configurations that are checked."""
 
 
 def check_search(
@@ -34,9 +34,9 @@ def check_search(
         model: Name of the model.
         dataset: Name of the data set.
         given: Options of the files and of the command line.
-        space: What is varied; None where it cannot be read.
-        settings: Options of the search; None where they are wrong.
-        reading: Takes the mistakes.
+        space: What is varied; None if it cannot be read.
+        settings: Options of the search; None if they are wrong.
+        reading: Collects the mistakes.
     """
     on_cpu = {"use_gpu": False} if settings is not None and settings.gpus_per_trial == 0 else {}
     options = {**given, **on_cpu}
@@ -68,7 +68,7 @@ def _check_epochs(config: LCRecConfig) -> None:
 
 
 def _unknown(space: Space, config: LCRecConfig) -> Iterator[str]:
-    """Yield the options that the model does not have: its trials would differ by nothing but their names."""
+    """Yield the options that the model does not have: trials would differ in nothing but their names."""
     model, known = RunOptions(config).model, set(config.final_config_dict)
     source = inspect.getsource(inspect.getmodule(registry.model_class(model)))  # type: ignore[arg-type]
     for name in space.names:
@@ -77,11 +77,11 @@ def _unknown(space: Space, config: LCRecConfig) -> Iterator[str]:
 
 
 def _unfit_values(config: LCRecConfig, given: Mapping[str, Any], space: Space, known: Reading) -> list[str]:
-    """Return why values can be in no trial: every configuration that is drawn with one of them is refused.
+    """Return why some values can be in no trial: every configuration drawn with one of them is refused.
 
     Args:
         config: The configuration without the space's values.
-        given: The options that it was made of.
+        given: The options that it was made from.
         space: What is varied.
         known: Mistakes of that configuration, which are not the space's.
     """
@@ -98,7 +98,7 @@ def _unfit_values(config: LCRecConfig, given: Mapping[str, Any], space: Space, k
 
 
 def _mistakes(config: LCRecConfig, options: Mapping[str, Any], known: Reading) -> list[str]:
-    """Return what is wrong with a configuration, but for what is known already."""
+    """Return what is wrong with a configuration, except for what is known already."""
     try:
         checked_config(config.model, config.dataset, cli=options)
     except UserError as error:

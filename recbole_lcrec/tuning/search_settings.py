@@ -46,7 +46,7 @@ class SearchSettings(StageSettings):
             mistakes.add(message)
 
     def _combination(self) -> list[str]:
-        """Say which options contradict each other (the table in README)."""
+        """Say which options contradict each other (the table in docs/tuning.md)."""
         messages = []
         if self.scheduler == "pbt" and self.search_alg == "hyperopt":
             messages.append(
@@ -90,7 +90,7 @@ def read_settings(given: Mapping[str, Any]) -> SearchSettings:
     """Return the settings of a search.
 
     Args:
-        given: Checked options; those that do not belong to a search are left alone.
+        given: Checked options; those that do not belong to a search are ignored.
 
     Raises:
         UserError: For values out of range and options that do not go together, all of them in one message.

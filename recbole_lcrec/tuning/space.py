@@ -87,11 +87,11 @@ class Space:
         )
 
     def draw(self, generator: np.random.Generator) -> dict[str, Any]:
-        """Return one configuration. All options take a random number, also those that do not count then."""
+        """Return one configuration. All options draw a random number, even those that then do not count."""
         return self.active({dimension.name: dimension.draw(generator) for dimension in self.dimensions})
 
     def random(self, number: int, seed: int) -> list[dict[str, Any]]:
-        """Return that many different configurations, or all there are if a finite space has fewer.
+        """Return ``number`` different configurations, or all there are if a finite space has fewer.
 
         The first ones do not depend on ``number``: a larger search begins with those of a smaller one.
         """
@@ -133,7 +133,7 @@ class Space:
         return found
 
     def as_values(self) -> dict[str, Any]:
-        """Return the space as it stands in a file; ``read_space`` of it is the same space."""
+        """Return the space as it is written in a file; ``read_space`` of it is the same space."""
         written: dict[str, Any] = {}
         for dimension in self.dimensions:
             written[dimension.name] = {dimension.kind: list(dimension.values)}
@@ -153,7 +153,7 @@ def read_space(given: Mapping[str, Given], source: str, mistakes: Mistakes | Non
     Args:
         given: Option -> what it is drawn from, with its place in the file.
         source: The file.
-        mistakes: Takes what is wrong, and the options that are right are returned; without it all of it is raised.
+        mistakes: Collects what is wrong, and a space of the right options is returned; if None, mistakes are raised.
 
     Raises:
         UserError: One message for everything that is wrong with it.
@@ -204,7 +204,7 @@ def _dimension(name: str, given: Given) -> Dimension:
     checked = _choices(name, values) if kind == "choice" else _range(name, kind, values, option.types)
     if kind != "choice":
         for end in (checked[0], checked[1] - 1 if kind == "randint" else checked[1]):
-            check(name, Given(end, None, ""))  # what lies between is in its range, too
+            check(name, Given(end, None, ""))  # then all values in between are in range, too
     return Dimension(name, kind, checked, _when(when))
 
 
@@ -262,7 +262,7 @@ def _when(when: Any) -> tuple[tuple[str, tuple[Any, ...]], ...]:
 
 
 def _conditions(dimension: Dimension, known: Mapping[str, Dimension], given: Mapping[str, Given]) -> Iterator[str]:
-    """Say what is wrong with the conditions of a dimension."""
+    """Yield what is wrong with the conditions of a dimension."""
     for other, allowed in dimension.when:
         if other not in given:
             yield f"when names {other}, which the space does not vary.{nearest(other, given)}"

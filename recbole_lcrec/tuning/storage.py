@@ -69,7 +69,7 @@ class Storage:
 
         Args:
             trial: Name of the trial.
-            anew: Whether what an earlier start of it left is removed; it is brought here otherwise.
+            anew: Whether what an earlier start of it left is removed; otherwise it is brought here.
             keep: Whether what the folder holds at the end is stored.
         """
         if self.is_direct:
@@ -91,7 +91,7 @@ class Storage:
                     folder.keep()  # the logs are complete only now
 
     def bring(self, trial: str, *, weights: bool) -> None:
-        """See that the output folder has a trial's folder.
+        """Make sure that the output folder has a trial's folder.
 
         Args:
             trial: Name of the trial.
@@ -106,7 +106,7 @@ class Storage:
                 seal(path.parent)
 
     def drop_weights(self, trial: str) -> None:
-        """Remove what is large of a trial that is over and not the best."""
+        """Remove the large files of a trial that is over and not the best."""
         if self.is_direct:
             for name in _WEIGHTS:
                 remove(self.output_dir / TRIALS / trial / name)
@@ -116,7 +116,7 @@ class Storage:
                 self.remove(f"{TRIALS}/{trial}/{number}/{TRIALS}/{trial}/{name}")
 
     def remove(self, name: str) -> None:
-        """Remove a file or folder of the search's; it need not be there."""
+        """Remove a file or folder of the search, if it exists."""
         from pyarrow.fs import FileType
 
         filesystem, root = self._open()
@@ -129,7 +129,7 @@ class Storage:
     def upload(self, folder: Path, trial: str) -> None:
         """Store a folder as the latest of a trial: whole or not at all.
 
-        Every upload is a folder of its own, which counts once there is a file of its name next to it.
+        Every upload is a folder of its own, which counts once there is a file NAME.whole next to it.
         """
         from pyarrow.fs import copy_files
 
@@ -205,7 +205,7 @@ class TrialFolder:
         return self.root / TENSORBOARD / self.trial
 
     def keep(self) -> None:
-        """See that the storage has what the trial wrote."""
+        """Make sure that the storage has what the trial wrote."""
         if not self.storage.is_direct and self.path.is_dir():
             self.storage.upload(self.root, self.trial)
 

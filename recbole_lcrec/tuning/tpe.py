@@ -1,7 +1,7 @@
 """Hyperopt behind Ray's searcher: a space of ours in, named configurations out, the same again after a resume.
 
-A resume asks and tells hyperopt everything that the journal holds, in the same order, and so brings it into the state
-it was in.
+A resume asks and tells hyperopt everything that the journal holds, in the same order, and so brings it back into the
+state it was in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from recbole_lcrec.utils.errors import UserError
 
 
 def check_hyperopt(space: Space) -> None:
-    """Refuse hyperopt where it is not installed, and options with several conditions.
+    """Refuse hyperopt if it is not installed, and options with several conditions.
 
     Raises:
         UserError: With what to do.
@@ -36,7 +36,7 @@ def check_hyperopt(space: Space) -> None:
 
 
 class NativeSpace:
-    """A space in hyperopt's own form: options that depend on a value stand in the branch of that value."""
+    """A space in hyperopt's own form: options that depend on a value are in the branch of that value."""
 
     def __init__(self, space: Space) -> None:
         self._space = space

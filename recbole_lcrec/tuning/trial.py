@@ -1,6 +1,6 @@
 """One trial of a search: what runs in a process of Ray.
 
-It goes the way of every run (``experiment.build``, ``Experiment.fit``) on a data set that was loaded once for all
+It takes the path of every run (``experiment.build``, ``Experiment.fit``) on a data set that was loaded once for all
 trials, without the loader of the test phase, and reports the validation metrics after every evaluation.
 """
 
@@ -47,8 +47,8 @@ class TrialInputs:
         data: The data set with its split, and what was made for it.
         metric: The key of ``valid_metric`` among the metrics.
         bigger: Whether a greater score is better.
-        threads: Of torch.
-        gpus: GPUs of a trial, or the part of one.
+        threads: Threads of torch.
+        gpus: GPUs of a trial, or the fraction of one.
         population_every: Epochs between the checkpoints that pbt copies; 0 for other schedulers.
     """
 
@@ -84,8 +84,8 @@ def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     """Run a trial to its end, or until the scheduler stops it. A failure is reported, not raised: it is the trial's.
 
     Args:
-        config: Under ``trial``: ``values`` and, for a trial of pbt that goes on after an interruption, ``resume``, the
-            path of a checkpoint. The name is taken from Ray, as pbt gives a trial the configuration of another one.
+        config: Under ``trial``: ``values`` and, for a trial of pbt that continues after an interruption, ``resume``,
+            the path of a checkpoint. The name is taken from Ray, as pbt gives a trial another one's configuration.
         inputs: What all trials share.
     """
     from ray import tune
@@ -95,7 +95,7 @@ def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     try:
         _train(tune.get_context().get_trial_name(), config["trial"], inputs, start)
         end: dict[str, Any] = {"finished": True}
-    except StorageError as error:  # no fault of the trial: it runs again when there is room
+    except StorageError as error:  # not the trial's fault: it runs again when there is room
         end = {"no_room": str(error)}
     except Exception as error:  # noqa: BLE001 (every failure is a result of the search)
         logger.exception("trial failed")
@@ -106,10 +106,10 @@ def train_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
 
 
 def _settle(threads: int) -> None:
-    """Give the process the threads of its trial; Ray uses a process again for the next one.
+    """Give the process the threads of its trial; Ray reuses the process for the next one.
 
-    Then it waits for the end of this trial, by itself for two seconds only, after which it would lose the next trial
-    without a word, and pbt would wait for that one for ever.
+    Ray then waits for this trial to end, by default for two seconds only, after which it would lose the next trial
+    silently, and pbt would wait for that one forever.
     """
     import torch
 
@@ -204,7 +204,7 @@ class Reporter:
         self.best: dict[str, Any] = {}
 
     def take_over(self, checkpoint: Any) -> None:
-        """Go on after a checkpoint, of this trial or of another one; this trial's best state stays its own."""
+        """Continue from a checkpoint, of this trial or of another one; this trial's best state stays its own."""
         with checkpoint.as_directory() as directory:
             point = json.loads((Path(directory) / POINT).read_text(encoding="utf-8"))
             go_on_from(Path(directory) / STATE, self._trainer)
@@ -259,7 +259,7 @@ class Reporter:
             self._report(result)
 
     def _report_with_state(self, result: dict[str, Any], point: dict[str, Any]) -> None:
-        """Report, and give Ray the training's state, from which this trial or a copy of it can go on."""
+        """Report, and give Ray the training's state, from which this trial or a copy of it can continue."""
         from ray import tune
 
         with self._folder.state_folder() as state:
@@ -276,7 +276,7 @@ class Reporter:
 
 
 def test_trial(name: str, values: Mapping[str, Any], inputs: TrialInputs) -> tuple[dict[str, Any], bytes | None]:
-    """Return what result.json holds of a trial's checkpoint: the one time that the test users are looked at.
+    """Return what result.json holds of a trial's checkpoint: the only time that the test users are evaluated.
 
     Args:
         name: The trial.
