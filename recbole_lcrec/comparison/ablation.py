@@ -121,10 +121,10 @@ def parse_ablation(
             )
     options = {**_defaults(dataset), **given}
     levels = options["num_levels"]
-    if name == "index" and levels < _FEWEST_LEVELS:
+    if name == "index" and (levels is None or levels < _FEWEST_LEVELS):
         mistakes.add(
-            f"option ablation: num_levels is {levels}; --ablation=index needs {_FEWEST_LEVELS} or more, as a variant "
-            "uses the last level to number the items of a path."
+            f"option ablation: num_levels is {'~' if levels is None else levels}; --ablation=index needs "
+            f"{_FEWEST_LEVELS} or more, as a variant uses the last level to number the items of a path."
         )
     mistakes.tell(reading)
     return () if mistakes.failed else ablation.entries(options)

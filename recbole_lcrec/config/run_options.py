@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     import torch
     from recbole.utils import ModelType
 

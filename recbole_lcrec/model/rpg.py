@@ -124,7 +124,7 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
         self.options = settings_from(RPGSettings, config)
         run = RunOptions(config)
         self._exclude_history, self._seed = run.exclude_history, run.seed
-        self._graph: tuple[Any, CodeGraph] | None = None
+        self._graph: tuple[Any, Tensor, CodeGraph] | None = None
         width, dropout = self.options.rpg_hidden_size, self.options.rpg_dropout
         self.level_sizes = tuple(dataset.catalogue.index.level_sizes)
         self.codes = nn.Embedding(sum(self.level_sizes), width)
@@ -359,11 +359,11 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
 
     @torch.no_grad()
     def _graph_of(self, rows: Tensor) -> CodeGraph:
-        """Return the graph of items for the weights as they are; it is made once for them."""
+        """Return the graph of these catalogue rows for the weights as they are; it is made once for both."""
         weight = self.codes.weight
-        key = (weight._version, id(self.catalogue), len(rows))  # every change in place is another version
-        if self._graph is None or self._graph[0] != key:
+        key = (weight._version, id(self.catalogue))  # every change in place is another version
+        if self._graph is None or self._graph[0] != key or not torch.equal(self._graph[1], rows):
             books = functional.normalize(weight, dim=-1).split(self.level_sizes)
             neighbours = similar_items(books, self._paths[rows] - self._starts(), self.options.graph_edges)
-            self._graph = key, CodeGraph(neighbours, self._seed)
-        return self._graph[1]
+            self._graph = key, rows, CodeGraph(neighbours, self._seed)
+        return self._graph[2]

@@ -73,6 +73,7 @@ def test_variants_of_the_tasks_grow(tmp_path: Path) -> None:
             ["quantizer is what --ablation=index varies", "sinkhorn_iterations is what --ablation=index varies"],
         ),
         (["--ablation=index", "--num_levels=2"], ["num_levels is 2; --ablation=index needs 3 or more"]),
+        (["--ablation=index", "--num_levels=~"], ["num_levels is ~; --ablation=index needs 3 or more"]),
         (["--ablation=tasks", "--tasks=[seqrec]"], ["tasks is what --ablation=tasks varies"]),
         (["--ablation=tasks", "--stage=index"], ["option stage is index, but a comparison"]),
         (["--ablation=tasks", "--task=1"], ["unknown option task"]),

@@ -152,6 +152,13 @@ def test_a_run_is_saved_whole_and_repeats(tmp_path: Path, changes: dict[str, Any
     assert sampled["test_result"]["hit@10"] > result["test_result"]["hit@10"]
 
 
+def test_a_graph_is_kept_for_the_rows_that_it_was_made_of(tmp_path: Path) -> None:
+    model, rows = build("RPG", "toy", options(tmp_path)).model, torch.arange(6)
+    graph = model._graph_of(rows)
+    assert model._graph_of(rows.clone()) is graph
+    assert model._graph_of(rows.flip(0)) is not graph, "as many rows in another order have other neighbours"
+
+
 def test_it_learns_what_follows_what(tmp_path: Path) -> None:
     result = run("RPG", "toy", options(tmp_path, epochs=20, eval_step=20, learning_rate=0.01, num_levels=8))
     assert result["test_result"]["ndcg@10"] > 0.3, "chance is .15"
