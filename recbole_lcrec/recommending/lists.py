@@ -190,7 +190,7 @@ class Explanation:
         item: Item token.
         title: Its title; None if it has none.
         score: Its score after the whole history.
-        steps: The codes of its path; none for models without an item index.
+        steps: The codes of its path; none for models that do not generate paths.
         influences: The effect of each item of the history on the score, oldest first.
     """
 
