@@ -2,7 +2,7 @@
 
 The files are ``<name>.<part>.inter`` with the columns user_id, item_id (the target) and item_id_list (the history,
 oldest first). In this mode RecBole silently cuts histories to their *first* items and ignores filters; here histories
-keep the most recent items, and filters are refused (:func:`refuse_filters`). General models get the pairs in the
+keep the most recent items, and filters are refused (``config.relations``). General models get the pairs in the
 histories and targets of the training rows, so that all models learn from the same interactions.
 """
 
