@@ -26,7 +26,7 @@ from recbole_lcrec.utils.streams import LastingStream, lasting, printable
 
 
 def start(command: Command) -> int:
-    """Carry out a command and return its exit status; this is where torch and RecBole are imported."""
+    """Execute a command and return its exit status; this is where torch and RecBole are imported."""
     if (work := command.search or command.recommend or command.serve) is not None:
         work()
         return 0
@@ -72,15 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.getcwd()
         except OSError:
             return _failed(2, "error: the working directory does not exist any more. Change into one that does.")
-        # Waiting threads must not spin: on a machine that others use too, spinning makes everything ten times slower.
-        # Read by OpenMP when torch is imported, so it is set before.
+        # Waiting threads must not spin: on a shared machine, spinning makes everything ten times slower. OpenMP reads
+        # this when torch is imported, so it is set before.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         keep_freed_memory()
         return _run(argv)
 
 
 def _help_topic(argv: Sequence[str]) -> str | None:
-    """Return the topic that help is asked on, "" for all of them; None if no help is asked."""
+    """Return the topic on which help is requested, "" for all topics; None if no help is requested."""
     asked = (argument.partition("=") for argument in argv)
     return next((topic for name, _, topic in asked if name in ("--help", "-h")), None)
 
@@ -92,14 +92,14 @@ def _print_help(topic: str) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    """Parse and carry out a command line; return the exit status."""
+    """Parse and execute a command line; return the exit status."""
     try:
-        recbole_dir()  # missing or too old: everything else would say so in its own way
+        recbole_dir()  # report a missing or outdated RecBole here: everything else would do so in its own way
         if (topic := _help_topic(argv)) is not None:
             load_installed()
             return _print_help(topic)
         mine = group.place_of(os.environ)
-        if mine is not None:  # before torch is loaded: its remarks about unused parameters are of no use
+        if mine is not None:  # before torch is loaded: its warnings about unused parameters are of no use
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         command = parse(argv)
         if command.processes.several and mine is None:
@@ -116,7 +116,7 @@ def _run(argv: Sequence[str]) -> int:
     except FloatingPointError as error:  # training diverged: nothing to trace, and nothing wrong with the input
         return _failed(1, f"error: {error}")
     except Interrupted as stop:
-        if group.is_main() and not group.has_failed():  # or else this process was ended because another one failed
+        if group.is_main() and not group.has_failed():  # otherwise this process was ended because another one failed
             print(stop, file=sys.stderr)
         return stop.status
     except group.Abandoned:
@@ -145,7 +145,7 @@ def _failed(status: int, message: str) -> int:
 
 
 def _done(command: Command) -> int:
-    """Carry out a command, unless it is to go on with a run that is finished; return the exit status."""
+    """Execute a command, unless it resumes a run that is finished; return the exit status."""
     if command.resume is not None and not (command.resume / STARTING).is_file():
         if read_result(command.resume) is not None:
             print(f"{command.resume} is finished: {command.resume / RESULT}")

@@ -45,23 +45,23 @@ from recbole_lcrec.utils.run_files import CONFIG, STARTING
 
 @dataclass(frozen=True)
 class Command:
-    """What a command line asks for, checked as far as that is possible without torch.
+    """What a command line asks for, checked as far as possible without torch.
 
     Attributes:
         model: Name of the model; empty when a saved run is evaluated.
         dataset: Name of the data set; likewise.
-        config_files: YAML files, lowest first.
+        config_files: YAML files, lowest precedence first.
         options: Checked values of the other arguments.
         evaluate: Folder of a saved run to evaluate, or None to train.
         entries: What is compared; empty for a single run.
         seeds: Seeds of a comparison.
-        jobs: Runs of a comparison at once; None for as many as the cluster has room for.
-        cluster: Where the runs of a comparison are carried out; None for this machine.
-        resume: Folder of an interrupted run to go on with, or None.
-        search: A search for hyper-parameters, new or resumed, or None.
-        export: What exports a finished run, or None.
-        serve: A server of saved runs, or None.
-        recommend: Recommendations with a finished run, or None.
+        jobs: Simultaneous runs of a comparison; None for as many as the cluster has room for.
+        cluster: Where the runs of a comparison are executed; None for this machine.
+        resume: Folder of an interrupted run to resume, or None.
+        search: Runs a search for hyper-parameters, new or resumed; None for no search.
+        export: Exports a finished run; None for no export.
+        serve: Serves saved runs; None for no server.
+        recommend: Recommends with a finished run; None for no recommendations.
         processes: Processes that share a single run.
     """
 
@@ -86,7 +86,7 @@ def parse(argv: Sequence[str]) -> Command:
     """Read and check a command line.
 
     Raises:
-        UserError: One message for everything that is wrong with it.
+        UserError: One message for all mistakes in it.
     """
     reading = Reading()
     given = read_arguments(argv, reading)
@@ -137,15 +137,15 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 def _processes(options: Mapping[str, Any]) -> Processes:
-    """Return the processes to start; processes that torchrun or this program started start no others."""
+    """Return the processes to start: no others in a process that torchrun or this program has started."""
     return Processes() if group.place_of(os.environ) is not None else processes_of(options)
 
 
 def _same_processes(folder: Path, before: Mapping[str, Any], where: Mapping[str, Any]) -> Processes:
-    """Return the processes to go on with: as many as the run began with, on one machine or on those that are given.
+    """Return the processes to resume with: the run's original number, on one machine or on those that are given.
 
     Raises:
-        UserError: For another number of them.
+        UserError: For another number.
     """
     if group.place_of(os.environ) is not None:
         return Processes()
@@ -194,8 +194,8 @@ def _comparison(merged: Mapping[str, Any], given: Mapping[str, Any], reading: Re
 def _split_files(given: Given | None, reading: Reading) -> tuple[str, ...]:
     """Return the paths of ``config_files``.
 
-    They stand in a YAML list (``[my options.yaml, b.yaml]``) or with blanks between them, as RecBole has it; there,
-    quotes keep a path with blanks together. The path of a single file may have blanks without more ado.
+    They are a YAML list (``[my options.yaml, b.yaml]``) or separated by blanks, as in RecBole; there, a path with
+    blanks needs quotes. The path of a single existing file may have blanks without quotes.
     """
     if given is None or not given.text:
         return ()

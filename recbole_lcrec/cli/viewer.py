@@ -2,8 +2,8 @@
 
     python -m recbole_lcrec.cli.viewer --dataset=ml-100k --task=seqrec --count=2 [--epoch=0] [--option=value]
 
-Tokens are separated by ``|``. Those that carry loss stand in double brackets, ``[[...]]``, with their weight where it
-is not 1. Tokens in round brackets stand aside: what follows does not see them.
+Tokens are separated by ``|``. Those that carry loss are in double brackets, ``[[...]]``, with their weight if it is
+not 1. Tokens in round brackets stand aside: what follows does not see them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from recbole_lcrec.utils.errors import UserError, nearest
 
 
 def format_sample(builder: PromptBuilder, sample: Sample) -> str:
-    """Return a sample as text, token by token, loss-carrying tokens marked."""
+    """Return a sample as text, token by token, with loss-carrying tokens marked."""
     parts = []
     aside = np.zeros(len(sample.ids), bool) if sample.aside is None else sample.aside
     for place, weight in enumerate(sample.weights.tolist()):

@@ -20,13 +20,13 @@ from recbole_lcrec.utils.progress import progress
 
 _CHUNK = 1 << 20
 _MOST_BYTES, _MOST_TIMES = 1 << 30, 100
-"""Text shrinks tenfold: what is larger than 1 GiB and than 100 times its archive is not a data set."""
+"""Text compresses about tenfold: more than 1 GiB and 100 times the archive's size is not a data set."""
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError, OSError)
 """What zipfile raises for damage, encryption and unknown compression."""
 
 
 class BadArchive(UserError):
-    """An archive that will never do, however often it is unpacked."""
+    """An archive that is unusable, however often it is unpacked."""
 
 
 def unpack(archive: Path, stem: str, name: str, folder: Path, *, show: bool) -> list[str]:
@@ -34,9 +34,9 @@ def unpack(archive: Path, stem: str, name: str, folder: Path, *, show: bool) -> 
 
     Args:
         archive: The zip archive.
-        stem: What its files are called, as a rule: the archive's name without suffix.
-        name: What they shall be called: ``<stem>.inter`` becomes ``<name>.inter``.
-        folder: Where to; an empty folder.
+        stem: What its files are usually called: the archive's name without suffix.
+        name: What to call them: ``<stem>.inter`` becomes ``<name>.inter``.
+        folder: An empty folder for them.
         show: Whether to show a progress bar.
 
     Returns:
@@ -100,7 +100,7 @@ def _wanted(opened: zipfile.ZipFile, archive: Path, stem: str, name: str) -> dic
 
 
 def _stem(interactions: list[str], files: list[str], archive: Path, expected: str) -> str:
-    """Return what the data set is called inside the archive: as its interactions are."""
+    """Return the data set's name inside the archive: that of its interactions."""
     if any(file.startswith(f"{expected}.") for file in interactions):
         return expected
     if len(interactions) == 1:

@@ -1,6 +1,6 @@
 """Which rows a training epoch has, and which of them share a batch: functions of (seed, epoch) and nothing else.
 
-RecBole's loader shuffles with a generator that remembers its epochs, so a training that goes on from a checkpoint
+RecBole's loader shuffles with a generator whose state depends on past epochs, so a training resumed from a checkpoint
 would see other batches; and it fills its batches at random, so that much of a batch of sequences is padding.
 """
 
@@ -42,9 +42,9 @@ def batches_by_length(
     Args:
         lengths: int64 [n], the length of each sample.
         step: Samples of a batch.
-        accumulated: Batches of an optimizer step.
+        accumulated: Batches per optimizer step.
         rng: Draws the order.
-        shuffle: Whether the order is drawn at all.
+        shuffle: Whether to draw the order at all.
         counts: int64 [n], how many samples each of ``lengths`` stands for, at most ``step``; None for one each.
     """
     if counts is not None and (counts > 1).any():
@@ -65,9 +65,9 @@ def batches_by_length(
 def _batches_of_several(
     lengths: np.ndarray, counts: np.ndarray, step: int, accumulated: int, rng: np.random.Generator, *, shuffle: bool
 ) -> Iterator[np.ndarray]:
-    """Yield batches as ``batches_by_length`` does, of rows that are several samples: about ``step`` samples each.
+    """Yield batches as ``batches_by_length`` does, of rows with several samples each: about ``step`` samples a batch.
 
-    There are as many batches as if the samples lay apart, as no row holds more than ``step`` of them.
+    As no row holds more than ``step`` samples, the number of batches is the same as with one sample per row.
     """
     size = step * accumulated
     order = rng.permutation(len(lengths)) if shuffle else np.arange(len(lengths))
@@ -83,13 +83,13 @@ def _batches_of_several(
 
 
 def epoch_rows(n_rows: int, per_epoch: int, epoch: int, seed: int) -> np.ndarray:
-    """Return the rows of an epoch, int64 [per_epoch]: a piece of one shuffled pass over all rows after another.
+    """Return the rows of an epoch, int64 [per_epoch]: a piece of an endless stream of shuffled passes over all rows.
 
-    Every row comes as often as any other, for epochs of any size.
+    All rows come equally often, whatever the size of an epoch.
 
     Args:
-        n_rows: Rows there are.
-        per_epoch: Rows of an epoch, fewer or more than there are.
+        n_rows: Number of rows.
+        per_epoch: Rows of an epoch, fewer or more than ``n_rows``.
         epoch: Number of the epoch, from 0.
         seed: Seed of the run.
     """
@@ -103,11 +103,11 @@ def on_device(batch: Interaction, device: torch.device) -> Interaction:
     """Return a batch on the device that a model runs on.
 
     Batches for a GPU are copied from page-locked memory without waiting for the copy: the GPU, not the CPU, holds
-    back the kernels that read it. For any other device there is nothing to gain.
+    back the kernels that read them. For any other device there is nothing to gain.
 
     Args:
-        batch: Tensors, wherever they are.
-        device: Where they are wanted.
+        batch: Tensors on any device.
+        device: Where to put them.
     """
     if device.type != "cuda":
         return batch.to(device)
@@ -129,13 +129,13 @@ class SequenceSettings(StageSettings):
 class SequenceDataLoader(TrainDataLoader):
     """RecBole's loader of sequential training rows (every prefix of a user's items -> the next item).
 
-    What differs: the rows and their order are a function of (seed, epoch); histories of similar length share a batch;
-    with ``train_samples`` an epoch has that many rows, for data of any size; and each has a number ``draw``.
+    The differences: the rows and their order are a function of (seed, epoch); histories of similar length share a
+    batch; with ``train_samples``, an epoch has that many rows, for data of any size; each row has a number ``draw``.
 
     Args:
         config: The experiment's configuration.
         dataset: The training part of a sequential dataset.
-        sampler: Unused (there are no negative items); RecBole's loaders have it.
+        sampler: Unused (there are no negative items); RecBole's loaders take one.
         shuffle: Whether rows come in random order.
     """
 
@@ -146,7 +146,7 @@ class SequenceDataLoader(TrainDataLoader):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
     def rows(self, dataset: Any) -> np.ndarray:
-        """Return the rows of the training part that epochs are drawn from, int64 [n]."""
+        """Return the rows of the training part from which epochs are drawn, int64 [n]."""
         return np.arange(len(dataset))
 
     def set_epoch(self, epoch: int) -> None:
@@ -175,8 +175,8 @@ class SequenceDataLoader(TrainDataLoader):
 class WindowDataLoader(SequenceDataLoader):
     """For models that predict every item of a row's history, too: rows that cover each training target once.
 
-    A user's last row holds all of his items up to MAX_ITEM_LIST_LENGTH targets back, the row so many before it the
-    items before these, and so on. Of a ready split, whose rows need not follow each other, all rows are taken.
+    A user's last row covers the last MAX_ITEM_LIST_LENGTH targets, the row that many before it the targets before
+    these, and so on. Of a ready split, whose rows need not follow each other, all rows are taken.
     """
 
     def rows(self, dataset: Any) -> np.ndarray:

@@ -19,13 +19,13 @@ def contents(folder: Path, name: str) -> dict[str, Any]:
 
 
 def check_same_contents(before: Mapping[str, Any], now: Mapping[str, Any], where: Path, work: str) -> None:
-    """Refuse to go on with other data: the split alone does not tell, as texts and features have no part in it.
+    """Refuse to continue with other data: the split alone does not show it, as it ignores texts and features.
 
     Args:
         before: What ``contents`` returned when the work began.
         now: What it returns now.
         where: The work's output folder, for the message.
-        work: What is gone on with: "search".
+        work: What would continue: "search".
 
     Raises:
         UserError: Naming the files that differ.

@@ -1,7 +1,7 @@
 """Downloading one file over HTTP, in the face of cut connections, changed files and servers that cannot resume.
 
-What has arrived lies in ``<name>.part``; ``<name>.part.json`` says which file it is the beginning of. A later call
-asks for the rest only, on condition that the server's file is still the same (HTTP's Range and If-Range).
+What has arrived is in ``<name>.part``; ``<name>.part.json`` says which file it is the beginning of. A later call asks
+for the rest only, on condition that the server's file is still the same (HTTP's Range and If-Range).
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from recbole_lcrec.utils.progress import progress
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
-"""Without a network the user should hear of it at once; a server may pause, but not for longer."""
+"""Without a network, the user should know at once; a server may pause, but not for longer than this."""
 RETRIES = Retry(total=4, backoff_factor=1)
 """How often, and after how many seconds, an interrupted download is tried again."""
 _CHUNK = 1 << 18
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
-"""HTTP statuses that may pass."""
+"""HTTP statuses that may be temporary."""
 
 
 class DownloadError(Exception):
-    """A file cannot be had; the message says why, in a few words that end no sentence."""
+    """A file cannot be downloaded; the message says why, in a few words without a full stop."""
 
 
 class _Interrupted(Exception):
-    """The attempt failed in a way that another one may mend.
+    """The attempt failed, but another one may succeed.
 
     Args:
-        reason: How.
+        reason: How it failed.
         reached: Whether there was a connection; without a network, or without such a server, waiting is of no use.
     """
 
@@ -56,9 +56,9 @@ class _State:
 
     Attributes:
         url: Its address.
-        validator: What If-Range takes: the server's strong name for this version of the file, or its date; None when
+        validator: What If-Range takes: the server's strong ETag for this version of the file, or its date; None if
             the server cannot tell versions apart.
-        bytes: Its size, None when the server does not say.
+        bytes: Its size, None if the server does not say.
     """
 
     url: str
@@ -67,7 +67,7 @@ class _State:
 
 
 def part_of(target: Path) -> Path:
-    """Return where the file lies while, and after, it is downloaded."""
+    """Return where the file is while, and after, it is downloaded."""
     return target.with_name(target.name + ".part")
 
 
@@ -82,15 +82,15 @@ def download(url: str, target: Path, *, show: bool) -> Path:
 
     Args:
         url: An http or https address; proxies and certificates are those of the environment (see requests).
-        target: Names the file; nothing is written at this very path.
+        target: Names the file; nothing is written to this path itself.
         show: Whether to show a progress bar.
 
     Returns:
-        The path of the complete file, ``<target>.part``. Call :func:`discard` when it has served.
+        The path of the complete file, ``<target>.part``. Call :func:`discard` when it is no longer needed.
 
     Raises:
-        DownloadError: If the server cannot be reached or refuses, or the connection is cut again and again; what has
-            arrived stays for the next call.
+        DownloadError: If the server cannot be reached or refuses, or the connection is cut repeatedly; what has
+            arrived is kept for the next call.
         OSError: If it cannot be written.
         UserError: If there is no room on the disk.
     """
@@ -152,7 +152,7 @@ def _answer(session: requests.Session, url: str, headers: dict[str, str], target
     try:
         response = session.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS))
     except (requests.RequestException, HTTPError) as error:
-        if isinstance(error, ValueError):  # how both mark an address that cannot be
+        if isinstance(error, ValueError):  # both libraries mark invalid addresses like this
             raise DownloadError(f"the address is not valid ({error})") from error
         cause = error.args[0] if error.args else error
         if isinstance(cause, MaxRetryError):  # no name, no route, refused, no certificate
@@ -193,12 +193,12 @@ def without_credentials(url: str) -> str:
     """Return an address without the user's name and password, for logs and files."""
     try:
         return str(parse_url(url)._replace(auth=None))
-    except LocationParseError:  # nor can anything be asked for there
+    except LocationParseError:  # nor can anything be requested from there
         return url.rpartition("@")[2]
 
 
 def _changed(target: Path) -> _Interrupted:
-    """Remove what has arrived, which does not fit the server's file, and return what to raise."""
+    """Remove what has arrived, which does not fit the server's file, and return the exception to raise."""
     logger.warning("%s has changed since a part of it was downloaded: starting again.", target.name)
     discard(target)
     return _Interrupted("it changes while it is downloaded")

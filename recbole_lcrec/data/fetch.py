@@ -1,8 +1,8 @@
 """A data set by name: its files are downloaded and unpacked when they are not there.
 
-RecBole's own download ends in a barrier of ``torch.distributed``, which crashes without a process group, and takes
-anything that an interrupted download left for the data set. Here a data set's ``.inter`` appears last and complete,
-and of several processes that want the same data set one works while the others wait.
+RecBole's own download ends in a barrier of ``torch.distributed``, which crashes without a process group, and it takes
+whatever an interrupted download left behind for the data set. Here a data set's ``.inter`` appears last and complete,
+and if several processes want the same data set, one works while the others wait.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _LOCK, _UNPACKED = ".download.lock", ".unpacking"
 
 
 def fetch_dataset(config: Any) -> None:
-    """Bring the files of ``config["dataset"]`` to where they are expected, unless they are there.
+    """Put the files of ``config["dataset"]`` where they are expected, unless they are there already.
 
     An archive that was put there by hand is unpacked; otherwise it is downloaded, if option ``download`` is on.
-    ``<name>.source.json`` keeps address, size and SHA-256 of the archive.
+    ``<name>.source.json`` records address, size and SHA-256 of the archive.
 
     Args:
         config: An :class:`LCRecConfig`, whose ``data_path`` is the folder of this data set.
 
     Raises:
-        UserError: With what to do by hand; nothing that looks like a data set is left behind.
+        UserError: Saying what to do by hand; nothing that looks like a data set is left behind.
     """
     run = RunOptions(config)
     name, folder = run.dataset, Path(run.data_path)
@@ -69,7 +69,7 @@ def fetch_dataset(config: Any) -> None:
 
 
 def _fetch(source: DatasetArchive, folder: Path, allowed: bool, show: bool) -> None:
-    """Unpack the archive in the folder, or download it first."""
+    """Unpack the archive in the folder, downloading it first if need be."""
     archive = folder / source.archive
     if archive.is_file():
         _install(archive, None, source, folder, show)
@@ -102,7 +102,7 @@ def _install(archive: Path, url: str | None, source: DatasetArchive, folder: Pat
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     record = {"archive": source.archive, "url": url, "bytes": archive.stat().st_size, "sha256": sha256}
     unpacked = folder / _UNPACKED
-    shutil.rmtree(unpacked, ignore_errors=True)  # of a process that was killed: ours alone holds the lock
+    shutil.rmtree(unpacked, ignore_errors=True)  # left by a killed process: only ours holds the lock
     unpacked.mkdir()
     try:
         files = unpack(archive, Path(source.archive).stem, source.name, unpacked, show=show)

@@ -18,7 +18,7 @@ class DataFiles:
         name: Name of the data set: the files are ``<name>.inter``, ``<name>.item``, ``<name>.review``.
         user_field: Column of the user token.
         item_field: Column of the item token.
-        time_field: Column of the time, None to go without.
+        time_field: Column of the time, None to do without.
         separator: RecBole's ``field_separator``.
         encoding: RecBole's ``encoding``; UTF-8 when None.
     """

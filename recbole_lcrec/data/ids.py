@@ -1,7 +1,7 @@
 """Whether the ids of two places are the same ids: ``13.0`` and ``13`` are not, and neither are ``"B01"`` and ``b01``.
 
-Two files of one data set need not name the same items. A file of items may describe a part of the catalogue only, or
-a larger one than the interactions are of. So what counts is the share of the smaller side that the other side has;
+Two files of one data set need not name the same items. A file of items may describe only a part of the catalogue, or
+a larger one than that of the interactions. So what counts is the share of the smaller side that the other side has,
 and whether ids that the other side lacks would be there if they were written differently.
 """
 
@@ -17,12 +17,12 @@ LEAST_SHARE = 0.05
 share fewer, and even a file of a tenth of the items, chosen without looking at the interactions, shares more."""
 
 _NOTABLE = 0.1  # share of ids that must be missing before the way they are written is questioned
-_ENOUGH = 20  # ids of a split's smaller side from which on its share says something
+_ENOUGH = 20  # ids that the smaller side of a split needs for its share to mean something
 _LIST_MARKS = "[](){}<>'\"` "
 
 
 def check_same_ids(what: str, known: Collection[str], where: str, listed: Collection[str], file: str) -> None:
-    """Refuse interactions whose ids are hardly those of the file that describes them.
+    """Refuse interactions whose ids hardly match those of the file that describes them.
 
     Args:
         what: "item" or "user".
@@ -54,7 +54,7 @@ def check_same_ids(what: str, known: Collection[str], where: str, listed: Collec
 
 
 def check_histories(histories: Collection[str], targets: Collection[str], column: str, file: str) -> None:
-    """Refuse a ready split whose histories are lists as text, or separated by something else than they should be.
+    """Refuse a ready split whose histories are lists as text, or have the wrong separator.
 
     Args:
         histories: Ids that the histories were split into; repetitions do not matter.
@@ -79,7 +79,7 @@ def check_histories(histories: Collection[str], targets: Collection[str], column
 
 
 def _plain(one: str) -> str:
-    """Return an id without what exports add to it or take away: quotes, capitals, ``.0``, leading zeros."""
+    """Return an id without what exports may add or drop: quotes, capitals, ``.0``, leading zeros."""
     text = one.strip(" \"'`").casefold()
     text = re.sub(r"^(-?\d+)\.0+$", r"\1", text)
     return text.lstrip("0") or "0" if text.isdigit() else text

@@ -21,7 +21,7 @@ class KnownUsers:
     """Users, their whole histories and RecBole's form of them.
 
     Users with a single interaction have no history in the data of sequential models, whose samples are a history and
-    the item behind it.
+    the item after it.
 
     Args:
         dataset: The whole data set, its split built.
@@ -52,16 +52,16 @@ class KnownUsers:
 
     @cached_property
     def seen(self) -> SeenItems:
-        """The different items of each user."""
+        """The distinct items of each user."""
         return seen_by_now(self._dataset)
 
     def has_history(self, user: int) -> bool:
-        """Return whether anything is known of a user, by RecBole's id."""
+        """Return whether anything is known about a user, by RecBole's id."""
         return len(self.sequence(user) if self.is_sequential else self.seen.of_user(user)) > 0
 
     @property
     def is_sequential(self) -> bool:
-        """Whether the rows of the data are histories and the item behind each."""
+        """Whether each row of the data is a history and the item after it."""
         return isinstance(self._dataset, SequentialDataset)
 
     @cached_property
@@ -69,7 +69,7 @@ class KnownUsers:
         return training_sequences(self._dataset)
 
     def sequence(self, user: int) -> np.ndarray:
-        """Return a user's items by RecBole's ids in time order, int64 [n]; of data for sequential models only."""
+        """Return a user's items by RecBole's ids in time order, int64 [n]; only for data of sequential models."""
         return self._sequences.get(user, np.zeros(0, np.int64))
 
     @cached_property
@@ -81,10 +81,10 @@ class KnownUsers:
         return last
 
     def rows(self, users: Sequence[int]) -> Interaction:
-        """Return what a model is asked with after the users' last interaction.
+        """Return a model's input after the users' last interaction.
 
-        Of sequential data these are the users' last rows, moved on by one: their targets stand at the end of the
-        histories. Of other data it is the users with their features.
+        For sequential data, these are the users' last rows, moved on by one: their targets are at the end of the
+        histories. For other data, it is the users with their features.
 
         Args:
             users: RecBole's ids of B users with a history.
@@ -104,7 +104,7 @@ class KnownUsers:
 
 
 def _appended(lists: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Return lists [B, W, ...] with a value [B, ...] behind the items of each; full ones lose the oldest."""
+    """Return lists [B, W, ...] with a value [B, ...] after the items of each; full ones lose the oldest."""
     width = lists.shape[1]
     full = (lengths >= width).view(-1, *[1] * (lists.dim() - 1))
     result = torch.where(full, lists.roll(-1, dims=1), lists)

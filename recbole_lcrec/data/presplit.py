@@ -1,9 +1,9 @@
 """Data that come with a split: RecBole's ``benchmark_filename``, with ready histories, for every model.
 
 The files are ``<name>.<part>.inter`` with the columns user_id, item_id (the target) and item_id_list (the history,
-oldest first). RecBole cuts histories to their *first* items and filters nothing in this mode without saying so; here
-they keep the most recent ones, and filters are refused (:func:`refuse_filters`). General models get the pairs that the
-histories and targets of the training rows hold, so that all models learn from the same interactions.
+oldest first). In this mode RecBole silently cuts histories to their *first* items and ignores filters; here histories
+keep the most recent items, and filters are refused (``config.relations``). General models get the pairs in the
+histories and targets of the training rows, so that all models learn from the same interactions.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def recent_histories(dataset: Dataset, length: int) -> None:
 
 
 def training_pairs(train: Dataset) -> Interaction:
-    """Return user-item pairs for a general model: targets, and what the histories hold in addition.
+    """Return user-item pairs for a general model: the targets, and the pairs that only the histories hold.
 
-    A pair that a history adds is a copy of the row it was found in, with the other item.
+    A pair from a history is a copy of the row in which it was found, with the item replaced.
     """
     rows = train.inter_feat
     users, items = rows[train.uid_field].numpy(), rows[train.iid_field].numpy()

@@ -1,9 +1,9 @@
 """Which items each user had before a phase: what ``exclude_history`` keeps out of the recommendations.
 
-Models look at different parts of a history: general models learned from all training interactions, sequential ones see
-the last MAX_ITEM_LIST_LENGTH items. What is excluded must not depend on that, or the numbers could not be compared.
-So it is taken from the split, which all models share: every interaction of the user in the phases before. For the
-validation these are the training interactions; for the test those of the validation too.
+Models see different parts of a history: general models learned from all training interactions, sequential ones see the
+last MAX_ITEM_LIST_LENGTH items. What is excluded must not depend on that, or the numbers could not be compared. So it
+is taken from the split, which all models share: every interaction of the user in earlier phases. For validation, these
+are the training interactions; for the test, those of validation too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recbole_lcrec.config.run_options import RunOptions
 
 
 class SeenItems:
-    """The different items of each user, by RecBole's ids.
+    """The distinct items of each user, by RecBole's ids.
 
     Args:
         users: User ids of the interactions, int64 [n].
@@ -29,7 +29,7 @@ class SeenItems:
 
     def __init__(self, users: np.ndarray, items: np.ndarray, n_items: int) -> None:
         self._n_items = n_items
-        self._pairs = np.unique((users * n_items + items)[items > 0])  # sorted: a user's pairs lie side by side
+        self._pairs = np.unique((users * n_items + items)[items > 0])  # sorted: a user's pairs are adjacent
 
     def of_user(self, user: int) -> np.ndarray:
         """Return the items of a user, ascending, int64 [n]; empty for users without interactions."""
@@ -62,13 +62,13 @@ class SeenItems:
 def seen_before(phase: str, parts: Sequence[Any]) -> SeenItems:
     """Return the items that users had before the "valid" or "test" phase.
 
-    Of a ready split (``benchmark_filename``) these are the items that its rows of the earlier phases name, as targets
-    or in their histories, and those in the history of the user's first row of the phase itself; its histories are cut
-    to MAX_ITEM_LIST_LENGTH for every model.
+    For a ready split (``benchmark_filename``), these are the items that its rows of the earlier phases name, as
+    targets or in their histories, and those in the history of the user's first row of the phase itself; its histories
+    are cut to MAX_ITEM_LIST_LENGTH for every model.
 
     Args:
         phase: "valid" or "test".
-        parts: The datasets of training, validation and test as built by RecBole, before users are drawn from them.
+        parts: The datasets of training, validation and test as built by RecBole, before users are sampled from them.
     """
     number = {"valid": 1, "test": 2}[phase]
     pairs = [pair for part in parts[:number] for pair in (_targets(part), _histories(part))]
@@ -78,7 +78,7 @@ def seen_before(phase: str, parts: Sequence[Any]) -> SeenItems:
 
 
 class WithSeen:
-    """Mixin of RecBole's evaluation loaders: what their users must not be given goes with them.
+    """Mixin of RecBole's evaluation loaders: they carry the items that their users must not be given.
 
     Args:
         seen: Items that users had before the phase (``exclude_history``); None excludes nothing.
@@ -90,7 +90,7 @@ class WithSeen:
 
 
 def with_seen(loader_class: type) -> Any:
-    """Return one of RecBole's evaluation loader classes that takes ``seen`` as an argument more."""
+    """Return one of RecBole's evaluation loader classes with the additional argument ``seen``."""
     return type(loader_class.__name__, (WithSeen, loader_class), {})
 
 
@@ -119,9 +119,9 @@ def _targets(part: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _histories(part: Any, *, first_only: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Return the users and items of the histories in the rows of a part; nothing where rows have no histories.
+    """Return the users and items of the histories in the rows of a part; nothing if rows have no histories.
 
-    Without a ready split a user's first row is enough: the histories behind it add the targets before them only.
+    Without a ready split, a user's first row is enough: later histories only add the targets before them.
     """
     field = part.iid_field + RunOptions(part.config).list_suffix
     if field not in part.inter_feat or not len(part.inter_feat):

@@ -60,7 +60,7 @@ class GeneralSplit(StableOrder):
     """
 
     def build(self) -> list[Dataset]:
-        """Build the parts as RecBole does; of a ready split, training gets the pairs in its histories too."""
+        """Build the parts as RecBole does; with a ready split, training gets the pairs in its histories too."""
         parts = super().build()
         if self.benchmark_filename_list is not None:
             parts[0] = parts[0].copy(training_pairs(parts[0]))
@@ -72,7 +72,7 @@ class GeneralSplit(StableOrder):
             index = list(group)
             if len(index) < 2:
                 continue
-            # n interactions are n - 1 samples, one of which stays in training: RecBole's sequential rule
+            # n interactions make n - 1 samples, one of which stays in training: RecBole's sequential rule
             held_out = min(leave_one_num, len(index) - 2)
             cut = len(index) - held_out
             parts[0].extend(index[:cut])
@@ -108,7 +108,7 @@ class SequentialSplit(StableOrder):
         self.inter_feat = samples
 
     def _list_field(self, field: str) -> str:
-        """Return what RecBole calls the histories of a column."""
+        """Return RecBole's name for the histories of a column."""
         return str(vars(self)[f"{field}_list_field"])
 
     def _histories(self, field: str, target: np.ndarray, length: np.ndarray) -> torch.Tensor:
@@ -147,13 +147,13 @@ def shared_split_class(config: Any) -> type:
         mixin: type = GeneralSplit
     elif base.data_augmentation is SequentialDataset.data_augmentation:
         mixin = SequentialSplit
-    else:  # DIEN and its like write more columns than histories
+    else:  # DIEN and similar models write more columns than histories
         mixin = StableOrder
     return type(f"SharedSplit{base.__name__}", (mixin, base), {})
 
 
 def training_sequences(train: Dataset) -> dict[int, np.ndarray]:
-    """Return each user's training interactions in time order: all that anything may be learned from.
+    """Return each user's training interactions in time order: the only data that may be learned from.
 
     A user's samples are (i_1 -> i_2), (i_1, i_2 -> i_3), ...: the first one's history and the targets of all.
 
@@ -169,7 +169,7 @@ def training_sequences(train: Dataset) -> dict[int, np.ndarray]:
     lengths = rows[train.item_list_length_field].numpy()
     if not len(users):
         return {}
-    order = np.argsort(users, kind="stable")  # in order of time; of users, too, unless all were split together
+    order = np.argsort(users, kind="stable")  # rows are in time order; grouped by user unless all were split together
     starts = np.flatnonzero(np.r_[True, np.diff(users[order]) != 0])
     return {
         int(users[part[0]]): np.concatenate([histories[part[0], : lengths[part[0]]], targets[part]])
@@ -180,14 +180,14 @@ def training_sequences(train: Dataset) -> dict[int, np.ndarray]:
 def split_records(train: Dataset, valid: Dataset, test: Dataset) -> Iterator[tuple[str, str, list[str], str]]:
     """Yield (phase, user token, last-20 history in item tokens, target item token) of validation and test.
 
-    Sequential datasets carry the history in each row. For general ones it is what the model could have learned from
-    before the target: the user's training interactions, and for the test target the validation target too.
+    Sequential datasets carry the history in each row. For general ones, it is what precedes the target: the user's
+    training interactions, and for the test target the validation target too.
 
     Args:
         train: The dataset of the training phase, as built by RecBole; likewise ``valid`` and ``test``.
     """
     max_length = RunOptions(train.config).max_history
-    # rows carry their history in sequential datasets, and in all of a ready split
+    # rows carry their history in sequential datasets, and in all datasets with a ready split
     sequential = isinstance(train, SequentialDataset) or RunOptions(train.config).benchmark_filename is not None
     seen: dict[int, list[int]] = {}
     if not sequential:
@@ -222,13 +222,13 @@ def split_sha256(train: Dataset, valid: Dataset, test: Dataset) -> str:
 
 
 def items_sha256(dataset: Dataset) -> str:
-    """Return the SHA-256 of the item tokens in the order of their ids: tables of embeddings with equal ones agree."""
+    """Return the SHA-256 of the item tokens in the order of their ids: if equal, embedding tables have equal rows."""
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
     return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
 
 
 def sample_users(dataset: Dataset, n_users: int | None, seed: int) -> Dataset:
-    """Return ``dataset`` limited to the rows of ``n_users`` seeded users (all rows when there are no more users).
+    """Return ``dataset`` limited to the rows of ``n_users`` seeded users (all rows if it has no more users).
 
     Args:
         dataset: A built validation dataset.

@@ -11,19 +11,19 @@ Product = TypeVar("Product")
 
 
 class StagedDataset(SequentialSplitDataset):
-    """RecBole's sequential dataset that remembers what stages (text, embedding, index) made for it."""
+    """RecBole's sequential dataset that keeps what stages (text, embedding, index) made for it."""
 
     made: dict[str, tuple[Any, frozenset[str], tuple[str, ...]]] | None = None
-    """Stage -> what it made of files and caches, the options that it looked at, and the stages that it used."""
+    """Stage -> what it made from files and caches, the options that it read, and the stages that it used."""
 
     def once(self, stage: str, make: Callable[[], Product], uses: Sequence[str] = ()) -> Product:
-        """Return what a stage makes of files and caches; what is made already is taken as it is.
+        """Return what a stage makes from files and caches, making it only once.
 
         The trials of a search get it from the search, and so need neither the files nor the caches.
 
         Args:
             stage: Name of the stage.
-            make: Does it.
+            make: Makes it.
             uses: Earlier stages whose products it reads.
         """
         if self.made is None:

@@ -1,8 +1,8 @@
 """How RecBole's datasets get their tables: read by our strict reader, into the frames that RecBole expects.
 
-RecBole 1.2.1 reads with pandas and relies on things that pandas 3 has changed: filling in place changes a copy there,
-and ``Series.agg(len)`` is the length of the column, not of each of its lists. The mixin here hands over the frames
-that RecBole had with pandas 2, and refuses what RecBole would believe, drop or trip over later.
+RecBole 1.2.1 reads with pandas and relies on behaviour that pandas 3 has changed: filling in place changes a copy, and
+``Series.agg(len)`` is the length of the column, not of each of its lists. The mixin here provides the frames that
+RecBole had with pandas 2, and refuses what RecBole would accept, drop or trip over later.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOST = 1 << 30  # values of a padded column (8 GiB), and characters of a column
 
 
 def _len(values: Any) -> Any:
-    """Return ``len(values)``; of a pandas column of lists, the length of each."""
+    """Return ``len(values)``; for a pandas column of lists, the length of each."""
     return values.map(builtins.len) if isinstance(values, pd.Series) else builtins.len(values)
 
 
@@ -44,7 +44,7 @@ for _module in (
     recbole.data.dataset.kg_dataset,
     recbole.data.dataset.sequential_dataset,
 ):
-    _module.len = _len  # type: ignore[attr-defined]  # they ask for ``feat[field].agg(len)`` and mean it per row
+    _module.len = _len  # type: ignore[attr-defined]  # they call ``feat[field].agg(len)`` and expect it per row
 
 
 class StrictTables(Dataset):
@@ -54,7 +54,7 @@ class StrictTables(Dataset):
 
     def _from_scratch(self) -> None:
         self._rest_fields: Any
-        self._only_filters: dict[str, list[str]] = {}  # file suffix -> columns that nothing but a filter looks at
+        self._only_filters: dict[str, list[str]] = {}  # file suffix -> columns that only a filter uses
         try:
             super()._from_scratch()
         except (ValueError, KeyError, TypeError, AssertionError, NotImplementedError) as error:
@@ -82,7 +82,7 @@ class StrictTables(Dataset):
     # Reading
 
     def _load_feat(self, filepath: str, source: FeatureSource | str) -> pd.DataFrame | None:
-        """Return the columns of an atomic file that are wanted, and note their types, as RecBole does.
+        """Return the wanted columns of an atomic file, and note their types, as RecBole does.
 
         Returns:
             One column per field: tokens as str (object) with NaN for missing ones, floats as float64, sequences as
@@ -112,7 +112,7 @@ class StrictTables(Dataset):
         return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
 
     def _wanted_columns(self, header: Header, source: FeatureSource | str, suffix: str) -> list[str]:
-        """Return the columns to load: those of load_col and unload_col, and what filters look at."""
+        """Return the columns to load: those of load_col and unload_col, and those that filters and labels use."""
         load_col, unload_col = self._get_load_and_unload_col(source)
         names = list(header.types)
         wanted = [name for name in names if load_col is None or name in load_col]
@@ -203,7 +203,7 @@ class StrictTables(Dataset):
         return needs_labels(self.config) and not self.config["threshold"]
 
     def _check_interactions(self, table: Table) -> None:
-        """Refuse interactions without ids, without time where there is an order in time, and empty files."""
+        """Refuse interactions without ids, without a needed time or label, and empty files."""
         path, types = table.header.path, table.header.types
         loaded = {*table.cells, *table.numbers}
         wanted = [self.uid_field, self.iid_field] + ([self.time_field] if self.in_time_order else [])
@@ -288,7 +288,7 @@ class StrictTables(Dataset):
         return None if intervals_str is None else parse_intervals(intervals_str)
 
     def _filter_by_field_value(self) -> None:
-        """Filter as RecBole does, after a look at whether each filter fits its column's type."""
+        """Filter as RecBole does, after checking that each filter fits its column's type."""
         given = self.config["val_interval"]
         as_text: dict[str, Any] = {}
         for name, value in (given or {}).items():
@@ -321,7 +321,7 @@ class StrictTables(Dataset):
                     feat[field] = feat[field].fillna(0)
                 elif kind == FeatureType.FLOAT:
                     feat[field] = feat[field].fillna(feat[field].mean())
-                else:  # items that only interactions name have no list: NaN
+                else:  # items named only by interactions have no list: NaN
                     empty = np.array([], dtype=np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
                     lists = [empty if isinstance(value, float) else value for value in feat[field]]
                     feat[field] = pd.Series(lists, index=feat.index, dtype=object)
@@ -337,7 +337,7 @@ def _step_of_recbole(error: Exception) -> str | None:
 
 
 def _refuse_long_tokens(table: Table, name: str, tokens: Sequence[str]) -> None:
-    """Refuse a column whose different tokens RecBole could not hold: each gets the room of the longest."""
+    """Refuse a column whose distinct tokens RecBole could not hold: each takes the space of the longest."""
     sizes = Counter(map(len, tokens))
     longest = max(sizes, default=0)
     if longest * sizes.total() > _MOST and longest * len(set(tokens)) > _MOST:

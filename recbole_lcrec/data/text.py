@@ -1,7 +1,7 @@
 """The items' text, read once and as text from ``<name>.item``, not through RecBole's feature machinery.
 
-RecBole would split every description into words and make each word a feature. Here a column stays a string, cleaned of
-HTML entities and tags, of the quotes that CSV writers put around it, and of runs of white space.
+RecBole would split every description into words and make each word a feature. Here a column stays a string, without
+HTML entities and tags, the quotes that CSV writers put around it, and runs of white space.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class ItemText:
 
     Attributes:
         items: Item tokens in the order of the ``.item`` file, then those that only interactions name.
-        title_field: Name of the column that serves as title, None when there is no text.
+        title_field: Name of the column that serves as title, None if there is no text.
         detail_fields: The other columns, in order of preference; together they are the description.
-        titles: One title per item, "" when the item has none.
-        descriptions: One description per item, "" when the item has none.
-        columns: The same text by column, for what asks for brands or categories: name -> one text per item.
+        titles: One title per item, "" if the item has none.
+        descriptions: One description per item, "" if the item has none.
+        columns: The same text by column, for uses of brands or categories: name -> one text per item.
     """
 
     items: tuple[str, ...]
@@ -59,10 +59,10 @@ class ItemText:
         return any(self.titles)
 
     def extended(self, items: Sequence[str], titles: Sequence[str], descriptions: Sequence[str]) -> ItemText:
-        """Return this text with further items behind it; their texts are cleaned here.
+        """Return this text with further items at its end; their texts are cleaned here.
 
         Raises:
-            UserError: For an item that is there already, or twice.
+            UserError: For an item that is there already, or given twice.
         """
         known = [item for item in items if item in self.rows]
         if known or len(set(items)) < len(items):
@@ -84,7 +84,7 @@ def clean_text(text: str) -> str:
     A text without any letter or digit counts as absent and becomes "".
     """
     if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1].replace('""', ""):
-        text = text[1:-1].replace('""', '"')  # a CSV writer's quotes; "this" and "that" has its own
+        text = text[1:-1].replace('""', '"')  # a CSV writer's quotes; those of: "this" and "that" are the text's own
     # twice: scraped catalogues hold "&amp;quot;", the escape of an escape
     text = html.unescape(html.unescape(text))
     text = _SPACE.sub(" ", _TAG.sub(" ", text)).strip()
@@ -104,7 +104,7 @@ def read_columns(files: DataFiles, kind: str) -> dict[str, list[str]]:
 
 
 def item_titles(files: DataFiles, items: Collection[str], fields: Sequence[str]) -> dict[str, str]:
-    """Return the titles of some items, for people to read: item token -> title, of those that have one.
+    """Return the titles of some items, for people to read: item token -> title, for those that have one.
 
     Args:
         files: The data set's files; ``.item`` may be absent.
@@ -124,7 +124,7 @@ def item_titles(files: DataFiles, items: Collection[str], fields: Sequence[str])
     wanted, found = set(items), {}
     for item, text in zip(columns[files.item_field], columns[title], strict=True):
         if item in wanted:
-            wanted.remove(item)  # of lines that repeat a token the first counts
+            wanted.remove(item)  # if lines repeat a token, the first counts
             found[item] = clean_text(text)
     return {item: text for item, text in found.items() if text}
 
@@ -151,7 +151,7 @@ def load_item_text(
         files: The data set's files; ``.item`` may be absent when ``text_required`` is False.
         known_items: Item tokens of the interactions (after filtering), in RecBole's order.
         fields: Option ``item_text_fields``, in order of preference. The first that is present is the title, the
-            others that are present make the description.
+            others that are present make up the description.
         text_required: Whether the index has to be built from text.
         cold_items: Whether items of the file that interactions do not name belong to the catalogue.
 
@@ -159,7 +159,7 @@ def load_item_text(
         The text of every known item and, with ``cold_items``, of every item of the file.
 
     Raises:
-        UserError: If text is required and there is no file or none of the fields.
+        UserError: If text is required and there is no file or none of the fields, or the file cannot be used.
     """
     path = files.path("item")
     if not path.is_file():
@@ -193,7 +193,7 @@ def _item_columns(files: DataFiles) -> dict[str, list[str]]:
     """Return the columns of the ``.item`` file.
 
     Raises:
-        UserError: If the column of the item token is missing, or has no token in a line.
+        UserError: If the column of the item token is missing, or a line has no token in it.
     """
     header = read_header(files.path("item"), files.separator, files.encoding)
     if files.item_field not in header.types:
@@ -208,7 +208,7 @@ def _item_columns(files: DataFiles) -> dict[str, list[str]]:
 
 
 def _rows_of(columns: dict[str, list[str]], item_field: str, items: Sequence[str]) -> dict[str, list[str]]:
-    """Return the lines of an item file that are about ``items``, in the order of the file."""
+    """Return the lines of an item file for ``items``, in the order of the file."""
     wanted = set(items)
     keep = [item in wanted for item in columns[item_field]]
     return {name: list(compress(column, keep)) for name, column in columns.items()}

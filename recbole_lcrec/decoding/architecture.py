@@ -30,21 +30,21 @@ def n_layers(lm: nn.Module) -> int:
 
 
 def blocks_of(lm: nn.Module) -> list[nn.Module]:
-    """Return the transformer blocks of a causal language model; [] if no list has as many modules as it has layers."""
+    """Return the transformer blocks of a causal language model; [] if no module list matches its number of layers."""
     lists = (module for module in base_model(lm).modules() if isinstance(module, nn.ModuleList))
     return next((list(blocks) for blocks in lists if len(blocks) == n_layers(lm)), [])
 
 
 def model_dtype(lm: nn.Module) -> torch.dtype:
-    """Return the dtype of the hidden states that attention adds its mask to: that of the embeddings."""
+    """Return the dtype of the hidden states, to which attention's mask is added: that of the embeddings."""
     return base_model(lm).get_input_embeddings().weight.dtype
 
 
 def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the attention mask that is added to the scores: 0 on what is visible (bool), the lowest value elsewhere.
+    """Return the attention mask that is added to the scores: 0 where ``visible`` (bool), the lowest value elsewhere.
 
-    transformers passes a 4D mask on as it is (masking_utils._preprocess_mask_arguments). Eager attention adds it to
-    the scores, so it must be a float; the fused kernels take that form too.
+    transformers passes a 4D mask on unchanged (masking_utils._preprocess_mask_arguments). Eager attention adds it to
+    the scores, so it must be a float; the fused kernels accept that form too.
     """
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill_(~visible, torch.finfo(dtype).min)
@@ -52,7 +52,7 @@ def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
 
 @contextmanager
 def evaluating(lm: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode for a while, module by module, as parts of a model may be in different modes."""
+    """Evaluate while the block runs; modes are restored per module, as parts of a model may be in different ones."""
     training = [module for module in lm.modules() if module.training]
     lm.eval()
     try:
@@ -70,7 +70,7 @@ class _Everything:
 
 
 def accepted_arguments(lm: nn.Module) -> set[str] | _Everything:
-    """Return the names of the arguments that the model's own forward accepts, seen through peft's wrapper."""
+    """Return the names of the arguments that the model's own forward accepts, without peft's wrapper."""
     parameters = inspect.signature(base_model(lm).forward).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return _Everything()
@@ -79,7 +79,7 @@ def accepted_arguments(lm: nn.Module) -> set[str] | _Everything:
 
 @lru_cache(maxsize=1)
 def cache_name() -> str:
-    """Return what transformers calls a model's keys and values, in arguments and outputs: ``cache`` since 5.24."""
+    """Return transformers' name for a model's keys and values, in arguments and outputs: ``cache`` since 5.24."""
     from transformers.modeling_outputs import BaseModelOutputWithPast
 
     return "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"

@@ -16,17 +16,17 @@ CPU_MEMORY = 2**30
 
 CPU_STATES, CPU_TOKENS = 2**20, 1024
 """Bytes of a layer's states per thread, about what stays in a core's cache: larger batches are slower, as every pass
-over them goes to memory. But so many tokens at least, over which the reading of the weights is spread."""
+over them goes to memory. But no fewer tokens per thread than this, to spread the cost of reading the weights."""
 
 GPU_SHARE = 0.5
 """Share of a GPU's free memory that decoding may use."""
 
 MAX_PROMPTS = 512
-"""Prompts decoded together at most."""
+"""Most prompts decoded together."""
 
 
 def similar_lengths(lengths: Sequence[int], limit: int) -> Iterator[np.ndarray]:
-    """Yield the numbers of prompts that are run together, int64 [n]: sorted by length, cut into equal parts.
+    """Yield the numbers of the prompts to run together, int64 [n]: sorted by length, cut into equal parts.
 
     Args:
         lengths: Tokens of each prompt.
@@ -37,13 +37,13 @@ def similar_lengths(lengths: Sequence[int], limit: int) -> Iterator[np.ndarray]:
 
 
 def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int, more: int = 0) -> int:
-    """Return how many prompts fit into memory together, by a generous estimate; 1 to MAX_PROMPTS.
+    """Return how many prompts fit into memory together, by a generous estimate of their size; 1 to MAX_PROMPTS.
 
     Args:
         lm: The language model.
         length: Tokens of the longest prompt.
         beam_tokens: Tokens that all beams of a prompt append.
-        more: Bytes per prompt that are needed in addition to the language model's.
+        more: Bytes needed per prompt in addition to the language model's.
     """
     config = base_model(lm).config.get_text_config()
     hidden = config.hidden_size
@@ -62,10 +62,10 @@ def prompts_at_once(lm: nn.Module, length: int, beam_tokens: int, more: int = 0)
 
 
 def run_halving(run: Callable[[np.ndarray], None], numbers: np.ndarray) -> None:
-    """Run a batch; where a device's memory is too small for it, its halves.
+    """Run a batch; if the device's memory is too small for it, run its halves.
 
     Args:
-        run: What is done with the prompts of these numbers.
+        run: Called with the numbers of the prompts to process.
         numbers: Numbers of prompts, int64 [n].
 
     Raises:

@@ -2,8 +2,8 @@
 
 Both give the sum of the log-probabilities of a path's tokens, by default under the softmax over the full vocabulary:
 what transformers' generate accumulates before it masks the tokens that the trie forbids (DESIGN.md, step 8). Only the
-trie's children compete, so every beam is an item at any time. With `ItemScores` it is the weighted mean of that sum
-and of what the model says of the item as a whole.
+trie's children compete, so every beam leads to an item at any time. With `ItemScores`, the score is the weighted mean
+of that sum and the log-probability of the item as a whole.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MAX_CHUNK = 128
 """Candidates per user that `score_paths` runs side by side; folded, each one's attention row spans all of them."""
 
 MAX_LOG_PROBS = 2**26
-"""Log-probabilities that one step of `score_paths` may hold (256 MB in float32)."""
+"""Most log-probabilities that one step of `score_paths` holds (256 MB in float32)."""
 
 VOCABULARY = Softmax()
 """The paper's softmax."""
 
 
 class PathStep(NamedTuple):
-    """What may follow a prefix of a path: tokens int64 [C], one of which is the path's, and their scores [C]."""
+    """What may follow a prefix of a path: tokens int64 [C], including the path's own, and their scores [C]."""
 
     tokens: Tensor
     scores: Tensor
@@ -67,13 +67,13 @@ def constrained_beam_search(
         trie: The paths of all items, on the device of ``input_ids``.
         num_beams: Beams kept per user and level.
         mode: How beams are run, see `recbole_lcrec.decoding.forward`; "auto" asks `choose_mode` once per model.
-        prefix: Tokens that all prompts begin with and ``input_ids`` does not have.
-        softmax: What the softmax behind a code's probability runs over; narrower ones than the paper's give another
-            ranking, and a cheaper one.
-        excluded: [B, E] catalogue rows that each user must not get, -1 for padding; None where
-            everything may be recommended. Beams then never enter a part of the trie that holds nothing else, as if
-            the user's trie were that of the other items.
-        items: What the model says of the trie's items as wholes, as a part of their scores; None for paths alone.
+        prefix: Tokens that all prompts begin with and that ``input_ids`` leaves out.
+        softmax: What the softmax behind a code's probability runs over; narrower ones than the paper's give a
+            different ranking, more cheaply.
+        excluded: [B, E] catalogue rows that each user must not get, -1 for padding; None if everything may be
+            recommended. Beams then never enter a part of the trie that holds only such rows, as if the user's trie
+            were that of the other items.
+        items: Scores of the trie's items as wholes, mixed into those of their paths; None for paths alone.
 
     Returns:
         Catalogue rows [B, K] without duplicates, K = min(num_beams, n_items), and their
@@ -82,7 +82,7 @@ def constrained_beam_search(
 
     Raises:
         ValueError: on inputs that are not left-padded [B, T], fewer than one beam, an unknown mode, a trie on another
-            device or with tokens that the model does not have.
+            device or with tokens that the model lacks.
     """
     _check_prompts(input_ids, attention_mask)
     if num_beams < 1:
@@ -97,10 +97,10 @@ def constrained_beam_search(
 def widths(trie: TokenTrie, num_beams: int) -> list[int]:
     """Return how many beams a user has at each level.
 
-    With min(num_beams, level size) beams per level every user has the same number of beams, and always enough
+    With min(num_beams, level size) beams per level, every user has the same number of beams, and always enough
     candidates. By induction: if all nodes of a level were kept, all nodes of the next are candidates. If only
-    num_beams of them were, each has a child at least, which makes num_beams candidates, and the next level, being no
-    smaller, gets num_beams too.
+    num_beams of them were, each has at least one child, which makes num_beams candidates, and the next level, being
+    no smaller, gets num_beams too.
     """
     return [min(num_beams, size) for size in trie.level_sizes]
 
@@ -113,7 +113,7 @@ def search(
     excluded: Tensor | None = None,
     items: ItemScores | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Grow the beams of ``forward`` to items; see `constrained_beam_search` for what is returned.
+    """Grow the beams of ``forward`` into items; see `constrained_beam_search` for the returned values.
 
     Args:
         forward: Prompts (or encoded inputs) of B users, not yet started.
@@ -158,14 +158,14 @@ def _grow(
     Args:
         trie: The trie.
         depth: Depth of ``nodes``.
-        nodes: [B, K] nodes that the beams stand on.
+        nodes: [B, K] nodes that the beams have reached.
         scores: [B, K] their scores.
         log_probs: [B, K, C] of each of the level's tokens after each beam.
         width: Beams to keep, at most the number of children of every user's nodes (if nothing is excluded).
-        excluded: What users must not get. A beam of which nothing is left is dead: its log-probability is -inf, and it
-            stands in the last places. The induction in `widths`, on the user's trie without the closed nodes, says
-            that all beams that a user can have live.
-        items: What counts in addition to ``log_probs``; None for nothing.
+        excluded: What users must not get. A beam with no allowed item left is dead: its log-probability is -inf, and
+            it comes last. By the induction in `widths`, on the user's trie without the closed nodes, a user has all
+            the live beams that this trie allows.
+        items: Scores that count in addition to ``log_probs``; None for none.
 
     Returns:
         Nodes, scores, tokens and parents (index of the beam that was extended) of the new beams, each [B, width].
@@ -205,17 +205,17 @@ def score_paths(
         input_ids: [B, T] left-padded prompts.
         attention_mask: [B, T], 0 on padding.
         paths: [B, C, L] int64 vocabulary ids of each user's candidates; they need not be in any trie.
-        mode: As for `constrained_beam_search`; likewise the others.
+        mode: As for `constrained_beam_search`.
         prefix: Tokens that all prompts begin with.
         softmax: As for `constrained_beam_search`; one over the children of a trie knows the paths of that trie only.
-        items: What the model says of whole items, as a part of the scores; it too knows the paths of its trie only.
+        items: As for `constrained_beam_search`; these too know the paths of their trie only.
 
     Returns:
         Log-probabilities (with ``items``, scores) [B, C], in float32, or float64 if the model computes in it.
 
     Raises:
         ValueError: on prompts as in `constrained_beam_search`, and on paths of another shape, dtype or vocabulary, or
-            that have no probability.
+            without a probability.
     """
     _check_prompts(input_ids, attention_mask)
     if paths.dim() != 3 or len(paths) != len(input_ids) or paths.numel() == 0 or paths.dtype != torch.int64:
@@ -264,7 +264,7 @@ def path_steps(
     softmax: Softmax = VOCABULARY,
     items: ItemScores | None = None,
 ) -> list[PathStep]:
-    """Return what each token of one path competed with after one prompt; the path's scores add up to its own.
+    """Return what each token of one path competed with after one prompt; its tokens' scores add up to the path's.
 
     Args:
         lm: A causal language model of transformers, also one wrapped by peft.
@@ -272,8 +272,8 @@ def path_steps(
         attention_mask: [1, T].
         path: [L] int64 vocabulary ids, a path of the trie.
         trie: The paths of all items.
-        mode: As for `constrained_beam_search`; likewise the others.
-        prefix: Tokens that the prompt begins with and ``input_ids`` does not have.
+        mode: As for `constrained_beam_search`.
+        prefix: Tokens that the prompt begins with and that ``input_ids`` leaves out.
         softmax: As for `constrained_beam_search`.
         items: As for `constrained_beam_search`.
     """
@@ -313,18 +313,18 @@ def _score_chunk(
     tokens: list[Tensor],
     softmax: Softmax,
 ) -> Tensor:
-    """Add the log-probabilities of the levels behind the first to ``scores`` [B, C].
+    """Add the log-probabilities of the levels after the first to ``scores`` [B, C].
 
     Args:
-        forward: The prompts, run already.
+        forward: The prompts, already run.
         scores: [B, C] of the paths' first tokens.
         paths: [B, C, L] vocabulary ids.
         columns: [B, C, L] the places of these ids in ``tokens``.
-        tokens: Per level, the different tokens.
+        tokens: Per level, the distinct tokens.
         softmax: As for `constrained_beam_search`.
     """
     n_candidates, n_levels = paths.shape[1:]
-    # Every candidate is a beam that starts at the prompt and from then on continues itself.
+    # Every candidate is a beam that starts at the prompt and then only continues itself.
     parents = torch.zeros_like(paths[:, :, 0])
     for level in range(1, n_levels):
         states = forward.advance(paths[:, :, level - 1], parents)
@@ -344,7 +344,7 @@ def _open(
     extra_tokens: int,
     prefix: SharedPrefix | None,
 ) -> BeamForward:
-    """Return the chosen way of running beams; ``extra_tokens`` are those that all beams of a user append."""
+    """Return the chosen way of running beams; ``extra_tokens`` counts those that all beams of a user append."""
     if mode not in get_args(ModeOption):
         raise ValueError(f"mode must be one of {', '.join(get_args(ModeOption))}, got {mode!r}")
     longest = input_ids.shape[1] + (len(prefix) if prefix else 0) + extra_tokens

@@ -20,7 +20,7 @@ _whole: list[bool] = []
 
 @contextmanager
 def without_shortcut() -> Iterator[None]:
-    """While the block runs, let every forward reach its end: FSDP, which watches forwards, would miss it."""
+    """While the block runs, let every forward run to its end: FSDP, which tracks forwards, depends on it."""
     _whole.append(True)
     try:
         yield
@@ -29,7 +29,7 @@ def without_shortcut() -> Iterator[None]:
 
 
 class _Buffer(DynamicLayer):
-    """Keys and values [B, H, capacity, d] of a layer, of which the first ``length`` are in use."""
+    """Keys and values [B, H, capacity, d] of a layer, the first ``length`` of which are in use."""
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
@@ -75,8 +75,8 @@ class _Buffer(DynamicLayer):
 class AppendedCache(Cache):
     """A cache of fixed capacity that is only appended to.
 
-    Unlike transformers' own it keeps every key, also in layers that attend to a sliding window: a cache that drops
-    the oldest keys would count the other beams' tokens as part of this beam's past.
+    Unlike transformers' own, it keeps every key, even in layers that attend to a sliding window: a cache that drops
+    the oldest keys would count other beams' tokens as part of a beam's past.
 
     Args:
         n_layers: Layers of the model.
@@ -109,7 +109,7 @@ class AppendedCache(Cache):
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """End a forward as soon as the last layer's keys and values are known: nothing else of it is wanted."""
+        """End a forward as soon as the last layer's keys and values are known: nothing else is needed from it."""
         self._stops = True
         try:
             with suppress(_Filled):

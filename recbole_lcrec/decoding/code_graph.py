@@ -1,8 +1,8 @@
 """Graph-constrained decoding of unordered codes (RPG, arXiv 2506.05781): good items are found near good items.
 
-Items are nodes, joined with those whose codes have the most similar embeddings. A search begins at random items, and
-again and again looks at the neighbours of the best that it has found. Neighbours have similar codes, so scores, which
-are sums over codes, change little along an edge; the number of items scored does not depend on the catalogue.
+Items are nodes, joined to those whose codes have the most similar embeddings. A search begins at random items, and
+repeatedly looks at the neighbours of the best that it has found. Neighbours have similar codes, so scores, which are
+sums over codes, change little along an edge; the number of items scored does not depend on the catalogue.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ class CodeGraph:
     """Items and their neighbours.
 
     Attributes:
-        neighbours: int64 [n, E], of each item those with the most similar codes.
-        seed: Draws the items that a search begins at.
+        neighbours: int64 [n, E], for each item those with the most similar codes.
+        seed: Seed for drawing the items at which a search begins.
     """
 
     neighbours: Tensor
     seed: int
 
     def starts(self, number: int) -> Tensor:
-        """Return so many items, distinct, or all of fewer, int64 [K]."""
+        """Return ``number`` distinct items, or all if there are fewer, int64 [K]."""
         order = torch.randperm(len(self.neighbours), generator=torch.Generator().manual_seed(self.seed))
         return order[:number].to(self.neighbours.device)
 
 
 def similar_items(books: Sequence[Tensor], codes: Tensor, number: int) -> Tensor:
-    """Return the items whose codes are the most similar to each item's, int64 [n, number], fewer where there are not.
+    """Return the items whose codes are the most similar to each item's, int64 [n, number], or all if there are fewer.
 
-    Two items are as similar as their codes are together: the sum over levels of the products of their embeddings.
+    The similarity of two items is the sum over levels of the inner products of their codes' embeddings.
 
     Args:
         books: Embeddings of each level's codes, [K_l, D], of length 1.
         codes: int64 [n, L].
-        number: Neighbours of an item, itself left out.
+        number: Neighbours per item, not counting the item itself.
     """
     tables = [book @ book.T for book in books]
     number = min(number, len(codes) - 1)
@@ -67,12 +67,12 @@ def graph_search(
     Args:
         graph: The items.
         score: From items int64 [B, C], each user's own, to their scores [B, C].
-        closed: bool [B, n], items that a user must not get. They are passed through, but not kept for the end.
+        closed: bool [B, n], items that a user must not get. The search passes through them, but never returns them.
         beams: Items kept after every step, and at the end.
-        steps: How often the neighbours of those that were kept are looked at.
+        steps: How often the neighbours of the kept items are looked at.
 
     Returns:
-        Items with -1, and scores with -inf, at places that no allowed item was found for.
+        Items with -1, and scores with -inf, in places for which no allowed item was found.
     """
     users = len(closed)
     items = graph.starts(beams).expand(users, -1)
@@ -95,7 +95,7 @@ def _best(items: Tensor, scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
 
 
 def _distinct(items: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return items by number, with -inf for all but the best-scored place of each."""
+    """Return items sorted by number, with -inf for all but the best-scored occurrence of each."""
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     items, again = items.gather(1, order).sort(dim=1, stable=True)
     scores = scores.gather(1, again)

@@ -1,11 +1,11 @@
 """Scores of continuations of different lengths: many candidates behind one prompt.
 
 `recbole_lcrec.decoding.beam` grows beams token by token; here the continuations are known beforehand, so each runs in
-one forward, padded at the right. As there, what a model supports is found out by numbers:
+one forward, right-padded. As there, what a model supports is found out numerically:
 
 - ``fold``: a prompt's keys and values are computed once and copied to rows of several continuations each, side by side
   under a 4D mask: long rows cost attention, many rows cost copies.
-- ``expand``: the same with one continuation in a row, which needs no mask of ours.
+- ``expand``: the same with one continuation per row, which needs no mask of ours.
 - ``recompute``: prompt and continuation run together without a cache. Slow, but it needs nothing except a forward.
 """
 
@@ -37,13 +37,13 @@ from recbole_lcrec.decoding.readout import LogitsReadout, Readout, readout_of, s
 logger = logging.getLogger(__name__)
 
 CPU_TOKENS = 2048
-"""Tokens in one forward on a CPU, whose caches hold no more of their states."""
+"""Tokens in one forward on a CPU, whose caches do not hold the states of more."""
 
 MAX_LOGITS = 2**24
-"""Logits that reading whole continuations may hold at once (64 MB in float32)."""
+"""Most logits held at once while whole continuations are read (64 MB in float32)."""
 
 TOLERANCE = 1e-4
-"""Largest difference, relative to the spread of the logits, between the two ways."""
+"""Largest difference from a plain forward, relative to the spread of the logits."""
 
 Read = Callable[[Readout, Tensor, Tensor, Tensor], Tensor]
 """(readout, states [R, S, D] after each token, tokens int64 [R, S], lengths int64 [R]) -> scores [R]."""
@@ -62,10 +62,10 @@ def log_odds(first: int, second: int) -> Read:
 
 
 def log_likelihood(exponent: float = 0.0) -> Read:
-    """Return a reader of the summed log-probabilities of each continuation's tokens but the first.
+    """Return a reader of the summed log-probabilities of each continuation's tokens except the first.
 
     Args:
-        exponent: The sum is divided by the number of these tokens to this power: 0 leaves it, 1 takes the mean.
+        exponent: The sum is divided by the number of these tokens to this power: 0 keeps the sum, 1 gives the mean.
     """
 
     def read(readout: Readout, states: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Continuations:
         readout = readout_of(split) if split else None
         self._body: Any = split.body if split and readout else lm
         self.of_prompts: dict[str, Any] = {} if readout else {"logits_to_keep": 1}
-        """Arguments that keep a prompt's forward from computing what is never read."""
+        """Arguments that keep a prompt's forward from computing logits that are never read."""
         self._result = "last_hidden_state" if readout else "logits"
         self._readout = readout or LogitsReadout()
         self._modes: dict[Any, Mode] = {}
@@ -122,8 +122,8 @@ class Continuations:
         Args:
             prompts: Token ids of each prompt [length], at least one token.
             continuations: Per prompt, the token ids of its continuations [length], at least one token each.
-            read: What a score is.
-            mode: How they are run; None takes the fastest way that is right for the model.
+            read: Computes the scores.
+            mode: How they are run; None takes the fastest way that is correct for the model.
 
         Returns:
             Per prompt, the scores [number of its continuations], float32.
@@ -164,7 +164,7 @@ class Continuations:
         return results
 
     def call(self, input_ids: Tensor, **others: Any) -> Any:
-        """Call the model's body with those of the optional arguments that it knows."""
+        """Call the model's body with the optional arguments that it accepts."""
         return self._body(
             input_ids=input_ids, **{name: value for name, value in others.items() if name in self._accepted}
         )
@@ -192,7 +192,7 @@ class Continuations:
         return torch.from_numpy(padded).to(self.device), torch.from_numpy(lengths).to(self.device)
 
     def _mode(self) -> Mode:
-        """Find out once per device and precision which is the fastest way that is right."""
+        """Return the fastest correct way, determined once per device and precision."""
         kind = self.device.type
         key = (kind, torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None)
         if key not in self._modes:
@@ -214,16 +214,16 @@ class Continuations:
             with evaluating(self.lm):
                 truth = WAYS["recompute"](self, prompts).states([0, 1, 1], ids)
                 way = WAYS[mode](self, prompts)
-                way.states([1, 0, 0], ids)  # which must leave the prompts' cache as it is
+                way.states([1, 0, 0], ids)  # this must leave the prompts' cache unchanged
                 found = way.states([0, 1, 1], ids)
-        except Exception:  # what an architecture without a usable cache or mask raises cannot be listed
+        except Exception:  # the errors of architectures without a usable cache or mask cannot be listed
             return False
         tolerance = max(TOLERANCE, 8 * torch.finfo(truth.dtype).eps)
         return relative_difference(found.flatten(0, 1).float(), truth.flatten(0, 1).float()) <= tolerance
 
 
 def _groups(prompt: int, continuations: Sequence[np.ndarray], mode: Mode) -> list[tuple[np.ndarray, int]]:
-    """Return the continuations that share a row, and the row's width: as many as a prompt is long, or one.
+    """Return groups of continuations that share a row, and the rows' widths: with "fold" about the prompt's length.
 
     Args:
         prompt: Tokens of the prompt.
@@ -236,7 +236,7 @@ def _groups(prompt: int, continuations: Sequence[np.ndarray], mode: Mode) -> lis
 
 
 class _CachedRows:
-    """Continuations behind prompts whose keys and values are kept."""
+    """Continuations after prompts whose keys and values are kept."""
 
     def __init__(self, owner: Continuations, prompts: Sequence[np.ndarray]) -> None:
         self._owner = owner
@@ -255,7 +255,7 @@ class _CachedRows:
 
         Args:
             places: Numbers of the rows' prompts [R].
-            ids: int64 [R, G, S]; G continuations in a row.
+            ids: int64 [R, G, S]; G continuations per row.
 
         Returns:
             [R * G, S, D].
@@ -264,7 +264,7 @@ class _CachedRows:
         rows = torch.tensor(places, device=ids.device)
         cache = copy.copy(self._cache)
         cache.layers = [copy.copy(layer) for layer in self._cache.layers]
-        cache.reorder_cache(rows)  # selects rows into new tensors; those of the prompts stay
+        cache.reorder_cache(rows)  # selects rows into new tensors; the prompts' own stay as they are
         prompt_mask = self._mask[rows]
         positions = prompt_mask.sum(dim=1, keepdim=True) + torch.arange(width, device=ids.device).repeat(size)
         mask = self._joint_mask(prompt_mask, size, width)

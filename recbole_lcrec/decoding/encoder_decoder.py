@@ -2,8 +2,8 @@
 
 A user's beams are query tokens of one decoder sequence, as in `recbole_lcrec.decoding.forward`: cross-attention then
 has one copy of keys and values per user, for any number of beams, and the decoder's cache is only appended to.
-T5 knows no position ids, though. The first layer of its decoder looks at where a token lies in the sequence, and adds
-a learned bias for the distance to each key. Attention masks are added to the same scores, per head; so the mask here
+T5 has no position ids, though. The first layer of its decoder looks at where a token lies in the sequence, and adds a
+learned bias for the distance to each key. Attention masks are added to the same scores, per head; so the mask here
 hides what is not an ancestor of a beam and carries, for its ancestors, the difference between the bias of the true
 distance and the bias that T5 will add. The model's own forward stays as it is.
 """
@@ -26,7 +26,7 @@ class EncoderDecoderForward(BeamForward):
     """The logits that follow encoded inputs and, step by step, the beams grown from them.
 
     Args:
-        lm: A T5 or mT5 of transformers (their decoders share one table of relative position biases over all layers).
+        lm: A T5 or mT5 of transformers (their decoders share one table of relative position biases across layers).
         input_ids: [B, T] inputs of the encoder, padded on either side.
         attention_mask: [B, T], 0 on padding and 1 elsewhere.
     """
@@ -82,7 +82,7 @@ class EncoderDecoderForward(BeamForward):
         return logits
 
     def _mask(self, n_beams: int) -> Tensor:
-        """Return what is added to the attention scores of the new tokens, [B, heads, K, 1 + S]."""
+        """Return what to add to the attention scores of the new tokens, [B, heads, K, 1 + S]."""
         attention = self._lm.get_decoder().block[0].layer[0].SelfAttention
         n_keys = len(self._depths)
         added = attention.compute_bias(n_beams, n_keys, past_seen_tokens=n_keys - n_beams)

@@ -1,8 +1,8 @@
 """Items that single users must not be given, kept out of the beams while they grow.
 
-Filtering finished beams would leave a user whose history is what the model likes best with hardly any. So a beam may
-not enter a node of the trie below which every item is excluded for its user; all other nodes lead to an item that is
-allowed, and the beams that are kept are exactly those of a search over the trie of the user's allowed items.
+Filtering finished beams would leave hardly any to a user whose history is what the model likes best. So a beam may not
+enter a node of the trie below which every item is excluded for its user; all other nodes lead to an allowed item, and
+the beams that are kept are exactly those of a search over the trie of the user's allowed items.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from recbole_lcrec.decoding.trie import TokenTrie
 
 
 class ExcludedItems:
-    """Answers for a batch of beams which nodes are closed to their users.
+    """Tells, for a batch of beams, which nodes are closed to their users.
 
     The leaves below a node are consecutive numbers, so two binary searches in a user's sorted excluded leaves count
     those below it. The cost grows with the number of nodes asked for, not with the catalogue.
@@ -51,7 +51,7 @@ class ExcludedItems:
 
 
 def without_dead_beams(rows: Tensor, scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Return finished beams [B, width]: row -1 and score -inf in the places that no allowed item was left for.
+    """Return finished beams [B, width]: row -1 and score -inf in the places for which no allowed item was left.
 
     Args:
         rows: [B, K] catalogue rows; any where the score is -inf.

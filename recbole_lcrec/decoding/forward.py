@@ -6,12 +6,12 @@ log-probabilities. How they come about is hidden behind `BeamForward`:
 - ``fold``: the beams of a user are further query tokens of one sequence. Every beam's token gets the position that
   follows its prefix and a row of a 4D mask that shows it the prompt and its own ancestors. The prompt's keys and
   values exist once per user, those of an instruction that all prompts begin with once per model, and the cache is
-  only ever appended to. Of the prompt's other states nothing is computed that no later token looks at.
+  only ever appended to. Prompt states that no later token attends to are not computed.
 - ``expand``: the prompt runs once per user; then its cache is copied per beam and reordered as beams change, as
   transformers' generate does.
 - ``recompute``: prompt and beam are run anew at every step. Slow, but it needs no cache, mask or position ids to work.
 
-Which of them a model supports is found out by `recbole_lcrec.decoding.mode.choose_mode`.
+`recbole_lcrec.decoding.mode.choose_mode` finds out which of them a model supports.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from recbole_lcrec.decoding.readout import LogitsReadout, Readout, readout_of, s
 Mode = Literal["fold", "expand", "recompute"]
 
 MAX_ROWS = 256
-"""Sequences that ``recompute`` runs in one forward; bounds its memory."""
+"""Most sequences that ``recompute`` runs in one forward; bounds its memory."""
 
 
 class BeamForward(ABC):
     """The states that follow the prompts and, step by step, the beams grown from them.
 
     Attributes:
-        readout: Turns states into log-probabilities. The states are hidden states where the model can be taken apart
-            into body and head, and else logits.
+        readout: Turns states into log-probabilities. The states are hidden states if the model can be taken apart
+            into body and head, and logits otherwise.
 
     Args:
         lm: A causal language model of transformers, also one wrapped by peft.
         input_ids: [B, T] left-padded prompts.
         attention_mask: [B, T], 0 on padding and 1 elsewhere.
         extra_tokens: Most tokens that all beams of a user will append.
-        prefix: Tokens that all prompts begin with and ``input_ids`` does not have.
+        prefix: Tokens that all prompts begin with and that ``input_ids`` leaves out.
     """
 
     readout: Readout = LogitsReadout()
@@ -72,7 +72,7 @@ class BeamForward(ABC):
         self._lengths = self._attention_mask.sum(dim=1)
         self._extra_tokens = extra_tokens
         self._depth = 0
-        """Tokens that every beam has by now."""
+        """Tokens that every beam has so far."""
 
     @abstractmethod
     def start(self) -> Tensor:
@@ -104,7 +104,7 @@ class BeamForward(ABC):
     def _rewind(self) -> None: ...
 
     def _call(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, **others: Any) -> Any:
-        """Call the model's body with those of the optional arguments that it knows."""
+        """Call the model's body with the optional arguments that it accepts."""
         optional = {"position_ids": position_ids, **others}
         known = {name: value for name, value in optional.items() if name in self._accepted}
         return self._body(input_ids=input_ids, attention_mask=attention_mask, **known)
@@ -115,11 +115,11 @@ class BeamForward(ABC):
         return states[:, -1]
 
     def _no_other_logits(self) -> dict[str, int]:
-        """Return what keeps a model with a head from computing the logits of other tokens than the last."""
+        """Return arguments that keep a model with a head from computing logits except the last token's."""
         return {"logits_to_keep": 1} if self._result == "logits" else {}
 
     def _prompt_positions(self) -> Tensor:
-        """Return positions [B, T] that count real tokens only; padding gets 0, and nothing real looks at it."""
+        """Return positions [B, T] that count real tokens only; padding gets 0, and no real token attends to it."""
         return (self._attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
@@ -153,7 +153,7 @@ class FoldedForward(BeamForward):
         self._prefix.fill(self._cache, batch, self._lm, self._body)
         positions = self._prompt_positions()[:, len(self._prefix) :]
         if width > 1:
-            # All but the last token are there to be looked at: their last states are not needed
+            # Tokens before the last are only attended to: their final states are not needed
             with self._cache.filling():
                 self._run(self._input_ids[:, :-1], self._attention_mask[:, :-1], positions[:, :-1])
         states = self._run(self._input_ids[:, -1:], self._attention_mask, positions[:, -1:])
@@ -197,7 +197,7 @@ class ExpandedForward(BeamForward):
     """Rows per user that ``_cache`` has."""
 
     def start(self) -> Tensor:
-        # The cache is the one that the model makes for itself: the right kind for sliding or linear attention.
+        # The model makes its own cache: the right kind for sliding or linear attention.
         output = self._call(
             self._input_ids, self._attention_mask, self._prompt_positions(), use_cache=True, **self._no_other_logits()
         )
@@ -226,7 +226,7 @@ class ExpandedForward(BeamForward):
 class RecomputedForward(BeamForward):
     """Beams as rows of the batch, run from the first token of the prompt at every step, without any padding.
 
-    Recurrent models let padding into their state in spite of the mask.
+    Recurrent models let padding into their state despite the mask.
     """
 
     _beams: Tensor
@@ -245,7 +245,7 @@ class RecomputedForward(BeamForward):
         return self._last_states(input_ids, mask).unflatten(0, (batch, n_beams))
 
     def _last_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the states [R, D] after left-padded rows [R, T]; rows of one length are run together."""
+        """Return the states [R, D] after left-padded rows [R, T]; rows of equal length are run together."""
         lengths = attention_mask.sum(dim=1)
         parts: list[Tensor] = []
         places: list[Tensor] = []
@@ -263,7 +263,7 @@ class RecomputedForward(BeamForward):
 
 
 class PlainForward(RecomputedForward):
-    """What the model itself says, whole: the truth that the ways above are held against."""
+    """The whole model's own output: the truth against which the ways above are checked."""
 
     def __init__(self, lm: nn.Module, *args: Any, **kwargs: Any) -> None:
         super().__init__(lm, *args, **kwargs)

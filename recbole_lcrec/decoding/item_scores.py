@@ -1,8 +1,8 @@
 """Log-probabilities of whole items in addition to those of their paths.
 
-A path is judged code by code; a model may also judge an item as a whole, by the inner product of its vector with the
+A path is scored code by code; a model may also score an item as a whole, by the inner product of its vector with the
 state after the prompt (dense retrieval; LIGER, arXiv 2411.18814, trains both, too). The score of an item is then a
-weighted mean of the two log-probabilities. Beam search needs such a score of every prefix of a path: the probability
+weighted mean of the two log-probabilities. Beam search needs such a score for every prefix of a path: the probability
 of a node of the trie is the sum of those of the items below it, so that along a path the differences add up to the
 item's own.
 """
@@ -18,19 +18,19 @@ from torch import Tensor
 from recbole_lcrec.decoding.trie import TokenTrie
 
 NUMBERS_PER_ITEM = 6
-"""Numbers per user and item that searching with item scores holds at a time: logits, their log-softmax and its choice
-of items, sums over each level of the trie and what these pass through."""
+"""Numbers per user and item that a search with item scores holds at a time: logits, their log-softmax, its columns for
+the items, and the sums over each level of the trie with their intermediate results."""
 
 
 @dataclass(frozen=True)
 class ItemScores:
-    """What a model says of whole items.
+    """A model's scores of whole items.
 
     Attributes:
         trie: The items' paths.
         log_probs: From the states after the prompts, [B, D], to log-probabilities of the trie's leaves, [B, n_items]
-            in float32 or float64; they may leave some probability to items that the trie does not have.
-        weight: Share of these in the score of an item, 0 to 1; the log-probability of its path has the rest.
+            in float32 or float64; they may leave some probability to items that are not in the trie.
+        weight: Their share of an item's score, 0 to 1; the rest is the log-probability of its path.
     """
 
     trie: TokenTrie
@@ -41,7 +41,7 @@ class ItemScores:
         """Return the log-probabilities [B, C] of the items of paths [B, C, L], after states [B, D].
 
         Raises:
-            ValueError: If the trie does not have such a path.
+            ValueError: If a path is not in the trie.
         """
         leaves, there = self.trie.find(paths)
         if not bool(there.all()):
@@ -53,16 +53,16 @@ class NodeScores:
     """The log-probabilities of all nodes of the trie for a batch of users.
 
     Args:
-        scores: What the model says of whole items.
+        scores: The model's scores of whole items.
         states: [B, D] after the prompts.
-        excluded: [B, E] catalogue rows that each user must not get, -1 for padding; they count below no node. None
-            where everything may be recommended.
+        excluded: [B, E] catalogue rows that each user must not get, -1 for padding; they count for no node. None if
+            everything may be recommended.
     """
 
     def __init__(self, scores: ItemScores, states: Tensor, excluded: Tensor | None = None) -> None:
         trie, log_probs = scores.trie, scores.log_probs(states)
         if excluded is not None:
-            log_probs = torch.cat([log_probs, log_probs[:, :1]], dim=1)  # a last column that padding goes to
+            log_probs = torch.cat([log_probs, log_probs[:, :1]], dim=1)  # a last column for the padding
             log_probs = log_probs.scatter(1, trie.leaves(excluded), -torch.inf)[:, :-1]
         levels = [log_probs]
         for depth in range(trie.n_levels, 0, -1):
@@ -73,11 +73,11 @@ class NodeScores:
 
     @property
     def root(self) -> Tensor:
-        """The log-probability of everything together, [B, 1]."""
+        """The log-probability of all items together, [B, 1]."""
         return self._levels[0]
 
     def steps(self, depth: int, nodes: Tensor, children: Tensor) -> Tensor:
-        """Return the log-probabilities of children, given that it is one of the items below their parent.
+        """Return the log-probabilities of children, given that the item is one of those below their parent.
 
         Args:
             depth: Depth of ``nodes``.
@@ -85,16 +85,16 @@ class NodeScores:
             children: [B, K, C] nodes of the next depth.
 
         Returns:
-            [B, K, C]; not a number below a node of which everything is excluded.
+            [B, K, C]; NaN below a node whose items are all excluded.
         """
         below = self._levels[depth + 1].gather(1, children.flatten(1)).view(children.shape)
         return below - self._levels[depth].gather(1, nodes).unsqueeze(-1)
 
 
 def _logsumexp_by(values: Tensor, groups: Tensor, n_groups: int) -> Tensor:
-    """Return the log of the summed exponentials of the columns [B, N] of each group [N], [B, n_groups]."""
+    """Return the log of the summed exponentials [B, n_groups] of the columns [B, N] of each group [N]."""
     index = groups.expand(len(values), -1)
     shape = (len(values), n_groups)
     top = values.new_full(shape, -torch.inf).scatter_reduce(1, index, values, "amax")
-    top = top.clamp(min=torch.finfo(values.dtype).min)  # of nothing but -inf: their differences must be numbers
+    top = top.clamp(min=torch.finfo(values.dtype).min)  # for groups of -inf only: differences must not be NaN
     return values.new_zeros(shape).scatter_add(1, index, (values - top.gather(1, index)).exp()).log() + top

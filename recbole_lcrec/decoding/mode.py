@@ -1,9 +1,9 @@
 """Find out, by numbers, how beams may be run through a given language model.
 
-Folding relies on the model using the position ids and the 4D mask that it is handed. Some architectures take these
-arguments and ignore them, others bring a window, a recurrent state or an attention kernel that folding does not fit:
-nothing fails, the ranking is just wrong. So each way is compared with a plain forward without any cache on a small
-probe before it is trusted.
+Folding relies on the model using the position ids and the 4D mask that it is given. Some architectures take these
+arguments and ignore them, others have a window, a recurrent state or an attention kernel that folding does not fit:
+nothing fails, the ranking is just wrong. So before a way is trusted, it is compared on a small probe with a plain
+forward without any cache.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ PROBE_LENGTH = 8
 """Tokens of the longer probe prompt; the other one is left-padded."""
 
 PROBE_PREFIX = 3
-"""Tokens that both probe prompts have in front of these."""
+"""Tokens that both probe prompts have before these."""
 
 LONGEST_PROBE = 1024
-"""Largest sliding window that the probe is lengthened to reach beyond; it would cost too much for larger ones."""
+"""Largest sliding window for which the probe is made longer than the window; beyond, it would cost too much."""
 
 _known: WeakKeyDictionary[nn.Module, dict[Hashable, Mode]] = WeakKeyDictionary()
 
@@ -42,16 +42,16 @@ def choose_mode(lm: nn.Module, max_length: int | None = None) -> Mode:
     """Return the fastest way of running beams that gives this model's true logits.
 
     A left-padded random batch and a small tree of random beams are run through every way and compared with a plain
-    forward that uses no cache. The model is put into evaluation mode meanwhile; afterwards its mode is what it was.
-    No global random number is drawn.
+    forward that uses no cache. Meanwhile the model is in evaluation mode; afterwards its mode is restored. No global
+    random number is drawn.
 
     Args:
         lm: A causal language model of transformers, also one wrapped by peft.
         max_length: Most tokens, prompt and all beams' tokens together, that one user's sequence will hold, if known.
-            It only matters to models that attend to a window: these are folded only when all of it fits.
+            It only matters for models that attend to a window: these are folded only if the whole sequence fits.
 
     Returns:
-        ``"fold"``, else ``"expand"``, else ``"recompute"``, which asks nothing special of a model.
+        ``"fold"``, else ``"expand"``, else ``"recompute"``, which requires nothing special of a model.
     """
     window = attention_window(lm)
     folds = window is None or (max_length is not None and max_length <= window)
@@ -84,7 +84,7 @@ def remembered_mode(lm: nn.Module, max_length: int) -> Mode:
 
 
 def attention_window(lm: nn.Module) -> int | None:
-    """Return the least number of tokens that some layer of the model limits attention to; None if there is no limit.
+    """Return the smallest number of tokens to which a layer of the model limits attention; None without a limit.
 
     Names as in transformers' configurations: sliding windows (Mistral, Gemma), chunks (Llama 4), local attention
     (GPT-Neo).
@@ -128,7 +128,7 @@ class _Probe:
         """Return why ``mode`` must not be used, or None when its logits are the true ones."""
         try:
             logits = self._logits(FORWARDS[mode])
-        except Exception as error:  # what an architecture that does not support this raises cannot be listed
+        except Exception as error:  # the errors of architectures that do not support this cannot be listed
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         difference = relative_difference(logits, self._truth)
         tolerance = _tolerance(_compute_dtype(self._lm))
@@ -137,9 +137,9 @@ class _Probe:
 
 
 def relative_difference(logits: Tensor, truth: Tensor) -> float:
-    """Return the largest over rows of |logits - truth| relative to the spread of ``truth``, both [rows, V] (RMS).
+    """Return the maximum over rows of |logits - truth| relative to the spread of ``truth``, both [rows, V] (RMS).
 
-    Relative, because a freshly initialised model has logits so small that absolute errors of any mask would pass.
+    Relative, because a freshly initialised model has logits so small that the absolute error of any mask would pass.
     """
     spread = (truth - truth.mean(dim=-1, keepdim=True)).norm(dim=-1)
     error = (logits - truth).norm(dim=-1) / spread.clamp(min=torch.finfo(truth.dtype).tiny)
@@ -147,9 +147,9 @@ def relative_difference(logits: Tensor, truth: Tensor) -> float:
 
 
 def _tolerance(dtype: torch.dtype) -> float:
-    """Return eight roundings of ``dtype``, or of the format in which float32 matrices are multiplied; 1e-4 at least.
+    """Return eight roundings of ``dtype``, or of the format in which float32 matrices are multiplied; at least 1e-4.
 
-    Measured on tiny models: 2e-6 in float32 and 2e-2 in bfloat16 for right logits; 5e-3 for wrong positions in a
+    Measured on tiny models: 2e-6 in float32 and 2e-2 in bfloat16 for correct logits; 5e-3 for wrong positions in a
     freshly initialised model, 1 and more once attention matters.
     """
     # "high" lets float32 products use TF32 (10 bits of mantissa), "medium" bfloat16 (7 bits).
@@ -159,7 +159,7 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 def _compute_dtype(lm: nn.Module) -> torch.dtype:
-    """Return the coarsest dtype the model computes in, autocast included."""
+    """Return the coarsest dtype that the model computes in, including autocast."""
     device_type = _device(lm).type
     return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else model_dtype(lm)
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from recbole_lcrec.decoding.cache import AppendedCache
 
 SAMPLED = 64
-"""About as many elements of each weight are looked at to see whether it has changed."""
+"""Roughly how many elements of each weight are sampled to see whether it has changed."""
 
 
 class SharedPrefix:
     """Tokens that many prompts begin with; their keys and values are computed once and kept.
 
-    They are computed again when the model's weights, their place, or the precision have changed.
+    They are computed again when the model's weights, their location, or the precision has changed.
 
     Args:
         ids: [P] token ids, int64; may be empty.
@@ -53,7 +53,7 @@ class SharedPrefix:
             cache: The cache.
             batch: Number of sequences.
             lm: The language model, to see whether it has changed.
-            body: What runs token ids through it.
+            body: Runs token ids through it.
         """
         if not len(self):
             return
@@ -73,8 +73,8 @@ class SharedPrefix:
 def _state_of(lm: nn.Module) -> tuple[Any, ...]:
     """Return what keys and values depend on.
 
-    Every in-place change of a weight counts its version up, except by fused optimizers: a sample of the weights is
-    looked at, too.
+    Every in-place change of a weight raises its version, except by fused optimizers; so a sample of the weights is
+    included, too.
     """
     weights = list(lm.parameters())
     device = weights[0].device.type

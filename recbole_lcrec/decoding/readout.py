@@ -1,11 +1,11 @@
 """From what a forward returns to log-probabilities of the tokens that are asked about.
 
 Only a few hundred of the vocabulary's tokens can follow a beam, but the softmax that scores them runs over all of it
-(DESIGN.md, step 8). With the hidden states in hand, the logits of those few are computed apart, and the normaliser
-in blocks of the vocabulary: the logits of all beams over all tokens never exist at once.
+(DESIGN.md, step 8). With the hidden states in hand, the logits of those few are computed separately, and the
+normaliser in blocks of the vocabulary: the logits of all beams over all tokens never exist at once.
 
-What the others weigh is a small correction to what those few weigh, in a trained model: it is computed separately, in
-bfloat16 where the processor has it, and again in float32 where it is not small enough for that.
+In a trained model, the weight of the other tokens is a small correction to that of those few: it is computed
+separately, in bfloat16 where the processor has it, and again in float32 where it is not small enough for that.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ BLOCK_TOKENS = 4096
 """Most tokens of a block."""
 
 HALF_ERROR, HALF_TOLERANCE, HALF_SAMPLE = 5e-3, 2e-5, 32
-"""By how much, relative to it, the weight of the other tokens may be wrong in bfloat16 (seen: 2.1e-2 after 40 steps of
-training, 1.5e-3 after 150, so the check on some states decides); how much of that may get into a log-probability; and
-how many states are checked."""
+"""Largest relative error of the other tokens' weight in bfloat16 (seen: 2.1e-2 after 40 steps of training, 1.5e-3
+after 150, so a check on some states decides); the largest error that it may cause in a log-probability; and about how
+many states are checked."""
 
 HALF_OFFSET = 8.0
-"""Logits are rounded to bfloat16 relative to this far below what is known: where the others' are, most often."""
+"""Logits are rounded to bfloat16 relative to a point this far below the known sum: most of the others lie there."""
 
 HALF_PAYS = 2**20
-"""Logits from which on a copy of the head in bfloat16 pays."""
+"""Number of logits from which a bfloat16 copy of the head pays off."""
 
 PROBE_LOGIT = 100.0
-"""Largest logit of the probe that tells whether a model can be taken apart: beyond the soft caps in use (30 to 50)."""
+"""Largest logit of the probe that shows whether a model can be taken apart: beyond the soft caps in use (30 to 50)."""
 
 
 class Readout(ABC):
@@ -113,11 +113,11 @@ class HeadReadout(Readout):
         return logits.to(score_dtype(logits.dtype))
 
     def _logsumexp(self, states: Tensor, tokens: Tensor, known: Tensor) -> Tensor:
-        """Return the log of the summed exponentials [N] over the vocabulary, given that over some tokens.
+        """Return the log of the summed exponentials [N] over the vocabulary, given the one over some tokens.
 
         Args:
             states: [N, D].
-            tokens: [C] vocabulary ids in order.
+            tokens: [C] vocabulary ids in ascending order.
             known: [N] log of the summed exponentials over these.
         """
         device = states.device.type
@@ -131,22 +131,22 @@ class HeadReadout(Readout):
             else:
                 others = self._others(states, tokens, known, whole)
             total = known + others.log1p()
-            lost = ~total.isfinite()  # tokens that are much likelier than the known ones
+            lost = ~total.isfinite()  # other tokens are much likelier than the known ones
             if bool(lost.any()):
                 total[lost] = self._stable(states[lost].to(dtype))
         return total
 
     def _takes_half(self, states: Tensor) -> bool:
-        """Return whether the other tokens are to be weighed in bfloat16 first."""
+        """Return whether to weigh the other tokens in bfloat16 first."""
         n_logits = len(states) * len(self._head.weight)
         plain = states.dtype == torch.float32 and states.device.type == "cpu" and not torch.is_grad_enabled()
         return plain and n_logits >= HALF_PAYS and native_bfloat16(states.device)
 
     def _others_in_half(self, states: Tensor, tokens: Tensor, known: Tensor) -> Tensor:
-        """Return what ``_others`` does, in bfloat16 where a log-probability hardly changes by that.
+        """Return what ``_others`` does, in bfloat16 where that hardly changes a log-probability.
 
-        A few states are weighed in float32, too: they tell whether it is worth trying, and whether its error is what
-        it should be.
+        A few states are weighed in float32, too: they show whether bfloat16 is worth trying, and whether its error is
+        as expected.
         """
         whole, some = self._head.weight, slice(None, None, max(1, len(states) // HALF_SAMPLE))
         exact = self._others(states[some], tokens, known[some], whole)
@@ -173,10 +173,10 @@ class HeadReadout(Readout):
 
         Args:
             states: [N, D].
-            tokens: [C] vocabulary ids to leave out, in order.
+            tokens: [C] vocabulary ids to leave out, in ascending order.
             known: [N] log of the summed exponentials over these.
             weight: The head's, in the number format to multiply in.
-            offset: How far below ``known`` the logits are rounded and summed up from.
+            offset: How far below ``known`` lies the point relative to which logits are rounded and summed.
         """
         states, shift = states.to(weight.dtype), (offset - known).to(weight.dtype)
         block = min(max(BLOCK_LOGITS // max(len(states), 1), 256), BLOCK_TOKENS)
@@ -216,7 +216,7 @@ _known: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def split_model(lm: nn.Module) -> SplitModel | None:
-    """Return body and head of a model, or None if its logits are more than head(hidden) (scaling, soft caps).
+    """Return body and head of a model, or None if its logits are not just head(hidden) (scaling, soft caps).
 
     Args:
         lm: A causal language model of transformers, also one wrapped by peft.
@@ -232,15 +232,15 @@ def split_model(lm: nn.Module) -> SplitModel | None:
 def _is_split(lm: nn.Module, parts: SplitModel) -> bool:
     """Compare the two ways to the logits on a small probe, without dropout.
 
-    The answer is about the architecture, so it must not depend on the weights: a run that is loaded asks before it has
-    them. Small logits, as a new model's are, pass a soft cap almost unchanged; hence the head is given larger states.
+    The answer is about the architecture, so it must not depend on the weights: loading a run asks before they are
+    there. Small logits, like a new model's, pass a soft cap almost unchanged; hence the head is given larger states.
     """
     embeddings = base_model(lm).get_input_embeddings().weight
     probe = torch.arange(1, 9, device=embeddings.device).view(1, -1) % embeddings.shape[0]
     with evaluating(lm):
         states = parts.body(input_ids=probe, use_cache=False).last_hidden_state
         largest = float(parts.head(states).abs().max())
-        if not 0 < largest < torch.inf:  # nothing to see
+        if not 0 < largest < torch.inf:  # nothing to compare
             return False
         larger = PROBE_LOGIT / largest
         hook = parts.head.register_forward_pre_hook(lambda head, inputs: (larger * inputs[0], *inputs[1:]))
@@ -252,10 +252,10 @@ def _is_split(lm: nn.Module, parts: SplitModel) -> bool:
 
 
 def readout_of(parts: SplitModel) -> Readout | None:
-    """Return the way from hidden states to log-probabilities; None for a head that is not a plain linear layer."""
+    """Return the readout for hidden states; None for a head that is not a plain linear layer."""
     return HeadReadout(parts.head) if type(parts.head) is nn.Linear else None
 
 
 def score_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32 at least: 16-bit log-probabilities of a few hundred codes would be full of ties."""
+    """Return at least float32: 16-bit log-probabilities of a few hundred codes would be full of ties."""
     return torch.promote_types(dtype, torch.float32)

@@ -1,6 +1,6 @@
 """What the softmax behind a code's probability runs over, in training as in decoding.
 
-The paper's softmax runs over the whole vocabulary: the model has to learn which codes a prefix may go on with, and
+The paper's softmax runs over the whole vocabulary: the model has to learn which codes may follow a prefix, and
 probability that it gives to others is lost. Narrower ones spare it that. Whatever the softmax, the probability of a
 path is the product over its codes, and only the trie's children compete in beam search.
 """
@@ -19,8 +19,8 @@ from recbole_lcrec.decoding.trie import TokenTrie
 Normalization = Literal["vocabulary", "level", "children"]
 
 NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
-"""From the widest to the narrowest. What a wide one was trained for can be asked for by a narrower one, which only
-leaves out what cannot be; the other way round, a model has never learned how likely the others are."""
+"""From the widest to the narrowest. A model trained with a wide one can be read with a narrower one, which only leaves
+out what is impossible; the other way round, the model has never learned how likely the others are."""
 
 
 class Softmax:
@@ -32,7 +32,7 @@ class Softmax:
         Args:
             readout: Turns states into log-probabilities.
             states: [..., D] after each prefix.
-            tokens: [C] vocabulary ids of codes of the level that follows the prefixes.
+            tokens: [C] vocabulary ids of codes at the level after the prefixes.
             prefixes: int64 [..., depth] vocabulary ids of the codes before, none at the first level.
 
         Returns:
@@ -41,7 +41,7 @@ class Softmax:
         return readout.log_probs(states, tokens)
 
     def losses(self, readout: Readout, states: Tensor, targets: Tensor, prefixes: Tensor) -> Tensor:
-        """Return the negative log-probabilities [N] of codes of one level.
+        """Return the negative log-probabilities [N] of codes at one level.
 
         Args:
             readout: Turns states into log-probabilities.
@@ -56,7 +56,7 @@ class Softmax:
         """Make sure that paths [..., L] have a probability.
 
         Raises:
-            ValueError: If an item has no competitors.
+            ValueError: If one has none.
         """
 
 
@@ -76,19 +76,19 @@ class LevelSoftmax(Softmax):
 
 
 class ChildSoftmax(Softmax):
-    """Over the codes that some item's path goes on with: the children of the prefix in the trie.
+    """Over the codes with which some item's path continues: the children of the prefix in the trie.
 
     The probabilities of all items add up to 1.
 
     Args:
-        trie: The paths of all items that there are, which may be more than those that are searched.
+        trie: The paths of all existing items, which may be more than those that are searched.
     """
 
     def __init__(self, trie: TokenTrie) -> None:
         self._trie = trie
 
     def log_probs(self, readout: Readout, states: Tensor, tokens: Tensor, prefixes: Tensor) -> Tensor:
-        """See the base class; codes that no path goes on with get some log-probability, which may exceed 0."""
+        """See the base class; codes with which no path continues get some log-probability, which may exceed 0."""
         depth = prefixes.shape[-1]
         level = self._trie.level_tokens(depth)
         log_probs = readout.log_probs(states, level, level)

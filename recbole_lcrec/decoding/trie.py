@@ -30,8 +30,8 @@ class TokenTrie:
 
     Depth 0 holds the root; depth d, from 1 to ``n_levels``, holds one node per distinct prefix of length d. Nodes of a
     depth are numbered in lexicographic order of their prefixes, so the children of node i are the consecutive nodes
-    ``starts[i]`` to ``starts[i + 1] - 1`` of the next depth. Leaves map back to the catalogue rows of the items; what
-    is asked and answered outside of the trie are these, whichever items the trie has.
+    ``starts[i]`` to ``starts[i + 1] - 1`` of the next depth. Leaves map back to the catalogue rows of the items, by
+    which items are always named outside the trie, whichever items it has.
 
     Args:
         paths: [n_items, L] int64, the items' paths in vocabulary ids.
@@ -87,7 +87,7 @@ class TokenTrie:
         return self._rows.device
 
     def level_tokens(self, depth: int) -> Tensor:
-        """Return the different vocabulary ids that paths have at a depth, 0 to ``n_levels - 1``, ascending: [C]."""
+        """Return the distinct vocabulary ids that paths have at a depth, 0 to ``n_levels - 1``, ascending: [C]."""
         return self._level_tokens[depth]
 
     def to(self, device: torch.device | str) -> TokenTrie:
@@ -127,13 +127,13 @@ class TokenTrie:
         return Children(nodes=child, columns=self._columns[depth][child], valid=valid)
 
     def find(self, prefixes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the nodes that prefixes of paths lead to, and whether there are such prefixes at all.
+        """Return the nodes to which prefixes of paths lead, and whether such prefixes exist at all.
 
         Args:
             prefixes: [..., depth] int64 vocabulary ids, depth from 0 (the root) to ``n_levels``.
 
         Returns:
-            Nodes of that depth, int64 [...], some node where there is no such prefix, and bool [...].
+            Nodes of that depth, int64 [...] (an arbitrary node where there is no such prefix), and bool [...].
         """
         nodes = prefixes.new_zeros(prefixes.shape[:-1])
         there = torch.ones_like(nodes, dtype=torch.bool)
@@ -150,14 +150,14 @@ class TokenTrie:
         return self._rows[leaves]
 
     def leaves(self, rows: Tensor) -> Tensor:
-        """Return the leaves of catalogue rows; ``n_items``, behind the last leaf, for -1 and rows of other items."""
+        """Return the leaves of catalogue rows; ``n_items``, past the last leaf, for -1 and rows of other items."""
         nowhere = len(self._leaf_of_row) - 1
         return self._leaf_of_row[rows.masked_fill((rows < 0) | (rows > nowhere), nowhere)]
 
     def first_leaves(self, depth: int) -> Tensor:
-        """Return the first leaf below each node of a depth, 0 to ``n_levels``, and last the number of leaves.
+        """Return the first leaf below each node of a depth, 0 to ``n_levels``, followed by the number of leaves.
 
-        The leaves below node i are those from entry i to entry i + 1, without the latter.
+        The leaves below node i are those from entry i up to, but not including, entry i + 1.
         """
         return self._first_leaves[depth]
 
@@ -188,7 +188,7 @@ class TokenTrie:
 
     @cached_property
     def _keys(self) -> list[Tensor]:
-        """Per depth from 1, (parent, column) of every node as one number; ascending, as nodes are in that order."""
+        """Per depth from 1, (parent, column) of every node as one number; ascending, like the nodes."""
         parts = zip(self._parents, self._columns, self._level_tokens, strict=True)
         return [parents * len(tokens) + columns for parents, columns, tokens in parts]
 
@@ -233,12 +233,12 @@ def _first_rows(paths: Tensor) -> list[Tensor]:
 
 
 def _child_starts(first_rows: list[Tensor], n_items: int) -> list[Tensor]:
-    """Return, for depth 0 to L - 1, the number of each node's first child, and the number of all children last."""
+    """Return, for depth 0 to L - 1, the number of each node's first child, followed by the number of all children."""
     device = first_rows[0].device
     end = torch.tensor([n_items], device=device)
     parents = [torch.zeros(1, dtype=torch.int64, device=device), *first_rows[:-1]]
-    # A child that begins at the same sorted row as its parent is the parent's first one. The row behind the last
-    # closes the last family.
+    # A child that begins at the same sorted row as its parent is the parent's first one. The row past the last closes
+    # the last family.
     return [
         torch.searchsorted(child, torch.cat([parent, end])) for parent, child in zip(parents, first_rows, strict=True)
     ]

@@ -1,7 +1,7 @@
 """Ray, started for one search or comparison and gone after it, or joined where it already runs.
 
-Ray's files lie in a short temporary folder (its sockets may have names of 107 characters) that is removed at the end;
-it listens on this machine only, without dashboard, and says nothing.
+Ray's files are in a temporary folder with a short name (its socket names are limited to 107 characters) that is
+removed at the end; Ray listens on this machine only, without a dashboard, and logs nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from recbole_lcrec.utils.cores import usable_cores
 from recbole_lcrec.utils.errors import UserError, reason_of
 
 _PREFIX = "lcrec-ray-"
-_LONGEST = 40  # of the temporary folder; Ray appends session_<date>_<pid>/sockets/plasma_store
+_LONGEST = 40  # characters of the temporary folder; Ray appends session_<date>_<pid>/sockets/plasma_store
 _MIB = 2**20
 
 QUIET = {
@@ -48,10 +48,10 @@ QUIET = {
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """Return the CPUs that this process may use: of its affinity, and of the quota of its control group.
+    """Return how many CPUs this process may use, by its affinity and by the quota of its control group.
 
     Args:
-        root: Where /sys lies.
+        root: The parent of /sys.
     """
     cpus = usable_cores()
     quota = _quota(root / "sys" / "fs" / "cgroup")
@@ -59,7 +59,7 @@ def available_cpus(root: Path = Path("/")) -> int:
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the CPUs of a control group's quota (versions 2 and 1), or None without one."""
+    """Return a control group's CPU quota (versions 2 and 1), or None without one."""
     try:
         if (folder / "cpu.max").is_file():
             limit, period = (folder / "cpu.max").read_text().split()
@@ -83,14 +83,14 @@ def temporary_folder() -> Path:
 
 
 def remove_temporary(folder: str | None) -> None:
-    """Remove what a killed search left behind, and nothing else."""
+    """Remove the temporary folder that a killed search left behind, and no other folder."""
     if folder and Path(folder).name.startswith(_PREFIX):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for a while."""
+    """Set environment variables while the block runs."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -117,7 +117,7 @@ def _descendants() -> set[psutil.Process]:
 
 
 def import_ray() -> Any:
-    """Return the module ``ray``, imported without its warnings about packages of its own."""
+    """Return the module ``ray``, imported without the warnings about its own packages."""
     with environment(QUIET), warnings.catch_warnings(), _own_sigterm():
         warnings.simplefilter("ignore")
         import ray
@@ -135,14 +135,14 @@ def ray_session(
     """Start Ray or join a cluster; yield the module ``ray``.
 
     Args:
-        address: Of a cluster that runs (``auto``, ``host:port``, ``ray://host:port``); None starts Ray here.
+        address: Of a running cluster (``auto``, ``host:port``, ``ray://host:port``); None starts Ray here.
         temporary: Folder for Ray's own files.
         cpus: CPUs that one task asks for; Ray started here has at least as many.
         shared_bytes: What the tasks share in Ray's object store.
         dashboard: Whether Ray started here shows its dashboard.
 
     Raises:
-        UserError: If the cluster cannot be joined, or Ray is asked for a dashboard it has no packages for.
+        UserError: If the cluster cannot be joined, or packages for the dashboard are missing.
     """
     if dashboard and not all(importlib.util.find_spec(name) for name in ("aiohttp_cors", "opencensus")):
         raise UserError('option dashboard: Ray\'s dashboard is not installed. Install it: pip install "ray[default]".')
@@ -169,7 +169,7 @@ def ray_session(
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Put the handler of SIGTERM back that Ray replaces, when imported and when started, by one that ends at once."""
+    """Restore the SIGTERM handler, which Ray replaces by one that ends at once, when imported and when started."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -182,7 +182,7 @@ def _own_sigterm() -> Iterator[None]:
 
 def _silence() -> None:
     for name in ("ray", "ray.tune", "ray.train", "ray.air", "ray.data", "hyperopt"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is told by the search itself
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the search itself reports failures
 
 
 def _start(ray: Any, temporary: Path, cpus: float, shared_bytes: int, dashboard: bool) -> None:
@@ -214,12 +214,12 @@ def _join(ray: Any, address: str) -> None:
 
 
 def check_resources(ray: Any, cpus: float, gpus: float | None, use_gpu: bool, per: str) -> float:
-    """Return the GPUs of a trial or run: those asked for, or one where there are any.
+    """Return the GPUs of a trial or run: the number asked for, or one if there are any.
 
     Args:
         ray: The module, connected.
-        cpus: CPUs that one of them asks for.
-        gpus: GPUs, or the part of one; None for one where a machine has any.
+        cpus: CPUs per trial or run.
+        gpus: GPUs, or the fraction of one; None for one if a machine has any.
         use_gpu: Option ``use_gpu``.
         per: "trial" or "run", as in the options' names.
 

@@ -1,7 +1,7 @@
 """How data and randomness are shared out: which rows of a batch, and which batches of an evaluation, are whose.
 
 Every process draws the same batches, from generators in the same state, and takes its rows of each. So the rows and
-the sampled negatives of a step are those of one process, for every model and loader, and nothing is sent.
+the sampled negatives of a step are those of a single process, for every model and loader, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from recbole_lcrec.distributed import group
 def share_of(batch: Any) -> tuple[Any, bool]:
     """Return this process's rows of a batch, and whether they count.
 
-    Of fewer rows than processes, processes without a row take the first one with weight 0: they take part in
-    the step, so that no process waits for them.
+    If there are fewer rows than processes, those without a row take the first one with weight 0: they take part in the
+    step, so that no process waits for them.
 
     Args:
         batch: RecBole's Interaction, the same in all processes.
@@ -34,13 +34,13 @@ def share_of(batch: Any) -> tuple[Any, bool]:
 
 
 def fingerprint_of(batch: Any) -> float:
-    """Return a number that tells whether processes see the same batch: a checksum of its first column."""
+    """Return a number that shows whether processes see the same batch: a checksum of its first column."""
     column = batch[batch.columns[0]]
     return float(zlib.crc32(np.ascontiguousarray(column.cpu().numpy()).data))
 
 
 def share_randomness(seed: int) -> None:
-    """Give each process dropout of its own; what numpy and the loaders draw stays the same for all.
+    """Give each process its own dropout; what numpy and the loaders draw stays the same for all.
 
     Args:
         seed: Seed of the run.
@@ -52,7 +52,7 @@ def share_randomness(seed: int) -> None:
 
 @contextmanager
 def balanced(config: Any, n_users: int) -> Iterator[None]:
-    """While an evaluation loader is made, see that its batches are enough for all processes.
+    """While an evaluation loader is made, make sure that it has enough batches for all processes.
 
     Only a loader of histories counts users in ``eval_batch_size``; RecBole's others have a few users per batch.
 

@@ -1,9 +1,9 @@
 """The group of processes that share a run, and this process's place in it; alone, everything here does nothing.
 
-A run is one program that every process carries out: each reads the options, builds data and model, trains and
-evaluates. What only one may do (writing files, logging, filling caches) is done by rank 0, and what must not differ
-(the folder's name, metrics, the epoch to stop at) is said by rank 0. Metrics, signals and random states travel as
-small objects through gloo, on every device; only gradients and weights of a GPU go through NCCL.
+A run is one program that every process executes: each reads the options, builds data and model, trains and evaluates.
+What only one may do (writing files, logging, filling caches) is done by rank 0, and what must not differ (the folder's
+name, metrics, the epoch to stop at) is decided by rank 0. Metrics, signals and random states travel as small objects
+through gloo, on every device; only gradients and weights on a GPU go through NCCL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from recbole_lcrec.utils.errors import UserError
 
 TIMEOUT = timedelta(hours=2)
-"""Longest wait for the others within a collective step, such as the slowest share of an evaluation."""
+"""Longest wait for other processes within a collective step, such as for the slowest share of an evaluation."""
 
 _POLL = 0.05
 _FAILED, _STATUS = "failed", "status"
@@ -28,13 +28,13 @@ _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process stands among those that share a run.
+    """The place of a process among those that share a run.
 
     Attributes:
         rank: Its number, 0 to ``world_size - 1``.
         local_rank: Its number on its machine.
-        world_size: How many there are on all machines.
-        local_size: How many there are on its machine.
+        world_size: Number of processes on all machines.
+        local_size: Number of processes on its machine.
     """
 
     rank: int = 0
@@ -47,11 +47,11 @@ class Place:
 
 
 class Abandoned(BaseException):
-    """Another process of the run has failed and said why. No Exception, so that nothing takes it for a failure."""
+    """Another process of the run has failed and said why. Not an Exception, so that nothing treats it as a failure."""
 
 
 class _Group:
-    """What this process knows of its group."""
+    """What this process knows about its group."""
 
     place = Place()
     store: Any = None
@@ -62,7 +62,7 @@ _group = _Group()
 
 
 def place_of(environment: Mapping[str, str]) -> Place | None:
-    """Return the place that torchrun, or our own launcher, has given this process; None without one.
+    """Return the place that torchrun or our own launcher has given this process; None without one.
 
     Raises:
         UserError: If the numbers make no sense.
@@ -113,7 +113,7 @@ def joined(mine: Place | None) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Have the system end this process when its launcher is killed, so that no process is left behind (Linux only)."""
+    """Let the system end this process when its launcher is killed, so that no process is left behind (Linux only)."""
     import signal
 
     from torch import multiprocessing
@@ -137,7 +137,7 @@ def several() -> bool:
     return _group.place.world_size > 1
 
 
-# ---- what goes between the processes; all of them must call these, in the same order -----------------------------
+# ---- communication between the processes; all of them must call these, in the same order -------------------------
 
 
 def barrier() -> None:
@@ -160,7 +160,7 @@ def from_main(value: Any) -> Any:
 
 
 def gathered(value: Any) -> list[Any] | None:
-    """Return the ``value`` of every process in order of rank, to rank 0 only; None to the others."""
+    """Return the ``value`` of every process in order of rank, in rank 0 only; None in the others."""
     if not several():
         return [value]
     from torch import distributed
@@ -171,7 +171,7 @@ def gathered(value: Any) -> list[Any] | None:
 
 
 def summed(values: list[float]) -> list[float]:
-    """Return the sums of the processes' numbers, in float64."""
+    """Return the sums of the processes' numbers, position by position, in float64."""
     if not several():
         return values
     from torch import distributed
@@ -204,7 +204,7 @@ def agreed(what: str, value: Any) -> None:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Run the block in rank 0 and then in the others: what it puts into a cache is there when they look.
+    """Run the block in rank 0 and then in the others: what rank 0 puts into a cache is there when they look.
 
     Raises:
         Abandoned: If rank 0 failed at it.
@@ -222,7 +222,7 @@ def main_first() -> Iterator[None]:
 
 
 def _wait_for(key: str) -> None:
-    """Wait without a limit, open for signals: the first process may be building an index for hours."""
+    """Wait without a limit, but responsive to signals: rank 0 may be building an index for hours."""
     while not _group.store.check([key]):
         if _group.store.check([_FAILED]):
             raise Abandoned
@@ -233,12 +233,12 @@ def _wait_for(key: str) -> None:
 
 
 def may_report(status: int) -> bool:
-    """Return whether this process is the one to say why the run failed: the first that fails.
+    """Return whether this process, as the first that fails, is the one to report why the run failed.
 
     Args:
         status: The exit status that the failure leads to.
     """
-    if not several():  # also when a group was wanted, and the command line was wrong for all of them
+    if not several():  # or before the group was joined, with a command line that was wrong for all of them
         return os.environ.get("RANK", "0") == "0" or place_of(os.environ) is None
     try:
         first = _group.store.add(_FAILED, 1) == 1
@@ -266,5 +266,5 @@ def status_in(store: Any) -> int | None:
 
 
 def wants_fsdp(config: Any) -> bool:
-    """Return whether the run's model is to be shared out (``parallel=fsdp``); one process alone holds it whole."""
+    """Return whether to shard the run's model (``parallel=fsdp``); a single process holds it whole."""
     return several() and config["parallel"] == "fsdp"

@@ -37,8 +37,8 @@ def launch(argv: Sequence[str], wanted: Processes, program: Sequence[str] = PROG
 
     Args:
         argv: Arguments of the command, without the program's name.
-        wanted: How many, and where they meet.
-        program: What is started with these arguments.
+        wanted: How many processes, and where they meet.
+        program: The program to start with these arguments.
 
     Raises:
         UserError: If the port is taken.
@@ -47,13 +47,13 @@ def launch(argv: Sequence[str], wanted: Processes, program: Sequence[str] = PROG
     address = {
         "MASTER_ADDR": wanted.ip or "127.0.0.1",
         "MASTER_PORT": str(wanted.port if store is None else store.port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is here, and no process has to make one
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is here, so no process has to make one
     }
     started: list[subprocess.Popen] = []
     with _forwarded(started) as caught:
         for local in range(wanted.here):
             started.append(_start([*program, *argv], wanted, local, address))
-            if caught:  # before this one was there to get it
+            if caught:  # a signal that came before this process could get it
                 started[-1].send_signal(caught[0])
         status = _ended(started, caught, store)
     return status
@@ -78,7 +78,7 @@ def _start(command: Sequence[str], wanted: Processes, local: int, address: dict[
         **os.environ,
         "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
         **address,
-        CALLED_AS: program(),  # what they print is copied by the process that started this one
+        CALLED_AS: program(),  # for the commands that they print
         "RANK": str(wanted.offset + local),
         "LOCAL_RANK": str(local),
         "WORLD_SIZE": str(wanted.everywhere),
@@ -86,13 +86,13 @@ def _start(command: Sequence[str], wanted: Processes, local: int, address: dict[
         # otherwise each would take all cores
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(cores // wanted.here, 1)),
     }
-    # a session of their own: a terminal's Ctrl-C comes to them from here, once
+    # a session of their own: a terminal's Ctrl-C reaches them from here, once
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
 @contextmanager
 def _forwarded(started: list[subprocess.Popen]) -> Iterator[list[int]]:
-    """While the block runs, pass signals on to the processes; yields those that came."""
+    """While the block runs, pass signals on to the processes; yields a list of those that came."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -108,7 +108,7 @@ def _forwarded(started: list[subprocess.Popen]) -> Iterator[list[int]]:
     finally:
         for signum, handler in earlier.items():
             signal.signal(signum, handler)
-        _signal(started, signal.SIGKILL)  # what is left when this fails
+        _signal(started, signal.SIGKILL)  # those still running after a failure
 
 
 def _signal(started: Sequence[subprocess.Popen], signum: int) -> None:
@@ -121,7 +121,7 @@ def _ended(started: Sequence[subprocess.Popen], caught: list[int], store: Any) -
     """Wait for all processes; once one has failed, end the others. Return the exit status of the whole."""
     first: int | None = None
     deadline = float("inf")
-    while None in [process.poll() for process in started]:  # all are asked: any may be the first to fail
+    while None in [process.poll() for process in started]:  # all are polled: any may be the first to fail
         if first is None and (failed := [number for number, process in enumerate(started) if process.returncode]):
             first, deadline = failed[0], time.monotonic() + GRACE
             if not caught:

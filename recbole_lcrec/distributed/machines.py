@@ -12,11 +12,11 @@ from typing import Any
 from recbole_lcrec.utils.errors import UserError
 
 Machine = Mapping[str, Any]
-"""What Ray knows of a node."""
+"""What Ray knows about a node."""
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Return what was raised in a task of Ray, or the error itself where Ray has wrapped nothing."""
+    """Return what was raised in a task of Ray, or the error itself if Ray has wrapped nothing."""
     return getattr(error, "cause", None) or error
 
 
@@ -33,7 +33,7 @@ def machines_for(ray: Any, cpus: float, gpus: float) -> list[Machine]:
 
 
 def room_for(machines: Sequence[Machine], cpus: float, gpus: float) -> int:
-    """Return how many tasks the machines can carry out at once when they have nothing else to do."""
+    """Return how many tasks the machines can run at once if they have nothing else to do."""
     return sum(
         int(min(_room(machine, "CPU") / cpus, _room(machine, "GPU") / gpus if gpus else float("inf")))
         for machine in machines
@@ -52,10 +52,10 @@ def name_of(machine: Machine) -> str:
 def on_machines(
     ray: Any, machines: Sequence[Machine], task: Callable[..., Any], *arguments: Any
 ) -> list[tuple[Machine, Any]]:
-    """Return the machines with what a function returns there, without those that have been lost in the meantime.
+    """Return the machines with what a function returns there, without those that were lost in the meantime.
 
     Raises:
-        UserError: If it cannot be called there, as where this package is not installed.
+        UserError: If it cannot be called on one, for example because this package is not installed there.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -82,15 +82,14 @@ def check_seen(
 ) -> None:
     """Refuse machines that do not see what their tasks need.
 
-    A folder of the same name is not enough: a file that was put there just now has to be there too. A folder that does
-    not exist yet is judged by the nearest folder above it that does. What is only read has to have the sizes it has
-    here.
+    A folder of the same name is not enough: a file that was just put there must be visible too. A folder that does not
+    exist yet is judged by its nearest existing parent. Files that are only read must have the same sizes as here.
 
     Args:
         ray: The module, connected.
         machines: The machines to ask.
-        folders: What a message calls a folder -> the folder, which tasks write to.
-        files: What a message calls files -> the files, which tasks read.
+        folders: Name of a folder in messages -> the folder, which tasks write to.
+        files: Name of files in messages -> the files, which tasks read.
 
     Raises:
         UserError: Naming the machines and folders; or a folder that this process cannot write to.
@@ -109,7 +108,7 @@ def check_seen(
 
 @contextmanager
 def _signs(folders: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
-    """Put an empty file with a name of its own into every folder for a while."""
+    """While the block runs, keep an empty file with a unique name in every folder."""
     signs: dict[str, Path] = {}
     try:
         for name, folder in folders.items():

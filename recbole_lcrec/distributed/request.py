@@ -9,22 +9,22 @@ from typing import Any
 from recbole_lcrec.utils.errors import Mistakes, UserError
 
 OPTIONS = ("nproc", "world_size", "ip", "port", "group_offset")
-"""What says where processes run and changes nothing of the result, but for the number of them all."""
+"""Options that say where processes run; only their total number affects the result."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Processes that are to be started on this machine.
+    """Processes to start on this machine.
 
     Attributes:
-        here: How many.
-        everywhere: How many on all machines.
+        here: Their number.
+        everywhere: Number of processes on all machines.
         ip: Address of the machine with process 0; None if there is one machine.
         port: Its port; None takes a free one.
         offset: Number of this machine's first process.
 
     Raises:
-        UserError: For numbers that do not go together.
+        UserError: For inconsistent numbers.
     """
 
     here: int = 1
@@ -59,13 +59,13 @@ class Processes:
 
 
 def processes_of(options: Mapping[str, Any]) -> Processes:
-    """Return what the options ask for.
+    """Return the processes that the options ask for.
 
     Args:
-        options: Checked options, those of the command line over those of files.
+        options: Checked options, with those of the command line taking precedence over those of files.
 
     Raises:
-        UserError: For numbers that do not go together.
+        UserError: For inconsistent numbers or a wrong port.
     """
     here, everywhere = options.get("nproc") or 1, options.get("world_size")
     everywhere = here if everywhere in (None, -1) else everywhere  # -1 is RecBole's default

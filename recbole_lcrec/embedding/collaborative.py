@@ -1,8 +1,8 @@
 """Item vectors from training interactions alone: items that users have near each other get like vectors.
 
 A truncated SVD of the positive pointwise mutual information (PPMI) of items within a window of a user's sequence,
-which is about what word2vec with negative sampling factorises (Levy and Goldberg 2014). Nothing but the given
-sequences is read, so that no validation or test interaction can leak in as long as none is passed.
+which is roughly what word2vec with negative sampling factorises (Levy and Goldberg 2014). Only the given sequences are
+read, so that no validation or test interaction can leak in as long as none is passed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _POWER_ITERATIONS = 6
 
 
 def cache_key(sequences: Sequence[np.ndarray], dimensions: int, window: int, seed: int) -> list[Any]:
-    """Return all that the vectors depend on, apart from the number of items."""
+    """Return everything that the vectors depend on, apart from the number of items."""
     versions = [metadata.version(package) for package in ("scikit-learn", "scipy", "numpy")]
     return [*flat_sequences(sequences), dimensions, window, seed, _POWER_ITERATIONS, versions]
 
 
 def flat_sequences(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return sequences of item rows as one array, int64, with the length of each: a form that a key is made of."""
+    """Return sequences of item rows as one array, int64, and the length of each: a form suitable for a key."""
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     return np.concatenate([np.empty(0, dtype=np.int64), *sequences]).astype(np.int64), lengths
 
@@ -34,8 +34,8 @@ def embed(sequences: Sequence[np.ndarray], n_items: int, *, dimensions: int, win
     Args:
         sequences: Item rows of each user's training interactions, in time order.
         n_items: Items of the catalogue.
-        dimensions: Length of the vectors; less when there are fewer items.
-        window: How far apart two interactions of a user may be to count as neighbours.
+        dimensions: Length of the vectors; less if there are fewer items.
+        window: How far apart two interactions of a user may be and still count as neighbours.
         seed: Seed of the randomized SVD.
 
     Returns:
@@ -55,7 +55,7 @@ def embed(sequences: Sequence[np.ndarray], n_items: int, *, dimensions: int, win
 def cooccurrence(sequences: Sequence[np.ndarray], n_items: int, window: int) -> Any:
     """Return how often two items are at most ``window`` interactions apart, symmetric sparse float64 [n, n].
 
-    The diagonal is 0: that a user comes back to an item says nothing of other items.
+    The diagonal is 0: that a user comes back to an item says nothing about other items.
     """
     from scipy.sparse import csr_matrix
 
@@ -85,7 +85,7 @@ def _reduce(matrix: Any, dimensions: int, seed: int) -> np.ndarray:
     from sklearn.utils.extmath import randomized_svd
     from threadpoolctl import threadpool_limits
 
-    # one thread: the sums of several are added in another order
+    # one thread: several would add up the sums in another order
     with threadpool_limits(limits=1):
         left, values, _ = randomized_svd(
             matrix,

@@ -1,7 +1,7 @@
 """Items -> embeddings, float32 [n_items, d]: of their text, of who interacted with them, or of both.
 
 The paper uses LLaMA's mean-pooled states of the text (Sec. III-B.1). The text encoders are in the registry; option
-``text_encoder`` names one by its prefix. Option ``embedding`` may add a collaborative part, or use nothing else.
+``text_encoder`` names one by its prefix. Option ``embedding`` may add a collaborative part, or use only that.
 """
 
 from __future__ import annotations
@@ -56,39 +56,39 @@ class EmbeddingSettings(StageSettings):
 
     @staticmethod
     def component(config: Any) -> Component:
-        """Return the text encoder that a configuration names; lsa, which has no own options, for an unknown one."""
+        """Return the text encoder that a configuration names; for an unknown one lsa, which has no own options."""
         kind = str(config["text_encoder"]).partition(":")[0]
         return ENCODERS[kind if kind in ENCODERS else "lsa"]
 
     @property
     def uses_text(self) -> bool:
-        """Whether the items' text (or a ready file) goes in."""
+        """Whether the items' text (or a ready file) is used."""
         return "text" in self.embedding
 
     @property
     def embeds_texts(self) -> bool:
-        """Whether an item's text is embedded, not looked up in a ready file."""
+        """Whether items are embedded from their text, not looked up in a ready file."""
         return self.uses_text and self.kind != "file"
 
     @property
     def uses_sequences(self) -> bool:
-        """Whether training interactions go in."""
+        """Whether training interactions are used."""
         return "cf" in self.embedding
 
     @property
     def kind(self) -> str:
-        """The encoder's name in the table: what stands before the colon."""
+        """The encoder's name in the registry: the part before the colon."""
         return self.text_encoder.partition(":")[0]
 
     @property
     def source(self) -> str:
-        """Model or file: what stands behind the colon."""
+        """Model or file: the part after the colon."""
         return self.text_encoder.partition(":")[2]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What an encoder is asked for: one vector for each of the ``items``, whose ``texts`` may be empty."""
+    """A request to an encoder: one vector for each of the ``items``, whose ``texts`` may be empty."""
 
     items: Sequence[str]
     texts: Sequence[str]
@@ -105,9 +105,9 @@ class Encoder:
 
     Attributes:
         form: How the option is written, for messages.
-        takes_source: Whether a model or file follows the name.
+        takes_source: Whether a model or file is named after the colon.
         compute: Makes the embeddings [n_items, d].
-        key: What the result depends on, apart from the texts; None where a cache would only be a copy.
+        key: What the result depends on, apart from the texts; None if a cache would only be a copy.
     """
 
     form: str
@@ -170,7 +170,7 @@ def embed_items(
         device: Device of an ``hf:`` encoder.
         show_progress: Whether to show a bar.
         sequences: Item rows of each user's training interactions, in time order: all that the collaborative part
-            reads. Not looked at without one.
+            reads. Ignored without that part.
 
     Returns:
         float32 [n_items, d], finite.
@@ -196,8 +196,8 @@ def embed_items(
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Return vectors of several sources side by side, each centred and scaled to a total variance of 1.
 
-    So a squared distance counts each source alike, however long its vectors are. A source that is the same for all
-    items stays 0.
+    So a squared distance weighs all sources equally, whatever the length of their vectors. A source that is the same
+    for all items becomes 0.
 
     Args:
         parts: float32 [n_items, d_i].
@@ -231,7 +231,7 @@ def fitted_lsa(
         settings: Options of the embeddings.
         cache_dir: Folder of the caches.
         seed: Seed of the run.
-        tell: Whether the log is to name it; it was told of already where the items were embedded with it.
+        tell: Whether to log a cached encoder; not needed if embedding the items has logged it.
     """
     key = fingerprint("lsa", list(texts), lsa.cache_key(settings.lsa_dim, seed))
     folder = cache_dir / "embeddings" / key

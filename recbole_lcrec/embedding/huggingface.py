@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 
 def cache_key(source: str, max_length: int, device: str) -> list[Any]:
-    """Return what a model's numbers depend on, apart from the texts, as far as it is known before it is loaded.
+    """Return what a model's numbers depend on, apart from the texts, as far as known before it is loaded.
 
     Args:
-        source: Name on the hub, which counts with its revision, or local folder, which counts with its files' names,
-            sizes and times.
-        max_length: Tokens that are read, or written.
-        device: Where the model runs: kinds of devices round differently, and use other precisions.
+        source: Name on the hub, keyed with its revision, or local folder, keyed with its files' names, sizes and
+            times.
+        max_length: Most tokens that are read, or written.
+        device: Where the model runs: kinds of devices round differently, and use different precisions.
     """
     versions = [metadata.version(package) for package in ("transformers", "torch")]
     kind = [versions, device.partition(":")[0], precision(device)]
@@ -37,7 +37,7 @@ def cache_key(source: str, max_length: int, device: str) -> list[Any]:
 
 
 def files_of_model(source: str) -> list[tuple[str, int, int]]:
-    """Return names, sizes and times of the files of a local model; nothing for one on the hub.
+    """Return names, sizes and times of the files of a local model; [] for one on the hub.
 
     Raises:
         UserError: For a GGUF file that does not exist, or a packaged model that is not installed.
@@ -49,20 +49,20 @@ def files_of_model(source: str) -> list[tuple[str, int, int]]:
 
 
 def precision(device: str) -> str:
-    """Return the dtype that weights are loaded in; "auto" is the one that they were saved in."""
+    """Return the dtype in which weights are loaded; "auto" is the one in which they were saved."""
     return "float32" if device == "cpu" else "auto"  # half precision is slow on a CPU
 
 
 def embed(
     texts: Sequence[str], source: str, *, max_length: int, batch_size: int, device: str, show_progress: bool
 ) -> np.ndarray:
-    """Return the mean of each text's last hidden states, padding left out.
+    """Return the mean of each text's last hidden states, without padding.
 
     Args:
         texts: One text per item. An empty one gets the mean vector of the others.
         source: Name on the hub or local folder of a transformers model.
-        max_length: Tokens of a text that are read.
-        batch_size: Texts per forward pass; texts of like length go together.
+        max_length: Most tokens of a text that are read.
+        batch_size: Texts per forward pass; texts of similar length go together.
         device: Where to compute.
         show_progress: Whether to show a bar.
 
@@ -109,7 +109,7 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
     """Return tokenizer and model, in evaluation mode on ``device``.
 
     Raises:
-        UserError: Naming the option, when either cannot be loaded.
+        UserError: Naming the option, if either cannot be loaded.
     """
     from transformers import AutoModel, AutoTokenizer
 
@@ -119,14 +119,14 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
     tokenizer = load_pretrained(AutoTokenizer, source, option)
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
-    if tokenizer.pad_token is None:  # decoder-only models often have none; the mask hides the one that is used
+    if tokenizer.pad_token is None:  # decoder-only models often have none; the mask hides the substitute
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
     tokenizer.padding_side = "right"  # positions of a causal model then do not depend on the batch
     return tokenizer, model.to(device).eval()
 
 
 def _supported_length(tokenizer: Any, model: Any, max_length: int) -> int:
-    """Return ``max_length`` or what the model can read if that is less."""
+    """Return ``max_length``, or what the model can read if that is less."""
     positions = number_of(model.config, "max_position_embeddings") or max_length
     supported = min(positions, tokenizer.model_max_length)
     if max_length > supported:

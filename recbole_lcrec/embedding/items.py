@@ -1,6 +1,6 @@
 """The items' embeddings of an experiment: for an item index, or for models that read them as they are.
 
-Both come here, so that models of either kind that are compared read the same vectors, from the same cache.
+Both use this module, so that models of either kind read the same vectors, from the same cache, when compared.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def training_rows(dataset: Any, train: Any, text: ItemText) -> list[np.ndarray]:
 
 
 def making(config: Any, sequences: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Return where and with what embeddings and index are made."""
+    """Return the arguments with which embeddings and index are made."""
     return {**RunOptions(config).making(), "sequences": sequences}
 
 
@@ -79,7 +79,7 @@ def save_embeddings(folder: Path, embeddings: np.ndarray) -> None:
 
 
 def saved_embeddings(run: Path, n_items: int) -> np.ndarray | None:
-    """Return the embeddings that a finished run's model reads, float32 [n_items, d]; None if it reads none.
+    """Return the embeddings that a finished run's model reads, float32 [n_items, d]; None if it has none.
 
     Raises:
         UserError: If they cannot be read, or are those of another catalogue.
@@ -105,8 +105,8 @@ def saved_embeddings(run: Path, n_items: int) -> np.ndarray | None:
 class EmbeddedDataset(StagedDataset):
     """RecBole's sequential dataset that carries the items' embeddings once ``prepare`` has been called.
 
-    For models that read them in addition to the items' ids, without an index. They are made of the whole catalogue,
-    like those of an index, and of it come those of RecBole's items.
+    For models that read them in addition to the items' ids, without an index. They are made from the whole catalogue,
+    like those of an index; those of RecBole's items are taken from it.
 
     Attributes:
         item_vectors: float32 [item_num, d] by RecBole's item id; 0 for the padding item 0.
@@ -120,7 +120,7 @@ class EmbeddedDataset(StagedDataset):
         Args:
             timer: Gets the seconds of each stage.
             parts: The split's datasets of training, validation and test; only the first is learned from.
-            saved: Folder of a finished run whose embeddings are used; None makes them.
+            saved: Folder of a finished run whose embeddings to use; None makes them.
 
         Raises:
             UserError: For missing text, or embeddings that cannot be made or read.

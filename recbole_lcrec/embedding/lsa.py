@@ -13,7 +13,7 @@ import numpy as np
 
 from recbole_lcrec.utils.files import write_json
 
-MAX_TERMS = 50_000  # the most frequent words and word pairs; what is rarer costs time and joins few items
+MAX_TERMS = 50_000  # the most frequent words and word pairs; rarer ones cost time and connect few items
 _POWER_ITERATIONS = 4
 _WEIGHTS, _TERMS = "lsa.safetensors", "lsa.json"
 
@@ -31,8 +31,8 @@ class LSA:
     Attributes:
         terms: Words and word pairs, sorted; a term is a column of ``components``.
         idf: float32 [n_terms], inverse document frequencies.
-        components: float16 [d, n_terms], right singular vectors: half the size on disk, and the embeddings are made
-            with what is saved.
+        components: float16 [d, n_terms], right singular vectors: half the size on disk; embeddings are computed with
+            what is saved.
         mean: float32 [d], the vector of a text without any known term.
     """
 
@@ -47,7 +47,7 @@ class LSA:
 
         Args:
             texts: One text per item.
-            dimensions: Length of the vectors; less when there are fewer items or terms.
+            dimensions: Length of the vectors; less if there are fewer items or terms.
             seed: Seed of the randomized SVD.
         """
         fitted = _fit_terms(texts)
@@ -114,8 +114,8 @@ def _vectorizer(**options: Any) -> Any:
 
 
 def _fit_terms(texts: Sequence[str]) -> tuple[Any, Any] | None:
-    """Return the fitted vectorizer and the sparse TF-IDF matrix [n, n_terms], or None when no text has a word."""
-    # terms of a single item join nothing, but in a small catalogue they are most of what there is
+    """Return the fitted vectorizer and the sparse TF-IDF matrix [n, n_terms], or None if no text has a word."""
+    # terms of a single item connect nothing, but in a small catalogue they are the majority
     for min_df in (2, 1) if len(texts) > 100 else (1,):
         vectorizer = _vectorizer(min_df=min_df, max_features=MAX_TERMS)
         try:
@@ -133,9 +133,9 @@ def _right_singular_vectors(weights: Any, dimensions: int, seed: int) -> np.ndar
     smaller = min(weights.shape)
     if dimensions < smaller:
         svd = TruncatedSVD(dimensions, n_iter=_POWER_ITERATIONS, random_state=seed)
-        with threadpool_limits(limits=1):  # several threads would group the sums otherwise
+        with threadpool_limits(limits=1):  # several threads would group the sums differently
             return svd.fit(weights).components_
-    # all of it: the eigenvectors of the smaller Gram matrix are exact and need no random start
+    # the full rank: the eigenvectors of the smaller Gram matrix are exact and need no random start
     by_item = weights.shape[0] == smaller
     gram = weights @ weights.T if by_item else weights.T @ weights
     values, vectors = np.linalg.eigh(gram.toarray().astype(np.float64))

@@ -21,15 +21,15 @@ _SETTINGS = "encoder.json"
 
 @dataclass(frozen=True)
 class ItemEncoder:
-    """What an index's embeddings were made with, as far as new items can use it.
+    """The part of what made an index's embeddings that new items can use.
 
     Attributes:
         settings: Options of the embeddings.
-        lsa: The fitted encoder under ``text_encoder: lsa``.
-        mean: [d_text] of the catalogue's text vectors, and ``scale``, the root of their total variance: under
-            ``embedding: text+cf`` both sources are centred and scaled.
-        n_collaborative: Columns of the collaborative part under ``text+cf``. A new item has no interactions, so it
-            lies in the middle of that part.
+        lsa: The fitted encoder, with ``text_encoder: lsa``.
+        mean: [d_text], the mean of the catalogue's text vectors; ``scale`` is the root of their total variance: with
+            ``embedding: text+cf``, both sources are centred and scaled.
+        n_collaborative: Columns of the collaborative part with ``text+cf``. A new item has no interactions, so it
+            lies at the centre of that part.
     """
 
     settings: EmbeddingSettings
@@ -88,11 +88,11 @@ class ItemEncoder:
         if self.lsa is not None:
             return self.lsa.embed(texts)
         encoder: Encoder = ENCODERS[self.settings.kind].load()
-        items = [""] * len(texts)  # an encoder of texts has no use for their tokens
+        items = [""] * len(texts)  # an encoder of texts does not use item tokens
         return encoder.compute(Task(items, texts, self.settings, 0, device, show_progress, Path()))
 
     def save(self, folder: Path) -> None:
-        """Write the encoder into an existing folder: JSON, with the LSA next to it; a model of ``hf:`` by its name."""
+        """Write the encoder into an existing folder: JSON, with the LSA next to it; an ``hf:`` model by name only."""
         about = {"mean": list(self.mean), "scale": self.scale, "n_collaborative": self.n_collaborative}
         write_json(folder / _SETTINGS, {"settings": asdict(self.settings), "lsa": self.lsa is not None, **about})
         if self.lsa is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from recbole_lcrec.utils.errors import UserError
 
 LARGEST = 1e15
-"""Largest number of an embedding."""
+"""Largest absolute value in an embedding."""
 
 
 def load(path: Path, items: Sequence[str], *, ids_file: str | None) -> np.ndarray:
@@ -20,7 +20,7 @@ def load(path: Path, items: Sequence[str], *, ids_file: str | None) -> np.ndarra
     Args:
         path: An .npy file of numbers [n_rows, d].
         items: Item tokens, in catalogue order.
-        ids_file: Text file with the item token of each row, one a line, or a JSON list of them; rows of other items
+        ids_file: Text file with the item token of each row, one per line, or a JSON list of them; rows of other items
             are left out. None: rows are in the order of ``items``.
 
     Returns:
@@ -28,7 +28,7 @@ def load(path: Path, items: Sequence[str], *, ids_file: str | None) -> np.ndarra
 
     Raises:
         UserError: For a file that is missing, broken, pickled or of the wrong shape, for items without a row, and for
-            numbers that are not finite.
+            numbers that are not finite or too large.
     """
     path = path.expanduser()
     where = f"text_encoder=file:{path}"
@@ -55,7 +55,7 @@ def load(path: Path, items: Sequence[str], *, ids_file: str | None) -> np.ndarra
 
 
 def check_magnitude(vectors: np.ndarray, where: str) -> None:
-    """Refuse vectors so long that their squares, which every quantizer sums up, are more than float32 can hold.
+    """Refuse numbers so large that sums of their squares, which every quantizer computes, would overflow float32.
 
     Args:
         vectors: float32 [n, d], finite.
@@ -75,7 +75,7 @@ def check_magnitude(vectors: np.ndarray, where: str) -> None:
 def _open_matrix(path: Path, where: str) -> np.ndarray:
     """Return a view of the file's numbers [n_rows, d], which are read when they are used.
 
-    A header may promise any number of rows: a file that is too short for them is refused before memory is asked for.
+    A header may claim any number of rows: a file that is too short for them is refused before memory is allocated.
     """
     try:
         vectors = np.load(path, allow_pickle=False, mmap_mode="r")
@@ -123,7 +123,7 @@ def _read_ids(path: Path, option: str) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if not text.lstrip().startswith("["):
-            # only line feeds end a line: str.splitlines also splits at characters that may stand in a token
+            # only line feeds end a line: str.splitlines also splits at characters that may occur in a token
             return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
         ids = json.loads(text)
     except FileNotFoundError as error:

@@ -18,12 +18,12 @@ _OF_BATCHES = ("rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label
 
 
 class ItemCollector(Collector):
-    """RecBole's collector, with three things more.
+    """RecBole's collector, with three additions.
 
-    It takes the counts among its values as they are (metrics like ItemCoverage; RecBole treats them as tensors). And
-    it reads generated items as they are: a dense row of scores per user, of which only the best are looked at, costs
-    more than generating them once the catalogue is large. Of several processes it gathers what each has collected, in
-    the order of the batches, so that every user is counted once.
+    It takes the counts among its values as they are (for metrics like ItemCoverage; RecBole treats them as tensors).
+    It reads generated items as they are: with a large catalogue, a dense row of scores per user, of which only the
+    best are used, costs more than generating the items. And it gathers what several processes have collected, in the
+    order of the batches, so that every user is counted once.
 
     Args:
         config: The experiment's configuration.
@@ -42,7 +42,7 @@ class ItemCollector(Collector):
             self.data_struct.set("data.count_items", Counter({int(i): int(counts[i]) for i in counts.nonzero()[0]}))
 
     def begin_batch(self, number: int) -> None:
-        """Say which batch of the evaluation is collected next."""
+        """Set which batch of the evaluation is collected next."""
         self._number = number
 
     def reads_top_items_only(self) -> bool:
@@ -85,7 +85,7 @@ class ItemCollector(Collector):
             )
 
     def get_data_struct(self) -> Any:
-        """Return what was collected, counts included."""
+        """Return what was collected, including counts."""
         collected = self.data_struct._data_dict
         if group.several():
             collected.update(self._gathered())
@@ -96,7 +96,7 @@ class ItemCollector(Collector):
         return struct
 
     def _gathered(self) -> dict[str, torch.Tensor]:
-        """Return what all processes have collected, in the order of the batches, to the main one; {} to others."""
+        """Return what all processes have collected, in the order of the batches, in the main one; {} in others."""
         mine, self._batches = self._batches, []
         batches = sorted((batch for part in group.gathered(mine) or [] for batch in part), key=lambda pair: pair[0])
         assert [number for number, _ in batches] == list(range(len(batches))), "each batch is evaluated once"
@@ -104,9 +104,9 @@ class ItemCollector(Collector):
 
 
 def best_items(scores: torch.Tensor, length: int) -> TopItems:
-    """Return the best items of dense scores, with the padding item in the places that nothing is left for.
+    """Return the best items of dense scores, with the padding item in places for which no item is left.
 
-    torch.topk fills such places with any of the items at -inf, a target among them.
+    torch.topk fills such places with arbitrary items at -inf, perhaps a target.
 
     Args:
         scores: [B, n_items or more]; -inf for what must not be recommended.
@@ -125,7 +125,7 @@ def hits(items: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor
         positive_i: Their ids, int64 [P]; a pair may be repeated.
 
     Returns:
-        int32 [B, K + 1] as RecBole's "rec.topk": 0 or 1 per place, then the number of different positive items.
+        int32 [B, K + 1] as RecBole's "rec.topk": 0 or 1 per place, then the number of distinct positive items.
     """
     largest = int(torch.cat([items.flatten(), positive_i]).max()) + 1
     pairs = (positive_u * largest + positive_i).unique()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 COLD_TARGET, COLD_USER = ("0, cold", 0), ("1–2, cold", 2)
-"""(Name, highest value) of groups of their own: targets without training interactions, and users with one or
-two interactions before the test."""
+"""(Name, highest value) of separate groups: targets without training interactions, and users with one or two
+interactions before the test."""
 
 
 def buckets(values: np.ndarray, count: int) -> list[tuple[float, float]]:
-    """Return bounds (lowest, highest value inside) of about equally large groups; equal values stay together.
+    """Return bounds (lowest, highest value inside) of groups of about equal size; equal values stay together.
 
     Args:
         values: What to group by, [n].
-        count: Most groups; fewer where values repeat.
+        count: Most groups; fewer if values repeat.
     """
     edges = np.unique(np.quantile(values, np.linspace(0, 1, count + 1)[1:], method="higher"))
     bounds, start = [], -np.inf
@@ -27,12 +27,12 @@ def buckets(values: np.ndarray, count: int) -> list[tuple[float, float]]:
 
 
 def groups(values: np.ndarray, count: int = 5, *, cold: tuple[str, int] | None = None) -> list[tuple[str, np.ndarray]]:
-    """Return (name, which values are in it: bool [n]) of each group, ascending; every value is in one of them.
+    """Return (name, mask of its values: bool [n]) of each group, ascending; every value is in one of them.
 
     Args:
         values: What to group by, [n].
         count: Most groups, not counting the cold one.
-        cold: Name and highest value of a group of its own; None for none.
+        cold: Name and highest value of a separate group; None for none.
     """
     name, highest = cold or ("", -np.inf)
     rest = values > highest

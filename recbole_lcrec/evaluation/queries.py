@@ -1,7 +1,7 @@
 """What a generative model is asked at evaluation: which task, in which wordings, and the test users' queries.
 
-Queries of the test phase are made of the very items that are to be found, so nothing that builds training data may
-see this module; it is called when an experiment is put together, for the evaluation loaders only.
+Queries of the test phase are made from the very items that are to be found, so nothing that builds training data may
+use this module; it is called when an experiment is built, for the evaluation loaders only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EVAL_TEMPLATES: dict[str, tuple[Template, ...]] = {
     task: tuple(t for t in LCREC_TEMPLATES[task] if t.response == "{index}" and "preferences" not in t.fields)
     for task in ("seqrec", "itemsearch", "fusionseqrec", "nextitem")
 }
-"""Task -> wordings that are answered with an item; the first is the one that evaluation uses by default."""
+"""Task -> wordings that are answered with an item; evaluation uses the first by default."""
 
 SEARCH = "itemsearch"
 
@@ -43,10 +43,10 @@ ONE_WORDING: Mapping[str, int] = MappingProxyType({"seqrec": 1})
 
 @dataclass(frozen=True)
 class TopItems:
-    """The items that a model recommends, where it does not score all of them.
+    """The items that a model recommends, if it does not score all of them.
 
     Attributes:
-        items: RecBole's item ids, best first, int64 [B, K]; 0, the padding item, where there are no more.
+        items: RecBole's item ids, best first, int64 [B, K]; 0, the padding item, in empty places.
         scores: Their scores, float32 [B, K], descending.
     """
 
@@ -61,10 +61,10 @@ class TopItems:
         )
 
     def dense(self, n_items: int) -> torch.Tensor:
-        """Return scores of all items, float32 [B, n_items]: all others are scored equally, and below these.
+        """Return scores of all items, float32 [B, n_items]: the others all get the same score, below these.
 
         Args:
-            n_items: RecBole's number of items, the padding item included.
+            n_items: RecBole's number of items, including the padding item.
         """
         found = self.scores.where(self.scores > -torch.inf, 0.0)
         lowest = found.min(dim=1, keepdim=True).values - 1.0
@@ -78,9 +78,9 @@ class EvaluationSettings(StageSettings):
     Attributes:
         eval_task: Task that is evaluated.
         eval_prompts: Wordings of the task.
-        score_normalization: What the softmax behind an item's score runs over; None for that of training.
+        score_normalization: What the softmax behind an item's score runs over; None for the same as in training.
         loss_normalization: What the softmax behind the loss on codes runs over.
-        wordings: How many wordings the model has of each task that it can be asked.
+        wordings: How many wordings the model has for each task that it can be asked.
 
     Raises:
         UserError: For an unknown task, wordings that the task does not have, or scores by a softmax that the model
@@ -129,7 +129,7 @@ class EvaluationSettings(StageSettings):
 
     @property
     def rounds(self) -> tuple[tuple[int, ...], ...]:
-        """The wordings of each evaluation: an ensemble's go together, others are evaluated one after another."""
+        """The wordings of each evaluation: an ensemble's are used together, others one after another."""
         return (self.numbers,) if self.eval_prompts == "ensemble" else tuple((number,) for number in self.numbers)
 
 

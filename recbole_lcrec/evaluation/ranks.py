@@ -1,15 +1,15 @@
 """Where every test user's target was ranked, so that others can test their own statistics.
 
-RecBole keeps sums only. Here each evaluated target leaves one row in ``ranks.csv.gz``: user, target, rank and the list
+RecBole keeps only sums. Here each evaluated target leaves one row in ``ranks.csv.gz``: user, target, rank and the list
 that was recommended. Memory is that of the rows (a few numbers and the list), never [users, items].
 
-What a rank means. Within the first K = max(topk) places it is the target's place in the list that RecBole's metrics
-look at, so Hit@k, NDCG@k and MRR@k of one target per user, recomputed from the ranks, are RecBole's own for every
-k <= K, also where scores are equal. Beyond the list, items with a higher score stand before the target and half of
-those with an equal one (rounded down): torch.topk leaves their order open. Generative models score what their beams
-hold; a target beyond is *censored*: its rank is the number given or a greater one. With ``exclude_history`` a target
-that the user has had already is not a candidate: its rank is one more than there are candidates, and beyond the list,
-for every model.
+What a rank means: within the first K = max(topk) places it is the target's place in the list that RecBole's metrics
+use, so Hit@k, NDCG@k and MRR@k of one target per user, recomputed from the ranks, are RecBole's own for every k <= K,
+even with equal scores. Beyond the list, all items with a higher score and half of those with an equal one (rounded
+down) come before the target: torch.topk leaves their order open. Generative models score only what their beams hold; a
+target beyond is *censored*: its rank is the given number or greater. With ``exclude_history``, a target that the user
+has already had is not a candidate: its rank is one more than the number of candidates, and beyond the list, for every
+model.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Ranks:
         targets: RecBole's item ids of the targets, int64 [n].
         ranks: Ranks of the targets from 1, int64 [n].
         censored: Whether the true rank may be greater, bool [n].
-        candidates: Among how many items the target was ranked, int64 [n].
-        top: The recommended items, best first, int32 [n, K]; 0 where there was none.
+        candidates: Number of items among which the target was ranked, int64 [n].
+        top: The recommended items, best first, int32 [n, K]; 0 in empty places.
         wording: The prompt's number (several joined by +), "" for models without prompts; n of them.
     """
 
@@ -63,7 +63,7 @@ class RankCollector:
 
     Args:
         length: K, the length of the lists.
-        num_beams: Items that a generative model scores; None where all are scored.
+        num_beams: Number of items that a generative model scores; None if all are scored.
     """
 
     def __init__(self, length: int, num_beams: int | None = None) -> None:
@@ -72,7 +72,7 @@ class RankCollector:
         self._round, self._wording = 0, ""
 
     def begin_round(self, number: int, wording: str) -> None:
-        """Say which evaluation follows, where there are several (one per wording).
+        """Set which evaluation follows, if there are several (one per wording).
 
         Args:
             number: Number of the evaluation.
@@ -83,7 +83,7 @@ class RankCollector:
     def add(
         self, users: torch.Tensor, scores: torch.Tensor, rows: torch.Tensor, items: torch.Tensor, *, batch: int = 0
     ) -> None:
-        """Note the ranks of one batch.
+        """Record the ranks of one batch.
 
         Args:
             users: RecBole's user ids, [B].
@@ -122,14 +122,14 @@ class RankCollector:
         *,
         batch: int = 0,
     ) -> None:
-        """Note the ranks of one batch of which only the best items are known, as generative models make them.
+        """Record the ranks of one batch of which only the best items are known, as from generative models.
 
         Args:
             users: RecBole's user ids, [B].
-            top: Item ids, best first, [B, K or more]; 0 where there is none.
+            top: Item ids, best first, [B, K or more]; 0 in empty places.
             rows: Row of each target in ``top``, [T].
             items: The targets, [T].
-            candidates: Items that could have been generated, were none excluded.
+            candidates: Number of items that could have been generated without exclusion.
             seen: Items that were excluded for each user; None for no exclusion.
             batch: Number of the batch in the evaluation.
         """
@@ -152,9 +152,9 @@ class RankCollector:
         self._parts.append((self._round, batch, self._wording, rows))
 
     def collected(self) -> Ranks | None:
-        """Return everything that was noted, in order; None when that is nothing.
+        """Return everything that was recorded, in order; None if nothing was.
 
-        Of several processes the main one gets what all have noted, the others None.
+        Of several processes, the main one gets what all have recorded, the others None.
         """
         parts = [part for noted in group.gathered(self._parts) or [] for part in noted]
         if not parts:
@@ -167,9 +167,9 @@ class RankCollector:
 
 
 def item_counts(train: Any) -> np.ndarray:
-    """Return the training interactions of each of RecBole's item ids, int64 [n_items]; the same for every model.
+    """Return the number of training interactions by RecBole's item id, int64 [n_items]; the same for every model.
 
-    Sequential datasets count targets only in RecBole, which leaves out everyone's first item.
+    RecBole itself counts only targets in sequential datasets, which leaves out everyone's first item.
 
     Args:
         train: The dataset of the training phase, as built by RecBole.
@@ -186,7 +186,7 @@ def item_counts(train: Any) -> np.ndarray:
 def history_lengths(data: Any, test: Any) -> np.ndarray:
     """Return how many interactions each user had before the test, int64 by RecBole's user id.
 
-    Of a ready split, what the rows hold of it (at most MAX_ITEM_LIST_LENGTH items).
+    With a ready split, it is what the rows hold of the history (at most MAX_ITEM_LIST_LENGTH items).
 
     Args:
         data: The whole dataset after its split was built.
@@ -214,7 +214,7 @@ def write_ranks(path: Path, ranks: Ranks, experiment: Any) -> None:
     data, train = experiment.dataset, experiment.train_data._dataset
     users, items = (data.field2id_token[field].astype(str) for field in (data.uid_field, data.iid_field))
     counts, histories = item_counts(train), history_lengths(data, experiment.test_data._dataset)
-    items[0] = ""  # padding: a place of the list that stayed empty
+    items[0] = ""  # padding: an empty place of the list
     columns = zip(
         users[ranks.users], items[ranks.targets], ranks.ranks.tolist(), ranks.censored.astype(int).tolist(),
         ranks.candidates.tolist(), histories[ranks.users].tolist(), counts[ranks.targets].tolist(), ranks.wording,
@@ -233,17 +233,17 @@ def write_ranks(path: Path, ranks: Ranks, experiment: Any) -> None:
 
 
 def beyond_accuracy(ranks: Ranks, counts: np.ndarray) -> dict[str, float]:
-    """Return what the recommended lists are like, whether right or wrong.
+    """Return measures of the recommended lists, regardless of whether they are right.
 
     Args:
         ranks: What an evaluation of the test phase collected.
         counts: Training interactions of each item id, int64 [n_items]; 0 is padding.
 
     Returns:
-        ``coverage@K``: share of the items that stand in any list. ``gini@K``: how unevenly the places are given to
-        items, 0 (all items alike) to 1 (one item takes all). ``popularity@K``: mean training interactions of the
-        recommended items. ``novelty@K``: mean of -log2 p(item) with p the item's share of all training interactions
-        (items without any count as one), in bits. RecBole's ItemCoverage and GiniIndex count the padding as an item.
+        ``coverage@K``: share of the items that are in any list. ``gini@K``: how unevenly the places are distributed
+        over items, 0 (all items alike) to 1 (one item takes all). ``popularity@K``: mean training interactions of the
+        recommended items. ``novelty@K``: mean of -log2 p(item), where p is the item's share of all training
+        interactions (zero counts as one), in bits. RecBole's ItemCoverage and GiniIndex count the padding as an item.
     """
     length, shown = ranks.top.shape[1], ranks.top[ranks.top > 0]
     places = np.sort(np.bincount(shown, minlength=len(counts))[1:])

@@ -1,7 +1,7 @@
 """Users to look at: what they had, what came next, and what models recommended instead.
 
-Which users: some drawn at random, the same in every page about the same test (:func:`drawn`), and in a comparison
-those about whom the models disagree most. The lists are those of ``ranks.csv.gz``, so nothing is computed anew.
+These are some users drawn at random, the same on every page about the same test (:func:`drawn`), and in a comparison
+those about whom the models disagree most. The lists are those of ``ranks.csv.gz``, so nothing is computed again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LETTERS = 90
 
 @dataclass(frozen=True)
 class Chosen:
-    """The users to be shown; all columns have the same length.
+    """The users to show; all columns have the same length.
 
     Attributes:
         users: Their tokens.
@@ -40,9 +40,9 @@ class Chosen:
         lengths: How many interactions each had before the test.
         popularity: Training interactions of each target.
         groups: (group by length, group by popularity) of each, by the bounds of all test users.
-        names: The names of those groups in order, for either of the two.
+        names: The names of those groups in order, for each of the two groupings.
         histories: What each had before the test, item tokens, oldest first.
-        titles: Item token -> title, where there is one.
+        titles: Item token -> title, if there is one.
     """
 
     users: Sequence[str]
@@ -55,19 +55,19 @@ class Chosen:
     titles: Mapping[str, str]
 
     def choices(self) -> list[list[tuple[str, str]]]:
-        """Return the (value, text) of the two filters by groups."""
+        """Return the (value, text) pairs of the two filters by group."""
         return [[(name, name) for name in names] for names in self.names]
 
 
 @dataclass(frozen=True)
 class Lists:
-    """What one model recommended to the users that are shown.
+    """What one model recommended to the shown users.
 
     Attributes:
         model: Its name on the page.
         ranks: Ranks of the targets from 1.
         censored: Whether the true rank may be greater.
-        top: Recommended item tokens, best first; "" where there was none.
+        top: Recommended item tokens, best first; "" in empty places.
         tint: Its colour on the page, "" for none.
     """
 
@@ -79,12 +79,12 @@ class Lists:
 
 
 def drawn(users: Sequence[str] | np.ndarray, items: Sequence[str] | np.ndarray, count: int = DRAWN) -> np.ndarray:
-    """Return the rows of so many users, drawn without regard to the order of the rows or to any option.
+    """Return randomly drawn rows, independent of the order of the rows and of any option.
 
     Args:
         users: User token of each row, [n].
         items: Token of the target of each row, [n].
-        count: How many; fewer where there are not so many.
+        count: How many; all if there are fewer.
 
     Returns:
         Rows in the order of their tokens, int64.
@@ -97,7 +97,7 @@ def drawn(users: Sequence[str] | np.ndarray, items: Sequence[str] | np.ndarray, 
 def group_names(
     lengths: np.ndarray, popularity: np.ndarray
 ) -> tuple[list[tuple[str, str]], tuple[list[str], list[str]]]:
-    """Return the groups that all test users fall into: (by length, by popularity) per row, and the names in order."""
+    """Return the groups of all test users: (by length, by popularity) per row, and the names in order."""
     columns, names = [], []
     for found in (groups(lengths, cold=COLD_USER), groups(popularity, cold=COLD_TARGET)):
         column = np.full(len(lengths), "", dtype=object)
@@ -109,7 +109,7 @@ def group_names(
 
 
 def histories(data: Any, test: Any, users: Collection[str]) -> dict[str, list[str]]:
-    """Return what users had before the test: all of it, oldest first; of a ready split what its rows hold.
+    """Return what users had before the test: all of it, oldest first; with a ready split, what its rows hold.
 
     Args:
         data: The whole dataset after its split was built.
@@ -136,7 +136,7 @@ def histories(data: Any, test: Any, users: Collection[str]) -> dict[str, list[st
 
 
 def titles(data: Any, items: Collection[str]) -> dict[str, str]:
-    """Return item token -> title of the items that have one; a page goes without them where they cannot be read.
+    """Return item token -> title for the items that have one; none if titles cannot be read.
 
     Args:
         data: The whole dataset.
@@ -157,7 +157,7 @@ def _sequences(data: Any) -> dict[int, np.ndarray]:
 
 
 def page_rows(chosen: Chosen, models: Sequence[Lists], kinds: Sequence[str] = (), spread: Sequence[float] = ()) -> Any:
-    """Return what templates/users.html shows of each user.
+    """Return what templates/users.html shows about each user.
 
     Args:
         chosen: The users.

@@ -27,10 +27,10 @@ from recbole_lcrec.training.evaluation import EvaluatingTrainer
 from recbole_lcrec.utils.errors import UserError
 
 Lists = tuple[list[list[str]], list[list[float]]]
-"""Item tokens and scores, best first, one list per history or user; places that nothing is left for are left out."""
+"""Item tokens and scores, best first, one list per history or user; empty places are left out."""
 
 _DENSE = 2**26
-"""Scores of all items that are computed at once (256 MB in float32)."""
+"""Most scores of users for all items that are computed at once (256 MB in float32)."""
 _USERS = 256
 """Users whose items RecBole's models score at once."""
 
@@ -44,7 +44,7 @@ class Asking:
         among: Item tokens to choose from; None for all.
 
     Raises:
-        UserError: For an item that the model does not know, or a model that has to be told what to choose from.
+        UserError: For an item that the model does not know.
     """
 
     def __init__(self, experiment: Any, k: int, among: Sequence[str] | None = None) -> None:
@@ -58,14 +58,14 @@ class Asking:
 
     @property
     def takes_histories(self) -> bool:
-        """Whether the model makes anything of a history; others score users of the data set."""
+        """Whether the model can use a history; others score users of the data set."""
         return self._ranks_rows or self._run.model_type == ModelType.SEQUENTIAL
 
     def require_histories(self) -> None:
-        """Make sure that the model makes something of histories.
+        """Make sure that the model can use histories.
 
         Raises:
-            UserError: If it does not.
+            UserError: If it cannot.
         """
         if not self.takes_histories:
             raise UserError(
@@ -75,7 +75,7 @@ class Asking:
 
     @cached_property
     def step(self) -> int:
-        """Histories or users that are handed to the model together."""
+        """Number of histories or users that are given to the model together."""
         batch = max(self._run.eval_batch_size, 1)
         if self._ranks_rows:
             return batch if registry.is_generative(self._run.model) else _USERS
@@ -95,7 +95,7 @@ class Asking:
         """Return the best items after each history of item tokens, none of them empty.
 
         Raises:
-            UserError: For an unknown item, or a model that has no use for histories.
+            UserError: For an unknown item, a model that cannot use histories, or one that needs ``among``.
         """
         if self._ranks_rows:
             rows = [rows_of_items(self._model.catalogue, history) for history in histories]
@@ -133,7 +133,7 @@ class Asking:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Run the model as an evaluation does: its precision, its weights together, no dropout, no gradients."""
+        """Run the model as an evaluation does: its precision, gathered weights, no dropout, no gradients."""
         trainer = self._experiment.trainer
         self._model.eval()
         with torch.no_grad(), ExitStack() as contexts:
@@ -161,7 +161,7 @@ class Asking:
         return _lists(dataset.field2id_token[dataset.iid_field], ids.cpu().numpy(), best.cpu().numpy())
 
     def _dense(self, interaction: Interaction) -> torch.Tensor:
-        """Return the scores of all items by RecBole's way of ranking them, float32 [B, n_items]."""
+        """Return the scores of all items as RecBole ranks them, float32 [B, n_items]."""
         trainer, dataset = self._experiment.trainer, self._experiment.dataset
         if not isinstance(trainer, Trainer):
             raise UserError(f"recommend: {self._run.model} judges rows of the data, not items. Use another model.")
@@ -185,7 +185,7 @@ class Asking:
         return [int(dataset.field2token_id[dataset.iid_field][item]) for item in items]
 
     def _interaction(self, histories: Sequence[Sequence[int]]) -> Interaction:
-        """Return RecBole's form of histories of its item ids for its sequential models."""
+        """Return histories of RecBole's item ids in the form that its sequential models take."""
         self.require_histories()
         dataset, width = self._experiment.dataset, self._run.max_history
         ids = torch.zeros(len(histories), width, dtype=torch.int64)

@@ -57,16 +57,16 @@ def build(
     Args:
         model: Name of a model of this package or of RecBole.
         dataset: Name of a data set.
-        config_dict: Options; they win over files.
-        config_files: YAML files of options; later ones win over earlier ones.
-        cli: Options that win over all others.
+        config_dict: Options; they override files.
+        config_files: YAML files of options; later ones override earlier ones.
+        cli: Options that override all others.
         config: A configuration of ``checked_config`` instead of all the above.
-        saved: Folder of a finished run whose index, tokenizer and weights are loaded.
+        saved: Folder of a finished run whose index and tokenizer are loaded.
         split: What ``split_of`` returned for equal options of the data, instead of loading them again.
         with_test: Whether the experiment gets the loader of the test phase.
 
     Raises:
-        UserError: For anything in the options or the data that the user has to change.
+        UserError: For anything in the options or the data that the user has to correct.
     """
     config = config or checked_config(model, dataset, config_files, config_dict, cli, saved=saved)
     run = RunOptions(config)
@@ -82,7 +82,7 @@ def build(
         logger.warning("%s ignores these options, which belong to other models: %s.", run.model, names)
     with quiet(), same_anomaly_detection():
         data, train_data, valid_data, test_data, sha = build_data(config, timer, saved, split)
-        if run.dataset_url:  # it has served; loggers get all options
+        if run.dataset_url:  # no longer needed, and loggers get all options
             config["dataset_url"] = without_credentials(run.dataset_url)
         init_seed(run.seed, run.reproducibility)
         with timer("model"):
@@ -111,7 +111,7 @@ def _warn_of_anomaly_detection() -> None:
 
 
 def _fit_loader(train_data: Any, network: Any) -> None:
-    """Have samples lie apart for a model that would mix those of one row."""
+    """Keep samples in separate rows for a model that would mix those of one row."""
     keeps_apart = isinstance(network, KeepsApart) and network.keeps_apart
     if isinstance(train_data, NestsSamples) and train_data.nests and not keeps_apart:
         logger.info("nest_histories: %s cannot keep samples in one row apart.", type(network).__name__)
@@ -130,7 +130,7 @@ def _measure(config: LCRecConfig, trainer: Any, train_data: Any, timer: StageTim
 
 
 def output_dir_of(config: LCRecConfig) -> Path:
-    """Return the folder of a run: the given one, or a new one that no other process has."""
+    """Return the folder of a run: the given one, or a new one of its own."""
     run = RunOptions(config)
     if run.output_dir:
         return group.from_main(Path(run.output_dir).absolute())
@@ -139,7 +139,7 @@ def output_dir_of(config: LCRecConfig) -> Path:
 
 
 def _new_folder(folder: Path) -> Path:
-    """Make a folder of this name, or of one with a number behind it: two runs may start in the same second."""
+    """Make a folder of this name, or with a number appended: two runs may start in the same second."""
     for number in itertools.count(1):
         made = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         try:
@@ -159,11 +159,11 @@ def load_experiment(
 
     Args:
         run_dir: The run's output folder.
-        cli: Options to change, such as ``data_path`` after the data were moved, or ``eval_batch_size``.
+        cli: Options to change, such as ``data_path`` after moving the data, or ``eval_batch_size``.
         split: What ``split_of`` returned for the run's options, instead of loading the data again.
 
     Raises:
-        UserError: If the folder holds no finished run or its data are not there any more.
+        UserError: If the folder holds no finished run or its data are no longer there.
     """
     run_dir = Path(run_dir).absolute()
     for name in (CONFIG, CHECKPOINT):
@@ -180,18 +180,18 @@ def load_experiment(
 def saved_config(
     run_dir: Path, changes: Mapping[str, Any], *, has_data: bool = False, reading: Reading | None = None
 ) -> LCRecConfig:
-    """Return the configuration of a finished run with some options changed, checked whole.
+    """Return the configuration of a finished run with some options changed, fully checked.
 
     Args:
         run_dir: The run's output folder.
         changes: Options to change.
         has_data: Whether its data set has been loaded already.
-        reading: Takes the mistakes; without one they are raised.
+        reading: Collects the mistakes; without one, they are raised.
 
     Raises:
-        UserError: If config.yaml is not whole, or options cannot be changed or are wrong.
+        UserError: If config.yaml is incomplete, or options cannot be changed or are wrong.
     """
-    # any number of processes can load it, however many trained it
+    # the number of processes that trained it does not matter for loading
     options = {**read_options(run_dir / CONFIG), "nproc": 1, "world_size": None}
     noted = Reading() if reading is None else reading
     with noted.caught():

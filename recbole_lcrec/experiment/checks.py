@@ -1,9 +1,9 @@
 """The options of a run, with every settings object that they are made into, checked before a data file is read.
 
 A single run, a comparison's entries and their processes, a search with its space and its trials, and ``--evaluate``
-all come through :func:`checked_config`, so a wrong value is reported now and not after the index has been built, and
-all of them at once. :func:`check_models` looks at the models of others that a run starts from, which takes as
-long as loading them.
+all go through :func:`checked_config`, so wrong values are reported now and not after the index has been built, and all
+of them at once. :func:`check_models` checks the pretrained models that a run starts from, which takes as long as
+loading them.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _passed: set[str] = set()
 def checked_config(
     *args: Any, saved: Path | None = None, reading: Reading | None = None, **kwargs: Any
 ) -> LCRecConfig:
-    """Return the configuration of a run, whose options have been checked whole.
+    """Return the configuration of a run, its options fully checked.
 
     Args:
         *args: As for :class:`LCRecConfig`; likewise ``**kwargs``.
         saved: Folder of the finished run that is loaded, if any.
-        reading: Takes the mistakes; without one they are raised.
+        reading: Collects the mistakes; without one, they are raised.
 
     Raises:
-        UserError: One for all that is wrong. With ``reading``, only where a configuration cannot be made.
+        UserError: One for all mistakes. With ``reading``, only if no configuration can be made.
     """
     noted = Reading() if reading is None else reading
     config = LCRecConfig(*args, reading=noted, **kwargs)
@@ -57,7 +57,7 @@ def check_settings(config: Any) -> None:
         config: An :class:`LCRecConfig`; ``saved_run`` is the folder of the finished run that is loaded, if any.
 
     Raises:
-        UserError: One for all that is wrong.
+        UserError: One for all mistakes.
     """
     mistakes = Mistakes()
     model = registry.model_class(RunOptions(config).model)
@@ -78,9 +78,9 @@ def check_settings(config: Any) -> None:
 
 
 def check_models(config: Any) -> None:
-    """Load the language models that a run starts from, once, and see whether they can be used.
+    """Load the language models that a run starts from, once, and check that they can be used.
 
-    What has passed is remembered as long as the process lives: the trials of a search load a model once more only.
+    What has passed is remembered as long as the process lives, so that the trials of a search do not repeat it.
 
     Args:
         config: A configuration that :func:`check_settings` has passed.

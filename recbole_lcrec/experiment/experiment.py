@@ -35,7 +35,7 @@ class Experiment:
         model: The model.
         trainer: The trainer; its files go to ``output_dir``.
         output_dir: Folder of the run.
-        split_sha256: Names the split (see ``recbole_lcrec.data.split.split_sha256``).
+        split_sha256: Identifies the split (see ``recbole_lcrec.data.split.split_sha256``).
         timer: Seconds per stage so far.
         by_prompt: Phase -> wording -> metrics, after an evaluation with several ``eval_prompts``.
         ranks: Rank of every test target, after an evaluation of the test phase that ranks.
@@ -69,12 +69,12 @@ class Experiment:
         Args:
             callback: Called after every validation with epoch, score (of ``valid_metric``) and result. It may write
                 the training's state with ``trainer.save_state(folder)``; ``trainer.resume_checkpoint(folder)`` before
-                ``fit`` goes on from it.
+                ``fit`` continues from it.
             before_writing: Called once: before the training writes its first file, or when it ends without any.
 
         Raises:
             FloatingPointError: If the training diverges.
-            UserError: If a package is missing, or the model has no epochs to call back after.
+            UserError: If a package is missing, or ``callback`` is given for a model without epochs.
         """
         show = self._run.show_progress
         options: dict[str, Any] = {"verbose": False, "saved": True, "show_progress": show}
@@ -93,16 +93,16 @@ class Experiment:
         return None if best is None else dict(best)
 
     def describe(self) -> None:
-        """Write what makes the output folder loadable later, but for the checkpoint: options, index, tokenizer."""
+        """Write all that loading the run needs, except the checkpoint: options, index, tokenizer."""
         write_config(self.config, self.output_dir)
         if isinstance(self.model, SavesAssets):
             self.model.save_assets(self.output_dir)
         seal(self.output_dir)
 
     def evaluate(self, phase: str = "test", *, load_best: bool = False) -> dict[str, float] | None:
-        """Return the metrics of the "valid" or "test" phase; with ``load_best`` those of the best checkpoint.
+        """Return the metrics of the "valid" or "test" phase; with ``load_best``, those of the best checkpoint.
 
-        With several ``eval_prompts`` they are the mean over the wordings; ``by_prompt`` has those of each.
+        With several ``eval_prompts``, they are the means over the wordings; ``by_prompt`` has those of each.
         """
         data = {"valid": self.valid_data, "test": self.test_data}[phase]
         if data is None:
@@ -135,11 +135,11 @@ class Experiment:
     def recommend(
         self, histories: Sequence[Sequence[str]], k: int = 10, *, among: Sequence[str] | None = None
     ) -> tuple[list[list[str]], list[list[float]]]:
-        """Recommend items for histories of item tokens; with ``exclude_history`` no item of a history.
+        """Recommend items for histories of item tokens; with ``exclude_history``, no item of the history itself.
 
         Args:
             histories: Item tokens (raw ids, as strings), oldest first; only the last MAX_ITEM_LIST_LENGTH count.
-            k: Items per history; fewer if there are not that many to choose from.
+            k: Items per history; fewer if there are not enough to choose from.
             among: Item tokens to choose from, such as new arrivals; None for the whole catalogue, which models that
                 rank candidates (TALLRec, InstructRec) refuse.
 
@@ -147,8 +147,8 @@ class Experiment:
             Item tokens and scores, best first, one list per history.
 
         Raises:
-            UserError: For anything else than this, an empty history, an unknown item token, or a model that scores
-                users and not histories.
+            UserError: For other arguments, an empty history, an unknown item token, or a model that scores users and
+                not histories.
         """
         k = arguments.whole_number("recommend: k", k)
         asked = arguments.item_lists("recommend: histories", histories)
@@ -173,7 +173,7 @@ class Experiment:
 
         Args:
             titles: New item tokens and their titles, which may be empty.
-            descriptions: Their descriptions, where they have any.
+            descriptions: The descriptions of those that have one.
             embeddings: float32 [len(titles), d], made like those of the index, instead of texts.
 
         Raises:
@@ -191,7 +191,7 @@ class Experiment:
         self.model.use_catalogue(catalogue.extended(indexed))
 
     def save(self, folder: str | Path) -> Path:
-        """Write the finished run, with the items that were added to it, into a new folder that can be loaded.
+        """Write the finished run, with the items added to it, into a new folder that can be loaded.
 
         Args:
             folder: A new or empty folder.

@@ -43,7 +43,7 @@ def make_model(config: Any, dataset: Any) -> Any:
 
 
 def _weight_files(config: Any) -> dict[str, Path]:
-    """Return the options of ``config['model']`` that name files of weights to start from: option -> file."""
+    """Return the options of ``config['model']`` that name weight files to start from: option -> file."""
     if is_ours(base_of(RunOptions(config).model)):
         return {}
     options = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path")
@@ -51,11 +51,11 @@ def _weight_files(config: Any) -> dict[str, Path]:
 
 
 def _is_about_weights(config: Any, error: Exception) -> bool:
-    """Return whether a constructor failed because of the file of weights that it starts from."""
+    """Return whether a constructor failed because of the weight file that it starts from."""
     files = _weight_files(config)
     if isinstance(error, OSError):
         return error.filename is not None and Path(error.filename) in files.values()
-    if isinstance(error, RuntimeError):  # what torch says of files that are cut short or of another model
+    if isinstance(error, RuntimeError):  # torch's words for files that are truncated or of another model
         return bool(files) and any(words in str(error) for words in ("PytorchStreamReader", "loading state_dict"))
     return bool(files)
 

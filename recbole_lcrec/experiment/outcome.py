@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 
 class Outcome(dict[str, Any]):
-    """A dictionary like any other, but for how a notebook shows it."""
+    """A dictionary that notebooks show as a table."""
 
     def _repr_html_(self) -> str:
         valid, test = self.get("best_valid_result") or {}, self.get("test_result") or {}

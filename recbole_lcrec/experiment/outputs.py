@@ -45,19 +45,19 @@ _PACKAGES = ("recbole", "torch", "transformers", "peft", "tokenizers", "numpy", 
 
 @contextmanager
 def output_folder(folder: Path, log: str, level: str | None, *, append: bool = False) -> Iterator[Callable[[], None]]:
-    """Make the output folder and log to a file in it; until ``keep`` is called, failing leaves all as it was.
+    """Make the output folder and log to a file in it; until ``keep`` is called, a failure leaves everything as it was.
 
-    A run (not an evaluation) has the folder to itself. Of several processes only the main one logs and writes.
+    A run (not an evaluation) has the folder to itself. Of several processes, only the main one logs and writes.
 
     Args:
-        folder: The output folder; an earlier run's may be there.
+        folder: The output folder, perhaps that of an earlier run.
         log: Name of the log file.
         level: RecBole's option ``state``.
-        append: Whether the log goes on where an interrupted run's ended.
+        append: Whether to continue the log of an interrupted run.
 
     Yields:
         ``keep``, a function to call when results are about to be written: it removes what an earlier run wrote, so
-        that no file of it passes for this one's.
+        that none of its files passes for this run's.
 
     Raises:
         UserError: If the folder cannot be written to, holds files that are not a run's, or is in use by another run.
@@ -106,7 +106,7 @@ def output_folder(folder: Path, log: str, level: str | None, *, append: bool = F
 
 
 def _mend(folder: Path, log: Path) -> None:
-    """Clear away what a killed run was writing in its folder; bring back a checkpoint that it was replacing."""
+    """Clear away what a killed run was writing in its folder; restore a checkpoint that it was replacing."""
     for part in (*OF_A_RUN, STARTING, MANIFEST):
         mend(folder / part)
     for rest in folder.iterdir():
@@ -115,7 +115,7 @@ def _mend(folder: Path, log: Path) -> None:
 
 
 def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict[str, float] | None) -> dict[str, Any]:
-    """Return what result.json holds after a training: metrics, split, samples, parameters, seconds, versions."""
+    """Return the contents of result.json: metrics, split, samples, parameters, seconds, versions."""
     run, loader, trainer = RunOptions(experiment.config), experiment.train_data, experiment.trainer
     network = experiment.model
     parameters = list(network.parameters()) if isinstance(network, torch.nn.Module) else []  # trees have none
@@ -151,7 +151,7 @@ def result_of(experiment: Experiment, valid: dict[str, float] | None, test: dict
 
 
 def about_ranks(experiment: Experiment) -> dict[str, Any]:
-    """Return what the tested lists are like apart from accuracy, and how many ranks are known exactly."""
+    """Return measures of the tested lists beyond accuracy, and how many ranks are not known exactly."""
     ranks = experiment.ranks
     if ranks is None:
         return {}
@@ -167,14 +167,14 @@ def about_ranks(experiment: Experiment) -> dict[str, Any]:
 
 
 def peak_memory() -> dict[str, float | None]:
-    """Return the most memory in MiB that this process has held so far, and torch on the GPU (None without one)."""
+    """Return the peak memory in MiB of this process so far, and of torch on the GPU (None without one)."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
     return {"peak_mib": round(kilobytes / 1024, 1), "peak_gpu_mib": None if gpu is None else round(gpu, 1)}
 
 
 def about_evaluation(experiment: Experiment) -> dict[str, Any]:
-    """Return which candidates were ranked, unless the whole catalogue was, and what a generative model was asked."""
+    """Return which candidates were ranked, if not the whole catalogue, and what a generative model was asked."""
     run = RunOptions(experiment.config)
     modes = run.eval_modes
     sampled = any(mode.startswith(("uni", "pop")) for mode in modes.values())
@@ -200,26 +200,26 @@ def about_evaluation(experiment: Experiment) -> dict[str, Any]:
 
 
 def _about_exclusion(experiment: Experiment) -> dict[str, Any]:
-    """Return phase -> how many targets were excluded with their user's history, of how many."""
+    """Return phase -> number of targets excluded with their user's history, and of all targets."""
     loaders = {"valid": experiment.valid_data, "test": experiment.test_data}
     counts = {phase: excluded_targets(loader) for phase, loader in loaders.items() if loader is not None}
     return {phase: {"excluded_targets": lost, "targets": total} for phase, (lost, total) in counts.items()}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what results depend on."""
+    """Return the versions of the software that results depend on."""
     packages = {name: metadata.version(name) for name in _PACKAGES}
     return {"recbole_lcrec": __version__, "python": sys.version.split()[0], **packages}
 
 
 def log_result(result: dict[str, Any], output_dir: Path) -> None:
-    """End the log with where everything is, and the metrics as a table."""
+    """End the log with the output folder and the metrics as a table."""
     logger.info("Everything is in %s", output_dir)
     logger.info("%s on %s\n%s", result["model"], result["dataset"], metrics_table(result))
 
 
 def metrics_table(result: Mapping[str, Any]) -> str:
-    """Return validation and test metrics as a table of plain text."""
+    """Return validation and test metrics as a plain-text table."""
     valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
     spread = result.get("test_by_prompt")
     headers = ["metric", "best valid", "test"] + (["lowest", "highest"] if spread else [])

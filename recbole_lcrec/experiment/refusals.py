@@ -22,10 +22,10 @@ def refusals_of_recbole(what: str) -> Iterator[None]:
     """Turn what RecBole's own code raises about options or data into UserError; errors of our code pass.
 
     RecBole checks values where it uses them, with any type of exception (``NotImplementedError`` for a wrong
-    ``loss_type``, ``assert``, a mismatch of shapes in torch), so who raised it says more than its type.
+    ``loss_type``, ``assert``, a shape mismatch in torch), so where an exception was raised says more than its type.
 
     Args:
-        what: What RecBole is asked to do, for the message ("model SASRec").
+        what: What RecBole is working on, for the message ("model SASRec").
 
     Raises:
         UserError: With RecBole's own words.

@@ -1,9 +1,9 @@
 """Runs that can be cut off anywhere and go on: ``--resume=RUN_DIR``.
 
 A run writes training states (see ``recbole_lcrec.training.course``) into ``RUN_DIR/resume`` while it trains;
-``RUN_DIR/checkpoint`` stays the best model so far. A resumed run takes index, tokenizer and user texts from its folder
-and goes on from the newest state that is whole. What is cut off before there is a state starts from the beginning, to
-the same end.
+``RUN_DIR/checkpoint`` remains the best model so far. A resumed run takes index, tokenizer and user texts from its
+folder and continues from the newest complete state. A run cut off before its first state starts from the beginning,
+with the same outcome.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ logger = logging.getLogger(__name__)
 
 
 def resume(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Go on with an interrupted run; on a CPU it ends with the same metrics as without the interruption.
+    """Continue an interrupted run; on a CPU it ends with the same metrics as without the interruption.
 
     Args:
         run_dir: The run's output folder.
-        cli: Options to change, among those that change nothing of the result (``saved_run.CHANGEABLE``).
+        cli: Options to change, among those that do not affect the result (``saved_run.CHANGEABLE``).
 
     Returns:
-        What result.json holds, and ``output_dir``; that of a finished run as it is.
+        The contents of result.json, and ``output_dir``; for a finished run, the existing ones.
 
     Raises:
         UserError: If the folder holds no run, the run cannot be given these options, or its data have changed.
@@ -64,7 +64,7 @@ def resume(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[st
 
 
 def finished(run_dir: Path) -> dict[str, Any] | None:
-    """Return the result of a finished run; None if it is to go on.
+    """Return the result of a finished run; None if the run has to continue.
 
     Raises:
         UserError: If result.json cannot be read.
@@ -82,7 +82,7 @@ def _newest_state(run_dir: Path, config: LCRecConfig) -> Path | None:
 
 
 def _has_its_best(state: Path, best: Path) -> bool:
-    """Return whether the best model that a state knows of is there, or one that came later and will come again."""
+    """Return whether the best model that a state refers to is there, or a later one, which will be reached again."""
     try:
         wanted = read_state(state)["counters"]["best_epoch"]
         if wanted is None:

@@ -25,7 +25,7 @@ def write_report(experiment: Experiment, result: Mapping[str, Any]) -> None:
 
     Args:
         experiment: The experiment after its test.
-        result: What result.json holds.
+        result: The contents of result.json.
     """
     write_text(experiment.output_dir / REPORT, report_page(experiment, result))
 
@@ -72,7 +72,7 @@ def _users(experiment: Experiment, ranks: Ranks) -> dict[str, Any]:
 
 
 def _curves(points: list[dict[str, Any]], metric: str) -> list[Plot]:
-    """Return the training loss and the validation metric by epoch, as far as there are several points."""
+    """Return plots of the training loss and the validation metric by epoch, if there are several points."""
     lines = {
         "Training loss": [(point["epoch"] + 1, point["train_loss"]) for point in points],
         f"Validation {display(metric)}": [

@@ -47,15 +47,15 @@ def run(
     Args:
         model: Name of a model of this package or of RecBole.
         dataset: Name of a data set.
-        config_dict: Options; they win over files.
-        config_files: YAML files of options; later ones win over earlier ones.
-        cli: Options that win over all others.
+        config_dict: Options; they override files.
+        config_files: YAML files of options; later ones override earlier ones.
+        cli: Options that override all others.
 
     Returns:
-        What result.json holds, and ``output_dir``.
+        The contents of result.json, and ``output_dir``.
 
     Raises:
-        UserError: For anything that the user has to change; nothing half-written stays behind.
+        UserError: For anything that the user has to correct; nothing half-written stays behind.
     """
     config = checked_config(model, dataset, config_files, config_dict, cli)
     chosen = RunOptions(config)
@@ -66,12 +66,12 @@ def run(
             return Outcome(run_in_folder(config, keep))
     finally:
         if own_folder and group.is_main():
-            with suppress(OSError):  # not empty, as a rule
+            with suppress(OSError):  # usually not empty
                 output_dir.rmdir()
 
 
 def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, Any]:
-    """Do a whole run in its output folder; see ``run``.
+    """Perform a whole run in its output folder; see ``run``.
 
     Args:
         config: The experiment's configuration, with ``output_dir``.
@@ -80,7 +80,7 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
     chosen = RunOptions(config)
     output_dir = output_dir_of(config)
     if group.is_main():
-        # all that is needed if the run is killed before it has begun
+        # all that --resume needs if the run is killed before it has begun
         write_text(output_dir / STARTING, options_text(config))
     if chosen.stage == "index":
         return _run_index(config, output_dir, keep)
@@ -102,7 +102,7 @@ def run_in_folder(config: LCRecConfig, keep: Callable[[], None]) -> dict[str, An
 
 
 def _tell_model(experiment: Experiment) -> None:
-    """Log the size of the model; its modules only where everything is logged."""
+    """Log the size of the model, and its modules at level DEBUG."""
     logger.debug(experiment.model)
     if isinstance(experiment.model, torch.nn.Module):  # trees have no parameters
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in experiment.model.parameters()]
@@ -117,11 +117,11 @@ def finish(
     *,
     before_writing: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Train, test and write the result; the training states are not needed any more then.
+    """Train, test and write the result; then the training states are no longer needed.
 
     Args:
-        experiment: A new experiment, or one that goes on from a training state.
-        index: What was known of the item index when it was built, if that was in an earlier process.
+        experiment: A new experiment, or one that continues from a training state.
+        index: The report of the item index, if it was built in an earlier process.
         before_writing: See ``Experiment.fit``.
     """
     output_dir = experiment.output_dir
@@ -179,7 +179,7 @@ def evaluate(run_dir: str | Path, cli: Mapping[str, Any] | None = None) -> dict[
     """Evaluate a saved run without training; write ``evaluation.json`` into its folder (or into ``output_dir``).
 
     Returns:
-        Validation and test metrics: the same numbers as when the run ended.
+        Validation and test metrics: without changed options, the same numbers as when the run ended.
 
     Raises:
         UserError: If the folder holds no finished run, or the data are not those that it was trained on.

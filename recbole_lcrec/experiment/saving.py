@@ -18,7 +18,7 @@ from recbole_lcrec.utils.run_folder import check_empty, note_all, seal
 
 
 def options_text(config: LCRecConfig) -> str:
-    """Return all options of a run as YAML, without passwords in an address."""
+    """Return all options of a run as YAML, without the credentials in an address."""
     values = config.resolved()
     if values.get("dataset_url"):
         values["dataset_url"] = without_credentials(values["dataset_url"])
@@ -26,7 +26,7 @@ def options_text(config: LCRecConfig) -> str:
 
 
 def write_config(config: LCRecConfig, output_dir: Path) -> None:
-    """Write all options of a run that has got past its start."""
+    """Write all options of a run that has completed its start."""
     if not group.is_main():
         return
     write_text(output_dir / CONFIG, options_text(config))
@@ -39,7 +39,7 @@ def save_run(run: Path, model: Any, folder: Path) -> None:
     Args:
         run: Folder of the run.
         model: Its model, perhaps with items that were added since.
-        folder: Where the new run is to lie.
+        folder: The new run's folder.
 
     Raises:
         UserError: If the run has no checkpoint, or there are files in the new folder.

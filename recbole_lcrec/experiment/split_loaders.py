@@ -38,12 +38,12 @@ Split = tuple[Any, Sequence[Any]]
 def build_data(
     config: LCRecConfig, timer: StageTimer, saved: Path | None = None, split: Split | None = None
 ) -> tuple[Any, Any, Any, Any, str]:
-    """Make the data part of an experiment: data set, the loaders of the three phases, and the split's name.
+    """Make the data part of an experiment: data set, the loaders of the three phases, and the split's hash.
 
     Args:
         config: The experiment's configuration.
         timer: Gets the seconds of each stage.
-        saved: Folder of a finished run whose index and tokenizer are used, or None.
+        saved: Folder of a finished run whose index and tokenizer to use, or None.
         split: What ``split_of`` returned for equal options of the data, instead of loading them again.
     """
     run = RunOptions(config)
@@ -65,7 +65,7 @@ def build_data(
 
 
 def size_by_data(config: LCRecConfig, split: Split) -> None:
-    """Give the options that follow from the size of the data their values, and say which."""
+    """Set the options that depend on the size of the data, and log their values."""
     if not config.unsized:
         return
     data, (train, *_) = split
@@ -81,13 +81,12 @@ def size_by_data(config: LCRecConfig, split: Split) -> None:
 
 
 def prepare_data(split: Split, timer: StageTimer, saved: Path | None = None) -> None:
-    """Give the data of a model of ours what it has in addition to the split: text, index, prompts. Others are left
-    alone.
+    """Add text, index and prompts to the data of a model of ours; those of other models stay as they are.
 
     Args:
         split: What ``split_of`` returned.
         timer: Gets the seconds of each stage.
-        saved: Folder of a finished run whose index and tokenizer are used, or None.
+        saved: Folder of a finished run whose index and tokenizer to use, or None.
     """
     data, parts = split
     if isinstance(data, PreparesItems):
@@ -116,7 +115,7 @@ def split_of(config: LCRecConfig, timer: StageTimer) -> Split:
 
 
 def _described(data: Any) -> str:
-    """Return what a data set holds, in a line; RecBole counts its padding as a user and an item."""
+    """Describe a data set in one line; RecBole counts its padding as a user and an item."""
     users, items = data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]
     n_users, n_items, n_inter = len(np.unique(users)), len(np.unique(items)), len(users)
     more = max(data.item_num - 1 - n_items, 0)  # of the .item file
@@ -130,7 +129,7 @@ def _described(data: Any) -> str:
 
 
 def _what_is_short(config: LCRecConfig, least: int) -> str:
-    """Say why a part of the split is empty: users are too short, or the split gives it nothing."""
+    """Say why a part of the split is empty: histories are too short, or the split gives it nothing."""
     run = RunOptions(config)
     split = run.eval_args["split"]
     if split == {"LS": "valid_and_test"} or run.benchmark_filename is not None:
@@ -142,12 +141,12 @@ def _what_is_short(config: LCRecConfig, least: int) -> str:
 
 
 def make_loaders(config: LCRecConfig, split: Split) -> tuple[Any, Any, Any, str]:
-    """Return the loaders of the three parts of the split (None without validation users), and the split's name."""
+    """Return the loaders of the three parts of the split (None without validation users), and the split's hash."""
     run = RunOptions(config)
     data, parts = split
     train, valid, test = parts
     sha = split_sha256(train, valid, test)
-    # of whole parts: the loaders sort them, and users are drawn for the validation
+    # from whole parts: the loaders sort them, and users are sampled for validation
     seen = {phase: seen_before(phase, parts) for phase in ("valid", "test") if run.exclude_history}
     train_sampler, valid_sampler, test_sampler = create_samplers(config, data, list(parts))
     samplers = [train_sampler]

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_facts(experiment: Experiment) -> None:
-    """Note what a resumed run has to be given: from now on it goes on from the newest training state."""
+    """Record what a resumed run needs: from now on, it continues from the newest training state."""
     report = {}
     if registry.has_index(RunOptions(experiment.config).model):
         report = experiment.dataset.catalogue.indexed.report
@@ -28,7 +28,7 @@ def write_facts(experiment: Experiment) -> None:
 
 
 def keep_states(experiment: Experiment) -> None:
-    """Have the training of a run keep states.
+    """Make the training of a run keep states.
 
     Raises:
         UserError: For options of the states that are out of range.
@@ -51,7 +51,7 @@ def forget_states(experiment: Experiment) -> None:
 
 
 def data_fingerprint(experiment: Experiment) -> str:
-    """Return a key of all data that a training depends on: interactions, features, and a catalogue's words."""
+    """Return a key of all data that a training depends on: interactions, features, and a catalogue's texts."""
     train = experiment.train_data._dataset
     parts: list[Any] = [experiment.split_sha256]
     for name in ("inter_feat", "item_feat", "user_feat", "kg_feat"):

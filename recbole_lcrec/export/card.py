@@ -22,15 +22,15 @@ SHOWN = (
     *("epochs", "learning_rate", "train_batch_size", "seed"),
     *("user_inter_num_interval", "item_inter_num_interval", "rating_threshold", "eval_args"),
 )
-"""Options that a reader of the card may want to know; those that the model has."""
+"""Options that a reader of the card may want to know, if the model has them."""
 
 
 @dataclass(frozen=True)
 class Licence:
-    """What a base model says of its licence.
+    """What a base model says about its licence.
 
     Attributes:
-        name: By its card, such as ``apache-2.0``; "" for none.
+        name: From its card, such as ``apache-2.0``; "" for none.
         link: Address of the text; "" for none.
         files: Files with the text.
     """
@@ -41,9 +41,9 @@ class Licence:
 
 
 def licence_of(base_model: str | None) -> Licence | None:
-    """Return the licence of a base model by its model card or the files next to it; None for no base model.
+    """Return the licence of a base model by its model card or the files next to it; None without a base model.
 
-    Nothing is downloaded: of a model of the hub, the card is known if it lies in the cache.
+    Nothing is downloaded: the card of a model on the hub is only known if it is in the cache.
     """
     if not base_model:
         return None
@@ -88,17 +88,17 @@ def card(
 
     Args:
         options: Options of the run, with those that were changed for the export.
-        changes: The latter.
-        result: What result.json of the run holds.
-        about: What recommender.json holds.
-        licence: Of the base model; None for weights from scratch.
-        prompt: How a history is put into words; "" for no words.
+        changes: The changed options alone.
+        result: Contents of the run's result.json.
+        about: Contents of recommender.json.
+        licence: Licence of the base model; None for weights from scratch.
+        prompt: A history put into words; "" if there are none.
         encoder_decoder: Whether the model has an encoder.
         adapter: Folder of the adapter; None for none.
         n_items: Number of items.
-        levels: Codes of each level.
+        levels: Number of codes of each level.
         agreement: Share of the places in which the script had the run's items.
-        users: Of so many users.
+        users: Number of users for whom this was checked.
     """
     base_model = options.get("base_model")
     phases = {"validation": result.get("best_valid_result"), "test": result.get("test_result")}

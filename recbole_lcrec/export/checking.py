@@ -15,7 +15,7 @@ from recbole_lcrec.utils.progress import progress
 
 USERS, PLACES = 8, 10
 TOLERANCE = 1e-4
-"""By how much the scores of items that change places may differ."""
+"""How much the scores of items that change places may differ."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ScoredHistories:
         histories: Their histories, item tokens, oldest first.
         items: The best items of each.
         scores: The items' scores.
-        show_progress: Whether running the script shows a bar.
+        show_progress: Whether to show a bar while the script runs.
     """
 
     histories: list[list[str]]
@@ -62,12 +62,12 @@ def agreement(script: Path, sample: ScoredHistories) -> float:
 
 
 def places_alike(found: Sequence[str], items: Sequence[str], scores: Sequence[float]) -> int:
-    """Return in how many places two lists have one item, or items whose scores are equal but for rounding.
+    """Return in how many places two lists have the same item, or items whose scores are equal up to rounding.
 
     Args:
-        found: Best items, best first.
-        items: Best items by another way; likewise.
-        scores: The scores of ``items``; one that is not among them has at most the last.
+        found: Items, best first.
+        items: Items found in another way, best first.
+        scores: The scores of ``items``; other items are taken to have the last score.
     """
     score_of = dict(zip(items, scores, strict=True))
     of_found = [score_of.get(item, scores[-1]) for item in found]

@@ -16,7 +16,7 @@ LORA = ("merged", "beside")
 
 
 def check_new(folder: Path) -> None:
-    """Refuse a folder that has something in it.
+    """Refuse anything that already exists, except an empty folder.
 
     Raises:
         UserError: Naming ``output``.
@@ -31,10 +31,10 @@ def check_exportable(run_dir: str | Path, changes: Mapping[str, Any], lora: str 
     Args:
         run_dir: Folder of a finished run.
         changes: Options that are given for the export.
-        lora: Where adapters are to go; None for a run without adapters, or into the weights.
+        lora: Where adapters go; None for a run without adapters, or into the weights.
 
     Raises:
-        UserError: One message for everything.
+        UserError: One message for all mistakes.
     """
     before = read_options(Path(run_dir) / CONFIG)
     options, mistakes = {**before, **changes}, Mistakes()

@@ -21,10 +21,10 @@ def parse_export(given: dict[str, Given], reading: Reading) -> Callable[[], Any]
 
     Args:
         given: Arguments of the command line, ``export`` among them.
-        reading: Gets the mistakes.
+        reading: Collects the mistakes.
 
     Raises:
-        UserError: One message for everything that is wrong.
+        UserError: One message for all mistakes.
     """
     run_dir = given.pop("export").text or ""
     output, lora = (given.pop(name).text if name in given else None for name in _OWN)

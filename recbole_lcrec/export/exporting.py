@@ -32,7 +32,7 @@ from recbole_lcrec.version import __version__
 
 SCRIPT, CARD, ABOUT = "recommend.py", "README.md", "recommender.json"
 LEAST_AGREEMENT = 0.9
-"""Share of the places in the top lists of some users that must have the run's items; the rest may be ties."""
+"""Share of the places in some users' top lists that must have the run's items, or ties with them."""
 
 
 def export(
@@ -41,8 +41,8 @@ def export(
     """Write a finished run as a folder that transformers loads without this package; return the folder.
 
     In addition to weights, configuration and tokenizer it has ``index.json`` (item -> path), ``trie.json``,
-    ``recommender.json`` (what stands around a history), a script that recommends with ``generate``, and a model card.
-    Before the folder gets its name, the script is run: its items for some users of the data are those of the run.
+    ``recommender.json`` (what surrounds a history), a script that recommends with ``generate``, and a model card.
+    Before the folder gets its name, the script is run: its items for some users of the data must be those of the run.
 
     Args:
         run_dir: Output folder of a finished run.
@@ -60,7 +60,7 @@ def export(
     beside = lora == "beside"
     with quiet(), atomic_folder(output) as folder:
         written = _write(run_dir, folder, changes, beside=beside)
-        # the run's model is gone by now: a large one need not fit into memory twice
+        # the run's model has been freed by now: a large one need not fit into memory twice
         share = _checked(folder / SCRIPT, written.sample)
         text = card(
             options=options,
@@ -82,14 +82,14 @@ def export(
 
 @dataclass(frozen=True)
 class Written:
-    """What the card says of a model that has been written.
+    """What the card says about a model that has been written.
 
     Attributes:
-        about: What recommender.json holds.
-        prompt: How a history is put into words; "" for no words.
+        about: Contents of recommender.json.
+        prompt: A history put into words; "" if there are none.
         encoder_decoder: Whether the model has an encoder.
         n_items: Number of items.
-        levels: Codes of each level.
+        levels: Number of codes of each level.
         sample: What the run recommends to some users.
     """
 
@@ -102,7 +102,7 @@ class Written:
 
 
 def _write(run_dir: Path, folder: Path, changes: Mapping[str, Any], *, beside: bool) -> Written:
-    """Load a run and write all but the card into a folder."""
+    """Load a run and write everything but the card into a folder."""
     experiment = load_experiment(run_dir, {**changes, "precision": "fp32", "use_gpu": False})
     model = experiment.model
     about, sample = about_recommending(model, experiment.config), sample_of(experiment)
@@ -122,7 +122,7 @@ def _write(run_dir: Path, folder: Path, changes: Mapping[str, Any], *, beside: b
 
 
 def _in_words(model: Any, about: Mapping[str, Any]) -> str:
-    """Return how a history of two items is put into words; "" if there are none around them."""
+    """Return a history of two items put into words; "" if there are no words around it."""
     if not isinstance(model, HasTokenizer):
         return ""
     before, between, behind = (
@@ -132,10 +132,10 @@ def _in_words(model: Any, about: Mapping[str, Any]) -> str:
 
 
 def about_recommending(model: Any, config: LCRecConfig) -> dict[str, Any]:
-    """Return all that recommending takes in addition to weights, tokenizer and trie: what ``recommender.json`` holds.
+    """Return what recommending needs besides weights, tokenizer and trie: the contents of ``recommender.json``.
 
     Raises:
-        UserError: For a model that does not say what it reads.
+        UserError: For a model that does not define what it reads around a history.
     """
     try:
         frame = model.history_frame()
@@ -167,12 +167,12 @@ def plain_constraint(about: Mapping[str, Any]) -> bool:
     if about["item_score_weight"]:
         return False
     if about["normalization"] == "vocabulary":
-        return not about["item_tokens"]  # which would be among the vocabulary
+        return not about["item_tokens"]  # they would be part of the vocabulary
     return about["normalization"] == "children" and not about["exclude_history"]
 
 
 def generation_config(lm: Any, about: Mapping[str, Any], levels: int) -> Any:
-    """Return how ``generate`` is to search: as many new tokens as a path has codes, their log-probabilities summed."""
+    """Return how ``generate`` searches: a new token for each code of a path, their log-probabilities summed."""
     from transformers import GenerationConfig
 
     names = ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id")
@@ -185,14 +185,14 @@ def generation_config(lm: Any, about: Mapping[str, Any], levels: int) -> Any:
         max_new_tokens=levels,
         do_sample=False,
         length_penalty=0.0,
-        # a softmax over the children of a node: what is left of the vocabulary's when all else is masked
+        # a softmax over the children of a node: the vocabulary's softmax with everything else masked
         renormalize_logits=plain_constraint(about) and about["normalization"] == "children",
         **tokens,
     )
 
 
 def script_values(lm: Any, about: Mapping[str, Any], beside: bool) -> dict[str, Any]:
-    """Return what the template of the script is filled with."""
+    """Return the values for the template of the script."""
     return {
         "auto_class": "AutoModelForSeq2SeqLM" if lm.config.is_encoder_decoder else "AutoModelForCausalLM",
         "encoder_decoder": bool(lm.config.is_encoder_decoder),
@@ -223,13 +223,13 @@ def _write_tokenizer(model: Any, folder: Path, items: list[str], index_tokens: l
         return
     model.tokenizer.save_pretrained(folder)
     if isinstance(inputs, ItemInputs):
-        tokenizer = load_tokenizer(folder, "export")  # a copy: prompts are made with the other
+        tokenizer = load_tokenizer(folder, "export")  # a copy: prompts are made with the original
         add_items(tokenizer, items, inputs.weight.shape[0])
         tokenizer.save_pretrained(folder)
 
 
 def _checked(script: Path, sample: ScoredHistories) -> float:
-    """Return the share of places of the sample's top lists in which the script has the run's items or their ties.
+    """Return the share of places of the sample's top lists in which the script has the run's items or ties with them.
 
     Raises:
         UserError: If it is less than ``LEAST_AGREEMENT``.

@@ -13,7 +13,7 @@ def index_tokenizer(index_tokens: Sequence[str], size: int) -> Any:
 
     Args:
         index_tokens: Every code of every level.
-        size: Tokens of the model: padding, end, codes, and users.
+        size: Number of the model's tokens: padding, end, codes, and users.
     """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -33,7 +33,7 @@ def item_token(item: str) -> str:
 
 
 def add_items(tokenizer: Any, items: Sequence[str], first: int) -> None:
-    """Add a token per item, with the ids ``first``, ``first + 1``, ...; rows of the model before may have no token."""
+    """Add a token per item, with the ids ``first``, ``first + 1``, ...; unused ids before get placeholder tokens."""
     from tokenizers import AddedToken
 
     free = range(len(tokenizer), first)

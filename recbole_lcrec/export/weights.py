@@ -19,16 +19,16 @@ ADAPTER = "adapter"
 
 @torch.no_grad()
 def save_weights(lm: Any, folder: Path, generation: Any, *, beside: bool) -> Any:
-    """Write a language model so that ``from_pretrained`` loads it; return it as it was written. ``lm`` is used up.
+    """Write a language model so that ``from_pretrained`` loads it; return it as written. ``lm`` is consumed.
 
     Args:
         lm: A causal LM or T5 of transformers; it may be wrapped by peft, and its inputs may be `ItemInputs`.
-        folder: Where to.
-        generation: How ``generate`` is to search; a base model's own way may sample, or punish repetitions.
+        folder: Where to write it.
+        generation: How ``generate`` searches; a base model's own settings may sample, or penalise repetitions.
         beside: Whether adapters go into a folder of their own instead of into the weights.
 
     Raises:
-        UserError: For inputs that no table of embeddings can hold.
+        UserError: For inputs or a head that plain tables of embeddings cannot represent.
     """
     if base_model(lm) is not lm:
         lm = _base_beside_adapter(lm, folder / ADAPTER) if beside else lm.merge_and_unload()
@@ -41,10 +41,10 @@ def save_weights(lm: Any, folder: Path, generation: Any, *, beside: bool) -> Any
 
 
 def _base_beside_adapter(lm: Any, folder: Path) -> Any:
-    """Write LoRA's matrices alone to ``folder`` and return the base model, which has the rows of the index tokens.
+    """Write only LoRA's matrices to ``folder`` and return the base model, which has the rows of the index tokens.
 
-    These rows are new in the base model anyway; with them in its table, the adapter is one that any reader of peft's
-    format knows, also those that have linear layers only.
+    These rows are new in the base model anyway; with them in its table, any reader of peft's format can load the
+    adapter, even one that supports only linear layers.
     """
     from peft import get_peft_model_state_dict
     from peft.utils.other import TrainableTokensWrapper
@@ -64,10 +64,10 @@ def _base_beside_adapter(lm: Any, folder: Path) -> Any:
 
 
 def _with_item_tokens(lm: Any, inputs: ItemInputs) -> Any:
-    """Return the model with one more token per item: its vector is the row of both tables.
+    """Return the model with one more token per item, whose vector is its row in both tables.
 
-    As inputs the rows stand for the items of a history. As outputs, their logits are the products of a state with
-    the items' vectors, by which whole items are judged. The two tables, which may have been one, are two.
+    As inputs, the rows stand for the items of a history. As outputs, their logits are the products of a state with
+    the items' vectors, by which whole items are scored. The tables of inputs and outputs are separate from now on.
     """
     vectors, head = inputs.vectors(), lm.get_output_embeddings()
     if type(head) is not nn.Linear or head.in_features != vectors.shape[1]:
@@ -94,7 +94,7 @@ def _with_item_tokens(lm: Any, inputs: ItemInputs) -> Any:
 
 
 def _scale(tokens: Any) -> float:
-    """Return what a table of embeddings multiplies its rows by (Gemma 3 does).
+    """Return the factor by which a table of embeddings scales its rows (as in Gemma 3).
 
     Raises:
         UserError: If it does something else with them.

@@ -1,7 +1,7 @@
 """New items without retraining: free paths near their neighbours, while every path that is there stays.
 
 The tokens of all codes are in the LM's vocabulary already, used or not, so a trained model can generate the new paths;
-it knows what they mean as far as it has learned what their codes mean.
+it understands them to the extent that it has learned what their codes mean.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.files import atomic_folder
 
 FOLDER = "quantizer"
-"""Name of the folder next to index.json that holds what new items are placed with."""
+"""Name of the folder next to index.json that holds what is needed to place new items."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,18 @@ class IndexMaker:
         *,
         device: str = "cpu",
     ) -> tuple[ItemIndex, np.ndarray]:
-        """Return ``index`` with new items behind its own, and the new items' embeddings, float32 [len(items), d].
+        """Return ``index`` with new items after its own, and the new items' embeddings, float32 [len(items), d].
 
         Args:
             index: The index that this quantizer made, perhaps with items added before.
             items: New item tokens.
             texts: One text per new item, or None if embeddings are given.
-            embeddings: float32 [len(items), d], made as those of the index; they win over texts.
+            embeddings: float32 [len(items), d], made like those of the index; they take precedence over texts.
             device: Where an ``hf:`` encoder runs.
 
         Raises:
-            UserError: For items that are there already or given twice, neither texts nor embeddings, embeddings of
-                another width or not finite, a quantizer without geometry, or no free path.
+            UserError: For items that exist already or are given twice, neither texts nor embeddings, embeddings of
+                another width or not finite, a quantizer without geometry or of another index, or no free path.
         """
         known = set(index.items)
         again = next((item for row, item in enumerate(items) if item in known or item in items[:row]), None)
@@ -110,7 +110,7 @@ class IndexMaker:
 
     @classmethod
     def load(cls, folder: Path) -> IndexMaker | None:
-        """Load what ``save`` wrote next to an index; None when there is none.
+        """Load what ``save`` wrote next to an index; None if there is nothing.
 
         Raises:
             UserError: If it is broken.

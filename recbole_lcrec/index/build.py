@@ -42,7 +42,7 @@ from recbole_lcrec.utils.files import fingerprint, write_json
 logger = logging.getLogger(__name__)
 
 INDEX, REPORT = "index.json", "report.json"
-_ALGORITHM = 3  # part of the key: raise it when the same inputs are to give another index
+_ALGORITHM = 3  # part of the key: raise it when the same inputs should give another index
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class BuiltIndex:
             ``collision_rate_after``, (n - distinct paths) / n; ``moved`` and ``spilled`` items of the mapping;
             ``used_codes`` and ``perplexity`` per level before the mapping, ``used_codes_after`` and
             ``perplexity_after``; ``reconstruction_error``, ``mean_predictor_error`` and ``relative_error``, their
-            quotient (None without geometry); ``epochs`` (None but for an RQ-VAE); ``seconds``.
+            quotient (None without geometry); ``epochs`` (None except for an RQ-VAE); ``seconds``.
         quantizer: What gave the items their codes, on the CPU.
-        folder: Its folder in the cache, as long as that is not deleted.
+        folder: Its folder in the cache, unless that has been deleted.
     """
 
     index: ItemIndex
@@ -100,17 +100,17 @@ def build_index(
         device: Where the quantizer trains.
         show_progress: Whether to show a bar.
         mapping: Option ``index_mapping``.
-        sequences: Item rows of each user's training interactions, for ``cid``; others do not look at them.
-        collaborative: Item embeddings of a trained recommender, float32 [n_items, d'], for ``letter`` likewise.
+        sequences: Item rows of each user's training interactions, for ``cid``; other quantizers ignore them.
+        collaborative: Item embeddings of a trained recommender, float32 [n_items, d'], for ``letter``; likewise.
 
     Raises:
         UserError: For more items than paths (before any training), embeddings that are not finite, embeddings or
-            sequences that the quantizer needs and does not get, or what :func:`map_items` refuses.
+            sequences that the quantizer needs but does not get, or what :func:`map_items` refuses.
     """
     level_sizes = index_level_sizes(quantizer_settings, mapping)
     check_capacity(len(item_tokens), level_sizes)
     kind = quantizer_class(quantizer_settings.quantizer)
-    # the key has only what a quantizer looks at
+    # the key contains only what the quantizer uses
     embeddings = embeddings if kind.needs_embeddings else None
     inputs = Inputs(
         len(item_tokens),
@@ -148,7 +148,7 @@ def _tell(built: BuiltIndex) -> None:
 
 
 def check_index_options(config: Any) -> None:
-    """Refuse options of an index that is to be built before the long stages.
+    """Before the long stages, refuse options with which no index can be built.
 
     Raises:
         UserError: Naming the option.
@@ -170,7 +170,7 @@ def check_index_options(config: Any) -> None:
 
 
 def index_level_sizes(settings: QuantizerSettings, mapping: str) -> tuple[int, ...]:
-    """Return the sizes of the index's levels: the quantizer's, and under ``digit`` one more as large as the last.
+    """Return the sizes of the index's levels: the quantizer's, and under ``digit`` one more, of the last one's size.
 
     Raises:
         UserError: If ``digit`` has no level left, or nothing to separate.
@@ -195,7 +195,7 @@ def index_level_sizes(settings: QuantizerSettings, mapping: str) -> tuple[int, .
 def map_items(
     item_tokens: Sequence[str], embeddings: np.ndarray | None, quantizer: Quantizer, mapping: str = "optimal"
 ) -> tuple[ItemIndex, Mapping]:
-    """Give every item its own path by a fitted quantizer; the same quantizer gives the same paths.
+    """Give every item its own path with a fitted quantizer; the same quantizer gives the same paths.
 
     Args:
         item_tokens: Item tokens, distinct.
@@ -215,7 +215,7 @@ def map_items(
 
 
 def _numbered(codes: np.ndarray, size: int) -> Mapping:
-    """Return codes [n, L] with a level more, which numbers the items of each path; nearest codes stay as they are."""
+    """Return codes [n, L] with one more level, which numbers the items of each path; nearest codes stay unchanged."""
     _, path, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     path = path.ravel()
     if counts.max() > size:
@@ -233,11 +233,11 @@ def _numbered(codes: np.ndarray, size: int) -> Mapping:
 def _key(
     item_tokens: Sequence[str], inputs: Inputs, settings: QuantizerSettings, seed: int, device: str, mapping: str
 ) -> str:
-    """Return the key of all that an index depends on.
+    """Return the key of everything that an index depends on.
 
-    An RQ-VAE depends on the kind of device and on its precision. On one and two threads of a CPU it came out the
-    same, but libraries do not promise that sums are grouped alike for any number, so that is in the key too. The other
-    quantizers always compute on one thread.
+    An RQ-VAE depends on the kind of device and on its precision. With one and with two CPU threads it came out the
+    same, but libraries do not promise to group sums alike for any number of threads, so that is in the key too. The
+    other quantizers always compute on one thread.
     """
     versions = [metadata.version(package) for package in ("torch", "numpy", "scipy", "scikit-learn")]
     machine: list[Any] = []
@@ -276,7 +276,7 @@ def _load(folder: Path, item_tokens: Sequence[str], level_sizes: tuple[int, ...]
     """Return what an earlier run kept.
 
     Raises:
-        ValueError: If it is the index of other items or sizes.
+        ValueError: If it is an index of other items or sizes.
     """
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     index = load_index(folder / INDEX, collisions="error", codebook_size=list(level_sizes))

@@ -27,10 +27,10 @@ PAD_ID, END_ID, FIRST_CODE_ID = 0, 1, 2
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All that a generative model knows of the items.
+    """All that a generative model knows about the items.
 
     Attributes:
-        indexed: Text and index, and what they were made of.
+        indexed: Text and index, and what they were made from.
         code_ids: Vocabulary ids of all index tokens, level by level, int64 [sum of the level sizes].
         row_of_id: Catalogue row of each of RecBole's item ids, int64 [item_num]; -1 for the padding item 0.
         paths: Vocabulary ids of each item's path, int64 [n_rows, L]; a row is a position in ``text.items``.
@@ -53,9 +53,9 @@ class Catalogue:
 
     @property
     def id_of_row(self) -> np.ndarray:
-        """RecBole's item id of each catalogue row, int64 [n_rows + 1]; 0 for items without interactions, and last.
+        """RecBole's item id of each catalogue row, int64 [n_rows + 1]; 0 for items without interactions.
 
-        Row -1, which stands for no item, becomes the padding item so.
+        The last entry is 0, too, so row -1, which stands for no item, becomes the padding item.
         """
         ids = np.zeros(len(self.paths) + 1, np.int64)
         ids[self.row_of_id[1:]] = np.arange(1, len(self.row_of_id))
@@ -63,17 +63,17 @@ class Catalogue:
 
     @property
     def embeddings(self) -> np.ndarray | None:
-        """Embeddings of the items, float32 [n_rows, d]; None where the index came without them."""
+        """Embeddings of the items, float32 [n_rows, d]; None if the index came without them."""
         embeddings = self.indexed.embeddings
         return None if embeddings is None else embeddings[self.index.positions(self.text.items)]
 
     @property
     def trained_paths(self) -> np.ndarray:
-        """Vocabulary ids of the paths that a model is trained with, int64 [n, L]: without items added afterwards."""
+        """Vocabulary ids of the paths that a model is trained on, int64 [n, L]: without items added afterwards."""
         return path_ids(self.index, self.code_ids, self.index.items[: self.indexed.n_trained])
 
     def extended(self, indexed: IndexedItems) -> Catalogue:
-        """Return this catalogue with new items behind its own; the tokens of their paths exist already.
+        """Return this catalogue with new items after its own; the tokens of their paths exist already.
 
         Args:
             indexed: What ``self.indexed.add`` returned.
@@ -87,7 +87,7 @@ def path_ids(index: ItemIndex, code_ids: np.ndarray, items: Sequence[str]) -> np
     Args:
         index: The item index.
         code_ids: Vocabulary ids of ``index.index_tokens()``, int64.
-        items: Item tokens; those of a catalogue make the ids of its rows.
+        items: Item tokens; those of a catalogue give the ids of its rows.
     """
     starts = np.concatenate([[0], np.cumsum(index.level_sizes)[:-1]]).astype(np.int64)
     return code_ids[index.codes_of(items) + starts]
@@ -96,7 +96,7 @@ def path_ids(index: ItemIndex, code_ids: np.ndarray, items: Sequence[str]) -> np
 class CatalogueDataset(StagedDataset):
     """RecBole's sequential dataset that carries a ``catalogue`` once ``prepare`` has been called.
 
-    Here the vocabulary is that of the index, without words.
+    In this class, the vocabulary is that of the index, without words.
     """
 
     catalogue: Any = None
@@ -107,7 +107,7 @@ class CatalogueDataset(StagedDataset):
         Args:
             timer: Gets the seconds of each stage.
             parts: The split's datasets of training, validation and test; only the first is learned from.
-            saved: Folder of a finished run whose index is to be used; None builds it.
+            saved: Folder of a finished run whose index to use; None builds it.
         """
         return index_items(self.config, self, parts, timer, saved)
 
@@ -117,7 +117,7 @@ class CatalogueDataset(StagedDataset):
         Args:
             timer: Gets the seconds of each stage.
             parts: As for ``index_items``.
-            saved: Folder of a finished run whose index (and tokenizer) are to be used; None builds them.
+            saved: Folder of a finished run whose index (and tokenizer) to use; None builds them.
         """
         indexed = self.index_items(timer, parts, saved)
         self.share(self.make_catalogue(indexed, timer, saved), parts)
@@ -134,7 +134,7 @@ class CatalogueDataset(StagedDataset):
         Args:
             indexed: Text and index of the items.
             timer: Gets the seconds of each stage.
-            saved: Folder of a finished run to take the tokenizer from, where there is one, or None.
+            saved: Folder of a finished run from which to take the tokenizer, if there is one, or None.
         """
         n_codes = sum(indexed.index.level_sizes)
         code_ids = np.arange(FIRST_CODE_ID, FIRST_CODE_ID + n_codes, dtype=np.int64)
@@ -146,7 +146,7 @@ def rows_of_items(catalogue: Catalogue, items: Sequence[str]) -> np.ndarray:
     """Return the catalogue rows of item tokens.
 
     Raises:
-        UserError: Naming the first token that the catalogue does not have.
+        UserError: Naming the first token that is not in the catalogue.
     """
     unknown = [item for item in items if item not in catalogue.text.rows]
     if unknown:

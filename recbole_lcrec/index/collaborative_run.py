@@ -1,7 +1,7 @@
 """The item embeddings that a finished run of another model has learned, for quantizers that align codes with them.
 
-They are read, not unpickled: a safetensors file whose hash the run has noted. A run counts only if it was trained on
-the same split, so that nothing of a validation or test interaction gets into the codes.
+They are read, not unpickled: from a safetensors file whose hash the run has recorded. A run is accepted only if it was
+trained on the same split, so that nothing about validation or test interactions gets into the codes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recbole_lcrec.utils.integrity import damage
 from recbole_lcrec.utils.run_files import CHECKPOINT
 
 TABLE = "item_embedding.weight"
-"""The table of the items' embeddings, as RecBole's models with one call it (SASRec, GRU4Rec, BPR, LightGCN, ...)."""
+"""The name of the table of item embeddings in RecBole's models that have one (SASRec, GRU4Rec, BPR, LightGCN, ...)."""
 WEIGHTS = "model.safetensors"
 
 
@@ -27,12 +27,12 @@ def collaborative_vectors(run: str | Path, dataset: Any, parts: Any) -> np.ndarr
 
     Args:
         run: Folder of a finished run.
-        dataset: The data set whose items are meant.
+        dataset: The data set of these items.
         parts: Its training, validation and test parts.
 
     Raises:
         UserError: If the folder holds no finished run, one of another split or other items, or a model without a table
-            of embeddings; or if its weights are damaged.
+            of finite embeddings; or if its weights are damaged.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -17,11 +17,11 @@ from recbole_lcrec.utils.files import write_text
 
 _ALPHABET = string.ascii_lowercase
 LEVEL_LETTERS = (*_ALPHABET, *(first + second for first in _ALPHABET for second in _ALPHABET))[:MAX_LEVELS]
-"""The names of the levels in index tokens: a to z, then aa, ab and so on, as columns of a spreadsheet."""
+"""The names of the levels in index tokens: a to z, then aa, ab and so on, like columns of a spreadsheet."""
 
 
 def index_token(level: int, code: int) -> str:
-    """Return the LM's token of a code, e.g. ``<a_12>`` for code 12 of level 0."""
+    """Return the LM's token for a code, e.g. ``<a_12>`` for code 12 of level 0."""
     return f"<{LEVEL_LETTERS[level]}_{code}>"
 
 
@@ -42,15 +42,15 @@ def check_capacity(n_items: int, level_sizes: Sequence[int]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ItemIndex:
-    """Items and their paths, in an order of its own: from outside they are asked for by their tokens.
+    """Items and their paths, in an order of their own: from outside, items are looked up by their tokens.
 
     Attributes:
         items: Item tokens.
-        codes: int64 [n_items, L], read-only; the path of ``items[i]`` stands at position i.
-        level_sizes: Codes of each level, used or not.
+        codes: int64 [n_items, L], read-only; the path of ``items[i]`` is at position i.
+        level_sizes: Number of codes of each level, used or not.
 
     Raises:
-        ValueError: For equal paths, duplicate items, codes out of range, or or a number of levels outside 2 to 32.
+        ValueError: For equal paths, duplicate items, codes out of range, or a number of levels outside 2 to 32.
     """
 
     items: tuple[str, ...]
@@ -59,7 +59,7 @@ class ItemIndex:
     _positions: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        codes = np.array(self.codes, dtype=np.int64)  # a copy, which nothing else can write to
+        codes = np.array(self.codes, dtype=np.int64)  # a copy that nothing else can write to
         codes.flags.writeable = False
         sizes = tuple(int(size) for size in self.level_sizes)
         positions = {item: position for position, item in enumerate(self.items)}
@@ -95,10 +95,10 @@ class ItemIndex:
         return [index_token(level, code) for level, size in enumerate(self.level_sizes) for code in range(size)]
 
     def positions(self, items: Sequence[str]) -> np.ndarray:
-        """Return where items stand in the index's own order, int64 [n]: for arrays that are in that order, too.
+        """Return the positions of items in the index's own order, int64 [n]: for arrays in that order, too.
 
         Raises:
-            UserError: If the index does not have one.
+            UserError: If one is not in the index.
         """
         for item in items:
             if item not in self._positions:
@@ -119,11 +119,11 @@ class ItemIndex:
         return tuple(index_token(level, code) for level, code in enumerate(self.codes[position].tolist()))
 
     def extended(self, items: Sequence[str], codes: np.ndarray) -> ItemIndex:
-        """Return an index with more items; those that are here keep their paths.
+        """Return an index with more items; existing ones keep their paths.
 
         Args:
             items: New item tokens.
-            codes: int64 [m, L], their paths, free ones (:func:`recbole_lcrec.index.mapping.add_paths` finds them).
+            codes: int64 [m, L], their paths, which must be free (:func:`recbole_lcrec.index.mapping.add_paths`).
 
         Raises:
             ValueError: As for a new index.
@@ -135,10 +135,10 @@ class ItemIndex:
         return ItemIndex((*self.items, *items), np.concatenate([self.codes, codes]), self.level_sizes)
 
     def save(self, path: str | Path, form: str = "tokens") -> None:
-        """Write the exchange JSON, an item a line.
+        """Write the exchange JSON, one item per line.
 
-        The file holds no level sizes, so that other tools can read it. Where the highest codes are unused, loading it
-        with ``codebook_size=index.level_sizes`` gives the same index.
+        The file holds no level sizes, so that other tools can read it. If the highest codes are unused, load it with
+        ``codebook_size=index.level_sizes`` to get the same index.
 
         Args:
             path: The file.

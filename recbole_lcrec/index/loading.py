@@ -1,8 +1,8 @@
 """Reading index files: item to path, as the exchange JSON of LC-Rec, LETTER and MiniOneRec or as integers.
 
 ``{"<item>": ["<a_12>", "<b_201>", ...], ...}`` or ``{"<item>": [12, 201, ...], ...}``; the first code of a file tells
-which. Integers are the codes of each level from 0. Tools that number the levels' codes one after the other (256 .. 511
-on the second level) must subtract that first: whether they do cannot be seen in a file, so it is not guessed.
+which. Integers are the codes of each level, counted from 0. If a tool numbers the codes consecutively across levels
+(256 .. 511 on the second), subtract the offsets first: a file does not show them, so they are not guessed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CODE = MAX_CODES - 1  # every code up to the largest becomes a token of the LM: a typo must not make a billion
 SPARSE_CODES, CODES_PER_ITEM = 4096, 8
-"""Codes that a level may have in any case, and codes per item."""
+"""Number of codes that a level may always have; beyond that, it may have this many per item."""
 _TOKEN = re.compile(r"<([a-z]{1,2})_(0|[1-9][0-9]{0,8})>")
 
 
@@ -44,8 +44,8 @@ def load_index(
         collisions: Option ``index_collisions``. ``error`` refuses equal paths; ``resolve`` lets the first item in the
             file keep its path and gives the others the lowest free last codes under the same prefix.
         required_items: Item tokens that the file must have; it may have more, which are kept.
-        codebook_size: Least number of codes per level, one number or one per level; a file does not say how many
-            there are. A level is larger where the file uses larger codes.
+        codebook_size: Minimum number of codes per level, one number or one per level; a file does not say how many
+            there are. A level is larger if the file uses larger codes.
 
     Returns:
         The index, items in the file's order.
@@ -136,7 +136,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _refuse_other_form(values: list[Any], integers: bool, where: str) -> None:
-    """Refuse a path with values of the other form than the file's first; what is of neither form is left alone."""
+    """Refuse a path with values in another form than the file's first; values in neither form are left alone."""
     for level, value in enumerate(values):
         if isinstance(value, str) if integers else _is_integer(value):
             forms = ("integers", "an index token") if integers else ("index tokens", "an integer")

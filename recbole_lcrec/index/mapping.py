@@ -5,14 +5,14 @@ Sinkhorn again on each group of colliding items, which assigns nearly random cod
 each prefix is an assignment problem and is solved exactly: distinct last codes at the least summed cost. Where the
 nearest codes are distinct already, they are that optimum and nothing is computed.
 
-A prefix with more items than free codes loses its surplus to its neighbours first, by the rule of
-:mod:`recbole_lcrec.index.spill`; n items fit n paths, so that always ends. The assignment is the optimum for the
+A prefix with more items than free codes first loses its surplus to its neighbours, by the rule of
+:mod:`recbole_lcrec.index.spill`; n items fit n paths, so this always ends. The assignment is the optimum for the
 prefixes that the items end up with, not over all paths of the catalogue: that would be one problem of n items and
 K^L paths. On small catalogues that fill half to all of the paths, with 1% to 18% of the items spilled, the summed
 squared displacement is on average 1.04 to 1.42 times that global optimum, 3.0 times at worst; the best possible spill
 would reach 1.01 to 1.21 times (tests/index/test_spill.py bounds it).
 
-Time grows with the number of items in prefixes that have a collision. All of it is deterministic, for any number
+Time grows with the number of items in prefixes that have a collision. Everything is deterministic, for any number
 of threads.
 """
 
@@ -37,8 +37,8 @@ class Mapping:
 
     Attributes:
         codes: int64 [n, L], all rows distinct.
-        moved: Items whose path is not the one they came with.
-        spilled: Items that left their prefix because it was over-full; all of them are among the moved.
+        moved: Number of items whose path is not the one they came with.
+        spilled: Number of items that left their prefix because it was over-full; all of them are among the moved.
     """
 
     codes: np.ndarray
@@ -51,11 +51,11 @@ def unique_paths(codes: np.ndarray, level_sizes: Sequence[int], costs: Costs) ->
 
     Args:
         codes: int64 [n, L], the nearest codes; may hold equal rows.
-        level_sizes: Codes of each level.
+        level_sizes: Number of codes of each level.
         costs: :func:`residual_costs` or :func:`own_code_costs` of the quantizers.
 
     Returns:
-        Paths that are distinct, with counts of what changed.
+        Distinct paths, with counts of what changed.
 
     Raises:
         UserError: If there are more items than paths.
@@ -65,10 +65,10 @@ def unique_paths(codes: np.ndarray, level_sizes: Sequence[int], costs: Costs) ->
 
 
 def add_paths(codes: np.ndarray, new_codes: np.ndarray, level_sizes: Sequence[int], costs: Costs) -> Mapping:
-    """Give new items free paths near their neighbours; no path that exists moves.
+    """Give new items free paths near their neighbours; no existing path changes.
 
-    Per prefix the new items get the best of its free last codes together. Those that find no room spill by the same
-    rule as in :func:`unique_paths`.
+    Within a prefix, the new items are assigned its free last codes optimally. Those that find no room spill by the
+    same rule as in :func:`unique_paths`.
 
     Args:
         codes: int64 [n, L], the existing paths, distinct.
@@ -111,7 +111,7 @@ def last_code_ranks(paths: np.ndarray, costs: Costs) -> np.ndarray:
 
     Args:
         paths: int64 [n, L].
-        costs: Those that the paths were made with.
+        costs: Those with which the paths were made.
     """
     ranks = np.empty(len(paths), dtype=np.int64)
     step = rows_at_once(256)
@@ -131,7 +131,7 @@ def _equal_to_another(codes: np.ndarray, level_sizes: Sequence[int]) -> np.ndarr
 def _assign_last(
     mapped: np.ndarray, n_fixed: int, unsettled: np.ndarray, level_sizes: Sequence[int], costs: Costs
 ) -> None:
-    """Solve the last level of every prefix that holds an unsettled row, in place; the first rows stay."""
+    """Solve the last level of every prefix that holds an unsettled row, in place; the ``n_fixed`` first rows stay."""
     from scipy.optimize import linear_sum_assignment
 
     ids = group_ids(mapped[:, :-1], level_sizes)
@@ -154,7 +154,7 @@ def _assign_last(
 
 
 def _chunks(groups: list[np.ndarray], n_rows: int) -> Iterator[list[np.ndarray]]:
-    """Yield runs of groups of ``n_rows`` rows in all, or as few more as a group has."""
+    """Yield runs of groups with at least ``n_rows`` rows in all; only the last may have fewer."""
     chunk: list[np.ndarray] = []
     size = 0
     for group in groups:

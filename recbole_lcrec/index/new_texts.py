@@ -15,19 +15,19 @@ _FIELDS = ("item", "title", "description")
 
 
 def write_new_items(folder: Path, text: ItemText, items: Sequence[str]) -> None:
-    """Write items with their texts, in the order in which they stand at the end of the index."""
+    """Write items with their texts, in their order at the end of the index."""
     rows = [text.rows[item] for item in items]
     values = zip(items, (text.titles[row] for row in rows), (text.descriptions[row] for row in rows), strict=True)
     write_json(folder / NEW_ITEMS, [dict(zip(_FIELDS, one, strict=True)) for one in values])
 
 
 def with_new_items(text: ItemText, run: Path) -> tuple[ItemText, int]:
-    """Return the text of a data set with the items behind it that were added to a run, and how many were.
+    """Return a data set's text, extended by the items that were added to a run, and the number of added items.
 
-    Items that the data set has by now keep its text.
+    Items that the data set has by now keep the data set's text.
 
     Raises:
-        UserError: If the run's file of them cannot be read.
+        UserError: If the run's file of added items cannot be read.
     """
     path = run / NEW_ITEMS
     if not path.is_file():

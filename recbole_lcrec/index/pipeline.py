@@ -43,17 +43,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IndexedItems:
-    """The catalogue's text and index, with what the index was made of.
+    """The catalogue's text and index, with what the index was made from.
 
     Attributes:
         text: Text of every item, in catalogue order.
-        index: The item index; one that was loaded may name more items, in another order.
-        embeddings: float32 [n_items, d] in the index's order; None for an index that needs none, and one that was
-            loaded from anywhere but a finished run whose model reads them.
-        built: What building left in the cache; None for an index that was loaded.
-        embedding: Option ``embedding``; None where there are no embeddings.
-        maker: What new items are placed with; None for a file of an index alone.
-        added: Items at the end of the index that a finished run was trained without.
+        index: The item index; a loaded one may name more items, in another order.
+        embeddings: float32 [n_items, d] in the index's order; None for an index that needs none, and for a loaded one,
+            unless it is that of a finished run whose model reads them.
+        built: What building left in the cache; None for a loaded index.
+        embedding: Option ``embedding``; None if there are no embeddings.
+        maker: Places new items; None for an index file on its own.
+        added: Number of items at the end of the index that a finished run was trained without.
     """
 
     text: ItemText
@@ -66,12 +66,12 @@ class IndexedItems:
 
     @property
     def n_trained(self) -> int:
-        """Items of the index, from the first, that a model is trained with."""
+        """Number of items, from the first of the index, that a model is trained on."""
         return len(self.index.items) - self.added
 
     @property
     def report(self) -> dict[str, Any]:
-        """What is known of the index's quality; empty for an index that was loaded."""
+        """What is known about the index's quality; empty for a loaded index."""
         return (
             {**self.built.report, "embedding": self.embedding, "folder": str(self.built.folder)} if self.built else {}
         )
@@ -84,16 +84,16 @@ class IndexedItems:
         *,
         device: str = "cpu",
     ) -> IndexedItems:
-        """Return the catalogue with new items behind its own; no path that is there changes.
+        """Return the catalogue with new items after its own; no existing path changes.
 
         Args:
             titles: New item tokens and their titles, which may be empty.
-            descriptions: Their descriptions, where they have any.
+            descriptions: The descriptions of those that have one.
             embeddings: float32 [len(titles), d], made like those of the index, instead of texts.
             device: Where an ``hf:`` encoder runs.
 
         Raises:
-            UserError: If there is no quantizer next to the index, or for what :meth:`IndexMaker.add` refuses.
+            UserError: If there is no quantizer next to the index, or if :meth:`IndexMaker.add` refuses the items.
         """
         if self.maker is None:
             raise UserError(
@@ -130,7 +130,7 @@ class IndexedItems:
 
         Args:
             folder: Where they go.
-            embeddings: Whether to write the embeddings, too: for models that read them.
+            embeddings: Whether to write the embeddings too, for models that read them.
         """
         self.index.save(folder / "index.json")
         if self.added:
@@ -152,7 +152,7 @@ def index_items(
         dataset: The whole dataset, filtered and remapped.
         parts: Its training, validation and test parts; only the first is learned from.
         timer: Gets the seconds of each stage.
-        saved: Folder of a finished run whose index is taken, or None.
+        saved: Folder of a finished run whose index to take, or None.
 
     Raises:
         UserError: For missing text, a broken index file, and anything else that the stages refuse.
@@ -177,7 +177,7 @@ def index_items(
 
 
 def _collaborative(config: Any, dataset: Any, parts: Sequence[Any], text: ItemText) -> np.ndarray | None:
-    """Return what the run of ``collaborative_from`` knows of the catalogue's items, NaN for those that it does not."""
+    """Return the catalogue items' embeddings from the run of ``collaborative_from``, NaN for those it lacks."""
     if not config["collaborative_from"]:
         return None
     known = collaborative_vectors(config["collaborative_from"], dataset, parts)
@@ -187,12 +187,12 @@ def _collaborative(config: Any, dataset: Any, parts: Sequence[Any], text: ItemTe
 
 
 def _loaded(config: Any, text: ItemText, timer: StageTimer, saved: Path | None = None) -> IndexedItems:
-    """Return the text with the index of option ``index_file``, or with that of a finished run."""
+    """Return the text with the index of option ``index_file`` or of a finished run."""
     settings, quantizer = settings_from(IndexSettings, config), settings_from(QuantizerSettings, config)
     source = Path(saved / "index.json" if saved else settings.index_file)  # type: ignore[arg-type]
     text, n_new = with_new_items(text, saved) if saved else (text, 0)
     sizes: Any = quantizer.codebook_size
-    if saved and not settings.index_file:  # built by us: index_mapping=digit gave it a level more
+    if saved and not settings.index_file:  # built by us: index_mapping=digit gave it one more level
         sizes = list(index_level_sizes(quantizer, settings.index_mapping))
     with timer("index"):
         index = load_index(
@@ -209,7 +209,7 @@ def _loaded(config: Any, text: ItemText, timer: StageTimer, saved: Path | None =
 
 
 def _with_missing(indexed: IndexedItems, config: Any) -> IndexedItems:
-    """Return the index with the catalogue's items that it lacks added (option ``index_missing: add``)."""
+    """Return the index after adding the catalogue's items that it lacks (option ``index_missing: add``)."""
     text, index, maker = indexed.text, indexed.index, indexed.maker
     known = set(index.items)
     missing = [item for item in text.items if item not in known]
@@ -238,7 +238,7 @@ def _needs_text(config: Any, quantizer: QuantizerSettings) -> bool:
 def _embedded(
     config: Any, text: ItemText, sequences: Sequence[np.ndarray], timer: StageTimer
 ) -> tuple[np.ndarray, ItemEncoder] | None:
-    """Return the items' embeddings and what makes those of new items; None for a quantizer without embeddings."""
+    """Return the items' embeddings and the encoder for new items; None for a quantizer without embeddings."""
     if not QuantizerSettings.component(config).load().needs_embeddings:
         return None
     embeddings, chosen = embedded_catalogue(config, text, sequences, timer), settings_from(EmbeddingSettings, config)

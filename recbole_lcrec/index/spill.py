@@ -3,13 +3,13 @@
 The rule is local and looks at each item once. From the first level down to the last prefix, every over-full prefix
 loses its surplus, before anything deeper is looked at:
 
-1. Which items leave: those whose move costs least: the cheapest path elsewhere minus what staying costs. On the
-   last level staying costs a code of its own, so an assignment problem over the prefix's items and free codes decides;
-   above it staying costs the item's cheapest code.
-2. Elsewhere means: under a few prefixes with room, namely the ``NEIGHBOURS`` nearest siblings of the over-full prefix
-   and, for every longer way up the tree, the one reached by going down again by the nearest code with room.
-3. Where to: those that leave go one after the other, the cheapest first (the lower row first among equals), each to
-   the cheapest free path elsewhere, then.
+1. Which items leave: those whose move costs least: the cheapest path elsewhere minus what staying costs. On the last
+   level, staying costs a code of its own, so an assignment problem over the prefix's items and free codes decides;
+   above it, staying costs the item's cheapest code.
+2. Elsewhere means: under a few prefixes with room, each reached by going up the tree and down again by the nearest
+   codes with room: the ``NEIGHBOURS`` nearest ones below the over-full prefix's parent, one for every longer way up.
+3. Where to: the leaving items go one after the other, the cheapest first (the lower row first among equals), each to
+   the cheapest path elsewhere that is still free.
 
 Afterwards each prefix that changed is solved again as a whole by :mod:`recbole_lcrec.index.mapping`. Time grows with
 the number of items in over-full prefixes.
@@ -29,7 +29,7 @@ _MANY = 4096  # items of a prefix above which only those that an optimal assignm
 
 
 class Occupancy:
-    """How many items lie under each prefix, by parent and only where it is asked for.
+    """How many items lie under each prefix, counted by parent and on demand.
 
     Args:
         codes: int64 [n, L] of all items. It is kept and read later: a first code of -1 marks an item without a path.
@@ -39,7 +39,7 @@ class Occupancy:
     def __init__(self, codes: np.ndarray, level_sizes: Sequence[int]) -> None:
         self.codes, self.level_sizes = codes, level_sizes
         self.depth = len(level_sizes) - 1
-        # items that look for a place at once: each compares several prefixes
+        # items that look for a place together: each compares several prefixes
         self.batch = max(1, rows_at_once(max(level_sizes)) // 16)
         # rooms[l]: paths under a prefix of l codes; no count exceeds the bound, and int64 holds it
         self.rooms = [min(math.prod(map(int, level_sizes[level:])), 2**62) for level in range(self.depth + 1)]
@@ -68,12 +68,12 @@ class Occupancy:
         return counts
 
     def add(self, prefix: tuple[int, ...], number: int) -> None:
-        """Count ``number`` more items under a prefix and its ancestors, or fewer."""
+        """Add ``number``, perhaps a negative one, to the counts of a prefix and its ancestors."""
         for level in range(len(prefix)):
             self.children(prefix[:level])[prefix[level]] += number
 
     def leave(self, rows: np.ndarray, level: int) -> None:
-        """Count rows no more; their prefixes of ``level`` codes and above do not count them already."""
+        """Stop counting rows; their prefixes of up to ``level`` codes do not count them any more."""
         for path in self.codes[rows].tolist():
             for above in range(level, self.depth):
                 self.children(tuple(path[:above]))[path[above]] -= 1
@@ -124,7 +124,7 @@ def spill(codes: np.ndarray, n_fixed: int, level_sizes: Sequence[int], costs: Co
         costs: Takes rows of ``codes``, never fixed ones.
 
     Returns:
-        Rows that moved, ascending. Their last codes are free ones when they come, but the prefix must be solved anew.
+        Rows that moved, ascending. Their last codes were free when they came, but the prefix must be solved anew.
     """
     moved: list[np.ndarray] = []
     tree: Occupancy | None = None
@@ -134,7 +134,7 @@ def spill(codes: np.ndarray, n_fixed: int, level_sizes: Sequence[int], costs: Co
         if not groups:
             continue
         tree = tree or Occupancy(codes, level_sizes)
-        for rows in groups:  # first all that is over-full counts as full, so that no item plans to go there
+        for rows in groups:  # over-full prefixes count as full from the start, so that no item plans to go there
             tree.add(tuple(codes[rows[0], :level].tolist()), room - len(rows))
         leaving = [_leaving(codes, rows[rows >= n_fixed], len(rows) - room, level, tree, costs) for rows in groups]
         rows, prices = (np.concatenate(parts) for parts in zip(*leaving, strict=True))
@@ -144,7 +144,7 @@ def spill(codes: np.ndarray, n_fixed: int, level_sizes: Sequence[int], costs: Co
 
 
 def _over_full(codes: np.ndarray, level: int, room: int, level_sizes: Sequence[int]) -> list[np.ndarray]:
-    """Return the rows of each prefix of ``level`` codes with more than ``room`` items; prefixes, rows ascending."""
+    """Return the rows of each prefix of ``level`` codes with more than ``room`` items, both in ascending order."""
     if len(codes) <= room:
         return []
     ids = group_ids(codes[:, :level], level_sizes)
@@ -153,7 +153,7 @@ def _over_full(codes: np.ndarray, level: int, room: int, level_sizes: Sequence[i
 
 def group_ids(keys: np.ndarray, level_sizes: Sequence[int]) -> np.ndarray:
     """Return a number per row of ``keys`` [n, l], equal for equal rows and ascending with them."""
-    if math.prod(map(int, level_sizes[: keys.shape[1]])) < 2**63:  # then one number per row sorts as the row does
+    if math.prod(map(int, level_sizes[: keys.shape[1]])) < 2**63:  # then one number per row sorts like the row
         numbers = np.zeros(len(keys), dtype=np.int64)
         for level in range(keys.shape[1]):
             numbers = numbers * level_sizes[level] + keys[:, level]
@@ -166,7 +166,7 @@ def group_ids(keys: np.ndarray, level_sizes: Sequence[int]) -> np.ndarray:
 
 
 def groups_of(ids: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
-    """Return the rows of each group, of those that ``chosen`` [n] picks: groups ascending, rows ascending."""
+    """Return the rows of each group, only those that ``chosen`` [n] picks: groups and rows ascending."""
     rows = np.flatnonzero(chosen)
     if not len(rows):
         return []
@@ -177,7 +177,7 @@ def groups_of(ids: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
 def _leaving(
     codes: np.ndarray, rows: np.ndarray, surplus: int, level: int, tree: Occupancy, costs: Costs
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ``surplus`` rows of an over-full prefix that lose least by leaving, and what leaving costs them."""
+    """Return the ``surplus`` rows of an over-full prefix that lose least by leaving, and their costs elsewhere."""
     elsewhere = np.concatenate([_elsewhere(part, level, tree, costs) for part in _parts(rows, tree.batch)])
     if level < tree.depth:
         here = np.concatenate([costs(part, codes[part, :-1]).min(axis=1) for part in _parts(rows, 16 * tree.batch)])
@@ -190,7 +190,7 @@ def _leaving(
 def _not_kept(
     codes: np.ndarray, rows: np.ndarray, n_kept: int, elsewhere: np.ndarray, tree: Occupancy, costs: Costs
 ) -> np.ndarray:
-    """Return positions in ``rows`` of those to which the best assignment of a prefix's free codes gives no code."""
+    """Return the positions in ``rows`` that the best assignment of a prefix's free codes leaves without a code."""
     from scipy.optimize import linear_sum_assignment
 
     kept = np.empty(0, dtype=np.int64)
@@ -204,8 +204,8 @@ def _not_kept(
             prices = costs(rows[part], codes[rows[part], :-1])[:, free] - elsewhere[part, None]
             gains = np.concatenate([gains, prices])
             if len(rows) > _MANY:
-                # a code has n_kept cheapest items; the others' codes can take all of them but one, so none else is
-                # ever better: what lies outside every code's cheapest can be forgotten
+                # the other codes take at most n_kept - 1 items, so one of a code's n_kept cheapest is always left
+                # for it: what lies outside every code's cheapest can be dropped
                 useful = np.unique(np.argsort(gains, axis=0, kind="stable")[:n_kept])
                 candidates, gains = candidates[useful], gains[useful]
         kept = candidates[linear_sum_assignment(gains)[0]]
@@ -238,7 +238,7 @@ def _neighbours(rows: np.ndarray, level: int, tree: Occupancy, costs: Costs) -> 
     """
     prefixes, valid = [], []
     for start in reversed(range(level)):
-        # siblings of the last-level prefix itself get more tries than more distant relatives
+        # the nearest relatives get more tries than more distant ones
         found, room = _descend(rows, start, NEIGHBOURS if start == level - 1 else 1, tree, costs)
         prefixes.append(found)
         valid.append(room)
@@ -272,8 +272,8 @@ def _descend(rows: np.ndarray, start: int, width: int, tree: Occupancy, costs: C
 def _move(codes: np.ndarray, rows: np.ndarray, level: int, tree: Occupancy, costs: Costs) -> None:
     """Take ``rows`` out of their over-full prefixes of ``level`` codes and place them, in this order.
 
-    Places are looked up for many rows at once. Rooms only get fewer, so a row's places are the same when its turn
-    comes, unless one of them has filled up: then it looks again.
+    Places are looked up for many rows at once. Room only shrinks, so a row's places are the same when its turn comes,
+    unless one of them has filled up: then they are looked up again.
     """
     tree.leave(rows, level)
     codes[rows] = -1  # from here on they are nowhere

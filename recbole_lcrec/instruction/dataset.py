@@ -38,7 +38,7 @@ from recbole_lcrec.utils.timer import StageTimer
 
 @dataclass(frozen=True)
 class InstructionCatalogue(Catalogue):
-    """A catalogue whose items are talked about in words.
+    """A catalogue for prompts in words.
 
     Attributes:
         tokenizer: Knows the words of the text and all index tokens.
@@ -51,7 +51,7 @@ class InstructionCatalogue(Catalogue):
     user_texts: UserTexts = NO_USER_TEXTS
 
     def extended(self, indexed: IndexedItems) -> InstructionCatalogue:
-        """Return this catalogue with new items behind its own; the tokens of their paths exist already.
+        """Return this catalogue with new items after its own; the tokens of their paths exist already.
 
         Args:
             indexed: What ``self.indexed.add`` returned.
@@ -61,21 +61,21 @@ class InstructionCatalogue(Catalogue):
 
 
 class TokenizedData(StagedDataset):
-    """A dataset with a tokenizer: a saved run's, that of ``base_model``, or one that is trained on the items' text."""
+    """A dataset with a tokenizer: a saved run's, that of ``base_model``, or one trained on the items' text."""
 
     def new_tokenizer(self, text: ItemText) -> Any:
-        """Return a tokenizer trained on what the model's prompts are made of, without index tokens."""
+        """Return a tokenizer trained on the material of the model's prompts, without index tokens."""
         raise TypeError(f"{type(self).__name__} does not implement new_tokenizer")
 
     def tokenizer_for(self, text: ItemText, saved: Path | None) -> Any:
-        """Return the tokenizer of items' text, which may be added to.
+        """Return the tokenizer for the items' text, which may be extended.
 
         Args:
             text: The items' text.
-            saved: Folder of a finished run to take it from, or None.
+            saved: Folder of a finished run from which to take it, or None.
 
         Raises:
-            UserError: For one that cannot be loaded.
+            UserError: If it cannot be loaded.
         """
         if saved:
             return load_tokenizer(saved / "tokenizer", "evaluate")
@@ -86,12 +86,12 @@ class TokenizedData(StagedDataset):
 
 
 class InstructionData(StagedDataset):
-    """What training samples in words are made of: each user's histories in catalogue rows, and the users' texts."""
+    """The material of training samples in words: each user's histories in catalogue rows, and the users' texts."""
 
     catalogue: Any = None
 
     def user_text_options(self) -> dict[str, Any]:
-        """Return where users' texts come from and how they are made: arguments of every function that reads them."""
+        """Return where users' texts come from and how to make them: arguments of every function that reads them."""
         return {"files": DataFiles.of(self), **RunOptions(self.config).making()}
 
     def _user_texts(self, catalogue: Any, train: Any, saved: Path | None) -> UserTexts:
@@ -110,9 +110,9 @@ class InstructionData(StagedDataset):
         return load() if saved else self.once("user_texts", load, uses=["text"])
 
     def sequences(self) -> Sequences:
-        """Return the samples of this (training) dataset in catalogue rows, each user's together and in time order."""
+        """Return the samples of this (training) dataset in catalogue rows, grouped by user and in time order."""
         assert self.catalogue is not None
-        rows = self.inter_feat  # in order of time, and of users unless all interactions were split together
+        rows = self.inter_feat  # in time order, and grouped by user unless all interactions were split together
         rows = rows[torch.from_numpy(np.argsort(rows[self.uid_field].numpy(), kind="stable"))]
         users = rows[self.uid_field].numpy()
         lengths = rows[self.item_list_length_field].numpy()
@@ -133,8 +133,8 @@ class InstructionData(StagedDataset):
 class WordsDataset(TokenizedData, CatalogueDataset):
     """A dataset whose catalogue has a tokenizer and a prompt builder.
 
-    A subclass says with which settings prompts are built, and what the tokenizer is trained on where there is no
-    ``base_model`` to take it from.
+    A subclass defines the settings of its prompts, and what the tokenizer is trained on if there is no ``base_model``
+    to take it from.
     """
 
     def prompt_builder(self, tokenizer: Any, paths: np.ndarray, text: ItemText) -> PromptBuilder:
@@ -147,10 +147,10 @@ class WordsDataset(TokenizedData, CatalogueDataset):
         Args:
             indexed: Text and index of the items.
             timer: Gets the seconds of each stage.
-            saved: Folder of a finished run to take the tokenizer from, or None.
+            saved: Folder of a finished run from which to take the tokenizer, or None.
 
         Raises:
-            UserError: For a tokenizer that cannot be loaded or extended, and wrong options of the prompts.
+            UserError: For a tokenizer that cannot be loaded or extended, and wrong prompt options.
         """
         text, index = indexed.text, indexed.index
         with timer("tokenizer"):
@@ -176,7 +176,7 @@ class LCRecDataset(InstructionData, WordsDataset):
         Args:
             timer: Gets the seconds of each stage.
             parts: As for ``index_items``.
-            saved: Folder of a finished run whose index and tokenizer are to be used; None builds them.
+            saved: Folder of a finished run whose index and tokenizer to use; None builds them.
         """
         settings = settings_from(UserTextSettings, self.config)  # refused before the long stages
         wanted = USER_TASKS & set(settings_from(InstructionSettings, self.config).tasks)

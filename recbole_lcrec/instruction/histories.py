@@ -15,19 +15,19 @@ from recbole_lcrec.config.run_options import RunOptions
 from recbole_lcrec.data.batches import batches_by_length, epoch_rows
 
 HISTORY, LENGTH, TARGET = "history", "length", "target"
-_PURPOSE = 0x9EFE  # added to the run's seed, so that the rows are not those of another shuffle with it
+_PURPOSE = 0x9EFE  # added to the run's seed, so that the rows differ from those of its other shuffles
 
 
 class HistoryLoader(AbstractDataLoader):
-    """Yields training samples of the split in catalogue rows; which, is a function of (seed, epoch).
+    """Yields training samples of the split in catalogue rows; which ones is a function of (seed, epoch).
 
-    Each batch has ``history`` int64 [B, H], oldest first and -1 behind the end, ``length`` int64 [B] and ``target``
-    int64 [B]. Histories of similar length share a batch.
+    Each batch has ``history`` int64 [B, H], oldest first and padded with -1 at the end, ``length`` int64 [B] and
+    ``target`` int64 [B]. Histories of similar length share a batch.
 
     Args:
         config: The experiment's configuration.
         dataset: The training part of an InstructionData set.
-        per_epoch: Samples of an epoch; None for each of them once.
+        per_epoch: Samples per epoch; None for every sample once.
         first_epoch: Number of the first epoch.
     """
 

@@ -27,18 +27,18 @@ INPUT_IDS, LOSS_WEIGHTS, ASIDE = "input_ids", "loss_weights", "aside"
 class InstructionDataLoader(AbstractDataLoader):
     """Yields the samples of the current epoch as Interactions of padded tensors.
 
-    Each batch has ``input_ids`` int64 [B, T], padded at the right (so that a causal LM needs no mask),
-    ``loss_weights`` float32 [B, T], and, if any, ``aside`` bool [B, T] (see ``Sample``). Samples of similar length
-    share a batch. Batches are drawn for ``train_batch_size * gradient_accumulation_steps`` samples and then cut, so
-    that 1 x 8 sees what 8 x 1 sees.
+    Each batch has ``input_ids`` int64 [B, T], right-padded (so that a causal LM needs no mask), ``loss_weights``
+    float32 [B, T], and, if any, ``aside`` bool [B, T] (see ``Sample``). Samples of similar length share a batch.
+    Batches are drawn for ``train_batch_size * gradient_accumulation_steps`` samples and then cut, so that 1 x 8 sees
+    what 8 x 1 sees.
 
     Attributes:
-        nests: Whether samples of a user share a row (``nest_histories``); a batch then has about as many samples.
+        nests: Whether samples of a user share a row (``nest_histories``); batches then vary a little in size.
 
     Args:
         config: The experiment's configuration.
         dataset: The training part of an InstructionData set.
-        sampler: Unused (there are no negative items); RecBole's loaders have it.
+        sampler: Unused (there are no negative items); RecBole's loaders take one.
         shuffle: Whether batches come in random order.
     """
 
@@ -82,7 +82,7 @@ class InstructionDataLoader(AbstractDataLoader):
             yield collate([samples[i] for i in batch], self.samples.builder.pad_id)
 
     def first_batches(self, count: int) -> list[Interaction]:
-        """Return the first batches of the chosen epoch; its samples are not built anew when it is iterated next."""
+        """Return the first batches of the chosen epoch; the next iteration does not rebuild its samples."""
         samples = self._build()
         self._built = self.epoch, samples
         batches = list(islice(iter(self), count))
@@ -121,14 +121,14 @@ def left_pad(prompts: list[np.ndarray], pad_id: int) -> tuple[torch.Tensor, torc
 
 @dataclass(frozen=True)
 class LaidPaths:
-    """Prompts, each with the paths of some items behind it, as a training forward takes them.
+    """Prompts, each followed by the paths of some items, as a training forward takes them.
 
     Attributes:
-        ids: int64 [N, T], padded at the right.
-        where: bool [N, T], the positions before each code: by prompts, by items, by codes.
+        ids: int64 [N, T], right-padded.
+        where: bool [N, T], the positions before each code, in the order of prompts, items, codes.
         lengths: int64 [N].
-        runs: Number of the item whose path a token belongs to, int64 [N, T] from 1, 0 in prompts; None where every
-            item has a row of its own.
+        runs: Number of the item whose path a token belongs to, int64 [N, T] from 1, 0 in prompts; None if every item
+            has a row of its own.
     """
 
     ids: torch.Tensor
@@ -143,7 +143,7 @@ class LaidPaths:
 
 
 def hung_behind(prompts: Sequence[np.ndarray], paths: np.ndarray, pad_id: int) -> LaidPaths:
-    """Lay all paths of a prompt behind it in one row; each begins with the prompt's last token, which says its code.
+    """Lay all paths of a prompt after it in one row; each begins with the prompt's last token, to predict its code.
 
     Args:
         prompts: Token ids of B prompts, int32 [length].
@@ -165,7 +165,7 @@ def hung_behind(prompts: Sequence[np.ndarray], paths: np.ndarray, pad_id: int) -
 
 
 def beside_each_other(prompts: Sequence[np.ndarray], paths: np.ndarray, pad_id: int) -> LaidPaths:
-    """Lay each path behind its prompt in a row of its own; arguments as for ``hung_behind``."""
+    """Lay each path after its prompt in a row of its own; arguments as for ``hung_behind``."""
     n_items, n_codes = paths.shape[1:]
     lengths = np.repeat([len(prompt) + n_codes for prompt in prompts], n_items)
     ids = np.full((len(lengths), int(lengths.max())), pad_id, np.int64)

@@ -1,10 +1,10 @@
 """Samples of one user in one row (``nest_histories``): a history is run once for all samples that begin with it.
 
 A user's n-th history is the beginning of the next one, and each of them is the prompt of a sample. In one wording, the
-samples of a user are the longest history with, behind each item that some sample ends at, what is left of that
-sample: the rest of its instruction, and its response. That rest stands aside (see ``Sample``): it sees the instruction
-and the history up to its item, and nothing that follows sees it. Losses and gradients are those of the samples one by
-one; a wording is then drawn for a user's samples together, and they share a batch.
+samples of a user form one row: the longest history and, after each item at which a sample's history ends, the rest of
+that sample: the end of its instruction, and its response. That rest stands aside (see ``Sample``): it sees the
+instruction and the history up to its item, and nothing that follows sees it. Losses and gradients are those of the
+separate samples; but one wording is drawn for a user's samples together, and they share a batch.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from recbole_lcrec.instruction.sources import Sequences, SequenceSource
 from recbole_lcrec.instruction.templates import Template, pieces
 
 MOST = 8
-"""Samples of a row at most: attention costs the square of a row's length."""
+"""Most samples of a row: the cost of attention grows with the square of a row's length."""
 
 
 def nests(template: Template) -> bool:
-    """Return whether a history is all that a wording's instruction is filled with."""
+    """Return whether the history is the only placeholder in a wording's instruction."""
     return [part for is_field, part in pieces(template.instruction) if is_field] == ["history"]
 
 
 def nested_rows(
     builder: PromptBuilder, source: SequenceSource, drawn: Sequence[tuple[int, Template, Context]], most: int
 ) -> Iterator[Sample]:
-    """Yield the samples of an epoch, those that nest in the wording of the longest of them in one row.
+    """Yield the samples of an epoch; those that nest, in the wording of the longest of them, share a row.
 
     Args:
         builder: The prompt builder.
-        source: What the samples are made of.
+        source: What the samples are made from.
         drawn: Number, wording and context of each sample.
-        most: Samples of a row at most.
+        most: Most samples of a row.
     """
     rows = np.array([row for row, _, _ in drawn], np.int64)
     fields = sorted({field for _, template, _ in drawn for field in template.fields})
@@ -54,18 +54,18 @@ def nested_rows(
 
 
 def chains(sequences: Sequences, rows: np.ndarray, most: int) -> Iterator[np.ndarray]:
-    """Yield groups of samples of one user each of which begins with the history of the one before it.
+    """Yield groups of samples of one user, each of which begins with the history of the one before it.
 
     Args:
         sequences: The training samples of the split.
         rows: Samples of an epoch, int64 [n], in any order.
-        most: Samples of a group at most.
+        most: Most samples of a group.
 
     Yields:
         Places in ``rows``, shortest history first.
     """
     first = rows - (sequences.user_samples[rows] - 1 - sequences.from_end[rows])
-    # as long as a history grows by an item a sample, it has lost none of its oldest
+    # as long as a history grows by one item per sample, no oldest item has been dropped
     lost = rows - first - sequences.lengths[rows]
     order = np.lexsort((rows, lost, first))
     new = (np.diff(first[order]) != 0) | (np.diff(lost[order]) != 0)
@@ -74,7 +74,7 @@ def chains(sequences: Sequences, rows: np.ndarray, most: int) -> Iterator[np.nda
 
 
 def nested(builder: PromptBuilder, template: Template, contexts: Sequence[Context]) -> Sample | None:
-    """Return the samples of a chain as one row; None where they do not nest or the longest is too long.
+    """Return the samples of a chain as one row; None if they do not nest or the longest is too long.
 
     Args:
         builder: The prompt builder.
@@ -95,7 +95,7 @@ def nested(builder: PromptBuilder, template: Template, contexts: Sequence[Contex
     trunk = np.concatenate([items, np.broadcast_to(between, (len(items), len(between)))], axis=1)
     parts, weights, aside, done = [before], [np.zeros(len(before), np.float32)], [np.zeros(len(before), bool)], 0
     for length, response in zip(lengths, responses, strict=True):
-        # the separator behind an item belongs to the history that goes on
+        # the separator after an item belongs to the rest of the history
         until = length * width - len(between)
         ids = trunk.reshape(-1)[done:until]
         parts += [ids, behind, response]

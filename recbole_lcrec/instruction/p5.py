@@ -55,7 +55,7 @@ class P5Settings(StageSettings):
     """Options of the prompts; each is explained in properties/model/P5CID.yaml.
 
     Raises:
-        UserError: Without ``sequential``, which is the task that is evaluated.
+        UserError: Without ``sequential``, the task that is evaluated, or for a repeated task.
     """
 
     p5_tasks: list[str]
@@ -76,7 +76,7 @@ class P5Settings(StageSettings):
 
 
 def user_name(token: str) -> str:
-    """Return how a user is called in a prompt; ``token`` is the raw user token."""
+    """Return a user's name in prompts; ``token`` is the raw user token."""
     return f"user_{token}"
 
 
@@ -84,7 +84,7 @@ class P5Dataset(WordsDataset):
     """The data module of P5-CID: index, tokenizer and prompts."""
 
     def prompt_builder(self, tokenizer: Any, paths: np.ndarray, text: ItemText) -> PromptBuilder:
-        """Return the prompt builder: the wording alone, with nothing before or behind it."""
+        """Return the prompt builder: the wording alone, with nothing before or after it."""
         settings = settings_from(P5Settings, self.config)
         return PromptBuilder(
             tokenizer,

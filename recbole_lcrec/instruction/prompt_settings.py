@@ -12,14 +12,14 @@ from recbole_lcrec.utils.errors import Mistakes, nearest
 
 @dataclass(frozen=True)
 class PromptSettings(StageSettings):
-    """What prompts of any model are built by; the options are explained in properties/model/<model>.yaml.
+    """Prompt options of any model; they are explained in properties/model/<model>.yaml.
 
     Attributes:
         history_separator: Text between the items of a history.
-        max_length: Tokens of a prompt and its response.
-        max_text_words: Words of a text that are used.
+        max_length: Most tokens of a prompt with its response.
+        max_text_words: Most words that are used of a text.
         history_loss_weight: Weight of the loss on the items of a history.
-        history_input: "tokens": an item of a history is its path; "item": one token that stands for it.
+        history_input: How a history gives an item: "tokens" as its path, "item" as one token that stands for it.
     """
 
     history_separator: str
@@ -34,8 +34,8 @@ class InstructionSettings(PromptSettings):
     """Options of the instruction data; each is explained in properties/model/LCRec.yaml.
 
     Attributes:
-        templates: The tasks that the model has.
-        recommending: Those among them that predict the next item of a history; one at least is needed.
+        templates: The model's tasks.
+        recommending: Those of them that predict the next item of a history; at least one is needed.
     """
 
     templates: ClassVar[dict[str, tuple[Template, ...]]] = LCREC_TEMPLATES
@@ -62,15 +62,15 @@ class InstructionSettings(PromptSettings):
 
     @property
     def nests_histories(self) -> bool:
-        """Whether samples of a user share a row. With loss on a history, each of its samples has that loss anew."""
+        """Whether samples of a user share a row; not with loss on histories, which each sample carries anew."""
         return self.nest_histories and not self.history_loss_weight and not self.history_windows
 
     def samples_per_epoch(self, task: str) -> int | None:
-        """Return how many samples of ``task`` an epoch has; None means each of them once."""
+        """Return how many samples of ``task`` an epoch has; None means every sample once."""
         if isinstance(self.task_samples, dict):
             return self.task_samples.get(task)
         return self.task_samples
 
     def weight(self, task: str) -> float:
-        """Return what the loss weights of ``task``'s samples are multiplied by."""
+        """Return the factor for the loss weights of ``task``'s samples."""
         return float((self.task_weights or {}).get(task, 1.0))

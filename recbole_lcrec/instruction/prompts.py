@@ -1,8 +1,8 @@
 """The one prompt builder: training samples and inference prompts are assembled here and nowhere else.
 
 A sample is: preamble, instruction, response header, response, end token. Index tokens are looked up in a table; the
-text between them is tokenized once per wording and remembered. Because index tokens split a text before it is
-tokenized, the pieces put together equal the tokens of the whole prompt (a test holds this for several tokenizers).
+text between them is tokenized once per wording and cached. Because index tokens split a text before it is tokenized,
+the concatenated pieces equal the tokens of the whole prompt (a test checks this for several tokenizers).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.special_tokens import broken_up, reserved_tokens
 
 LONG = 512
-"""Characters of a text that is remembered with its tokens only for a short while."""
+"""Texts with more characters than this are cached only for a short while."""
 
 _WHOLE_ITEMS = 1 << 30
-"""Token ids from here on stand for whole items. No vocabulary reaches so far."""
+"""Token ids from here on stand for whole items; no vocabulary is that large."""
 
 
 def whole_items(rows: Any) -> Any:
-    """Return the token ids that stand for the items of catalogue rows, as inputs: an array for one, or a tensor."""
+    """Return the input token ids that stand for the items of catalogue rows, both an array or a tensor."""
     return rows + _WHOLE_ITEMS
 
 
@@ -54,12 +54,12 @@ class Context:
 
     Attributes:
         history: Catalogue rows of the user's items, oldest first.
-        target: Catalogue row of the target item, None where the template asks for no target.
-        intention: What the user looks for, in words; "" where the template does not say it.
+        target: Catalogue row of the target item; None if the template has no target.
+        intention: What the user is looking for, in words; "" if the template does not use it.
         preferences: What the user likes, in words; likewise.
-        user: How the user is called; likewise.
-        candidate: Catalogue row of an item that is asked about; likewise.
-        answer: What is said of the candidate, Yes or No; likewise.
+        user: The user's name in prompts; likewise.
+        candidate: Catalogue row of an item that is asked about; None if the template does not use it.
+        answer: The answer about the candidate, Yes or No; "" if the template does not use it.
     """
 
     history: np.ndarray
@@ -78,9 +78,9 @@ class Sample:
     Attributes:
         ids: Token ids.
         weights: Loss weight of each token, as predicted from the one before it.
-        aside: bool [length], tokens that only the rest of their own run sees: what follows goes on as if they were
-            not there. None for no such tokens.
-        samples: How many samples lie in this row (`recbole_lcrec.instruction.nesting`).
+        aside: bool [length], tokens that only the rest of their own run sees: what follows continues as if they were
+            not there. None if there are none.
+        samples: How many samples this row holds (`recbole_lcrec.instruction.nesting`).
     """
 
     ids: np.ndarray
@@ -118,19 +118,19 @@ class PromptBuilder:
         self._end = np.array([tokenizer.eos_token_id], np.int32)
         self._ids = WordIds(tokenizer)
         self._reserved = reserved_tokens(tokenizer)
-        self._opening = lru_cache(maxsize=8)(self._ids)  # of what a stretch stands behind
+        self._opening = lru_cache(maxsize=8)(self._ids)  # of what precedes a stretch
         self._begin = self._begin_ids()
         self.around = lru_cache(maxsize=256)(self.around_history)
         self._any_index_token = str(tokenizer.convert_ids_to_tokens(int(paths[0, 0]))) if paths.size else ""
         self._words = lru_cache(maxsize=1 << 18)(self._tokenize)
-        self._long_words = lru_cache(maxsize=256)(self._tokenize)  # histories in words: hardly one comes again
+        self._long_words = lru_cache(maxsize=256)(self._tokenize)  # histories in words: hardly any recurs
         self._separator = self._words(settings.history_separator, "index") if settings.history_separator else None
 
     def shared_prefix(self, template: Template) -> np.ndarray:
         """Return the token ids that prompts of a wording begin with, int32 [length].
 
-        Index tokens keep what precedes them apart. A tokenizer may merge words into one that a text begins with, so
-        before a text the last token is left out, and a prompt may still begin otherwise.
+        Index tokens separate what precedes them. A tokenizer may merge words with the beginning of a text that
+        follows, so before a text the last token is left out, and a prompt may still begin differently.
         """
         head, field = "", ""
         for is_field, part in pieces(self._frame_of(template)[0] + template.instruction):
@@ -142,11 +142,11 @@ class PromptBuilder:
         return ids if field in INDEX_FIELDS else ids[:-1]
 
     def around_history(self, template: Template, user: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the token ids of a prompt before its history, between two items of it, and behind it, int32 each.
+        """Return the token ids of a prompt before its history, between two of its items, and after it, int32 each.
 
         Args:
-            template: A wording with a history, and with no other text of the catalogue's in its instruction.
-            user: How the user is called.
+            template: A wording with a history, whose instruction has no other text from the catalogue.
+            user: The user's name in prompts.
         """
         before, behind = self._frame_of(template)
         head, tail = (before + template.instruction + behind).split("{history}")
@@ -159,7 +159,7 @@ class PromptBuilder:
         return np.concatenate([self._begin, *parts[0]]), between, np.concatenate([between[:0], *parts[1]])
 
     def of_items(self, paths: np.ndarray, text: ItemText) -> PromptBuilder:
-        """Return a builder of the same prompts for another catalogue: paths int64 [n_items, L] and text."""
+        """Return a builder of the same prompts for another catalogue, with paths int64 [n_items, L] and text."""
         return PromptBuilder(self.tokenizer, paths, text, self.settings, self.frame)
 
     def prompt(self, template: Template, context: Context, reserve: int = 0) -> np.ndarray:
@@ -177,10 +177,10 @@ class PromptBuilder:
         return np.concatenate([ids for ids, _ in self._response(template.response, context)])
 
     def until_candidate(self, template: Template, context: Context) -> np.ndarray:
-        """Return what prompts that differ in the candidate have in common, int32 [length].
+        """Return the common beginning of prompts that differ only in the candidate, int32 [length].
 
-        With ``from_candidate`` behind it, this is the whole prompt. The candidate of ``context`` is the one that room
-        is made for: with the longest one, histories that barely fit are cut alike for all candidates.
+        Followed by ``from_candidate``, this is the whole prompt. Room is made for the candidate of ``context``: with
+        the longest one, histories that barely fit are cut alike for all candidates.
 
         Args:
             template: A wording whose last placeholder is the candidate.
@@ -192,16 +192,16 @@ class PromptBuilder:
         """Return the token ids from a candidate's title to the end of the prompt, int32 [length]."""
         context = Context(np.zeros(0, np.int64), candidate=candidate)
         tail = replace(template, instruction=template.instruction[template.instruction.index("{candidate}") :])
-        # a candidate begins a stretch of its own, which nothing before it changes
+        # a candidate begins a stretch of its own, independent of what precedes it
         return self._instruction(tail, context, self.settings.max_text_words)[-1][0]
 
     def sample(self, template: Template, context: Context) -> Sample:
         """Return a training sample; weight 1 on the response and the end token.
 
-        With ``history_loss_weight`` every item of the history but the first carries that weight too: it is
-        predicted from the items before it (not in the paper, whose loss covers the response only). Of a model without
+        With ``history_loss_weight``, every item of the history except the first carries that weight too: it is
+        predicted from the items before it (not in the paper, whose loss covers the response only). For a model without
         an index, whose histories are titles, all words of the instruction up to a candidate carry it. Where an item of
-        the history is one token, the path of the next item stands aside behind it.
+        the history is one token, the path of the next item stands aside after it.
 
         Raises:
             UserError: If ``max_length`` cannot hold even the shortest form of the sample.
@@ -225,7 +225,7 @@ class PromptBuilder:
         return "".join(parts)
 
     def _with_next_items(self, ids: np.ndarray, weights: np.ndarray) -> Sample:
-        """Put the path of the next item of the history aside behind each but the last."""
+        """Put the path of the next item of the history aside after each item but the last."""
         places = np.flatnonzero(are_whole_items(ids))
         paths = self.paths[rows_of_whole_items(ids[places[1:]])]
         behind = np.repeat(places[:-1] + 1, paths.shape[1])
@@ -238,9 +238,9 @@ class PromptBuilder:
     def _fit(self, template: Template, context: Context, reserve: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Build an instruction within ``max_length``, ``reserve`` tokens of which are the response's.
 
-        Over-long histories lose their oldest items, over-long texts their ends. A response is never cut behind its
-        tokens: text that makes it longer than half of ``max_length`` (words without blanks, scripts that take many
-        tokens) loses words before it is tokenized.
+        Over-long histories lose their oldest items, over-long texts their ends. A response is never cut after it is
+        tokenized: text that makes it longer than half of ``max_length`` (words without spaces, scripts that take many
+        tokens) loses words beforehand.
         """
         room = self.settings.max_length - reserve
         item_tokens = 8 * (self.paths.shape[1] or 4)  # more than an item takes, lest too many are dropped at once
@@ -303,7 +303,7 @@ class PromptBuilder:
     def _stretch(self, text: str, place: str) -> tuple[np.ndarray, np.ndarray]:
         """Return (token ids, loss weights) of words without index tokens."""
         ids = (self._words if len(text) <= LONG else self._long_words)(text, place)
-        # where histories are words, the weight of a history is that of what precedes the response or the candidate
+        # where histories are words, their weight applies to everything before the response or the candidate
         weight = self.settings.history_loss_weight if place == "start" and not self.paths.size else 0.0
         return ids, _filled(weight, len(ids))
 
@@ -313,13 +313,13 @@ class PromptBuilder:
         return ids, _filled(0.0, len(ids))
 
     def items(self, rows: np.ndarray) -> np.ndarray:
-        """Return the tokens of each item of a history, [n, L], or int32 [n, 1] where one token stands for an item."""
+        """Return the tokens of each item of a history, [n, L], or int32 [n, 1] if one token stands for an item."""
         if self.settings.history_input == "item":
             return whole_items(rows).astype(np.int32).reshape(-1, 1)  # type: ignore[no-any-return]
         return self.paths[rows]
 
     def _history(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the index tokens of a history: a table look-up, with the separator's ids between the items."""
+        """Return the index tokens of a history from the table, with the separator's ids between the items."""
         paths = self.items(rows)
         weight = 0.0 if self.settings.history_input == "item" else self.settings.history_loss_weight
         weights: np.ndarray = np.full(paths.shape, weight, np.float32)
@@ -351,18 +351,18 @@ class PromptBuilder:
         return _first_words(column[context.target], words)
 
     def _tokenize(self, text: str, place: str) -> np.ndarray:
-        """Tokenize a stretch of words as it would be inside the whole prompt; words never become reserved tokens.
+        """Tokenize a stretch of words as inside the whole prompt; words never become reserved tokens.
 
         Args:
             text: Words without index tokens.
-            place: "start" of the prompt, right after an "index" token or a "quote", or at the start of the
-                "response".
+            place: Where it is: at the "start" of the prompt, right after an "index" token or a "quote", or at the
+                start of the "response".
         """
         ids = self._inside(text, place)
         while not self._reserved.keys().isdisjoint(ids):
             found = [number for number in ids if number in self._reserved]
             plain = broken_up(text, map(self._reserved.__getitem__, found))
-            # what is not written as the token is called (through a normalizer) is left out
+            # what is spelled unlike the reserved token (through a normalizer) is left out
             ids = self._inside(plain, place) if plain != text else [n for n in ids if n not in self._reserved]
             text = plain
         array = np.array(ids, np.int32)
@@ -374,12 +374,12 @@ class PromptBuilder:
         before = {"start": "", "index": self._any_index_token, "quote": '"', "response": self.frame[1]}[place]
         prefix = self._opening(before) if before else []
         ids = self._ids(before + text)
-        # A tokenizer that merges across the header's final newline would hide where the response starts, so there
-        # the two sides are tokenized apart, as they must be at inference.
+        # A tokenizer that merges across the header's final newline would hide where the response starts, so the two
+        # sides are tokenized separately, as they must be at inference.
         return ids[len(prefix) :] if ids[: len(prefix)] == prefix else self._ids(text)
 
     def _begin_ids(self) -> np.ndarray:
-        """Return what the tokenizer puts before a text by itself (a begin token, or nothing)."""
+        """Return what the tokenizer itself puts before a text (a begin token, or nothing)."""
         plain, marked = self._ids("x"), list(self.tokenizer("x").input_ids)
         start = next((i for i in range(len(marked)) if marked[i : i + len(plain)] == plain), 0)
         return np.array(marked[:start], np.int32)
@@ -387,13 +387,13 @@ class PromptBuilder:
 
 @lru_cache(maxsize=1 << 12)
 def _filled(weight: float, length: int) -> np.ndarray:
-    """Return the loss weights of a stretch, float32 [length], shared by all that are alike."""
+    """Return the loss weights of a stretch, float32 [length], shared by all equal stretches."""
     weights = np.full(length, weight, np.float32)
     weights.flags.writeable = False
     return weights
 
 
 def _first_words(text: str, limit: int) -> str:
-    """Return the first ``limit`` words, and no more characters than that many long words have."""
+    """Return the first ``limit`` words, at most 16 characters per word on average."""
     words = text.split(" ")
     return (text if len(words) <= limit else " ".join(words[:limit]))[: 16 * limit]

@@ -24,15 +24,15 @@ __all__ = ["EpochSamples", "Sequences", "TaskSamples"]
 class TaskSamples:
     """An endless, seeded stream of one task's samples, cut into epochs.
 
-    The stream is one shuffled pass over the samples after another, so that every sample comes as often as any other
-    for epochs of any size; small data repeat within an epoch, in other wordings.
+    The stream is one shuffled pass over the samples after another, so that all samples come equally often whatever
+    the size of an epoch; small data repeat within an epoch, in other wordings.
 
     Args:
         task: Name of the task.
         sequences: Training samples of the split.
         text: The catalogue's text.
         per_epoch: Samples per epoch; None for one pass.
-        windows: Length of the windows that one pass covers a user's sequence with, None to take every sample. With a
+        windows: Length of the windows with which a pass covers a user's sequence; None to take every sample. With a
             loss on the whole history, a window of 20 items teaches what 20 samples teach, at a twentieth of the cost.
         seed: Seed of the run.
         user_texts: What the users say.
@@ -59,13 +59,13 @@ class TaskSamples:
         self._one_pass = per_epoch is None
 
     def __len__(self) -> int:
-        """Number of different samples there are."""
+        """Number of distinct samples."""
         return len(self._usable)
 
     def draw(self, epoch: int) -> Iterator[tuple[int, Template, Context]]:
         """Yield (sample number, wording, what it is filled with) of each sample of ``epoch``."""
         rows = self.rows(epoch)
-        # which of several texts that say the same is taken, where a sample has several
+        # chooses among a sample's equivalent texts
         draws = np.random.default_rng([self._seed, self._number, 2, epoch]).random(len(rows))
         for row, template, draw in zip(rows.tolist(), self.templates(epoch, rows), draws.tolist(), strict=True):
             yield row, template, self.source.context(row, draw)
@@ -92,7 +92,7 @@ class TaskSamples:
         return [choice[int(draw * len(choice))] for choice, draw in zip(choices, draws.tolist(), strict=True)]
 
     def longest(self, template: Template) -> Context | None:
-        """Return what fills a wording with the most characters; None if it suits no sample."""
+        """Return the context that fills a wording with the most characters; None if it suits no sample."""
         rows, fields = self._usable, template.fields
         suited = np.logical_and.reduce([self.source.has(field, rows) for field in sorted(fields)])
         if not suited.any():
@@ -121,7 +121,7 @@ class TaskSamples:
         return rows[np.array([bool(kind) for kind in kinds], dtype=bool)[kind_of]] if len(rows) else rows
 
     def _kinds(self, rows: np.ndarray) -> tuple[list[list[Template]], np.ndarray]:
-        """Group samples by what text they have: the wordings that suit each group, and each sample's group."""
+        """Group samples by the texts that they have: the wordings that suit each group, and each sample's group."""
         templates = ALL_TEMPLATES[self.task]
         fields = sorted({field for template in templates for field in template.fields})
         flags = np.stack([self.source.has(field, rows) for field in fields], axis=1)
@@ -152,7 +152,7 @@ class EpochSamples:
     ) -> None:
         self.builder = builder
         settings = builder.settings
-        # windows only pay where the history carries loss: other tasks' histories do so as well
+        # windows only pay off if the history carries loss, as the histories of the other tasks then do as well
         streams = [
             TaskSamples(task, sequences, builder.text, settings.samples_per_epoch(task), windows, seed, user_texts)
             for task in settings.templates
@@ -165,7 +165,7 @@ class EpochSamples:
         self._check_room()
 
     def _check_room(self) -> None:
-        """Build a sample of every wording, with the longest text it can ask for: max_length is wrong now or never.
+        """Build a sample of every wording, with its longest possible text: max_length proves too small now or never.
 
         Raises:
             UserError: If ``max_length`` is too small for one of them.
@@ -186,14 +186,14 @@ class EpochSamples:
 
         Args:
             epoch: Number of the epoch.
-            most: Samples of one user that may share a row.
+            most: Most samples of one user that share a row.
         """
         if most < 2:
             return SampleTable(sample for stream in self.streams for _, sample in self.of_task(stream, epoch))
         return SampleTable(sample for stream in self.streams for sample in self._rows(stream, epoch, most))
 
     def _rows(self, stream: TaskSamples, epoch: int, most: int) -> Iterator[Sample]:
-        """Yield the samples of one task, those of a user that nest in one row."""
+        """Yield the samples of one task; those of a user that nest share a row."""
         if not isinstance(stream.source, SequenceSource) or not any(map(nests, ALL_TEMPLATES[stream.task])):
             yield from (sample for _, sample in self.of_task(stream, epoch))
             return

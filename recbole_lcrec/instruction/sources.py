@@ -1,6 +1,6 @@
 """What each task's samples are made of: items, sequences of users, or what users say.
 
-A source numbers its samples and says of each which placeholders it can fill; ``TaskSamples`` draws from it.
+A source numbers its samples and tells which placeholders each can fill; ``TaskSamples`` draws from it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Sequences:
     """The training samples of RecBole's split, in catalogue rows.
 
     Attributes:
-        histories: int64 [n, max history length], oldest first, -1 behind the end.
+        histories: int64 [n, max history length], oldest first, padded with -1 at the end.
         lengths: int64 [n], items in each history.
         targets: int64 [n].
         from_end: int64 [n], 0 for a user's last training sample, 1 for the one before it, ...
@@ -51,22 +51,22 @@ class SampleSource(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of samples, those without text among them."""
+        """Number of samples, including those without text."""
 
     @abstractmethod
     def characters(self, field: str, rows: np.ndarray) -> np.ndarray:
-        """Return how much text samples have for a placeholder, int64 [n]; 0 without text and for index tokens."""
+        """Return the number of characters for a placeholder, int64 [n]; 0 without text and for index tokens."""
 
     @abstractmethod
     def context(self, row: int, draw: float = 0.0) -> Context:
-        """Return what sample ``row`` is filled with; ``draw`` in [0, 1) chooses among texts that say the same."""
+        """Return the context of sample ``row``; ``draw`` in [0, 1) chooses among equivalent texts."""
 
     def has(self, field: str, rows: np.ndarray) -> np.ndarray:
         """Return which samples can fill a placeholder, bool [n]."""
         return self.characters(field, rows) > 0
 
     def longest_context(self, row: int) -> Context:
-        """Return what fills sample ``row`` with the most characters."""
+        """Return the context that fills sample ``row`` with the most characters."""
         return self.context(row)
 
 
@@ -122,7 +122,7 @@ class JudgementSource(SequenceSource):
     """Two samples per training sample of the split: is its target enjoyed (Yes), and is another item (No)?
 
     Sample 2 i asks about the target of training sample i. Sample 2 i + 1 asks about an item of the catalogue, drawn
-    uniformly anew every time among those that the user has no training interaction with.
+    uniformly anew every time from those without a training interaction of the user.
     """
 
     def __init__(self, sequences: Sequences, text: ItemText) -> None:
@@ -157,7 +157,7 @@ class JudgementSource(SequenceSource):
         user = int(self._user_of[row // 2])
         taken = self._taken[user]
         nth = int(draw * self._free[user])
-        # taken[i] - i free rows lie before taken[i]: skip the taken ones that the nth free row lies behind
+        # taken[i] - i free rows lie before taken[i]: skip the taken ones that precede the nth free row
         skipped = int(np.searchsorted(taken - np.arange(len(taken)), nth, side="right"))
         return Context(asked.history, candidate=nth + skipped, answer=NO)
 
@@ -220,7 +220,7 @@ class UserSource(SampleSource):
 
 
 def source_of(task: str, sequences: Sequences, text: ItemText, user_texts: UserTexts) -> SampleSource:
-    """Return what the samples of a task are made of."""
+    """Return the source of a task's samples."""
     if task in SEQUENCE_TASKS:
         return SequenceSource(sequences, text)
     if task in JUDGEMENT_TASKS:

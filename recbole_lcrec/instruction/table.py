@@ -16,14 +16,14 @@ import numpy as np
 from recbole_lcrec.instruction.prompts import Sample
 
 CHUNK = 4096
-"""Samples whose arrays are joined: few enough that joining them needs no second copy of the whole epoch."""
+"""Samples whose arrays are joined: few enough that joining never needs a second copy of the whole epoch."""
 
 
 class SampleTable(Sequence[Sample]):
-    """A sequence of samples; those it returns are views that cannot be written to.
+    """A sequence of samples; it returns read-only views.
 
     Args:
-        samples: The samples; each is forgotten once it is copied.
+        samples: The samples; each is released once it is copied.
     """
 
     def __init__(self, samples: Iterable[Sample]) -> None:

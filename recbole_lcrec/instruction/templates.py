@@ -1,10 +1,10 @@
 """The wording of the alignment tasks: one table, about as many templates per task as the paper has.
 
 Placeholders: ``{history}`` the paths of the user's items, oldest first; ``{titles}`` their titles; ``{index}`` the
-path of one item; ``{title}`` and ``{description}`` its text; ``{intention}`` what the user looks for, and
+path of one item; ``{title}`` and ``{description}`` its text; ``{intention}`` what the user is looking for, and
 ``{preferences}`` what the user likes, both in words; ``{candidate}`` the title of an item that is asked about, and
-``{answer}`` what is said of it, Yes or No. Template 0 of seqrec, of itemsearch and of the tasks that rank candidates
-is the one for evaluation. ``nextitem`` has no words at all.
+``{answer}`` the answer, Yes or No. Template 0 of seqrec, of itemsearch and of the tasks that rank candidates is the
+one for evaluation. ``nextitem`` has no words at all.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Template:
-    """One wording of a task: the instruction and what is to be answered.
+    """One wording of a task: the instruction and the expected response.
 
     Attributes:
-        instruction: What stands before the response.
-        response: What is to be answered.
-        framed: Whether preamble and response header stand around the instruction.
+        instruction: What precedes the response.
+        response: What to answer.
+        framed: Whether the instruction stands between preamble and response header.
     """
 
     instruction: str
@@ -256,7 +256,7 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
 """Task name -> its templates. The order of tasks and templates is part of the seeded draw: append, do not reorder."""
 
 WORDLESS_TEMPLATES = {"nextitem": (Template("{history}", "{index}", framed=False),)}
-"""Not one of the paper's tasks: the history alone and the next item, as sequential recommenders are trained."""
+"""Not one of the paper's tasks: just the history and the next item, as sequential recommenders are trained."""
 
 LCREC_TEMPLATES = TEMPLATES | WORDLESS_TEMPLATES
 
@@ -274,7 +274,7 @@ SEQUENCE_TASKS = frozenset({"seqrec", "fusionseqrec", "titlerec", "nextitem"})
 """Tasks whose samples are a user's history and its target."""
 
 USER_TASKS = frozenset({"itemsearch", "preferenceobtain", "titlesearch", "titlepreference"})
-"""Tasks with one sample per user, made of what the user says."""
+"""Tasks with one sample per user, made from what the user says."""
 
 JUDGEMENT_TASKS = frozenset({"yesno"})
-"""Tasks with two samples per history, its target and another item. Tasks outside these sets have one per item."""
+"""Tasks with two samples per history, for its target and another item. Tasks outside these sets have one per item."""

@@ -57,13 +57,13 @@ class JudgementSettings(RankingSettings):
 
 @dataclass(frozen=True)
 class TextCatalogue:
-    """What a model without an item index knows of the items.
+    """What a model without an item index knows about the items.
 
     Attributes:
         text: Text of every item, in catalogue order (a *row* is a position in it).
         tokenizer: Knows the words of the text.
         row_of_id: Catalogue row of each of RecBole's item ids, int64 [item_num]; -1 for the padding item 0.
-        builder: The prompt builder; in its text an item without a title is called by its token.
+        builder: The prompt builder; its text names an item without a title by its token.
         user_texts: What the users say, for training.
     """
 
@@ -85,7 +85,7 @@ class TextDataset(InstructionData, TokenizedData):
         Args:
             timer: Gets the seconds of each stage.
             parts: The split's datasets of training, validation and test; only the first is learned from.
-            saved: Folder of a finished run whose tokenizer and user texts are to be used; None makes them.
+            saved: Folder of a finished run whose tokenizer and user texts to use; None makes them.
 
         Raises:
             UserError: For data without item titles, and wrong options.
@@ -125,7 +125,7 @@ class TextDataset(InstructionData, TokenizedData):
         return text
 
     def new_tokenizer(self, text: ItemText) -> Any:
-        """Return a tokenizer trained on the items' text and the wordings of the tasks that are used."""
+        """Return a tokenizer trained on the items' text and the wordings of the tasks in use."""
         settings = settings_from(self.settings_class, self.config)
         used = [template.instruction for task in settings.tasks for template in settings.templates[task]]
         # '", "' stands between the titles of a history
@@ -146,5 +146,5 @@ class TALLRecDataset(TextDataset):
 
 
 def names_of(text: ItemText) -> tuple[str, ...]:
-    """Return what items are called in prompts: their titles, and their tokens where they have none."""
+    """Return the items' names in prompts: their titles, or their tokens if they have none."""
     return tuple(title or f"item {item}" for title, item in zip(text.titles, text.items, strict=True))

@@ -20,9 +20,9 @@ from recbole_lcrec.utils.files import fingerprint
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 MAX_TEXTS = 50_000
-"""Texts that the vocabulary is learned from, at most."""
+"""Most texts from which the vocabulary is learned."""
 FRAME_REPEATS, WORDING_REPEATS = 20_000, 1_000
-"""How often preamble and header (every sample has them), and each instruction, count compared with the texts."""
+"""How often preamble and header (every sample has them), and each instruction, count relative to a text."""
 _SAVED = "tokenizer.json"
 
 INSTRUCTION_FRAME = (PREAMBLE, RESPONSE_HEADER)
@@ -34,8 +34,8 @@ class TokenizerSettings(StageSettings):
     """Where a model's tokenizer comes from; the options are explained in properties/model/<model>.yaml.
 
     Attributes:
-        base_model: Name or folder of the pretrained model whose tokenizer is taken; None trains one.
-        vocab_size: Entries of the one that is trained.
+        base_model: Name or folder of the pretrained model whose tokenizer to take; None trains one.
+        vocab_size: Number of entries of a trained one.
     """
 
     base_model: str | None
@@ -48,16 +48,16 @@ def train_tokenizer(
     frame: Sequence[str] = INSTRUCTION_FRAME,
     wording: Sequence[str] = INSTRUCTION_WORDING,
 ) -> Any:
-    """Train a byte-level BPE on what prompts are made of (templates and item text).
+    """Train a byte-level BPE on the material of prompts (templates and item text).
 
     Args:
-        texts: Item titles and descriptions; of many, 50,000 at even distances.
+        texts: Item titles and descriptions; if there are more than 50,000, that many at even distances are used.
         vocab_size: Entries of the vocabulary before index tokens are added; at least 259 (all bytes and 3 marks).
         frame: What every prompt repeats.
-        wording: What one prompt in some has.
+        wording: What only some prompts have.
 
     Returns:
-        A transformers fast tokenizer with pad, begin and end tokens; begin is put before every text.
+        A transformers fast tokenizer with pad, begin and end tokens; the begin token is put before every text.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -94,7 +94,7 @@ def trained_tokenizer(
     *,
     cache_dir: Path,
 ) -> Any:
-    """Return what :func:`train_tokenizer` does of the same arguments, trained now or taken from the cache.
+    """Return the tokenizer of :func:`train_tokenizer` for the same arguments, trained now or taken from the cache.
 
     Args:
         cache_dir: Folder of the caches; the entry is ``tokenizers/<key>/`` there.
@@ -121,7 +121,7 @@ def load_tokenizer(source: str | Path, option: str = "base_model") -> Any:
     """Load a tokenizer by hub name or from a local folder.
 
     Raises:
-        UserError: Naming ``option``, when there is none or it has no end token.
+        UserError: Naming ``option``, if there is none or it has no end token.
     """
     tokenizer = causal_tokenizer(str(source), f"{option}={source}")
     if tokenizer.eos_token_id is None:
@@ -130,7 +130,7 @@ def load_tokenizer(source: str | Path, option: str = "base_model") -> Any:
 
 
 def add_index_tokens(tokenizer: Any, index_tokens: Sequence[str]) -> None:
-    """Add every code of every level to the vocabulary, also codes that no item uses yet.
+    """Add every code of every level to the vocabulary, including codes that no item uses yet.
 
     They are matched before the text is split into words, so a text with index tokens is tokenized piece by piece.
     """
@@ -143,7 +143,7 @@ def index_token_ids(tokenizer: Any, index: ItemIndex) -> np.ndarray:
     """Return the vocabulary ids of all index tokens, level by level, int64 [sum of the level sizes].
 
     Raises:
-        UserError: If the tokenizer lacks one: a saved run's that is not of the same run as the index.
+        UserError: If the tokenizer lacks one: it was saved by another run than the index.
     """
     tokens = index.index_tokens()
     ids = tokenizer.convert_tokens_to_ids(tokens)

@@ -1,7 +1,7 @@
 """HTML pages from templates: one look for all, one file each, no network, and every text of a user's escaped.
 
-Files that are not HTML (an export's model card and script) come from the same folder and are written as they are.
-A content security policy in the page forbids requests, so that a report can be opened where the data are secret.
+Files that are not HTML (an export's model card and script) come from the same folder and are not escaped. A content
+security policy in the page forbids requests, so that a report can be opened where the data are secret.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ METRICS = {
 
 
 def display(metric: str) -> str:
-    """Return a metric's name as people write it: ndcg@10 is NDCG@10."""
+    """Return a metric's name in its usual spelling: ndcg@10 is NDCG@10."""
     name, at, k = metric.partition("@")
     return METRICS.get(name.lower(), name.capitalize()) + at + k
 
 
 def share(value: float | None) -> str:
-    """Return a share in percent; small ones with two digits that count."""
+    """Return a share in percent; small ones with two significant digits."""
     if value is None:
         return "unknown"
     return f"{value:.1%}" if value >= 0.01 else f"{100 * value:.2g}%"
@@ -39,7 +39,7 @@ def render(template: str, **values: Any) -> str:
 
     Args:
         template: Name of a file in ``templates``.
-        values: What it shows: plain rows, numbers, text and plots.
+        values: Its contents: plain rows, numbers, text and plots.
     """
     return _environment().get_template(template).render(values)
 

@@ -1,7 +1,7 @@
 """Plots as plain data: axes with ticks, and series of points. templates/plot.svg draws them.
 
-Drawn as SVG inside the page and not by a library in JavaScript: a page is small, follows the reader's light or dark
-mode, and each plot is a file for a paper as it stands.
+They are drawn as SVG inside the page and not by a JavaScript library: a page is small, follows the reader's light or
+dark mode, and each plot can be used in a paper as it is.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ PALETTE = (
     "#5c6bb0",
     "#6b7783",
 )
-WIDTH, HALF = 960, 480  # units of a drawing that takes the whole page, and of one of two side by side
+WIDTH, HALF = 960, 480  # units of a drawing of full page width, and of one of two side by side
 _LETTER, _LINE = 7.3, 16  # mean width of a character and height of a line of the drawing's text
-LABEL = 26  # most characters in a line of a label at an axis; longer words stay whole
+LABEL = 26  # most characters in a line of an axis label; longer words stay whole
 
 Place = tuple[float, float]
 
@@ -39,10 +39,10 @@ class Axis:
 
     Attributes:
         title: What it shows, with its unit.
-        low: Value at its beginning; ``high`` that at its end.
+        low: Value at its beginning; ``high`` is the one at its end.
         ticks: (value, label); a tick without a label is only a faint line.
         log: Whether equal factors are equal distances.
-        names: Of the values 0, 1, ...; () where values are numbers.
+        names: Names of the values 0, 1, ...; () if values are numbers.
     """
 
     title: str
@@ -53,7 +53,7 @@ class Axis:
     names: tuple[str, ...] = ()
 
     def share(self, value: float) -> float:
-        """Return where a value stands, 0 at the beginning and 1 at the end; what a logarithm cannot show is at 0."""
+        """Return a value's position, 0 at the beginning and 1 at the end; what a logarithm cannot show is at 0."""
         low, high = self.low, self.high
         if self.log:
             low, value, high = (math.log10(one) for one in (low, max(value, low), high))
@@ -70,10 +70,10 @@ def linear(
     """Return an axis of numbers with round ticks.
 
     Args:
-        title: Of the axis.
-        values: What it has to hold.
+        title: Title of the axis.
+        values: The values that it must include.
         zero: Whether it begins at 0 (or below).
-        whole: Whether values are whole numbers (epochs, counts): ticks are, too, and half a unit is left at both ends.
+        whole: Whether values are whole numbers (epochs, counts): ticks are too, and half a unit is added at both ends.
         percent: Whether values are shares to be written in percent.
     """
     known = [*values, *([0.0] if zero else [])]
@@ -92,8 +92,8 @@ def decades(title: str, values: Iterable[float], low: float | None = None) -> Ax
     """Return a logarithmic axis from one power of ten to another, with a label at each.
 
     Args:
-        title: Of the axis.
-        values: What it has to hold; only those above 0 count.
+        title: Title of the axis.
+        values: The values that it must include; only those above 0 count.
         low: Where it begins instead, such as 0.5 for counts, so that a bar of 1 shows.
     """
     logs = [math.log10(value) for value in values if value > 0] or [0.0]
@@ -111,21 +111,21 @@ def categories(title: str, names: Sequence[str]) -> Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """What is drawn in one way.
+    """Data that are drawn in one way.
 
     Attributes:
         kind: line, area (the inside of a line), bars, points or marks (short strokes across a bar).
         points: Places (x, y); None is a gap in a line.
-        name: Shown where one points at it, and in the CSV; without one it is left out of the CSV.
+        name: Shown on hovering, and in the CSV; without one, the series is left out of the CSV.
         tint: Colour; "" for that of the text.
-        hover: A text per point, shown instead of name and place; of a line, a single one.
+        hover: A text per point, shown instead of name and place; for a line, a single one.
         texts: Written at the end of each bar.
         errors: Half lengths of the lines through the ends of bars.
         slot: (n, of): this is the n-th of several bars side by side.
         dash: As SVG's stroke-dasharray; "" for a solid line.
         weight: Width of a line, radius of a point.
         opacity: From 0 to 1.
-        legend: Whether its name stands above the plot.
+        legend: Whether its name is above the plot.
     """
 
     kind: str
@@ -148,14 +148,14 @@ class Plot:
 
     Attributes:
         name: Distinguishes it on the page and names its files.
-        title: What it shows: its caption, and what a screen reader says.
+        title: What it shows: its caption, also for screen readers.
         x: Axis from left to right.
         y: Axis from bottom to top.
         series: What is drawn, the last on top.
-        width: In units of the drawing; ``height`` too, without the legend.
+        width: In units of the drawing; so is ``height``, without the legend.
         sideways: Whether bars go from left to right.
         notes: (x, y, text) to be written into it.
-        table: Rows of the CSV, with a head; () for the points of the series.
+        table: Rows of the CSV, with a header; () for the points of the series.
     """
 
     name: str
@@ -171,7 +171,7 @@ class Plot:
 
     @cached_property
     def legend(self) -> list[tuple[float, int, Series]]:
-        """(x, row, series) of what has its name above the plot."""
+        """(x, row, series) of each series with its name above the plot."""
         placed, x, row = [], 12.0, 0
         for series in self.series:
             needs = 44 + _LETTER * len(series.name)
@@ -192,7 +192,7 @@ class Plot:
         return 12 + letters * _LETTER + (28 if self.y.title else 0), self.width - 24 - half * _LETTER, top, bottom
 
     def below(self, label: str) -> list[str]:
-        """Return the lines of a label of the lower axis, which has the width of its share of it."""
+        """Return the lines of a label of the lower axis, fitted to the label's share of the width."""
         return lines(label, max(8, int((self.width - 100) / max(1, len(self.x.names)) / _LETTER)))
 
     def at(self, x: float, y: float) -> Place:
@@ -218,7 +218,7 @@ class Plot:
         return left, top, round(max(right - left, 1), 1), round(bottom - top, 1)
 
     def hover(self, series: Series, place: int) -> str:
-        """Return what is shown where one points at a point."""
+        """Return what is shown on hovering over a point."""
         x, y = series.points[place] or (0, 0)
         value, where = (x, self.y.text(y, 4)) if self.sideways else (y, self.x.text(x, 4))
         return series.hover[place] if series.hover else f"{where}, {series.name}: {value:.4g}".replace("\n", " ")

@@ -26,7 +26,7 @@ class Quantized(NamedTuple):
 
     Attributes:
         codes: int64 [n, L].
-        residuals: [n, L, d], what each level had to quantize; ``residuals[:, 0]`` are the latents.
+        residuals: [n, L, d], the input of each level; ``residuals[:, 0]`` are the latents.
         vectors: [n, d], the sum of the chosen codes' vectors.
         loss: Codebook and commitment terms summed over levels (Eq. 4), a scalar.
     """
@@ -75,7 +75,7 @@ class ResidualAutoencoder(nn.Module, Quantizer):
     def fit_scale(self, embeddings: Tensor) -> None:
         """Take centre and scale of the inputs from the catalogue's embeddings [n, d].
 
-        One scale for all dimensions: a scale each would blow up the least important dimensions of an SVD.
+        One scale for all dimensions: separate scales would blow up the least important dimensions of an SVD.
         """
         self.mean.copy_(embeddings.mean(0))
         spread = (embeddings - self.mean).pow(2).mean().sqrt()
@@ -143,7 +143,7 @@ class ResidualAutoencoder(nn.Module, Quantizer):
         return functional.mse_loss(rebuilt.float(), inputs), result
 
     def before_epoch(self, rng: np.random.Generator) -> None:
-        """Do what is to be done before an epoch with codes; nothing here."""
+        """Prepare an epoch with codes; nothing here."""
 
     def more_loss(self, rows: Tensor, result: Quantized, rng: np.random.Generator) -> Tensor:
         """Return what a variant adds to the loss of a batch, a scalar; nothing here.
@@ -151,12 +151,12 @@ class ResidualAutoencoder(nn.Module, Quantizer):
         Args:
             rows: The batch's rows of the catalogue, int64 [n].
             result: How they were quantized.
-            rng: Draws what there is to draw.
+            rng: For random draws.
         """
         return result.loss.new_zeros(())
 
     def penalty(self, result: Quantized) -> float:
-        """Return what a variant wants small of the whole catalogue, added to the reconstruction error; 0 here."""
+        """Return a variant's penalty on the whole catalogue, added to the reconstruction error; 0 here."""
         return 0.0
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:

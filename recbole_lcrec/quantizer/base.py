@@ -1,6 +1,6 @@
 """What every quantizer can do: the one interface between embeddings and the item index.
 
-A quantizer gives each item of a catalogue a code per level, says what every other code would cost the item (so that
+A quantizer gives each item of a catalogue a code per level, tells what every other code would cost the item (so that
 the mapping can separate items that share a path), and can be saved and loaded. The kinds are in the registry.
 """
 
@@ -32,13 +32,13 @@ class Inputs:
     Attributes:
         n_items: Items of the catalogue, 1 or more.
         embeddings: float32 [n_items, d], or None for quantizers that need no embeddings.
-        sequences: The item rows of each user's training interactions, in time order, or None. Nothing of a validation
-            or test interaction may be in them.
-        collaborative: What a recommender trained on the same split knows of the items, float32 [n_items, d'], rows of
-            NaN for items that it does not know; or None.
+        sequences: The item rows of each user's training interactions, in time order, or None. They must contain
+            nothing from validation or test interactions.
+        collaborative: Item embeddings of a recommender trained on the same split, float32 [n_items, d'], rows of NaN
+            for items that it does not know; or None.
 
     Raises:
-        UserError: For embeddings with NaN or infinity.
+        UserError: For embeddings that :func:`check_embeddings` refuses.
     """
 
     n_items: int
@@ -54,7 +54,7 @@ class Inputs:
 
 
 def check_embeddings(embeddings: np.ndarray) -> None:
-    """Refuse embeddings that no quantizer can be fitted to.
+    """Refuse embeddings to which no quantizer can be fitted.
 
     Raises:
         UserError: For NaN or infinity, naming the first rows, and for numbers too large to be squared.
@@ -75,11 +75,11 @@ class Quantizer(ABC):
 
     Attributes:
         settings: The options it was fitted with; ``settings.quantizer`` is its kind.
-        has_geometry: Whether codes are places near an embedding. Without geometry the codes belong to the items the
-            quantizer was fitted to, and are distinct already.
+        has_geometry: Whether codes are places near an embedding. Without geometry, the paths belong to the items that
+            the quantizer was fitted to, and are distinct already.
         needs_embeddings: Whether it is fitted to embeddings.
         needs_sequences: Whether it is fitted to training sequences.
-        needs_collaborative: Whether it is fitted to the embeddings of a trained recommender, too.
+        needs_collaborative: Whether it is also fitted to the embeddings of a trained recommender.
         on_device: Whether it computes on the run's device with all threads, so that the result depends on them.
     """
 
@@ -92,7 +92,7 @@ class Quantizer(ABC):
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
-        """Codes of each level."""
+        """Number of codes of each level."""
         return self.settings.level_sizes
 
     @property

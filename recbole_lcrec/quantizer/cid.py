@@ -3,14 +3,14 @@
 Items are nodes of a graph whose edges count the users who have both in their training interactions. Spectral
 clustering cuts the catalogue into ``cid_clusters`` clusters, each of them again, and so on: the codes of all levels
 but the last name clusters. A cluster of at most ``cid_clusters`` items is cut no further: its items have code 0 on the
-levels between, and the last level numbers them in catalogue order.
+levels in between, and the last level numbers them in catalogue order.
 
-Departures from P5: the number of levels is fixed, so clusters that could not be numbered below their prefix are cut
-into as many as it takes; and all degrees are raised by their mean (regularised spectral clustering, Joseph and Yu
+Departures from P5: the number of levels is fixed, so clusters too large to be numbered below their prefix are cut into
+as many pieces as needed; and all degrees are raised by their mean (regularised spectral clustering, Joseph and Yu
 2016), without which the loosely connected items of a sparse graph are cut off one by one.
 
-Items that share a user with no other item have no place in the graph. They make up a cluster of their own, the last
-one of the first level, which is cut in catalogue order.
+Items that share no user with another item have no place in the graph. They form a cluster of their own, the last one
+of the first level, which is cut in catalogue order.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from recbole_lcrec.quantizer.kmeans import one_thread
 from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 from recbole_lcrec.quantizer.random_paths import FixedPaths
 
-_DENSE = 1500  # nodes up to which all eigenvectors are computed from the dense matrix, without iterations
-_STARTS = 3  # of k-means, the best of which is taken
+_DENSE = 1500  # up to this many nodes, all eigenvectors are computed from the dense matrix, without iterations
+_STARTS = 3  # starts of k-means, the best of which is taken
 
 
 class CollaborativeIndexing(FixedPaths):
@@ -51,7 +51,7 @@ class CollaborativeIndexing(FixedPaths):
 
 
 def membership(sequences: Sequence[np.ndarray], n_items: int) -> Any:
-    """Return the sparse matrix [n_sequences, n_items] that says with 1 which items a sequence holds (CSC)."""
+    """Return the sparse matrix [n_sequences, n_items] with 1 for every item that a sequence holds (CSC)."""
     from scipy.sparse import csc_matrix
 
     items, lengths = flat_sequences(sequences)
@@ -62,7 +62,7 @@ def membership(sequences: Sequence[np.ndarray], n_items: int) -> Any:
 
 
 def _alone(users: Any) -> np.ndarray:
-    """Return a mask [n_items] of items that share a user with no other item."""
+    """Return a mask [n_items] of items that share no user with another item."""
     others = np.asarray(users.sum(axis=1)).ravel() - 1
     return users.T @ others <= 0
 
@@ -90,7 +90,7 @@ class _Tree:
             return
         room = math.prod(self.sizes[level + 1 :])
         groups = self._groups(items, alone, level, room)
-        if len(groups) > self.sizes[level]:  # hardly more paths than items: even pieces, neighbours together
+        if len(groups) > self.sizes[level]:  # hardly more paths than items: even pieces, neighbours kept together
             groups = _pieces(np.concatenate(groups), room)
         no_items = np.empty(0, dtype=np.int64)
         for code, group in enumerate(groups):
@@ -119,7 +119,7 @@ class _Tree:
 
 
 def _pieces(items: np.ndarray, most: int) -> list[np.ndarray]:
-    """Return items in as few pieces of at most ``most`` as it takes, of nearly equal size."""
+    """Return items in the smallest number of pieces of at most ``most``, of nearly equal size."""
     return np.array_split(items, math.ceil(len(items) / most))
 
 
@@ -131,7 +131,7 @@ def spectral_points(users: Any, dimensions: int, seed: int) -> np.ndarray:
 
     Args:
         users: Membership matrix U [n_users, n].
-        dimensions: Eigenvectors, at most n.
+        dimensions: Number of eigenvectors, at most n.
         seed: Seed of the iteration's start.
 
     Returns:
@@ -164,7 +164,7 @@ def spectral_points(users: Any, dimensions: int, seed: int) -> np.ndarray:
 
 
 def _labels(points: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return k-means clusters of points [n, d], numbered as they first occur in the catalogue."""
+    """Return k-means clusters of points [n, d], numbered by their first occurrence in the catalogue."""
     from sklearn.cluster import KMeans
 
     count = min(count, len(np.unique(points, axis=0)))

@@ -12,7 +12,7 @@ from recbole_lcrec.quantizer.kmeans import code_limit, fit_codebook
 
 @torch.no_grad()
 def initialise(model: ResidualAutoencoder, latents: Tensor, rng: np.random.Generator) -> None:
-    """Set each codebook to the k-means centres of the residuals that the levels before it leave.
+    """Set each codebook to the k-means centres of the residuals left by the levels before it.
 
     Args:
         model: Its codebooks are overwritten.
@@ -33,14 +33,14 @@ def revive(
 ) -> list[np.ndarray]:
     """Move codes that no item uses onto residuals that are badly served; return which moved, per level.
 
-    Residuals are drawn with a probability in proportion to their squared distance to their code, as k-means++ does.
-    Those that lie on their code already need none, and no level gets more codes than
+    Residuals are drawn with probability proportional to the squared distance to their code, as in k-means++. Those
+    already close to their code need none, and no level gets more codes than
     :func:`recbole_lcrec.quantizer.kmeans.code_limit` allows.
 
     Args:
         model: Its codebooks are changed in place.
         codes: [n, L] nearest codes of the catalogue.
-        residuals: [n, L, d] what each level had to quantize.
+        residuals: [n, L, d], the input of each level.
         rng: Draws the residuals.
     """
     moved = []

@@ -1,7 +1,7 @@
 """What it costs to give an item a code: the geometry behind the mapping, or the lack of it.
 
-Distances are computed pair by pair, not by a matrix product: its last bits depend on the batch and on the number of
-threads, and equal latents must get equal costs, whatever else is in the batch.
+Distances, except those in subspaces, are computed pair by pair, not by a matrix product, whose last bits depend on the
+batch and on the number of threads: equal latents must get equal costs, whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import numpy as np
 
 from recbole_lcrec.utils.errors import UserError
 
-# costs(rows [m], prefixes int64 [m, l]) -> float64 [m, K_l]: what each code of level l costs items so far there
+# costs(rows [m], prefixes int64 [m, l]) -> float64 [m, K_l]: what each code of level l costs these items after these
+# prefixes
 Costs = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-CELLS = 2**21  # costs computed at once, 16 MB: bounds memory, not the result
+CELLS = 2**21  # costs computed at once, 16 MB: limits memory, not the result
 
 
 def rows_at_once(n_codes: int) -> int:
-    """Return for how many items the costs of that many codes are computed at once."""
+    """Return for how many items the costs of ``n_codes`` codes are computed at once."""
     return max(1, CELLS // n_codes)
 
 
@@ -48,9 +49,9 @@ def nearest_codes(latents: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.nd
 
 
 def residual_costs(latents: np.ndarray, codebooks: Sequence[np.ndarray]) -> Costs:
-    """Return squared distances between the codes and the residual that a prefix leaves of an item's latent.
+    """Return squared distances between the codes and what a prefix leaves of an item's latent.
 
-    On the last level that is the path's whole displacement, |latent - sum of its codes|^2.
+    On the last level, this is the path's whole displacement, |latent - sum of its codes|^2.
 
     Args:
         latents: [n, d], finite.
@@ -74,7 +75,7 @@ def residual_costs(latents: np.ndarray, codebooks: Sequence[np.ndarray]) -> Cost
 
 
 def subspace_costs(parts: Sequence[np.ndarray], codebooks: Sequence[np.ndarray]) -> Costs:
-    """Return squared distances between the codes of a level and the items' part in that level's subspace.
+    """Return squared distances between the codes of a level and the items' parts in that level's subspace.
 
     Args:
         parts: One [n, d_l] per level.
@@ -92,10 +93,11 @@ def subspace_costs(parts: Sequence[np.ndarray], codebooks: Sequence[np.ndarray])
 
 
 def own_code_costs(codes: np.ndarray, level_sizes: Sequence[int]) -> Costs:
-    """Return costs for an index without geometry: less than 0 for an item's own code, 1 or little more for others.
+    """Return costs for an index without geometry: less than 0 for an item's own code, 1 or slightly more for others.
 
-    An earlier item gains more by its own code, so of equal paths the first is kept; of the other codes the lowest free
-    one is the cheapest, by less than it costs to move any item more. Under another prefix no code is an item's own.
+    An earlier item gains more from its own code, so of equal paths the first is kept; of the other codes, the lowest
+    free one is the cheapest, but by less than moving one more item costs. Under another prefix, no code is an item's
+    own.
 
     Args:
         codes: int64 [n, L], the paths that the items came with.
@@ -116,7 +118,7 @@ def own_code_costs(codes: np.ndarray, level_sizes: Sequence[int]) -> Costs:
 
 
 def _checked(latents: np.ndarray, codebooks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the codebooks as float64; refuse NaN and infinity, which no assignment could be optimal for."""
+    """Return the codebooks as float64; refuse NaN and infinity, for which no assignment is optimal."""
     books = [np.asarray(book, dtype=np.float64) for book in codebooks]
     _check_finite(latents, "latents")
     for level, book in enumerate(books):

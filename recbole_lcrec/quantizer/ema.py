@@ -1,7 +1,7 @@
 """Codebooks that follow the residuals by moving averages instead of gradients (VQ-VAE-2, Razavi et al. 2019).
 
-Each code keeps a decayed count of the residuals it was given and a decayed sum of them; its place is their quotient,
-an online k-means. The codebook term of the loss (Eq. 4 of the paper) is then not needed.
+Each code keeps a decayed count of the residuals assigned to it and their decayed sum; its place is the quotient of the
+two, an online k-means. The codebook term of the loss (Eq. 4 of the paper) is then not needed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from recbole_lcrec.quantizer.autoencoder import Quantized
 
-DECAY = 0.95  # of a step: an epoch has some ten steps, so a code remembers about two epochs
-_LEAST_COUNT = 1e-3  # codes that have been given less stay where they are
+DECAY = 0.95  # per step: an epoch has some ten steps, so a code remembers about two epochs
+_LEAST_COUNT = 1e-3  # codes with a smaller count stay where they are
 
 
 class MovingCodebooks:
@@ -33,7 +33,7 @@ class MovingCodebooks:
 
     @torch.no_grad()
     def update(self, batch: Quantized) -> None:
-        """Move the codes towards what a batch gave them."""
+        """Move the codes towards the residuals that a batch assigned to them."""
         for level, book in enumerate(self.codebooks):
             # a product, not index_add_, whose order of additions is not fixed on GPUs
             given = functional.one_hot(batch.codes[:, level], len(book)).to(book.dtype)
@@ -44,7 +44,7 @@ class MovingCodebooks:
 
     @torch.no_grad()
     def forget(self, moved: Sequence[np.ndarray]) -> None:
-        """Start anew for codes that were put elsewhere: ``moved`` are their numbers, per level."""
+        """Reset the averages of codes that were moved; ``moved`` has their numbers, per level."""
         for level, codes in enumerate(moved):
             rows = torch.from_numpy(codes).to(self.counts[level].device)
             self.counts[level][rows] = 0

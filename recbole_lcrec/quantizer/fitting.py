@@ -34,16 +34,16 @@ def fit_quantizer(
     Args:
         inputs: The catalogue: embeddings, training sequences, or both.
         settings: Options of the quantizer.
-        seed: Seed of all that is drawn; global random generators are left alone.
+        seed: Seed of all random draws; global random generators are left alone.
         device: Where an RQ-VAE trains; the others always use one thread of the CPU.
         show_progress: Whether to show a bar.
 
     Returns:
-        The quantizer on the CPU, and a report: what :func:`recbole_lcrec.quantizer.measures.quality` says,
+        The quantizer on the CPU, and a report: the result of :func:`recbole_lcrec.quantizer.measures.quality`,
         ``quantizer``, ``seconds``, and what the quantizer itself adds (``epochs`` of an RQ-VAE).
 
     Raises:
-        UserError: If the quantizer needs embeddings or sequences and has none, or cannot be fitted.
+        UserError: If the quantizer lacks an input that it needs, or cannot be fitted.
     """
     kind = quantizer_class(settings.quantizer)
     if kind.needs_embeddings and inputs.embeddings is None:

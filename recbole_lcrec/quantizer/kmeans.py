@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 SAMPLE_PER_CODE = 64  # points per code that k-means sees of a large catalogue
-ITEMS_PER_CODE = 4  # items per code on every level but the last, at least; binds below 4 x K items
-_CHUNK = 8192  # points whose distances are computed at once; bounds memory
-_ITERATIONS = 20  # what later ones gain is less than 1% of the error, and the training of an RQ-VAE moves on anyway
+ITEMS_PER_CODE = 4  # least items per code on every level but the last; matters below 4 x K items
+_CHUNK = 8192  # points whose distances are computed at once; limits memory
+_ITERATIONS = 20  # later ones gain less than 1% of the error, and the training of an RQ-VAE moves the codes anyway
 
 
 @lru_cache(maxsize=1)
 def _thread_pools() -> Any:
-    import sklearn.cluster  # noqa: F401  so that its pools are among those that are found
+    import sklearn.cluster  # noqa: F401  so that its pools are found, too
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -28,15 +28,15 @@ def _thread_pools() -> Any:
 def one_thread() -> AbstractContextManager[Any]:
     """Return a context in which numpy and scikit-learn use one thread.
 
-    The sums of several threads are added in the order in which they finish, or in another grouping.
+    Several threads add up their sums in the order in which they finish, or group them differently.
     """
     return _thread_pools().limit(limits=1)
 
 
 def code_limit(level_sizes: tuple[int, ...], level: int, n_items: int) -> int:
-    """Return how many codes of a level a catalogue may use: one for every few items, all on the last level.
+    """Return how many codes of a level a catalogue may use: one for every few items; all, on the last level.
 
-    With as many codes as items the first code would be the item's name and those after it noise: nothing shared,
+    With a code for every item, the first code would be the item's name and those after it noise: nothing shared,
     nothing to learn from.
     """
     size = level_sizes[level]
@@ -50,12 +50,12 @@ def expected_codes(n_items: int, size: int) -> int:
 
 
 def fit_codebook(points: np.ndarray, size: int, used: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a level's codebook, float32 [size, d]: k-means centres, and after ``used`` of them codes out of reach.
+    """Return a level's codebook, float32 [size, d]: ``used`` k-means centres, followed by codes out of reach.
 
     Args:
-        points: float32 [n, d], what the level has to quantize. Of many only a sample is used.
-        size: Codes of the level.
-        used: Codes that may be used, at most ``size``.
+        points: float32 [n, d], the input of the level. If there are many, only a sample is used.
+        size: Number of codes of the level.
+        used: Number of codes that may be used, at most ``size``.
         rng: Draws the sample and k-means' starting points.
     """
     most = SAMPLE_PER_CODE * size
@@ -65,7 +65,7 @@ def fit_codebook(points: np.ndarray, size: int, used: int, rng: np.random.Genera
 
 
 def _parked(points: np.ndarray, n_codes: int, rng: np.random.Generator) -> np.ndarray:
-    """Return places for codes that are not to be used: distinct, and too far away to be any item's nearest code."""
+    """Return places for codes that must not be used: distinct, and too far away to be any item's nearest code."""
     directions = rng.normal(size=(n_codes, points.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     return (100 * max(1.0, float(np.abs(points).max())) * directions).astype(np.float32)
@@ -74,8 +74,8 @@ def _parked(points: np.ndarray, n_codes: int, rng: np.random.Generator) -> np.nd
 def kmeans_centres(points: np.ndarray, n_codes: int, rng: np.random.Generator) -> np.ndarray:
     """Return ``n_codes`` centres of points [n, d], float32 [n_codes, d].
 
-    With fewer distinct points than codes, every point is a centre and the codes left over lie around them, so that
-    the mapping finds distinct, nearby codes for items that share a path.
+    With fewer distinct points than codes, every point is a centre and the remaining codes lie around them, so that the
+    mapping finds distinct, nearby codes for items that share a path.
     """
     distinct = np.unique(points, axis=0)
     if len(distinct) <= n_codes:
@@ -92,8 +92,8 @@ def plus_plus(points: np.ndarray, n_codes: int, random: np.random.RandomState) -
     """Return the rows of k-means++'s starting points, int64 [n_codes]: those that scikit-learn chooses.
 
     Arthur and Vassilvitskii 2007: of a few candidates, drawn in proportion to the squared distance to the nearest
-    point chosen so far, the one that leaves the least sum of these distances. scikit-learn turns all points from
-    float32 into float64 for each choice anew, which takes most of its time; here they are turned once.
+    point chosen so far, the one that leaves the smallest sum of these distances. scikit-learn converts all points from
+    float32 to float64 again for each choice, which takes most of its time; here they are converted once.
 
     Args:
         points: float32 [n, d].
@@ -118,7 +118,7 @@ def plus_plus(points: np.ndarray, n_codes: int, random: np.random.RandomState) -
     nearest, left = nearest[0], sums[0]
     for number in range(1, n_codes):
         drawn = np.searchsorted(np.cumsum(nearest), random.uniform(size=n_trials) * left)
-        candidates = np.minimum(drawn, len(points) - 1)  # rounding may carry the last one over the end
+        candidates = np.minimum(drawn, len(points) - 1)  # rounding may carry the last one past the end
         reached = distances(candidates)
         np.minimum(reached, nearest, out=reached)
         sums = reached @ ones
@@ -128,17 +128,17 @@ def plus_plus(points: np.ndarray, n_codes: int, random: np.random.RandomState) -
 
 
 def refined_centres(points: np.ndarray, start: np.ndarray, rng: np.random.Generator, iterations: int) -> np.ndarray:
-    """Return centres [K, d] after a few of Lloyd's iterations from ``start`` [K, d]; no more centres than points."""
+    """Return centres [K, d] after a few Lloyd iterations from ``start`` [K, d]; K must not exceed the points."""
     from sklearn.cluster import KMeans
 
     kmeans = KMeans(len(start), init=start, n_init=1, max_iter=iterations, random_state=_seed(rng))
     with one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nearly equal points give fewer clusters, which does no harm here
+        warnings.simplefilter("ignore")  # nearly equal points give fewer clusters, which is harmless here
         return kmeans.fit(points).cluster_centers_.astype(np.float32)
 
 
 def nearest_codes(points: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """Return the nearest code of each of points [n, d], int64 [n]; of equally near ones the first of the [K, d]."""
+    """Return the nearest code in [K, d] of each of points [n, d], int64 [n]; of equally near ones, the first."""
     chosen = np.empty(len(points), dtype=np.int64)
     norms = (codebook**2).sum(axis=1)
     with one_thread():
@@ -150,17 +150,17 @@ def nearest_codes(points: np.ndarray, codebook: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Embeddings centred, scaled as one, and projected on their first principal components.
+    """Centres embeddings, scales them as a whole, and projects them onto their first principal components.
 
     The linear counterpart of the RQ-VAE's encoder. k-means of what earlier levels leave needs it: in hundreds of
-    dimensions most residuals end in one cluster, with an outlier in each of the others.
+    dimensions, most residuals end up in one cluster, with an outlier in each of the others.
 
     Attributes:
         mean: float32 [d].
-        scale: float32 [], never 0. One scale for all dimensions: a scale each would blow up the least important
+        scale: float32 [], never 0. One scale for all dimensions: separate scales would blow up the least important
             dimensions of an SVD.
         components: float32 [d, k], orthonormal columns.
-        variances: float64 [k], of the components, from the largest down.
+        variances: float64 [k], of the components, in descending order.
     """
 
     mean: np.ndarray
@@ -170,7 +170,7 @@ class Projection:
 
     @classmethod
     def fit(cls, embeddings: np.ndarray, dimensions: int) -> Projection:
-        """Fit to embeddings [n, d]; k is the least of ``dimensions`` and d."""
+        """Fit to embeddings [n, d]; k is the smaller of ``dimensions`` and d."""
         mean = embeddings.mean(axis=0, dtype=np.float64)
         centred = embeddings - mean
         spread = float(np.sqrt((centred**2).mean()))
@@ -197,7 +197,7 @@ class Projection:
         return (points @ self.components.T * self.scale + self.mean).astype(np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what is saved."""
+        """Return the arrays to save."""
         return {"mean": self.mean, "scale": self.scale, "components": self.components, "variances": self.variances}
 
     @classmethod

@@ -1,17 +1,17 @@
 """LETTER (Wang et al. 2024, arXiv 2405.07314): an RQ-VAE whose codes know who interacts with what, and are diverse.
 
 As published, two losses are added to the RQ-VAE's. *Collaborative alignment*: the quantized embedding of an item and
-the embedding that a trained recommender has of it are a pair to be told from the pairs with other items of the batch
-(a softmax over inner products). *Diversity*: the codes of a level are clustered into groups of equal size, and an
-item's code is drawn towards another one of its group and away from all others of the level, so that codes spread.
+its embedding from a trained recommender are a pair to be told apart from the pairs with other items of the batch (a
+softmax over inner products). *Diversity*: the codes of a level are clustered into groups of equal size, and an item's
+code is drawn towards another one of its group and away from all others of the level, so that codes spread.
 
 What differs:
 
 - The recommender is a finished run of this package on the same split (option ``collaborative_from``).
 - Its embeddings are brought to ``latent_dim`` dimensions by their principal components, centred, and scaled to a mean
   squared length of ``latent_dim``: the inner products then neither vanish nor explode, for any recommender.
-- Items that it does not know (no interactions in the data) have no part in the alignment, and new items are placed by
-  their text alone.
+- Items that the recommender does not know (no interactions in the data) take no part in the alignment, and new items
+  are placed by their text alone.
 - Warm-up, k-means start, revival of unused codes and early stop are those of ``rqvae``.
 """
 
@@ -33,11 +33,11 @@ from recbole_lcrec.quantizer.training import train
 from recbole_lcrec.utils.errors import UserError
 
 _JUDGED = 2048
-"""Items by which the alignment of a state is judged: a softmax over all of a large catalogue would not fit."""
+"""Items on which the alignment of a state is measured: a softmax over all of a large catalogue would not fit."""
 
 
 def alignment_loss(vectors: Tensor, collaborative: Tensor) -> Tensor:
-    """Return the mean of -log softmax_i(<z_i, h_j>) at i = j over a batch: z_i is to be told from others by its h_i.
+    """Return the mean of -log softmax_j(<z_i, h_j>) at j = i over a batch: z_i must pick its h_i among the others.
 
     Args:
         vectors: Quantized embeddings z [n, d].
@@ -48,12 +48,12 @@ def alignment_loss(vectors: Tensor, collaborative: Tensor) -> Tensor:
 
 
 def diversity_loss(book: Tensor, chosen: Tensor, partners: Tensor) -> Tensor:
-    """Return the mean of -log softmax(<e_c, e_j>) at j = c's partner, among all codes j of the level but c itself.
+    """Return the mean of -log softmax(<e_c, e_j>) at j = c's partner, over all codes j of the level except c itself.
 
     Args:
         book: Embeddings of the level's codes, [K, d].
         chosen: The items' codes c, int64 [n].
-        partners: A code of the same group for each, int64 [n]; the code itself where its group has no other, and that
+        partners: A code of the same group for each, int64 [n]; if its group has no other, the code itself, and the
             item does not count.
     """
     has_partner = partners != chosen
@@ -66,17 +66,17 @@ def diversity_loss(book: Tensor, chosen: Tensor, partners: Tensor) -> Tensor:
 
 
 def equal_groups(book: np.ndarray, n_groups: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the group of each code [K, d], int64 [K]: groups of equal size (up to 1), near the centres of k-means."""
+    """Return the group of each code [K, d], int64 [K]: near k-means centres, with sizes that differ by at most 1."""
     centres = kmeans_centres(np.ascontiguousarray(book), n_groups, rng)
-    places = np.arange(len(book)) % n_groups  # so many places in each group
+    places = np.arange(len(book)) % n_groups  # the places that each group offers
     distances = ((book[:, None] - centres[None]) ** 2).sum(-1)
     return places[linear_sum_assignment(distances[:, places])[1]]
 
 
 def fitted_targets(collaborative: np.ndarray, dimensions: int) -> np.ndarray:
-    """Return collaborative embeddings [n, d] as principal components float32 [n, dimensions]; rows of NaN stay so.
+    """Return collaborative embeddings [n, d] as principal components float32 [n, dimensions]; NaN rows stay NaN.
 
-    They are centred and scaled to a mean squared length of ``dimensions``; components that there are not are 0.
+    They are centred and scaled to a mean squared length of ``dimensions``; missing components are 0.
     """
     known = np.isfinite(collaborative).all(axis=1)
     points = collaborative[known].astype(np.float64)
@@ -147,7 +147,7 @@ class LETTER(ResidualAutoencoder):
 
 
 def _partners(chosen: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return another code of the same group for each of ``chosen`` [n]; the code itself where there is none."""
+    """Return another code of the same group for each of ``chosen`` [n]; the code itself if there is none."""
     order = np.argsort(groups, kind="stable")
     sizes = np.bincount(groups)
     starts = np.cumsum(sizes) - sizes

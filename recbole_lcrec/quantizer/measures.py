@@ -15,14 +15,14 @@ def collision_rate(codes: np.ndarray) -> float:
 
 
 def perplexity(codes: np.ndarray) -> float:
-    """Return exp(entropy) of the codes [n] of one level: how many codes are used, if all were used evenly."""
+    """Return exp(entropy) of the codes [n] of one level: the equivalent number of evenly used codes."""
     shares = np.bincount(codes) / len(codes)
     shares = shares[shares > 0]
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def quality(quantizer: Quantizer, embeddings: np.ndarray | None) -> dict[str, Any]:
-    """Say how well a quantizer's codes describe a catalogue, before any mapping.
+    """Measure how well a quantizer's codes describe a catalogue, before any mapping.
 
     Args:
         quantizer: A fitted quantizer, on the CPU.
@@ -31,7 +31,7 @@ def quality(quantizer: Quantizer, embeddings: np.ndarray | None) -> dict[str, An
     Returns:
         ``collision_rate``; ``used_codes`` and ``perplexity`` per level; ``reconstruction_error`` and
         ``mean_predictor_error``, mean squared errors in units of the embeddings' variance, and ``relative_error``,
-        their quotient (0 when all embeddings are equal). The three errors are None without geometry.
+        their quotient (0 if all embeddings are equal). The three errors are None without geometry.
     """
     codes = quantizer.codes_of(embeddings)
     report: dict[str, Any] = {

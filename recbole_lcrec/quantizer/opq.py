@@ -1,8 +1,8 @@
 """Optimised product quantization (Ge et al. 2014): the embedding is rotated and cut into one part per level.
 
 The levels are independent, so a code means the same after any other codes: the tokenizer of VQ-Rec and of
-parallel generation (RPG). What is cut are the first ``latent_dim`` principal components, as many for each level. The
-rotation starts with the components dealt so that all parts carry about the same variance (Sec. 3.2 there), and then
+parallel generation (RPG). The first ``latent_dim`` principal components are cut, evenly among the levels. The rotation
+starts with the components dealt out so that all parts carry about the same variance (Sec. 3.2 there), and then
 alternates with k-means: given the codes, the best rotation is an orthogonal Procrustes problem, solved by an SVD
 (Sec. 3.1).
 """
@@ -25,7 +25,7 @@ from recbole_lcrec.quantizer.kmeans import (
 from recbole_lcrec.quantizer.projected import ProjectedQuantizer, load_parts
 from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 
-ROUNDS = 30  # of rotation and k-means; with 10 the error was up to 10% larger on some thousand items
+ROUNDS = 30  # of rotation and k-means; with 10, the error was up to 10% larger on some thousands of items
 _LLOYD = 3  # k-means iterations per round, which start where the last ones ended
 
 
@@ -35,7 +35,7 @@ class OPQ(ProjectedQuantizer):
     Args:
         settings: Options of the quantizer.
         projection: From embeddings to their principal components.
-        rotation: float32 [k', k'], orthogonal; components get zeros up to k' dimensions, at least one per level.
+        rotation: float32 [k', k'], orthogonal; components are zero-padded to k' dimensions, at least one per level.
         codebooks: float32 [K_l, k_l] per level; the k_l sum to k'.
     """
 
@@ -101,20 +101,20 @@ class OPQ(ProjectedQuantizer):
 
 
 def _padded(points: np.ndarray, least: int) -> np.ndarray:
-    """Return points [n, d] with zeros up to ``least`` dimensions: every level needs one."""
+    """Return points [n, d] zero-padded to at least ``least`` dimensions: every level needs one."""
     return np.pad(points, ((0, 0), (0, max(0, least - points.shape[1])))).astype(np.float32)
 
 
 def _balanced(variances: np.ndarray, dimensions: int, n_parts: int) -> tuple[np.ndarray, list[int]]:
-    """Return the permutation of components [dimensions, dimensions] that cuts them into parts, and the parts' widths.
+    """Return the permutation of components [dimensions, dimensions] that orders them by part, and the parts' widths.
 
     From the largest variance down, each component goes to the part with the smallest product of variances that still
-    has room (the eigenvalue allocation of the paper); widths differ by 1 at most.
+    has room (the eigenvalue allocation of the paper); widths differ by at most 1.
     """
     padded = np.maximum(np.pad(variances, (0, dimensions - len(variances))), 1e-12)
     widths = [dimensions // n_parts + (part < dimensions % n_parts) for part in range(n_parts)]
     parts: list[list[int]] = [[] for _ in range(n_parts)]
-    products = np.zeros(n_parts)  # as logarithms, of variances in units of the smallest, so that none falls
+    products = np.zeros(n_parts)  # as logarithms, of variances in units of the smallest, so that none shrinks
     for component, weight in enumerate(np.log(padded / padded.min()) + 1e-3):
         with_room = [part for part in range(n_parts) if len(parts[part]) < widths[part]]
         chosen = min(with_room, key=lambda part: (products[part], part))
@@ -141,7 +141,7 @@ def _improved(
 
 
 def _filled(book: np.ndarray, size: int) -> np.ndarray:
-    """Return a codebook of ``size`` codes: those that are not to be used lie far away, each at its own distance."""
+    """Return a codebook of ``size`` codes: those that must not be used lie far away, each at its own distance."""
     missing = size - len(book)
     far = 100 * max(1.0, float(np.abs(book).max())) * (1 + np.arange(missing, dtype=np.float32) / max(1, missing))
     return np.concatenate([book, np.repeat(far[:, None], book.shape[1], axis=1)]).astype(np.float32)

@@ -14,7 +14,7 @@ from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 
 
 class ProjectedQuantizer(Quantizer):
-    """A quantizer that is fitted to the first ``latent_dim`` principal components of the embeddings.
+    """A quantizer fitted to the first ``latent_dim`` principal components of the embeddings.
 
     Attributes:
         projection: From embeddings to their principal components.
@@ -56,10 +56,10 @@ class ProjectedQuantizer(Quantizer):
 
         Args:
             points: Principal components of the embeddings, float32 [n, k].
-            projection: What gave them.
+            projection: The projection that gave them.
             used: How many of each level's codes may be used.
             settings: Options of the quantizer.
-            rng: Draws what there is to draw.
+            rng: For random draws.
         """
 
     def save(self, folder: Path) -> None:
@@ -67,7 +67,7 @@ class ProjectedQuantizer(Quantizer):
         save_state(folder, {**self.projection.arrays(), **self.more_arrays(), **books}, self.settings)
 
     def more_arrays(self) -> dict[str, np.ndarray]:
-        """Return what else is saved, by name."""
+        """Return further arrays to save, by name."""
         return {}
 
 

@@ -12,16 +12,16 @@ from recbole_lcrec.utils.errors import Mistakes, UserError, shortened
 
 MIN_LEVELS, MAX_LEVELS = 2, 32
 MAX_CODES = 65_536
-"""Codes of a level at most: each becomes a token of the language model, and a typing error must not make a billion."""
+"""Most codes of a level: each becomes a token of the language model, and a typo must not make a billion."""
 MAX_TOKENS = 131_072
-"""Codes of all levels together at most: a vocabulary that large is that of the largest language models."""
+"""Most codes of all levels together: the size of the largest language models' vocabularies."""
 
 MAX_LAYERS = 64
-"""Layers of the RQ-VAE's encoder at most."""
+"""Most layers of the RQ-VAE's encoder."""
 
 
 def check_tokens(level_sizes: Sequence[int], what: str) -> None:
-    """Refuse levels that have more codes together than a language model should have new tokens.
+    """Refuse levels with more codes in total than a language model should have new tokens.
 
     Raises:
         UserError: Naming ``what``.
@@ -38,7 +38,7 @@ class QuantizerSettings(StageSettings):
     """Options of the quantizer; each is explained in properties/index.yaml.
 
     Attributes:
-        own: The options that a plugin's quantizer has declared.
+        own: The options that the quantizer itself has declared.
     """
 
     num_levels: int
@@ -82,7 +82,7 @@ class QuantizerSettings(StageSettings):
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
-        """Codes of each level."""
+        """Number of codes of each level."""
         if isinstance(self.codebook_size, list):
             return tuple(self.codebook_size)
         return (self.codebook_size,) * self.num_levels

@@ -13,7 +13,7 @@ from recbole_lcrec.quantizer.base import Inputs, Quantizer, load_arrays, load_se
 from recbole_lcrec.quantizer.costs import Costs, own_code_costs
 from recbole_lcrec.quantizer.quantizer_settings import QuantizerSettings
 
-_LISTED = 1_000_000  # this many paths can be listed and drawn from without replacement
+_LISTED = 1_000_000  # up to this many paths are listed and drawn from without replacement
 
 
 class FixedPaths(Quantizer):
@@ -53,19 +53,19 @@ class RandomPaths(FixedPaths):
     def fit(
         cls, inputs: Inputs, settings: QuantizerSettings, *, seed: int, device: str, show_progress: bool
     ) -> tuple[RandomPaths, dict[str, Any]]:
-        """Draw a path per item; embeddings and sequences are not looked at."""
+        """Draw a path per item; embeddings and sequences are ignored."""
         rng = np.random.default_rng(seed)
         return cls(settings, distinct_paths(inputs.n_items, settings.level_sizes, rng)), {}
 
 
 def distinct_paths(n_items: int, level_sizes: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """Return ``n_items`` random distinct paths, int64 [n, L]; there must be that many."""
+    """Return ``n_items`` random distinct paths, int64 [n, L]; that many must exist."""
     n_paths = math.prod(map(int, level_sizes))
     assert n_items <= n_paths, "more items than paths"
     if n_paths <= max(_LISTED, 4 * n_items):
         chosen = rng.permutation(n_paths)[:n_items]
         return np.stack(np.unravel_index(chosen, level_sizes), axis=1).astype(np.int64)
-    # plenty of paths: draw, and draw again those that came a second time
+    # plenty of paths: draw, and redraw repeated ones
     codes = rng.integers(np.array(level_sizes), size=(n_items, len(level_sizes)))
     while True:
         _, first = np.unique(codes, axis=0, return_index=True)

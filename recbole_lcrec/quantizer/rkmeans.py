@@ -1,7 +1,7 @@
 """Residual k-means: the RQ-VAE's levels without its autoencoder (as in QARM and OneRec).
 
-Level 1 is k-means of the embeddings' first ``latent_dim`` principal components, every further level k-means of what
-the levels before it leave.
+Level 1 is k-means of the embeddings' first ``latent_dim`` principal components, every further level k-means of the
+residuals of the levels before it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ResidualKMeans(ProjectedQuantizer):
 
     Args:
         settings: Options of the quantizer.
-        projection: From embeddings to what is quantized.
+        projection: From embeddings to the quantized points.
         codebooks: float32 [K_l, k] per level.
     """
 

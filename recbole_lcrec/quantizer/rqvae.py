@@ -30,9 +30,9 @@ def train_rqvae(
 ) -> tuple[RQVAE, dict[str, Any]]:
     """Fit an RQ-VAE to a catalogue.
 
-    A departure from the paper: the autoencoder first trains a little without codes, so that k-means sees latents that
-    mean something, a small catalogue uses only some of the codes, and training stops when the sum of collision rate
-    and relative reconstruction error gets no better.
+    Departures from the paper: the autoencoder first trains a little without codes, so that k-means sees meaningful
+    latents, a small catalogue uses only some of the codes, and training stops when the sum of collision rate and
+    relative reconstruction error no longer improves.
 
     Args:
         embeddings: float32 [n, d], finite.

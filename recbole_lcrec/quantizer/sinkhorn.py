@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-# Rounds per renewal of the kernel: one with logarithms (safe, slow), then matrix-vector rounds (ten times faster).
+# Rounds per renewal of the kernel: one in logarithms (safe, slow), then matrix-vector rounds (ten times faster).
 STRIDE = 10
 _BOUND = 1e12
 
@@ -17,11 +17,11 @@ def sinkhorn_log(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
 
     Minimises sum q(c|r) |r - v_c|^2 - epsilon H(q) subject to sum_c q(c|r) = 1 and sum_r q(c|r) = B / K. Plain
     exp(-cost / epsilon) underflows to rows of zeros for small epsilon; here every tenth round is computed on
-    logarithms, which stay finite, and the rounds between rescale the kernel it leaves (log-domain stabilised scaling,
-    Schmitzer 2019): the same fixed point at a fraction of the time.
+    logarithms, which stay finite, and the rounds in between rescale the resulting kernel (log-domain stabilised
+    scaling, Schmitzer 2019): the same fixed point in a fraction of the time.
 
     Args:
-        cost: [B, K] squared distances, finite. They are divided by their largest value first, so that epsilon means
+        cost: [B, K] squared distances, finite. They are first divided by their largest value, so that epsilon means
             the same at every stage of training.
         epsilon: Strength of the entropy, relative to the largest cost.
         iterations: Rounds of column and row normalisation.
@@ -44,7 +44,7 @@ def sinkhorn_log(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 
 def _scaled(log_q: Tensor, column: float, rounds: int) -> Tensor:
-    """Normalise columns and rows ``rounds`` times by factors; the bounds bite only far from convergence."""
+    """Normalise columns and rows ``rounds`` times by factors; the bounds matter only far from convergence."""
     kernel = log_q.exp()
     rows = log_q.new_ones(log_q.shape[0])
     columns = log_q.new_ones(log_q.shape[1])

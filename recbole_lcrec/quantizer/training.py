@@ -22,11 +22,11 @@ from recbole_lcrec.utils.progress import progress
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_SHARE = 0.1  # of the epochs train the plain autoencoder, before there are codes
-CHECK_EVERY = 5  # epochs between looks at the whole catalogue
+WARM_UP_SHARE = 0.1  # share of the epochs that train the plain autoencoder, before there are codes
+CHECK_EVERY = 5  # epochs between evaluations on the whole catalogue
 
 # A small catalogue gets smaller batches, down to LEAST_BATCH items, so that an epoch still has several steps:
-# otherwise a few hundred items would see too few of them in the epochs that suit some thousands.
+# otherwise a few hundred items would get too few steps in a number of epochs that suits some thousands.
 LEAST_STEPS, LEAST_BATCH = 8, 32
 
 
@@ -36,7 +36,7 @@ def train(
     """Fit a new network to a catalogue; see :func:`recbole_lcrec.quantizer.rqvae.train_rqvae`.
 
     Returns:
-        The report; the network is on the CPU in its best state then.
+        The report; afterwards, the network is on the CPU in its best state.
     """
     started = time.perf_counter()
     data = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32)).to(device)
@@ -65,7 +65,7 @@ class _Training:
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": networks, "weight_decay": self.options.rqvae_weight_decay},
-                # decay would pull codes that are seldom used towards 0
+                # decay would pull rarely used codes towards 0
                 {"params": list(model.codebooks.parameters()), "weight_decay": 0.0},
             ],
             lr=self.options.rqvae_learning_rate,
@@ -78,7 +78,7 @@ class _Training:
         self.baseline = max(float(inputs.pow(2).mean()), 1e-12)
 
     def run(self, bar: Any) -> int:
-        """Train until ``rqvae_epochs`` or until nothing has got better for ``rqvae_patience`` epochs.
+        """Train until ``rqvae_epochs`` or until nothing has improved for ``rqvae_patience`` epochs.
 
         Returns:
             The number of epochs, warm-up included. The model is left in its best state.
@@ -112,7 +112,7 @@ class _Training:
         if quantized:
             self.model.before_epoch(self.rng)
         order = torch.from_numpy(self.rng.permutation(n)).to(self.inputs.device)
-        # batches of equal size: Sinkhorn on a small remainder would spread few items over all codes
+        # batches of equal size: on a small remainder, Sinkhorn would spread few items over all codes
         for rows in order.chunk(math.ceil(n / self.batch_size)):
             error, result = self.model.autoencode(self.inputs[rows], quantized=quantized)
             total = error
@@ -133,9 +133,9 @@ class _Training:
 
     @torch.no_grad()
     def _score(self) -> tuple[float, np.ndarray, Tensor]:
-        """Return what is to get small, with the catalogue's nearest codes [n, L] and residuals [n, L, d].
+        """Return the score to minimise, with the catalogue's nearest codes [n, L] and residuals [n, L, d].
 
-        Both terms lie between 0 and 1 and both matter: paths that are distinct and codes that mean something.
+        Both terms are of the order of 1 and both matter: distinct paths and meaningful codes.
         """
         result = self.model.quantize(self.model.encoder(self.inputs))
         codes = result.codes.cpu().numpy()

@@ -15,12 +15,12 @@ from recbole_lcrec.recommending.recommender import Recommender
 
 @dataclass(frozen=True)
 class Answering:
-    """How a recommender answers a part; the same on every machine.
+    """How a recommender answers a part of an order; the same on every machine.
 
     Attributes:
         k: Items per user.
         among: Item tokens to choose from, or None.
-        titles: Whether titles are written.
+        titles: Whether to write titles.
         unknown: ``error`` or ``skip``.
         suffix: Format of the output.
     """
@@ -33,7 +33,7 @@ class Answering:
 
     @classmethod
     def of(cls, order: Order, recommender: Recommender) -> Answering:
-        """Return how an order is to be answered."""
+        """Return how to answer an order."""
         topk = RunOptions(recommender.experiment.config).topk
         among = None if order.among is None else list(dict.fromkeys(read_tokens(order.among, "among")))
         return cls(order.k or max(topk), among, order.titles, order.unknown, order.output.suffix)

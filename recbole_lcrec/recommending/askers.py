@@ -15,18 +15,18 @@ from recbole_lcrec.utils.errors import UserError, clipped, shortened
 from recbole_lcrec.utils.lines import MAX_LINE, first_bytes, other_kind, too_long
 
 Asker = tuple[str, list[str] | None]
-"""A user token, and a history of item tokens or None for the one that is known of the user."""
+"""A user token, and a history of item tokens, or None for the user's known history."""
 _COLUMNS = "expected the columns user and history"
 
 
 @dataclass(frozen=True)
 class Portion:
-    """Some askers, one after the other in their source.
+    """Some consecutive askers of a source.
 
     Attributes:
-        number: Which part it is, from 0.
+        number: Number of the part, from 0.
         names: User tokens.
-        histories: Item tokens, oldest first, one list per user; None for what is known of the users.
+        histories: Item tokens, oldest first, one list per user; None for the users' known histories.
     """
 
     number: int
@@ -45,10 +45,10 @@ def parts_of(askers: Iterable[Asker], size: int = PART) -> Iterator[Portion]:
 
 
 def read_tokens(path: Path, what: str) -> list[str]:
-    """Return the tokens of a file, one per line; blank lines are left out.
+    """Return the tokens of a file, one per line; blank lines are skipped.
 
     Raises:
-        UserError: If the file is not text, or has none.
+        UserError: If the file is not text, or has no token.
     """
     tokens = [line.strip() for _, line in _lines(path, what) if line.strip()]
     if not tokens:
@@ -61,7 +61,7 @@ def read_histories(path: Path) -> Iterator[Asker]:
 
     Args:
         path: CSV or Parquet with the columns ``user`` and ``history``, or JSON lines with these keys. A history is a
-            list of item tokens, in CSV a text with blanks between them (or a JSON list, for tokens with blanks).
+            list of item tokens, in CSV separated by blanks (or a JSON list, for tokens that contain blanks).
 
     Raises:
         UserError: Naming file and line.

@@ -1,7 +1,7 @@
 """Recommending on a Ray cluster: Ray Data with an actor per GPU, or per core where there are none.
 
 A row of the data set is a part of the order, and a row of the result is that part of the output, encoded. Ray keeps
-what waits in its object store, which spills to disk, so that memory does not grow with the number of users.
+waiting parts in its object store, which spills to disk, so that memory does not grow with the number of users.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def answers_of_cluster(
     Args:
         order: What is ordered.
         answering: How parts are answered.
-        parts: What is waiting.
+        parts: The parts to answer.
         count: How many parts these are.
         experiment: The run, loaded here.
 
@@ -83,12 +83,12 @@ def answers_of_cluster(
 
 
 def _files(order: Order, experiment: Any) -> dict[str, list[Path]]:
-    """Return the files that every machine has to see, under what a message calls them."""
+    """Return the files that every machine has to see, by their name in messages."""
     run = RunOptions(experiment.config)
     name, data_path = run.dataset, str(Path(run.data_path).absolute().parent)
     needed = {f"--recommend={order.run_dir}": [path for path in sorted(order.run_dir.rglob("*")) if path.is_file()]}
     data = dataset_folder(name, data_path)
-    if data != bundled_ml_100k():  # each installation has that one
+    if data != bundled_ml_100k():  # every installation has that one
         needed[f"data_path={data_path}"] = sorted(data.glob(f"{name}.*"))
     return needed
 
@@ -107,7 +107,7 @@ def _table(part: Portion) -> Any:
 
 
 def _in_words(error: Exception) -> UserError:
-    """Return the mistake that an actor has found, or what has become of it."""
+    """Return the UserError that an actor has raised, or one that says that the actor was lost."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):

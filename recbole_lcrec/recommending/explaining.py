@@ -17,7 +17,7 @@ def steps_of(model: Any, meanings: CodeMeanings, history: np.ndarray, row: int) 
     """Return the steps of an item's path after a history.
 
     Args:
-        model: A generative model, ready to be asked.
+        model: A generative model in evaluation mode.
         meanings: What codes stand for.
         history: Catalogue rows, oldest first, int64 [n].
         row: Catalogue row of the item.
@@ -41,7 +41,7 @@ def steps_of(model: Any, meanings: CodeMeanings, history: np.ndarray, row: int) 
 
 
 def _codes_by_token(catalogue: Any) -> dict[int, int]:
-    """Return vocabulary id -> code, of the codes of all levels."""
+    """Return vocabulary id -> code, for the codes of all levels."""
     sizes: Sequence[int] = catalogue.index.level_sizes
     codes = np.concatenate([np.arange(size) for size in sizes])
     return dict(zip(catalogue.code_ids.tolist(), codes.tolist(), strict=True))

@@ -19,7 +19,7 @@ from recbole_lcrec.utils.errors import UserError
 
 
 class KnownItems:
-    """The items of a model as they are now; new ones make a new value.
+    """The items of a model as they are now; adding items makes a new value.
 
     The place of an item is its catalogue row, or RecBole's item id for models without a catalogue (0 is padding).
 
@@ -33,7 +33,7 @@ class KnownItems:
 
     @cached_property
     def text(self) -> ItemText:
-        """Their text; models of RecBole read none, so it is read from the .item file for them."""
+        """Their text; as RecBole's models read none, theirs is read from the .item file."""
         if self._catalogue is not None:
             return self._catalogue.text  # type: ignore[no-any-return]
         dataset, fields = self._experiment.dataset, self._experiment.config["item_text_fields"]
@@ -66,7 +66,7 @@ class KnownItems:
         """Return the place of an item.
 
         Args:
-            method: Who asks, for the message.
+            method: The calling method, for the message.
             item: Item token.
 
         Raises:
@@ -84,7 +84,7 @@ class KnownItems:
         """Return the places of a history's items, int64 [n]; it may be empty.
 
         Raises:
-            UserError: For an unknown item, or anything else than a list of items.
+            UserError: For an unknown item, or anything other than a list of items.
         """
         tokens = arguments.item_lists(what, [history], may_be_empty=True)[0]
         return np.array([self.place(what, token) for token in tokens], dtype=np.int64)
@@ -95,19 +95,19 @@ class KnownItems:
         return None if row is None else self.text.titles[row] or None
 
     def scored(self, items: Sequence[str], scores: Sequence[float], *, titles: bool = True) -> tuple[ScoredItem, ...]:
-        """Return items with their scores, and with their titles if these are wanted."""
+        """Return items with their scores and, if wanted, their titles."""
         return tuple(
             ScoredItem(item, self.title(item) if titles else None, float(score))
             for item, score in zip(items, scores, strict=True)
         )
 
     def popular(self, k: int, among: Sequence[str] | None = None, *, titles: bool = True) -> ItemList:
-        """Return the most frequent items of the training; scores are numbers of interactions.
+        """Return the most frequent items in training; scores are numbers of interactions.
 
         Args:
             k: Items to return.
             among: Item tokens to choose from; None for all.
-            titles: Whether items come with their titles.
+            titles: Whether to return titles, too.
         """
         places = self._by_count
         if among is not None:
@@ -116,7 +116,7 @@ class KnownItems:
         return ItemList(self._counted(places[:k], titles=titles), POPULARITY)
 
     def found(self, words: str, limit: int) -> ItemList:
-        """Return items whose titles have all words, or words that begin or end so, the most frequent ones first."""
+        """Return items whose titles contain all words, also as parts of words, the most frequent ones first."""
         asked = words.casefold().split()
         matches = [place for place, title in self._folded if asked and all(word in title for word in asked)]
         places = np.array(matches, dtype=np.int64)

@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 def carry_out(order: Order) -> Path:
-    """Write the recommendations that are ordered; an interrupted order goes on behind the parts that are written.
+    """Write the recommendations that are ordered; an interrupted order continues after the parts already written.
 
     Returns:
         The file.
 
     Raises:
-        UserError: For anything that the user has to change, before anything is recommended.
+        UserError: For anything that the user has to correct, before anything is recommended.
     """
     with logging_to(None, str(order.options.get("state") or "INFO")), quiet():
         recommender = Recommender.load(order.run_dir, **order.options)
@@ -51,12 +51,12 @@ def carry_out(order: Order) -> Path:
 
 
 class _Askers:
-    """Those who are recommended to, counted and checked once before the first of them is.
+    """The users to recommend to, counted and checked once before the first one is answered.
 
     Args:
         order: What is ordered.
         recommender: Knows users and items.
-        answering: How they are answered.
+        answering: How the users are answered.
 
     Raises:
         UserError: For a broken file, a file without users, or unknown users or items under ``error``.
@@ -106,7 +106,7 @@ class _Askers:
         return min(PART, self.count - number * PART)
 
     def parts(self, wanted: frozenset[int]) -> Iterator[Portion]:
-        """Yield the parts of these numbers."""
+        """Yield the parts with these numbers."""
         return (part for part in parts_of(self) if part.number in wanted)
 
 
@@ -137,7 +137,7 @@ def _write_all(
 
 
 def _request(order: Order, recommender: Recommender, answering: Answering) -> dict[str, Any]:
-    """Return all that the rows depend on."""
+    """Return everything that the rows depend on."""
     file = order.histories or (Path(order.users) if order.users and order.users != ALL else None)
     return {
         "run": seal_of(order.run_dir),
@@ -153,4 +153,4 @@ def _request(order: Order, recommender: Recommender, answering: Answering) -> di
 
 
 _WITHOUT_EFFECT = ("show_progress", "state", "data_path", "cache_dir", "download", "dataset_url")
-"""Options that say where things are, or what is shown; the data themselves are named by the split."""
+"""Options that say where things are, or what is shown; the data themselves are identified by the split."""

@@ -10,11 +10,11 @@ from typing import Any, overload
 from recbole_lcrec.utils.errors import clipped
 
 MODEL, POPULARITY, TEXTS, TITLES = "model", "popularity", "texts", "titles"
-"""Where a list of items comes from: the model; how often items were taken, where nothing is known of the user; the
+"""Where a list of items comes from: the model; how often items were taken, if nothing is known about the user; the
 embeddings of the items' texts; the titles alone."""
 
 _SHOWN = 20
-"""Lists that are shown of many."""
+"""Most lists that are shown."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ItemList(Sequence[ScoredItem]):
 
     Attributes:
         items: The items.
-        source: Where they come from: ``model``; ``popularity`` where nothing is known of a user; ``texts`` for
+        source: Where they come from: ``model``; ``popularity`` if nothing is known about a user; ``texts`` for
             neighbours by the embeddings of texts; ``titles`` for items found by their titles.
     """
 
@@ -100,7 +100,7 @@ class Recommendations(Sequence[ItemList]):
     def to_pandas(self) -> Any:
         """Return a data frame with a row per item: user (or number of the history), rank, item, title, score, source.
 
-        The first column is called ``user`` or ``history``.
+        The first column is named ``user`` or ``history``.
         """
         names: Sequence[Any] = range(len(self)) if self.users is None else self.users
         first = "history" if self.users is None else "user"
@@ -129,13 +129,13 @@ class Recommendations(Sequence[ItemList]):
 
 @dataclass(frozen=True)
 class CodeMeaning:
-    """What a code stands for at its place in a path: the items whose paths begin like this.
+    """What a code stands for at its place in a path: the items whose paths begin with the codes up to here.
 
     Attributes:
         code: Its token, e.g. ``<b_201>``.
-        words: The words that tell these items best from those that share the codes before, most telling first.
+        words: The words that best tell these items from others that share the preceding codes, most telling first.
         examples: Titles of up to three of these items, the most frequent ones in training.
-        items: How many items there are.
+        items: How many these items are.
     """
 
     code: str
@@ -154,9 +154,9 @@ class Step:
 
     Attributes:
         meaning: What the code stands for.
-        log_prob: Its log-probability after the history and the codes before.
-        alternative: The likeliest other code that a path goes on with here; None where there is none.
-        alternative_log_prob: Its log-probability; greater than ``log_prob`` where the item's code was not the first.
+        log_prob: Its log-probability after the history and the preceding codes.
+        alternative: The likeliest other code with which a path continues here; None if there is none.
+        alternative_log_prob: Its log-probability; greater than ``log_prob`` if the item's code was not the likeliest.
     """
 
     meaning: CodeMeaning
@@ -167,13 +167,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Influence:
-    """What an item of the history does to the score.
+    """The effect of an item of the history on the score.
 
     Attributes:
         item: Item token.
         title: Its title; None if it has none.
         score_without: The score after the history without it; None for the only item of a history.
-        change: The score less ``score_without``: positive where the item speaks for the recommendation.
+        change: The score minus ``score_without``: positive if the item speaks for the recommendation.
     """
 
     item: str
@@ -190,8 +190,8 @@ class Explanation:
         item: Item token.
         title: Its title; None if it has none.
         score: Its score after the whole history.
-        steps: The codes of its path; none for models without an item index.
-        influences: What each item of the history does to the score, oldest first.
+        steps: The codes of its path; none for models that do not generate paths.
+        influences: The effect of each item of the history on the score, oldest first.
     """
 
     item: str

@@ -1,7 +1,7 @@
 """What the codes of an item index stand for, in words and examples.
 
-The first code of a path splits the catalogue, the second one the items that share the first, and so on. So a code
-means something at its place only: what tells the items behind it from the others that share the codes before.
+The first code of a path splits the catalogue, the second one the items that share the first, and so on. So a code has
+a meaning only at its place: what tells its items from the others that share the preceding codes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recbole_lcrec.recommending.lists import CodeMeaning
 from recbole_lcrec.usertext.words import terms_of
 
 WORDS, EXAMPLES = 5, 3
-"""Words and titles that are given of a code."""
+"""Words and titles that are given for a code."""
 
 
 class CodeMeanings:
@@ -27,14 +27,14 @@ class CodeMeanings:
 
     Args:
         text: The catalogue's text.
-        index: The item index; it has all items of the catalogue, and perhaps more.
+        index: The item index; it has all items of the catalogue, and possibly more.
         counts: How often each catalogue item was taken in training, int64 [n_rows].
     """
 
     def __init__(self, text: ItemText, index: ItemIndex, counts: np.ndarray) -> None:
         self._text, self._counts = text, counts
         codes = index.codes_of(text.items)
-        self._order = np.lexsort(codes.T[::-1])  # items with the same first codes lie side by side
+        self._order = np.lexsort(codes.T[::-1])  # items with the same first codes are adjacent
         self._codes = codes[self._order]
 
     def of(self, prefix: Sequence[int]) -> CodeMeaning:
@@ -58,9 +58,9 @@ class CodeMeanings:
         return self._order[first:last]
 
     def _words(self, group: np.ndarray, parent: np.ndarray) -> tuple[str, ...]:
-        """Return the words of a group by how much the group tells of them: n p(w | group) log of p(w | group) to p(w).
+        """Return the words of a group, ordered by n p(w | group) log(p(w | group) / p(w | parent)).
 
-        A word that a single item of many has is no word of the group. Where the codes before leave no other items, the
+        A word that only one of several items has does not count. Where the preceding codes leave no other items, the
         code tells nothing and has no words.
         """
         inside = self._frequencies(group)
@@ -75,7 +75,7 @@ class CodeMeanings:
         return tuple(_without_parts(ranked)[:WORDS])
 
     def _frequencies(self, rows: np.ndarray) -> Counter[str]:
-        """Return in how many of the items' texts each word stands."""
+        """Return in how many of the items' texts each word occurs."""
         found: Counter[str] = Counter()
         for row in rows.tolist():
             found.update(set(terms_of(f"{self._text.titles[row]}. {self._text.descriptions[row]}")))
@@ -87,7 +87,7 @@ class CodeMeanings:
 
 
 def _without_parts(words: Sequence[str]) -> list[str]:
-    """Return words and pairs without those that a more telling one has, or is part of."""
+    """Return words and pairs without those that share a word with a more telling one."""
     kept: list[str] = []
     for word in words:
         if not any(set(word.split()) & set(other.split()) for other in kept):

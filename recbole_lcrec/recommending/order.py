@@ -14,12 +14,12 @@ from recbole_lcrec.config.paths import properties_dir
 ALL = "all"
 FORMATS = (".csv", ".parquet", ".jsonl")
 PART = 2048
-"""Users of a part of the output: what an interruption costs at most, and what is held in memory."""
+"""Users per part of the output: the most that an interruption costs, and what is held in memory."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What ``--recommend`` is given.
+    """The arguments of ``--recommend``.
 
     Attributes:
         run_dir: Folder of the finished run.
@@ -27,7 +27,7 @@ class Order:
         users: ``all``, or a file of user tokens; None with ``histories``.
         histories: A file of histories; None with ``users``.
         among: A file of item tokens to choose from, or None.
-        titles: Whether titles are written.
+        titles: Whether to write titles.
         unknown: ``error`` or ``skip``.
         k: Items per user; None for the largest of the run's ``topk``.
         address: A running Ray cluster, or None.
@@ -47,7 +47,7 @@ class Order:
 
     @property
     def partial(self) -> Path:
-        """Folder of the parts that are written already."""
+        """Folder of the parts already written."""
         return self.output.with_name(f"{self.output.name}.partial")
 
 

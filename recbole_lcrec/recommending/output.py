@@ -1,7 +1,7 @@
 """The file of recommendations: written in parts that outlive an interruption, put together whole at the end.
 
-``recs.csv.partial/`` holds a file per part and ``manifest.json``, which says what the parts are an answer to. A part
-is there whole or not at all, so that the same command goes on behind the parts that are there.
+``recs.csv.partial/`` holds a file per part and ``manifest.json``, which says which request the parts answer. A part
+is there whole or not at all, so that the same command continues after the parts that are there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def encoded(found: Recommendations, names: Iterable[str], suffix: str, *, titles
         found: Their lists.
         names: Their tokens.
         suffix: ``.csv`` (without a header), ``.jsonl`` or ``.parquet``.
-        titles: Whether titles are written.
+        titles: Whether to write titles.
     """
     rows = [
         (name, rank, item, *((title,) if titles else ()), score, one.source)
@@ -78,7 +78,7 @@ class Parts:
     """The parts of an output file that are written so far.
 
     Args:
-        output: The file to write in the end.
+        output: The file to write at the end.
         folder: Where the parts are.
         titles: Whether the file has titles.
     """
@@ -101,7 +101,7 @@ class Parts:
             temporary.write_bytes(data)
 
     def join(self, count: int) -> None:
-        """Put ``count`` parts together into the output, and remove them.
+        """Put ``count`` parts together into the output; the parts stay.
 
         Raises:
             UserError: If another process has written the output in the meantime.
@@ -138,18 +138,18 @@ class Parts:
 
 @contextmanager
 def parts_of_output(output: Path, folder: Path, request: Mapping[str, Any], *, titles: bool) -> Iterator[Parts]:
-    """Hold the folder of an output's parts, new or of an interrupted command with the same request.
+    """Hold the folder of an output's parts, a new one or that of an interrupted command with the same request.
 
-    The folder is removed when the block has ended well.
+    The folder is removed when the block ends without an error.
 
     Args:
-        output: The file to write in the end.
+        output: The file to write at the end.
         folder: The folder of the parts.
-        request: What the parts are an answer to, as JSON has it.
+        request: What the parts answer, as it is in JSON.
         titles: Whether the file has titles.
 
     Raises:
-        UserError: If the folder is of another request or not of this package, or another process is at work there.
+        UserError: If the folder is of another request or not of this package, or another process is using it.
     """
     before = _request_of(folder)
     if before is not None and before != request:
@@ -170,7 +170,7 @@ def parts_of_output(output: Path, folder: Path, request: Mapping[str, Any], *, t
 
 
 def _request_of(folder: Path) -> dict[str, Any] | None:
-    """Return what the parts in a folder are an answer to; None if there is no folder, or nothing in it yet.
+    """Return the request that the parts in a folder answer; None if there is no folder, or nothing in it yet.
 
     Raises:
         UserError: If it holds anything else.

@@ -17,18 +17,18 @@ from recbole_lcrec.utils.run_files import CONFIG
 _COMMANDS = ("evaluate", "resume", "tune", "resume_tune", "config_files")
 OF_THE_RUN = ("model", "dataset", "seeds", "ablation", "jobs", "cpus_per_run", "gpus_per_run")
 PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "parallel")
-"""Options that say what runs and in how many processes: a command on a finished run has no use for them."""
+"""Options that say what runs and in how many processes: they do not apply to a command on a finished run."""
 
 
 def parse_recommendation(given: dict[str, Given], reading: Reading) -> Callable[[], Any]:
-    """Return what a command line asks to be recommended, as a function that does it.
+    """Return the recommending that a command line asks for, as a function that does it.
 
     Args:
         given: Arguments of the command line, ``recommend`` among them.
-        reading: Gets the mistakes.
+        reading: Collects the mistakes.
 
     Raises:
-        UserError: One message for everything that is wrong.
+        UserError: One message for all mistakes.
     """
     folder = given.pop("recommend")
     for name in (*_COMMANDS, *OF_THE_RUN, *PROCESSES, "output_dir"):
@@ -70,7 +70,7 @@ def parse_recommendation(given: dict[str, Given], reading: Reading) -> Callable[
 
 
 def refuse_recommending(options: Mapping[str, Any], reading: Reading) -> None:
-    """Add the options of recommending to the mistakes: no other command has a use for them."""
+    """Add the options of recommending to the mistakes: no other command uses them."""
     for name in recommend_options():
         if name in options:
             of = "--recommend and --export" if name == "output" else "--recommend=RUN_DIR"
@@ -133,7 +133,7 @@ def _path(value: str | None) -> Path | None:
 
 
 def _longest(topk: Any) -> int | None:
-    """Return the length of the lists that option ``topk`` asks for, the largest one; None for the run's own."""
+    """Return the largest list length that option ``topk`` asks for; None for the run's own."""
     if isinstance(topk, list) and not topk:
         raise UserError("option topk is []; expected the length of the lists, such as 10.")
     return max(topk) if isinstance(topk, list) else topk

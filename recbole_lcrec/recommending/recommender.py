@@ -34,7 +34,7 @@ UNKNOWN = ("error", "skip")
 class Recommender:
     """A trained model of this package or of RecBole, asked for items.
 
-    Models differ in what they can be asked; a method that a model has no answer to raises a ``UserError``.
+    Models differ in what they can be asked; a method that a model cannot answer raises a ``UserError``.
 
     Args:
         experiment: An experiment, trained or loaded.
@@ -54,7 +54,7 @@ class Recommender:
             options: Options to change, such as ``data_path``, ``num_beams`` or ``exclude_history``.
 
         Raises:
-            UserError: If the folder holds no finished run, or its data are not there any more.
+            UserError: If the folder holds no finished run, or its data are no longer there.
         """
         with quiet():
             return cls(load_experiment(run_dir, options))
@@ -76,7 +76,7 @@ class Recommender:
 
     @cached_property
     def reads_histories(self) -> bool:
-        """Whether the model recommends after any history; others know the users of the data set alone."""
+        """Whether the model recommends after any history; others know only the users of the data set."""
         return Asking(self.experiment, 1).takes_histories
 
     def recommend(
@@ -88,19 +88,19 @@ class Recommender:
         unknown: str = "error",
         among: Iterable[str] | None = None,
     ) -> Recommendations:
-        """Recommend items for histories of item tokens; with ``exclude_history`` no item of a history.
+        """Recommend items for histories of item tokens; with ``exclude_history``, no item of the history itself.
 
-        An empty history gets the most frequent items of the training, as no model is trained on empty histories.
+        An empty history gets the most frequent items in training, as no model is trained on empty histories.
 
         Args:
             histories: Item tokens, oldest first; the last MAX_ITEM_LIST_LENGTH count.
-            k: Items per history; fewer where there are not so many to choose from.
-            titles: Whether items come with their titles.
-            unknown: What to do with items the model does not know: ``error``, or ``skip`` and count them.
+            k: Items per history; fewer if there are not enough to choose from.
+            titles: Whether to return titles, too.
+            unknown: What to do with items that the model does not know: ``error``, or ``skip`` and count them.
             among: Item tokens to choose from, such as new arrivals; None for all.
 
         Raises:
-            UserError: For anything else than this, or a model that scores users and not histories.
+            UserError: For other arguments, or a model that scores users and not histories.
         """
         asked = arguments.item_lists("recommend: histories", histories, may_be_empty=True)
         asking, chosen = self._asking("recommend", k, among)
@@ -112,18 +112,18 @@ class Recommender:
     def recommend_users(
         self, users: Iterable[str], k: int = 10, *, titles: bool = True, among: Iterable[str] | None = None
     ) -> Recommendations:
-        """Recommend items to users of the data set, after their last interaction; with ``exclude_history`` new ones.
+        """Recommend items to users of the data set, after their last interaction; new ones with ``exclude_history``.
 
-        Users of whom the data hold no history get the most frequent items of the training.
+        Users without a history in the data get the most frequent items in training.
 
         Args:
             users: User tokens.
-            k: Items per user; fewer where there are not so many to choose from.
-            titles: Whether items come with their titles.
+            k: Items per user; fewer if there are not enough to choose from.
+            titles: Whether to return titles, too.
             among: Item tokens to choose from; None for all.
 
         Raises:
-            UserError: For anything else than this, or an unknown user.
+            UserError: For other arguments, or an unknown user.
         """
         names = self.known_users(users)
         ids = [self.users.id_of(name) for name in names]
@@ -135,12 +135,12 @@ class Recommender:
         return self._recommendations(len(names), known, lists, k, chosen, titles, users=tuple(names))
 
     def search(self, text: str, k: int = 10, *, history: Iterable[str] | None = None) -> ItemList:
-        """Return the items that the model finds for free words (task itemsearch).
+        """Return the items that the model finds for a free text (task itemsearch).
 
         Args:
-            text: What the user looks for, such as "a gift for a child who likes space".
-            k: Items to return.
-            history: Their item tokens, oldest first, or None.
+            text: What the user is looking for, such as "a gift for a child who likes space".
+            k: Number of items to return.
+            history: The user's item tokens, oldest first, or None.
 
         Raises:
             UserError: For a model that has not learned the task, or an unknown item.
@@ -173,7 +173,7 @@ class Recommender:
         return ItemList(self.items.scored(names, cosines[best].tolist()), source)
 
     def preferences(self, history: Iterable[str]) -> str:
-        """Return what the language model says of the preferences behind a history (task preferenceobtain).
+        """Return what the language model says about the preferences behind a history (task preferenceobtain).
 
         Args:
             history: Item tokens, oldest first.
@@ -201,9 +201,9 @@ class Recommender:
     def explain(self, history: Iterable[str], item: str) -> Explanation:
         """Explain the score of an item after a history.
 
-        Of models with an item index: what each code of the item's path stands for, its log-probability after the
-        history and the codes before (under ``item_score_weight`` its share of the score), and the best other code in
-        its place. Of all models that read histories: what the score would be without each item of the history.
+        For generative models: what each code of the item's path stands for, its log-probability after the history and
+        the preceding codes (with ``item_score_weight``, its share of the score), and the best other code in its place.
+        For all models that read histories: what the score would be without each item of the history.
 
         Args:
             history: Item tokens, oldest first; the last MAX_ITEM_LIST_LENGTH count.
@@ -241,7 +241,7 @@ class Recommender:
         return self.items.title(str(item))
 
     def history_of(self, user: str) -> tuple[str, ...]:
-        """Return the items of a user of the data set, oldest first; of general models in no certain order.
+        """Return the items of a user of the data set, oldest first; for general models, distinct ones by RecBole's id.
 
         Raises:
             UserError: For an unknown user.
@@ -257,7 +257,7 @@ class Recommender:
         """Return users as :meth:`recommend_users` reads them.
 
         Raises:
-            UserError: For anything else than user tokens, or an unknown user.
+            UserError: For anything other than user tokens, or an unknown user.
         """
         names = arguments.item_list("recommend_users: users: expected user tokens, such as ['u1', 'u7']", users)
         self.users.require("recommend_users", names)
@@ -276,11 +276,11 @@ class Recommender:
         return self.without_unknown(asking, asked, unknown)
 
     def find_items(self, words: str, limit: int = 20) -> ItemList:
-        """Return items whose titles have all the words, the most frequent ones of the training first.
+        """Return items whose titles contain all the words, the most frequent ones in training first.
 
         Args:
-            words: Words or beginnings of words, in any order; upper and lower case are the same.
-            limit: Items to return.
+            words: Words or parts of words, in any order; case does not matter.
+            limit: Most items to return.
         """
         return self.items.found(str(words), arguments.whole_number("find_items: limit", limit))
 
@@ -304,7 +304,7 @@ class Recommender:
             The folder's absolute path.
 
         Raises:
-            UserError: If there are files in the folder, or the run's own are not there any more.
+            UserError: If there are files in the folder, or the run's own files are no longer there.
         """
         return self.experiment.save(folder)
 
@@ -313,7 +313,7 @@ class Recommender:
     def without_unknown(
         self, asking: Asking, histories: Sequence[list[str]], unknown: str
     ) -> tuple[list[list[str]], int]:
-        """Return histories without items that the model does not know, and how many these were.
+        """Return histories without items that the model does not know, and how many were left out.
 
         Raises:
             UserError: If there are any under ``error``.
@@ -356,7 +356,7 @@ class Recommender:
         titles: bool,
         **about: Any,
     ) -> Recommendations:
-        """Return the lists of ``n`` askers: those of the model for the known ones, popular items for the others."""
+        """Return the lists of ``n`` askers: the model's for the known ones, popular items for the others."""
         made: list[ItemList | None] = [None] * n
         for number, items, scores in zip(known, *lists, strict=True):
             made[number] = ItemList(self.items.scored(items, scores, titles=titles), MODEL)
@@ -364,7 +364,7 @@ class Recommender:
         return Recommendations(tuple(one or popular for one in made), **about)  # type: ignore[misc]
 
     def _changed(self) -> None:
-        """Start anew with what is made of the items."""
+        """Drop everything that was derived from the items."""
         self.items = KnownItems(self.experiment)
         for name in ("_vectors", "_meanings"):
             self.__dict__.pop(name, None)

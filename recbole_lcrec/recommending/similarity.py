@@ -1,10 +1,10 @@
 """Vectors of items, for what is near what.
 
-Which vectors there are depends on the model, in this order:
+Which vectors are used depends on the model, in this order:
 
 1. a generative model whose histories are items (``history_input: item``): the vector it reads for each item;
 2. any model with an item index built from embeddings: these (kept in the run, or made again from the texts);
-3. a generative one with an index from elsewhere: the sum of the embeddings of the codes of each path;
+3. a generative model with an index from elsewhere: the sum of the embeddings of each path's codes;
 4. a model of RecBole with one embedding per item: these embeddings.
 """
 
@@ -26,9 +26,9 @@ _PREFERRED = ("item_embedding", "item_emb", "item_embeddings")
 
 
 def item_vectors(experiment: Any) -> tuple[np.ndarray, str]:
-    """Return unit vectors of all items a model knows, and where they come from: ``model`` or ``texts``.
+    """Return unit vectors of all items that a model knows, and where they come from: ``model`` or ``texts``.
 
-    Rows are catalogue rows of models with a catalogue, and else RecBole's item ids (row 0, the padding, is zero).
+    Rows are catalogue rows for models with a catalogue, otherwise RecBole's item ids (row 0, the padding, is zero).
 
     Returns:
         float32 [n, d], and the source.
@@ -64,7 +64,7 @@ def _of_catalogue(experiment: Any) -> tuple[np.ndarray, str]:
 
 
 def _of_recbole(experiment: Any) -> np.ndarray:
-    """Return the embedding table of RecBole's items, float32 [n_items, d]: the one that is named so, or the only one.
+    """Return the embedding table of RecBole's items, float32 [n_items, d]: the one named for items, or the only one.
 
     Raises:
         UserError: If there is none.

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 LEFT = 499
 """Status, seen only by the counters, of a request whose client left before the answer."""
 MOST_FOUND = 50
-"""Items that a search by words may return."""
+"""Most items that a search by words returns."""
 NOT_JSON = "the body is not valid JSON."
 NOT_AN_OBJECT = "the body is not a JSON object that is sent with content-type: application/json."
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -46,11 +46,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 class ClientLeft(Exception):
-    """The client does not wait for the answer any more."""
+    """The client no longer waits for the answer."""
 
 
 def make_app(service: Service) -> FastAPI:
-    """Return the application that answers for a service, and closes it at the end."""
+    """Return the application that answers for a service, and closes the service at the end."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -87,7 +87,7 @@ def _add_questions(app: FastAPI, service: Service) -> None:
         if not isinstance(body.paths, bool):
             raise UserError(f"recommend: paths must be true or false, found {shortened(body.paths)}.")
         recommender = service.runs[run]
-        # before others have to wait for it: a wrong item or user is told, or left out
+        # wrong items or users are reported, or left out, before other requests have to wait for this one
         kind, asked, about = _whom(body, recommender, settings)
         found = await _answer(request, service.ask(kind, run, asked, k))
         path_of = recommender.path_of if body.paths else None
@@ -165,7 +165,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
 
 def _add_pages(app: FastAPI) -> None:
-    """Add the page, and the description of the interface for people."""
+    """Add the page, and the human-readable description of the interface."""
     page = files("recbole_lcrec.serving").joinpath("page")
     style = files("recbole_lcrec.pages").joinpath("templates", "style.css").read_bytes()
     contents = {
@@ -185,7 +185,7 @@ def _add_pages(app: FastAPI) -> None:
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Have every refusal say why, in one form."""
+    """Make every refusal say why, in one form."""
 
     @app.exception_handler(UserError)
     async def wrong(request: Request, error: UserError) -> Response:
@@ -218,7 +218,7 @@ def _add_errors(app: FastAPI) -> None:
 def _whom(
     body: messages.RecommendBody, recommender: Recommender, settings: ServeSettings
 ) -> tuple[str, list[Any], dict[str, int]]:
-    """Return the kind of question, what it is asked about, and what the answer says beside its lists.
+    """Return the kind of question, what it asks about, and what the answer contains besides its lists.
 
     Raises:
         UserError: For wrong histories or users, or unless exactly one of them is given.
@@ -239,7 +239,7 @@ async def _answer(request: Request, asked: Future[list[Any]]) -> list[Any]:
     """Wait for an answer as long as the client does.
 
     Raises:
-        ClientLeft: If it closes the connection; the question is then taken back.
+        ClientLeft: If the client closes the connection; the question is then withdrawn.
     """
     answer, left = asyncio.wrap_future(asked), asyncio.ensure_future(_leaves(request))
     try:
@@ -258,13 +258,13 @@ async def _leaves(request: Request) -> None:
 
 
 def _items(found: Sequence[Any], path_of: Any = None) -> list[dict[str, Any]]:
-    """Return scored items as JSON, with their paths where these are asked for."""
+    """Return scored items as JSON, with their paths if ``path_of`` is given."""
     listed = [{"item": one.item, "title": one.title, "score": one.score} for one in found]
     return listed if path_of is None else [{**one, "path": list(path_of(one["item"]))} for one in listed]
 
 
 def _plain(value: Any) -> Any:
-    """Return frozen results as what JSON has; numbers that are not finite become null."""
+    """Return frozen results as JSON values; numbers that are not finite become null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -281,7 +281,7 @@ def _token(what: str, value: Any) -> str:
 
 
 def _words(error: dict[str, Any]) -> str:
-    """Return pydantic's message as a sentence of ours."""
+    """Return pydantic's message in our own words."""
     where = error["loc"]
     if error["type"] == "json_invalid":
         return NOT_JSON

@@ -1,7 +1,7 @@
 """Requests that arrive together are decoded together: a bounded queue, and one thread that alone uses the models.
 
-Decoding 32 histories at once takes a small multiple of the time of one. While the model works, what arrives collects
-by itself; while it is idle, the first request waits a few milliseconds for others.
+Decoding 32 histories at once takes a small multiple of the time of one. While the model works, requests queue up by
+themselves; while it is idle, the first request waits a few milliseconds for others.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class _Job:
 
 
 class Batcher:
-    """Answers questions of many threads in one, those with equal keys together.
+    """Answers questions of many threads in one thread, those with equal keys together.
 
     Args:
-        answer: Answers questions that share a key. What it raises for several jobs, it is asked about each of them
+        answer: Answers questions that share a key. If it raises for several jobs, it is called again for each of them
             alone, so that a wrong one does not spoil the others.
         batch: Most questions answered together; a job with more of them is answered by itself.
         wait: Seconds that a job waits for others while the thread is idle.
         room: Most questions that wait.
-        observe: Told after every call of ``answer``: the number of questions, and the seconds it took.
+        observe: Called after every successful call of ``answer`` with the number of questions and its seconds.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Batcher:
         return job.future
 
     def close(self) -> None:
-        """Answer what is in the queue, then end the thread."""
+        """Answer the questions in the queue, then end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -103,7 +103,7 @@ class Batcher:
             self._settle([job for job in jobs if job.future.set_running_or_notify_cancel()])
 
     def _take(self) -> list[_Job]:
-        """Return the oldest job and those with its key that fit into its batch; none when the batcher is closed."""
+        """Return the oldest job and those with its key that fit into its batch; none once the batcher is closed."""
         with self._changed:
             while True:
                 if self._jobs:

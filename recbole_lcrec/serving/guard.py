@@ -1,6 +1,6 @@
 """What stands before every endpoint: which clients are answered, how large a body is read, what browsers may do.
 
-Plain ASGI, because Starlette's own base class for middleware hides from an endpoint that its client has left.
+Plain ASGI, because Starlette's own base class for middleware hides a client's disconnection from the endpoint.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ HEADERS = {
 
 
 class Guard:
-    """Bounds the body, adds headers, and counts.
+    """Limits the body, adds headers, and counts requests.
 
     Args:
-        app: What answers.
+        app: The application behind it.
         most: Largest body, in bytes.
-        local: Whether only this machine is served: then a request has to name this machine, so that no page of a
-            browser reaches the server under a name of its own (DNS rebinding).
-        answered: Told the endpoint, the status and the seconds of every request.
+        local: Whether only this machine is served: then a request's Host has to name this machine, so that no web page
+            reaches the server under a name of its own (DNS rebinding).
+        answered: Called with the endpoint, the status and the seconds of every request.
     """
 
     def __init__(self, app: App, most: int, local: bool, answered: Callable[[str, int, float], None]) -> None:
@@ -90,7 +90,7 @@ async def _refuse(send: Send, status: int, detail: str) -> None:
 
 
 def _host(header: str) -> str:
-    """Return a Host header without its port; addresses of IPv6 stand in brackets."""
+    """Return a Host header without its port; IPv6 addresses are in brackets."""
     name = header.rpartition("]")[0].lstrip("[") if header.startswith("[") else header.partition(":")[0]
     return name.lower()
 

@@ -1,7 +1,7 @@
 """Bodies of requests and answers as the description of the interface (openapi.json) shows them.
 
-Fields of requests take anything here: they are checked by the functions that check what a Python caller hands over,
-so a mistake is reported in the same words.
+Fields of requests accept anything here: they are checked by the same functions as a Python caller's arguments, so
+mistakes are reported in the same words.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ K = Annotated[Number, Field(description="Items to return; fewer if there are not
 
 
 class Body(BaseModel):
-    """Of a request: a field that is not known is a mistake."""
+    """A request; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
     run: RunName = None
 
 
 class RecommendBody(Body):
-    """Histories of item tokens, or users of the data set, and how many items each is to get."""
+    """Histories of item tokens, or users of the data set, and how many items each should get."""
 
     histories: Annotated[
         Any,

@@ -47,5 +47,5 @@ class Metrics:
         self._work.inc(seconds)
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all counters in Prometheus' text format."""
         return generate_latest(self._registry)

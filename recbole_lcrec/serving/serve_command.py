@@ -26,10 +26,10 @@ def parse_serve(given: dict[str, Given], reading: Reading) -> Callable[[], None]
 
     Args:
         given: Arguments of the command line, ``serve`` among them.
-        reading: Gets the mistakes.
+        reading: Collects the mistakes.
 
     Raises:
-        UserError: One message for everything that is wrong.
+        UserError: One message for all mistakes.
     """
     text = given.pop("serve").text or ""
     for name in (*COMMANDS, *OF_THE_RUN, *PROCESSES, "address", "output_dir", *recommend_options()):
@@ -64,14 +64,14 @@ def parse_serve(given: dict[str, Given], reading: Reading) -> Callable[[], None]
 
 
 def refuse_serving(options: Mapping[str, Any], reading: Reading) -> None:
-    """Add the options of a server to the mistakes: no other command has a use for them."""
+    """Add the options of a server to the mistakes: no other command uses them."""
     for name in serve_options():
         if name in options:
             reading.add(f"the command line: --{name} is an option of --serve=RUN_DIR and has no effect without it")
 
 
 def _folders(text: str, reading: Reading) -> tuple[Path, ...]:
-    """Return the folders of ``--serve``, one, or two with a comma between them; none if one is not a run's."""
+    """Return the folders of ``--serve``: one, or two separated by a comma; none if one is not a run's."""
     names = [text] if path_problem(text) is None and Path(text).is_dir() else text.split(",")
     if len(names) > MOST_RUNS:
         reading.add(f"the command line: --serve={text} names {len(names)} runs; at most {MOST_RUNS} are served")
@@ -93,7 +93,7 @@ def _folders(text: str, reading: Reading) -> tuple[Path, ...]:
 
 
 def _check_runs(folders: tuple[Path, ...], changes: Mapping[str, Any], reading: Reading) -> None:
-    """Note what no run can be served with, and runs of several data sets."""
+    """Note options with which no run can be served, and runs of different data sets."""
     datasets = {}
     for folder in folders:
         with reading.caught():

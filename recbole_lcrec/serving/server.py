@@ -20,18 +20,18 @@ from recbole_lcrec.utils.errors import UserError, reason_of
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
-"""Connections that the system keeps until the server accepts them."""
+"""Connections that the system queues until the server accepts them."""
 STOPPING = 30
-"""Seconds that open requests have after a signal."""
+"""Seconds that open requests have left after a signal."""
 
 
 def serve(folders: tuple[Path, ...], settings: ServeSettings, changes: Mapping[str, Any]) -> None:
-    """Serve runs until SIGTERM or Ctrl-C: then requests under way are answered, and no more are taken.
+    """Serve runs until SIGTERM or Ctrl-C: then pending requests are answered, and no more are accepted.
 
     Args:
-        folders: Of one run, or of two of the same data set.
+        folders: The folder of one run, or those of two runs on the same data set.
         settings: Options of the server.
-        changes: Options that the runs are loaded with.
+        changes: Options with which the runs are loaded.
 
     Raises:
         UserError: If the address cannot be listened on, or a run cannot be loaded.
@@ -52,15 +52,15 @@ def serve(folders: tuple[Path, ...], settings: ServeSettings, changes: Mapping[s
         print(f"Serving {' and '.join(names)} at {address} (interface: {address}/docs). Stop with Ctrl-C.", flush=True)
         try:
             uvicorn.Server(config).run(sockets=[taken])
-        except Interrupted:  # the signal that the server stopped for, which it raises again at its end
+        except Interrupted:  # the signal that stopped the server, which raises it again at its end
             print("Stopped.", flush=True)
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that has an address; it refuses connections until the server listens on it.
+    """Return a socket bound to an address; it refuses connections until the server listens on it.
 
     Raises:
-        UserError: If this machine does not have the address, or another program has it.
+        UserError: If this machine does not have the address, or another program uses it.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

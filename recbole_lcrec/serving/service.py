@@ -44,10 +44,10 @@ class Service:
         )
 
     def name(self, asked: Any) -> str:
-        """Return the name of the run that a request means; the first without one.
+        """Return the name of the run that a request asks for; the first if it names none.
 
         Raises:
-            UserError: If there is none of this name.
+            UserError: If there is no run of this name.
         """
         if asked is None:
             return next(iter(self.runs))

@@ -15,9 +15,9 @@ from recbole_lcrec.utils import arguments
 from recbole_lcrec.utils.errors import UserError, shortened
 
 LONGEST_HISTORY = 1_000
-"""Items of one history that are read; a model sees the last MAX_ITEM_LIST_LENGTH of them."""
+"""Most items of a history; a model sees the last MAX_ITEM_LIST_LENGTH of them."""
 LONGEST_TEXT = 1_000
-"""Characters of a wish or of words to look for."""
+"""Most characters of a wish or of words to look for."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ServeSettings(StageSettings):
         """Return histories of item tokens.
 
         Raises:
-            UserError: If it is anything else, or more or longer ones than one request may have.
+            UserError: If it is anything else, or more or longer histories than one request may have.
         """
         self._check_number(what, value)
         found = arguments.item_lists(what, value, may_be_empty=True)
@@ -60,7 +60,7 @@ class ServeSettings(StageSettings):
         """Return user tokens.
 
         Raises:
-            UserError: If it is anything else, or more than one request may have histories.
+            UserError: If it is anything else, or more users than a request may have histories.
         """
         self._check_number(what, value)
         return arguments.item_list(f"{what}: expected a non-empty list of user tokens", value)
@@ -76,7 +76,7 @@ class ServeSettings(StageSettings):
         """Return one history of item tokens.
 
         Raises:
-            UserError: If it is anything else, or a longer one than is read.
+            UserError: If it is anything else, or longer than ``LONGEST_HISTORY``.
         """
         found = arguments.item_list(f"{what}: expected a non-empty list of item tokens", value)
         _check_length(what, found)
@@ -86,7 +86,7 @@ class ServeSettings(StageSettings):
         """Return words.
 
         Raises:
-            UserError: If it is not text, or a longer one than is read.
+            UserError: If it is not text, is blank, or is longer than ``LONGEST_TEXT``.
         """
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"{what} must be text, found {shortened(value)}.")
@@ -110,12 +110,12 @@ def read_settings(given: Mapping[str, Any]) -> ServeSettings:
     """Return the settings of a server.
 
     Args:
-        given: Checked options; those that are none of a server are left alone.
+        given: Checked options; those that are not a server's are ignored.
     """
     return settings_from(ServeSettings, {**serve_options(), **given})
 
 
 def run_names(folders: tuple[Path, ...]) -> tuple[str, ...]:
-    """Return the names that runs are asked by: those of their folders, or the paths where these are the same."""
+    """Return the names by which runs are asked for: those of their folders, or the paths if these are equal."""
     names = tuple(folder.resolve().name for folder in folders)
     return names if len(set(names)) == len(names) else tuple(str(folder) for folder in folders)

@@ -22,9 +22,9 @@ _QUOTES = " \t\"'`*“”„«»,[]{}"
 def parse_answer(kind: str, answer: str) -> tuple[tuple[str, ...], bool]:
     """Return the texts in an answer, and whether it had to be repaired.
 
-    Queries are expected one a line, preferences as one text. List marks, labels, quotes, code fences and what a model
-    says to itself are removed; over-long texts are cut behind a word. A text needs two different words: without them
-    the answer is dropped, and the texts are empty.
+    Queries are expected one per line, preferences as one text. List marks, labels, quotes, code fences and a model's
+    thoughts are removed; over-long texts are cut after a word. A text needs two different words: without them, the
+    answer is dropped, and no texts are returned.
 
     Args:
         kind: "intention" or "preferences".
@@ -51,4 +51,4 @@ def _has_words(text: str) -> bool:
     words = {word.lower() for word in text.split() if any(c.isalpha() for c in word)}
     if len(words) >= _LEAST_WORDS:
         return True
-    return any(len(word) >= 4 and not word.isascii() for word in words)  # scripts that write no blanks
+    return any(len(word) >= 4 and not word.isascii() for word in words)  # scripts without spaces between words

@@ -1,8 +1,8 @@
 """Texts put together from the catalogue's own words: no model, no network, the same on every machine.
 
-The paper has a large LM write intentions and preferences from reviews. Here an intention names what is characteristic
-of the item (its kind, its brand, the words that tell it from others), and preferences name what a user's items have in
-common, in phrasings that are drawn by seed and user.
+In the paper, a large LM writes intentions and preferences from reviews. Here an intention names what is characteristic
+of the item (its kind, its brand, the words that distinguish it), and preferences name what a user's items have in
+common, in phrasings drawn by seed and user.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LIKED_DETAILS = ("; looks for {}", "; cares about {}", "; typical words: {}", "
 
 
 _VERSION = 1
-"""To be raised with every change of this module or of ``words`` that changes a text: the cache's keys have it."""
+"""Raise this with every change to this module or ``words`` that changes a text: it is part of the cache's keys."""
 
 
 def cache_key(text: ItemText, seed: int) -> list[Any]:
@@ -42,10 +42,10 @@ def cache_key(text: ItemText, seed: int) -> list[Any]:
 
 
 def generate(jobs: Sequence[Job], text: ItemText, seed: int) -> list[tuple[str, ...]]:
-    """Return up to two texts per job; no text for jobs whose items have none.
+    """Return up to two texts per job; none for jobs whose items have no text.
 
     Args:
-        jobs: The texts that are wanted.
+        jobs: The texts to write.
         text: The catalogue's text.
         seed: Draws the phrasing, together with the user.
     """
@@ -82,7 +82,7 @@ def _intention(item: Trait, reviews: Sequence[Terms], seed: int, user: str) -> l
 def _preferences(
     items: Sequence[Trait], reviews: Sequence[Terms], rarity: Mapping[str, float], seed: int, user: str
 ) -> list[str]:
-    """Return two texts: the kinds and brands that the user has most of, each with other telling words."""
+    """Return two texts: the user's most frequent kinds and brands, each with other telling words."""
     all_kinds = [kind for item in items for kind in item.kinds]
     kinds = _most_frequent(all_kinds, 2, weights=rarity)
     brands = _most_frequent([item.brand for item in items], 2, least=2 if len(items) > 2 else 1)
@@ -101,7 +101,7 @@ def _preferences(
 
 
 def _phrase(phrasings: tuple[str, ...], words: str, seed: int, user: str, number: int) -> str:
-    """Return ``words`` in the phrasing that is drawn for a user's text of a number; "" for no words."""
+    """Return ``words`` in the phrasing drawn for a user's text with this number; "" for no words."""
     return phrasings[draw(seed, user, number, phrasings[0], below=len(phrasings))].format(words) if words else ""
 
 
@@ -117,7 +117,7 @@ def _summed(lists: Sequence[Terms]) -> list[tuple[float, str]]:
 def _most_frequent(
     words: Sequence[str], limit: int, *, least: int = 1, weights: Mapping[str, float] | None = None
 ) -> list[str]:
-    """Return the words that come most often (of equals, the latest), each at least ``least`` times."""
+    """Return the words that occur most often, weighted (of equals, the latest), each at least ``least`` times."""
     weights = weights or {}
     counts = Counter(filter(None, words))
     last = {word: place for place, word in enumerate(words)}

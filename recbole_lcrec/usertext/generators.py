@@ -1,7 +1,7 @@
 """Texts of users made from items and reviews: the generators, in one table; option ``user_text`` names one.
 
-A generator gets jobs and answers each with texts, or with none where there is nothing to say. It sees what is in the
-jobs and the catalogue's text, and nothing else of the data set.
+A generator gets jobs and answers each with texts, or with none if there is nothing to say. It sees only the jobs and
+the catalogue's text, and nothing else of the data set.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _TEXTS = "texts.json"
 
 @dataclass(frozen=True)
 class Work:
-    """What a generator is asked for, and with what.
+    """A request to a generator, with all that it needs.
 
     Attributes:
-        jobs: The texts that are wanted.
+        jobs: The texts to write.
         text: The catalogue's text.
         source: The model, for generators that take one.
         batch_size: Prompts per forward pass of a model.
-        max_tokens: Tokens of an answer of a model.
+        max_tokens: Most tokens of a model's answer.
         cache_dir: Folder of the caches.
         seed: Draws the phrasing.
         device: Device of a model.
@@ -52,7 +52,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Generated:
-    """The answers of a generator: texts of every job (empty if it got none), and counts for the log."""
+    """The answers of a generator: the texts of every job (perhaps none), and counts for the log."""
 
     texts: Sequence[tuple[str, ...]]
     counts: dict[str, int] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Generator:
 
     Attributes:
         form: How the option is written, for messages.
-        takes_source: Whether a model follows the name.
+        takes_source: Whether a model is named after the colon.
         compute: Makes the texts.
     """
 

@@ -1,7 +1,7 @@
 """What users look for in the test phase: the intention behind each user's test item.
 
-These texts are made of what training must not know. They are asked for by the test phase only; nothing that builds
-training data imports this module (a test holds that).
+These texts are made from what training must not know. Only the test phase asks for them; nothing that builds training
+data imports this module (a test checks this).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load_test_intentions(
 ) -> dict[str, tuple[str, ...]]:
     """Return user token -> queries whose answer is the user's test item.
 
-    They come from where the training texts come from: the published file's "test" block (entries for another item than
+    They have the same source as the training texts: the published file's "test" block (entries for an item other than
     the user's test item are left out and counted), or the generator, from the test item and the user's review of it.
 
     Args:
@@ -52,7 +52,7 @@ def load_test_intentions(
     if reads_file(settings, path):
         return _from_file(path, targets, item_text)
     wanted = {user: [row] for user, row in targets.items()}
-    # without times: of several reviews of a pair, the earliest could be of a training interaction
+    # without times: if a pair has several reviews, the earliest could be of a training interaction
     reviews = read_reviews(replace(files, time_field=None), wanted, item_text, settings.review_text_fields)
     jobs = [Job(INTENTION, user, (int(row),), (reviews.get((user, int(row)), ""),)) for user, row in targets.items()]
     made = generate(

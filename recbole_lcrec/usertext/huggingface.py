@@ -1,7 +1,7 @@
 """Any causal LM of transformers as author of the users' texts: batched, greedy, and kept answer by answer.
 
-Thousands of answers of a large model take hours, so each is written down as soon as it is there: a run that was killed
-goes on where it was, and no answer is asked for twice. Answers are kept as the model gave them and read by
+Thousands of answers of a large model take hours, so each is saved as soon as it is there: a run that was killed
+continues where it stopped, and no answer is asked for twice. Answers are kept as the model gave them, and parsed by
 ``recbole_lcrec.usertext.answers``.
 """
 
@@ -41,14 +41,14 @@ def generate(
     device: str,
     show_progress: bool,
 ) -> tuple[list[tuple[str, ...]], dict[str, int]]:
-    """Return the texts of each job (empty if it got none) and what happened to the answers.
+    """Return the texts of each job (perhaps none) and what happened to the answers.
 
     Args:
-        jobs: The texts that are wanted; one whose items have neither text nor review is not asked about.
+        jobs: The texts to write; one whose items have neither text nor review is not asked about.
         text: The catalogue's text.
         source: Name on the hub or local folder of a causal LM.
-        batch_size: Prompts per forward pass: memory only, but for rounding.
-        max_tokens: Tokens of an answer.
+        batch_size: Prompts per forward pass; apart from rounding, it only affects memory.
+        max_tokens: Most tokens of an answer.
         cache_dir: Folder of the caches; the answers go to ``user_texts/<key>.jsonl`` there.
         device: Where to compute.
         show_progress: Whether to show a bar.
@@ -92,7 +92,7 @@ def generate(
 
 
 def read_answers(path: Path) -> dict[str, str]:
-    """Return key -> answer of the lines that are as they were written; a killed run may have left a broken one."""
+    """Return key -> answer of the undamaged lines; a killed run may have left a broken one."""
     answers: dict[str, str] = {}
     broken = 0
     try:
@@ -125,7 +125,7 @@ def append_answers(path: Path, answers: Sequence[tuple[str, Job, str]]) -> None:
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "ab", buffering=0) as file:
-                # a broken last line is closed first, so that it costs no more than itself
+                # a broken last line is ended first, so that it spoils no other
                 file.write(("\n" + "\n".join(lines) + "\n").encode())
                 os.fsync(file.fileno())
     except FileNotFoundError:
@@ -138,7 +138,7 @@ class Author:
     Args:
         source: Name on the hub or local folder.
         device: Where to compute.
-        max_tokens: Tokens of an answer.
+        max_tokens: Most tokens of an answer.
 
     Raises:
         UserError: If it cannot be loaded.
@@ -175,7 +175,7 @@ class Author:
         return [str(answer) for answer in self._tokenizer.batch_decode(new, skip_special_tokens=True)]
 
     def _fitted(self, kind: str, lines: Sequence[str]) -> str:
-        """Return the prompt; what does not fit loses its oldest items, and at last the end of the last one's line.
+        """Return the prompt; if it does not fit, without the oldest items, and at last without the last line's end.
 
         Raises:
             UserError: If the model reads so few tokens that not even the request fits.
@@ -206,7 +206,7 @@ class Author:
 
 
 def check_author(source: str, option: str) -> None:
-    """Refuse a model that cannot write the users' texts, by its configuration and its tokenizer alone.
+    """Refuse a model that cannot write the users' texts, judging by its configuration and tokenizer alone.
 
     Raises:
         UserError: Naming ``option``.
@@ -218,7 +218,7 @@ def check_author(source: str, option: str) -> None:
 
 
 def _in_chat(tokenizer: Any, request: str, option: str) -> str:
-    """Return a request as the model's chat template has it.
+    """Return a request in the form of the model's chat template.
 
     Raises:
         UserError: If the template, a program of the model's authors, fails or leaves the request out.
@@ -227,7 +227,7 @@ def _in_chat(tokenizer: Any, request: str, option: str) -> str:
     try:
         text = str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
         problem = "" if request.strip() in text else "its output does not contain the request"
-    except Exception as error:  # jinja2's, and those that the template's own expressions raise
+    except Exception as error:  # jinja2's errors, and those of the template's own expressions
         problem = reason_of(error)
     if problem:
         raise UserError(

@@ -11,13 +11,13 @@ PREFERENCES: Literal["preferences"] = "preferences"
 
 @dataclass(frozen=True)
 class Job:
-    """One text that is wanted.
+    """One text to write.
 
     Attributes:
-        kind: An "intention" is a query that the only item answers; "preferences" show in all the items.
+        kind: An "intention" is a query that the only item answers; "preferences" are shown by all the items.
         user: User token.
         items: Catalogue rows, oldest first.
-        reviews: The user's review of each item, "" without one.
+        reviews: The user's review of each item, "" if there is none.
     """
 
     kind: Literal["intention", "preferences"]

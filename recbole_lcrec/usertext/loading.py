@@ -1,7 +1,7 @@
 """Where the users' texts come from: a published file, or a generator that sees training interactions only.
 
-Everything here is given the users' training interactions and nothing that tells what comes after them. What the test
-phase may ask is in ``recbole_lcrec.usertext.held_out``, which nothing on the way to a training sample imports.
+Everything here gets the users' training interactions and nothing that tells what comes after them. What the test phase
+may ask is in ``recbole_lcrec.usertext.held_out``, which nothing on the way to a training sample imports.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ def load_user_texts(
     """Return the users' intentions and preferences for training.
 
     An intention is for a user's last training item (the third-last of all under leave-one-out), with the items before
-    it as history. Preferences are of that same history, so that a sample with both does not give its answer away; of a
-    user with a single training item, they are of that item.
+    it as history. Preferences are based on that same history, so that a sample with both does not give its answer
+    away; for a user with a single training item, they are based on that item.
 
     Args:
         settings: Options of the users' texts.
         train_sequences: User token -> catalogue rows of the user's training interactions, in time order.
         item_text: The catalogue's text.
-        files: The data set's files; ``<name>.user.json`` and ``<name>.review`` may lie next to them.
-        max_history: Items of a history that are kept, the latest ones.
+        files: The data set's files; ``<name>.user.json`` and ``<name>.review`` may be next to them.
+        max_history: How many items of a history, the latest, are kept.
         cache_dir: Folder of the caches.
         seed: Draws the phrasing of generated texts.
         device: Device of a model.
         show_progress: Whether to show a bar.
-        saved: Folder of a finished run whose texts are used, regardless of the options; no texts if it kept none.
+        saved: Folder of a finished run whose texts to use (no texts if it kept none), unless ``user_text`` is none.
 
     Raises:
         UserError: For a file that is missing or malformed, or a model that cannot be loaded.
@@ -85,10 +85,10 @@ def load_user_texts(
 
 
 def reads_file(settings: UserTextSettings, path: Path) -> bool:
-    """Return whether the published file is used.
+    """Return whether to use the published file.
 
     Raises:
-        UserError: If it has to be and is not there.
+        UserError: If it is required and does not exist.
     """
     if settings.user_text == FILE and not path.is_file():
         raise UserError(
@@ -99,7 +99,7 @@ def reads_file(settings: UserTextSettings, path: Path) -> bool:
 
 
 def check_file(settings: UserTextSettings, files: DataFiles) -> None:
-    """Refuse a published file that is missing or malformed, before the stages that come before its turn.
+    """Refuse a published file that is missing or malformed, before the stages that precede its use.
 
     Raises:
         UserError: Naming the file and the key.
@@ -121,7 +121,7 @@ def generate(
     device: str,
     show_progress: bool,
 ) -> Generated:
-    """Have the chosen generator (extractive for auto) answer the jobs."""
+    """Let the chosen generator (extractive for auto) answer the jobs."""
     generator = GENERATORS["extractive" if settings.user_text == AUTO else settings.kind]
     work = Work(
         jobs, item_text, settings.source, settings.user_text_batch_size, settings.user_text_max_tokens,
@@ -172,7 +172,7 @@ def _from_generator(
 def _from_file(
     path: Path, sequences: Mapping[str, Sequence[int]], item_text: ItemText, max_history: int, *, as_is: bool
 ) -> UserTexts:
-    """Take preferences and the "train" intentions; an entry with anything but training items is dropped."""
+    """Take preferences and the "train" intentions; an entry with items other than training items is dropped."""
     value = read_published(path)
     published, blocks = preferences_of(value, path, as_is=as_is), intentions_of(value, path, "train", as_is=as_is)
     if not as_is:

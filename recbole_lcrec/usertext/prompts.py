@@ -29,12 +29,12 @@ _ANSWER = {INTENTION: "Queries:", "preferences": "The user's preferences:"}
 
 
 def wording() -> list[str]:
-    """Return all fixed text: answers to other wording are of no use."""
+    """Return all fixed text, as part of a cache key: answers to other wording are of no use."""
     return [*_INTRODUCTION.values(), *_QUESTION.values(), *_ANSWER.values()]
 
 
 def item_lines(job: Job, text: ItemText) -> list[str]:
-    """Return one line per item of a job that has a text or a review, oldest first; the latest ten."""
+    """Return one line per item of a job that has a text or a review, oldest first, for the latest ten."""
     lines = []
     for row, review in zip(job.items, job.reviews, strict=True):
         title, description = _cut(text.titles[row], _TITLE_WORDS), _cut(text.descriptions[row], _DESCRIPTION_WORDS)

@@ -4,8 +4,8 @@
      "user_vague_intention": {"train": {user: {"item": item, "inters": [item, ...], "querys": [text, ...]}},
                               "test": {...}}}
 
-Users and items are the data set's raw tokens, as texts or whole numbers. The whole file is checked when it is read; a
-block is only looked at by who asks for it: training never asks for "test".
+Users and items are the data set's raw tokens, as texts or whole numbers. The file's form is checked when it is read; a
+block is only looked at on request: training never asks for "test".
 
 A run keeps the texts that it was trained with in the same form, so that a saved run needs neither the model that wrote
 them nor its cache.
@@ -32,7 +32,7 @@ _MOST_BYTES = 1 << 31
 
 @dataclass(frozen=True)
 class PublishedIntention:
-    """One entry of a "train" or "test" block, in raw tokens; ``queries`` are cleaned, empty ones left out."""
+    """One entry of a "train" or "test" block, in raw tokens; ``queries`` has no empty ones."""
 
     item: str
     history: tuple[str, ...]
@@ -40,14 +40,14 @@ class PublishedIntention:
 
 
 KIND = "user.json"
-"""The file lies next to the data as ``<name>.user.json``."""
+"""The file is next to the data, as ``<name>.user.json``."""
 
 
 def read_published(path: Path) -> dict[str, Any]:
     """Read the file.
 
     Raises:
-        UserError: If it cannot be read, is no JSON, or holds neither preferences nor intentions.
+        UserError: If it cannot be read, is not JSON, or holds neither preferences nor intentions.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -73,7 +73,7 @@ def write_published(path: Path, texts: UserTexts, items: Sequence[str]) -> None:
     """Write training texts in the published form, whole or not at all; there is no "test" block.
 
     Args:
-        path: Where the file is to lie.
+        path: Where to write the file.
         texts: The texts.
         items: Item tokens of the catalogue's rows.
     """
@@ -90,7 +90,7 @@ def write_published(path: Path, texts: UserTexts, items: Sequence[str]) -> None:
 
 
 def preferences_of(value: dict[str, Any], path: Path, *, as_is: bool = False) -> dict[str, tuple[str, ...]]:
-    """Return user token -> preferences, cleaned (unless ``as_is``); empty when no words are left.
+    """Return user token -> preferences, cleaned (unless ``as_is``); empty if no words are left.
 
     Raises:
         UserError: Naming the entry that is not a list of texts.
@@ -158,7 +158,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _object(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
-    """Return an object of the file; JSON's readers keep the last of two equal keys without a word."""
+    """Return an object of the file, refusing repeated keys: JSON readers silently keep the last one."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

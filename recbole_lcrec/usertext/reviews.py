@@ -22,7 +22,7 @@ def read_reviews(
 ) -> dict[tuple[str, int], str]:
     """Return (user token, catalogue row) -> review of the interactions that are asked for, and of no others.
 
-    A user may have had an item several times, in training and after it. Of a pair with more reviews than interactions
+    A user may have had an item several times, in training and after it. If a pair has more reviews than interactions
     asked for, the earliest are used if the file has times; otherwise none: they could be of a held-out interaction.
 
     Args:
@@ -65,7 +65,7 @@ def read_reviews(
 def _text_columns(
     path: Path, columns: Mapping[str, Sequence[str]], fields: Sequence[str], required: Sequence[str]
 ) -> list[str]:
-    """Return the text columns that are there.
+    """Return the text columns that are present.
 
     Raises:
         UserError: If there is none, or a required column is missing.

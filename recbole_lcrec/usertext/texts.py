@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Intention:
-    """What a user looked for, as queries in words, before taking one item.
+    """What a user was looking for before taking one item, as queries in words.
 
     Attributes:
         target: Row of the item that answers the queries.
         history: Rows of the items before it, oldest first; may be empty.
-        queries: At least one query; each says the same in other words.
+        queries: At least one query; all say the same in different words.
     """
 
     target: int
@@ -32,8 +32,8 @@ class Preferences:
     """What a user likes, in words.
 
     Attributes:
-        history: Rows of the items from which it can be seen, oldest first; at least one.
-        texts: At least one text; each says the same in other words.
+        history: Rows of the items that show it, oldest first; at least one.
+        texts: At least one text; all say the same in different words.
     """
 
     history: tuple[int, ...]
@@ -52,7 +52,7 @@ class UserTexts:
         preferences: User token -> preferences, in the order of the training sequences.
         intentions: User token -> intention, in the same order.
         source: Where the texts come from, for messages and the log.
-        counts: What was used and what was left out, for the log.
+        counts: How much was used and how much was left out, for the log.
     """
 
     preferences: Mapping[str, Preferences]

@@ -35,10 +35,10 @@ class UserTextSettings(StageSettings):
 
     @property
     def kind(self) -> str:
-        """What stands before the colon."""
+        """The part before the colon."""
         return self.user_text.partition(":")[0]
 
     @property
     def source(self) -> str:
-        """The model: what stands behind the colon."""
+        """The model: the part after the colon."""
         return self.user_text.partition(":")[2]

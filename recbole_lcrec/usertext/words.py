@@ -20,7 +20,7 @@ BRAND_FIELDS = ("brand", "manufacturer", "author", "artist", "director", "studio
 _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]")
 _DIGIT = re.compile(r"\d")
 _KIND_SEPARATOR = re.compile(r"[,|;>/\[\]\"]|' | '")
-_TEXT_WORDS = 120  # what follows in a long description is mostly conditions of sale
+_TEXT_WORDS = 120  # the rest of a long description is mostly terms of sale
 _TERMS_KEPT = 24
 _GENRES_KEPT = 3
 _SHOP_WORDS = frozenset(
@@ -41,7 +41,7 @@ def _stop_words() -> frozenset[str]:
 
 
 def terms_of(text: str) -> list[str]:
-    """Return the words of a text and the pairs of neighbours; numbers and stop words are neither, and part others."""
+    """Return a text's words and the pairs of adjacent ones; numbers and stop words are skipped and split pairs."""
     terms, before = [], ""
     stop = _stop_words()
     for token in _TOKEN.findall(text.lower()):
@@ -62,7 +62,7 @@ class Trait:
         kinds: Its most specific category, or its genres.
         brand: Its maker, "" if unknown.
         terms: (weight, word or pair of words), most telling first.
-        name: A few words of its title or else description, for an item that has nothing of the above.
+        name: A few words of its title or else description, for an item that has none of the above.
     """
 
     kinds: tuple[str, ...]
@@ -72,13 +72,13 @@ class Trait:
 
 
 class Traits:
-    """TF-IDF over the catalogue, and what it says of single items and reviews.
+    """TF-IDF over the catalogue, applied to single items and reviews.
 
     Args:
         text: The catalogue's text.
 
     Attributes:
-        rarity: Kind -> inverse document frequency: what nearly all items are says little of a user.
+        rarity: Kind -> inverse document frequency: what nearly all items are says little about a user.
     """
 
     def __init__(self, text: ItemText) -> None:
@@ -91,7 +91,7 @@ class Traits:
         document_counts: Counter[str] = Counter()
         for row in range(n_items):
             document_counts.update(set(terms_of(self._document(row))))
-        # words of a single item cannot tell one kind of item from another; but in a tiny catalogue most are such
+        # words of a single item cannot distinguish kinds of items; but in a tiny catalogue, most words are like that
         self._idf = {
             term: math.log((1 + n_items) / (1 + count)) + 1.0
             for term, count in document_counts.items()
@@ -109,7 +109,7 @@ class Traits:
         )
 
     def terms(self, text: str) -> tuple[tuple[float, str], ...]:
-        """Return (share of the text's weight, term) of the most telling terms of a text, highest first."""
+        """Return (TF-IDF weight, term) of the most telling terms of a text, highest first; all have the norm 1."""
         counts = Counter(term for term in terms_of(text) if term in self._idf)
         weights = {term: (1 + math.log(count)) * self._idf[term] for term, count in counts.items()}
         length = math.sqrt(sum(weight**2 for weight in weights.values())) or 1.0
@@ -117,13 +117,13 @@ class Traits:
         return tuple(ranked[:_TERMS_KEPT])
 
     def _document(self, row: int) -> str:
-        """Return title and description; the title twice, since its words say most."""
+        """Return title and description; the title twice, since its words are the most telling."""
         title, description = self._text.titles[row], self._text.descriptions[row]
         return f"{title} . {title} . {' '.join(description.split(' ')[:_TEXT_WORDS])}"
 
 
 def chosen(terms: Iterable[tuple[float, str]], limit: int, *, but: Iterable[str] = ()) -> list[str]:
-    """Return the first ``limit`` terms that share no word with one another or with the texts ``but``."""
+    """Return the first ``limit`` terms that share no word with each other or with the texts in ``but``."""
     taken = {stem for text in but for stem in _stems(text)}
     found: list[str] = []
     for _, term in terms:
@@ -140,7 +140,7 @@ def _stems(text: str) -> frozenset[str]:
 
 
 def _kinds(text: ItemText) -> list[tuple[str, ...]]:
-    """Return the kinds of every item: of categories, which are nested, the most specific; of genres, the first three.
+    """Return every item's kinds: for categories, which are nested, the most specific; for genres, the first three.
 
     The most specific category is the one that the fewest items share, but more than one.
     """
@@ -166,7 +166,7 @@ def _first_column(text: ItemText, names: Sequence[str]) -> Sequence[str]:
 
 
 def _lower(words: str) -> str:
-    """Return words in small letters, but for acronyms."""
+    """Return words in lower case, except for acronyms."""
     return " ".join(word if len(word) > 1 and word.isupper() else word.lower() for word in words.split(" "))
 
 

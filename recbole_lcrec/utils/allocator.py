@@ -13,7 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """glibc's malloc.h."""
 
 KEPT = 1 << 30
-"""Bytes that may lie unused at the end of the heap, and size from which a block is the system's own."""
+"""Bytes that may lie unused at the end of the heap, and the size from which a block is mapped on its own."""
 
 
 def keep_freed_memory() -> bool:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _ABANDONED_SECONDS = 24 * 3600.0
-"""Writing an entry never takes this long: what is older was left by a process that was killed."""
+"""Writing an entry never takes this long: anything older was left by a process that was killed."""
 
 
 def cached(
@@ -39,7 +39,7 @@ def cached(
 
     Args:
         entry: The entry's folder, ``<cache_dir>/<kind>/<key>``; the key names all that the result depends on.
-        load: Reads the result from an entry whose files are as they were written; what it raises makes it anew.
+        load: Reads the result from an entry whose files are as they were written; if it raises, the entry is remade.
         build: Computes the result.
         save: Writes the result's files into an empty folder.
         what: The result in the plural, for messages: "embeddings".
@@ -58,7 +58,7 @@ def cached(
         entry.parent.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError:  # the cache is being deleted
         pass
-    except OSError as error:  # told before the work: a file in the folder's place, no permission
+    except OSError as error:  # reported before the work: a file in the folder's place, no permission
         raise StorageError(
             f"{entry.parent}: cannot be made ({error.strerror}). Set cache_dir to a folder that can be written to."
         ) from error
@@ -78,7 +78,7 @@ def cached(
             sync(entry.parent)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            first = _found(entry, load, what)  # of a process that was faster
+            first = _found(entry, load, what)  # another process was faster
             return (result, False) if first is None else (first[0], True)
         if storage_problem(error, (errno.ENOENT,)) is None:
             raise
@@ -88,14 +88,14 @@ def cached(
 
 
 def _found(entry: Path, load: Callable[[Path], T], what: str) -> tuple[T] | None:
-    """Return the result of an entry; None after removing one that is not what was written, and where there is none."""
+    """Return the result of an entry; None if there is no entry, or after removing one that has changed."""
     if not entry.exists():
         return None
     problem = damage(entry, required=files_below(entry)) if entry.is_dir() else "a file"
     if problem is None:
         try:
             return (load(entry),)
-        except Exception as error:  # for everything that is wrong with an entry the remedy is the same
+        except Exception as error:  # whatever is wrong with an entry, the remedy is the same
             problem = str(error) or type(error).__name__
     if entry.exists():  # it may just have been deleted
         logger.warning("%s is damaged (%s); the %s are made anew.", entry, problem, what)

@@ -26,15 +26,15 @@ from recbole_lcrec.utils.hub import (
 from recbole_lcrec.utils.lm_config import number_of
 
 PROBE_LENGTH, PROBE_KEPT = 12, 6
-"""Tokens of the probe of causality, and how many of them both of its rows have in common."""
+"""Length of the causality probe in tokens, and how many leading tokens its two rows share."""
 
 LEAST_WORDS = 20
-"""Tokens of the smallest vocabulary that is taken for one: the digits and a few letters."""
+"""Size of the smallest vocabulary that is accepted: the digits and a few letters."""
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 TOLERANCE = 1e-4
-"""Largest change of earlier logits, relative to their spread, that counts as rounding."""
+"""Largest change in earlier logits, relative to their spread, that counts as rounding."""
 
 
 def causal_config(source: str, option: str, layers: int | None = None) -> Any:
@@ -43,11 +43,10 @@ def causal_config(source: str, option: str, layers: int | None = None) -> Any:
     Args:
         source: Name on the hub or local folder.
         option: What the user wrote, for messages.
-        layers: How many of its first layers are wanted; None for all.
+        layers: How many of its first layers to keep; None for all.
 
     Raises:
-        UserError: If there is none, it is of a model that transformers does not have as a causal LM, or it has fewer
-            layers.
+        UserError: If there is none, its model is not a causal LM in transformers, or it has fewer layers.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -68,7 +67,7 @@ def causal_config(source: str, option: str, layers: int | None = None) -> Any:
 
 
 def _shortened(config: Any, layers: int, option: str, *, is_adapter: bool) -> Any:
-    """Return a model's configuration with its first layers only; what it says layer by layer is cut, too."""
+    """Return a model's configuration with its first layers only; per-layer lists are cut, too."""
     if is_adapter:
         raise UserError(f"base_layers={layers}: {option} is an adapter, made for all layers. Merge it first.")
     text = config.get_text_config()
@@ -83,10 +82,10 @@ def _shortened(config: Any, layers: int, option: str, *, is_adapter: bool) -> An
 
 
 def causal_tokenizer(source: str, option: str) -> Any:
-    """Return the tokenizer of a causal LM; an adapter without one has its base model's.
+    """Return the tokenizer of a causal LM; for an adapter without one, its base model's.
 
     Raises:
-        UserError: If there is none, or it has no words.
+        UserError: If there is none, or its vocabulary is empty.
     """
     from transformers import AutoTokenizer
 
@@ -94,7 +93,7 @@ def causal_tokenizer(source: str, option: str) -> Any:
     if base is not None and not any((Path(source).expanduser() / name).is_file() for name in _TOKENIZER_FILES):
         source = _base_of(base, option)
     tokenizer = load_pretrained(AutoTokenizer, source, option)
-    # without its files, transformers makes a tokenizer of an architecture's kind that knows no words
+    # without its files, transformers builds the architecture's kind of tokenizer with an empty vocabulary
     reads = bool(tokenizer("the first words of a text", add_special_tokens=False).input_ids)
     if not reads or len(tokenizer) < LEAST_WORDS:
         raise UserError(
@@ -110,18 +109,18 @@ def load_causal_lm(source: str, option: str, dtype: Any = torch.float32, layers:
     Args:
         source: Name on the hub or local folder of a model or of an adapter.
         option: What the user wrote, for messages.
-        dtype: Of the weights; "auto" keeps the one that they were saved in.
+        dtype: Type of the weights; "auto" keeps the one that they were saved in.
         layers: How many of its first layers are loaded; None for all.
 
     Raises:
-        UserError: If it cannot be loaded whole, or later tokens change what it says of earlier ones.
+        UserError: If it cannot be loaded whole, or later tokens change its output at earlier ones.
     """
     from transformers import AutoModelForCausalLM
 
     config = causal_config(source, option, layers)
     base = adapter_base(source, option)
     if layers is not None:
-        with without_report():  # of the weights behind these layers
+        with without_report():  # of the later layers' weights, which are not used
             lm = load_weights(AutoModelForCausalLM, source, option, dtype=dtype, config=config)
     elif base is None:
         lm = load_weights(AutoModelForCausalLM, source, option, dtype=dtype)
@@ -136,8 +135,8 @@ def load_causal_lm(source: str, option: str, dtype: Any = torch.float32, layers:
 def check_causal(lm: nn.Module, option: str) -> None:
     """Refuse a model whose logits at a position depend on later tokens, or are not finite.
 
-    Two rows begin alike and end otherwise: up to there, their logits must be the same but for rounding. The model has
-    to be in evaluation mode.
+    Two rows begin alike and then differ: up to that point, their logits must agree to within rounding. The model must
+    be in evaluation mode.
 
     Raises:
         UserError: Naming ``option``.
@@ -162,7 +161,7 @@ def check_causal(lm: nn.Module, option: str) -> None:
 
 
 def _base_of(base: str, option: str) -> str:
-    """Return the base model of an adapter, if it is there and no adapter itself."""
+    """Return the base model of an adapter, if it exists and is not itself an adapter."""
     try:
         name, _ = place_of(base, option)
         if adapter_base(base, option) is not None:
@@ -187,7 +186,7 @@ def _merged(lm: Any, adapter: str, base: str, option: str) -> Any:
             if kind.is_prompt_learning or kind.task_type not in (None, "CAUSAL_LM"):
                 raise ValueError(f"{kind.peft_type} for {kind.task_type} is not added to weights")
             return wrapped.merge_and_unload().requires_grad_(True)  # peft freezes the base
-    except Exception as error:  # peft raises as many kinds as transformers
+    except Exception as error:  # like transformers, peft raises many kinds
         raise UserError(
             f"{option}: this adapter of {base} cannot be merged into it ({reason_of(error)}). {merging_advice(base)}"
         ) from error

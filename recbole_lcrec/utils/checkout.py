@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @cache
 def commit(root: Path = ROOT) -> str | None:
-    """Return the short hash of a checkout's commit, with ``+changes`` where files that git knows differ from it.
+    """Return the short hash of a checkout's commit, with ``+changes`` where tracked files differ from it.
 
     Args:
         root: The folder that would hold ``.git``.

@@ -6,5 +6,5 @@ import os
 
 
 def usable_cores() -> int:
-    """Return the cores of the process's affinity; those of the machine where systems have no affinity."""
+    """Return the number of cores in the process's affinity; the machine's, on systems without affinity."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

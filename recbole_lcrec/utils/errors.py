@@ -19,7 +19,7 @@ class UserError(Exception):
     a traceback and ends with exit status 2; the Python API lets it through.
 
     Attributes:
-        mistakes: What is wrong, each for itself; a single one but for :class:`UserErrors`.
+        mistakes: The separate messages; only :class:`UserErrors` has more than one.
     """
 
     @property
@@ -29,7 +29,7 @@ class UserError(Exception):
 
 
 class UserErrors(UserError):
-    """Several mistakes, told in one message.
+    """Several mistakes, reported in one message.
 
     Args:
         mistakes: Their messages, two or more.
@@ -47,13 +47,13 @@ class UserErrors(UserError):
 
 
 class Mistakes:
-    """Collects what is wrong, so that one answer tells all of it."""
+    """Collects mistakes, so that all of them are reported at once."""
 
     def __init__(self) -> None:
         self._found: dict[str, None] = {}
 
     def add(self, message: str) -> None:
-        """Note a mistake; one that is known already is noted once."""
+        """Note a mistake; a repeated message is noted once."""
         self._found[message if message.endswith((".", "?", ")")) else f"{message}."] = None
 
     def expect(self, right: bool, message: str) -> None:
@@ -63,7 +63,7 @@ class Mistakes:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Note what the block raises for the user, and go on behind it."""
+        """Note any UserError that the block raises, and continue after the block."""
         try:
             yield
         except UserError as error:
@@ -71,7 +71,7 @@ class Mistakes:
                 self.add(message)
 
     def tell(self, others: Mistakes) -> None:
-        """Add what was found to others."""
+        """Add the mistakes found here to ``others``."""
         for message in self._found:
             others.add(message)
 
@@ -80,14 +80,14 @@ class Mistakes:
 
     @property
     def failed(self) -> bool:
-        """Whether a mistake was found so far."""
+        """Whether a mistake has been found so far."""
         return bool(self._found)
 
     def finish(self) -> None:
         """Raise what was found.
 
         Raises:
-            UserError: One for everything, if there is anything.
+            UserError: One for all mistakes, if there are any.
         """
         if len(self._found) > 1:
             raise UserErrors(tuple(self._found))
@@ -96,17 +96,17 @@ class Mistakes:
 
 
 def clipped(text: str, length: int = 100) -> str:
-    """Return a text, or its beginning: messages must not be as long as what a user can give."""
+    """Return a text, or its beginning: user input may be of any length, messages may not."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def shortened(value: object, length: int = 80) -> str:
-    """Return a value as it is written, or its beginning; see :func:`clipped`."""
+    """Return a value's repr, or its beginning; see :func:`clipped`."""
     return clipped(repr(value), length)
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what a library's error says, in one line without a full stop, to be put into a message."""
+    """Return what a library's error says, as one line without a full stop, for use inside a message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return said[:_REASON].rstrip(".")
@@ -120,7 +120,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         known: The names that would have been right.
 
     Returns:
-        A sentence to append to an error message (with its leading blank), or an empty string.
+        A sentence to append to an error message (with a leading space), or an empty string.
     """
     if len(name) > _LONGEST:
         return ""

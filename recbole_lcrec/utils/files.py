@@ -26,7 +26,7 @@ from recbole_lcrec.utils.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
-"""What file systems say that cannot be asked for this, for folders or at all."""
+"""Errors of file systems that do not support fsync, for folders or at all."""
 _DENIED = (errno.EACCES, errno.EPERM)
 _TORCH_WRITES = ("PytorchStreamWriter failed", "unexpected pos", "file write failed")
 
@@ -36,12 +36,12 @@ class StorageError(UserError):
 
 
 def storage_problem(error: BaseException | None, numbers: tuple[int, ...] = _FULL) -> str | None:
-    """Return what the operating system said when writing failed for want of space or of a working disk, else None.
+    """Return the operating system's message if writing failed for lack of space or of a working disk, else None.
 
-    Libraries wrap the error: those in Rust name its number in their text, and torch only says that it failed.
+    Libraries wrap the error: those in Rust quote its number in their text, and torch only says that it failed.
 
     Args:
-        error: What was raised; what caused it is looked at too.
+        error: The exception; its causes are examined too.
         numbers: Error numbers to look for.
     """
     seen: set[int] = set()
@@ -64,7 +64,7 @@ def storing(path: str | Path, needs: int | None = None) -> Iterator[None]:
 
     Args:
         path: What is being written.
-        needs: How many bytes it takes, where that is known.
+        needs: How many bytes it takes, if known.
 
     Raises:
         StorageError: If the disk is full or refuses.
@@ -117,7 +117,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Two processes that write the same path both succeed: the last rename wins and each file is whole.
 
     Args:
-        path: Where the finished file is to lie. Parent folders are created.
+        path: Where the finished file goes. Parent folders are created.
 
     Raises:
         StorageError: If the disk is full or refuses.
@@ -140,11 +140,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_beside(path: Path, needs: int | None = None) -> Iterator[Path]:
-    """Yield a new folder next to ``path``, for what is to be renamed onto it; what is left of it at the end is
-    removed.
+    """Yield a new folder next to ``path``, to be renamed onto it; whatever remains of it at the end is removed.
 
     Args:
-        path: Where the finished folder is to lie. Parent folders are created.
+        path: Where the finished folder goes. Parent folders are created.
         needs: How many bytes it takes, for the message when there is no room.
 
     Raises:
@@ -165,12 +164,12 @@ def atomic_folder(path: str | Path, needs: int | None = None, *, keep_modes: boo
     """Yield a temporary folder next to ``path``; rename it onto ``path`` on success, remove it on failure.
 
     A folder that is already at ``path`` is replaced. A kill between the two renames leaves the old one under a hidden
-    name, from where :func:`mend` brings it back.
+    name, from which :func:`mend` restores it.
 
     Args:
-        path: Where the finished folder is to lie. Parent folders are created.
+        path: Where the finished folder goes. Parent folders are created.
         needs: How many bytes it takes, for the message when there is no room.
-        keep_modes: Whether its files' permissions are left as they are; otherwise they are those of the user's umask.
+        keep_modes: Whether to leave its files' permissions as they are; otherwise they follow the user's umask.
 
     Raises:
         StorageError: If the disk is full or refuses.
@@ -195,7 +194,7 @@ def atomic_folder(path: str | Path, needs: int | None = None, *, keep_modes: boo
 
 
 def settle(folder: Path, *, keep_modes: bool = False) -> None:
-    """Bring a folder with all that is in it to the disk, under the permissions that the folder was made with."""
+    """Flush a folder and everything in it to the disk, with the permissions that the folder was made with."""
     mode = stat.S_IMODE(folder.stat().st_mode)
     for part in (*sorted(folder.rglob("*")), folder):
         if not (keep_modes or part.is_symlink()):
@@ -204,24 +203,24 @@ def settle(folder: Path, *, keep_modes: bool = False) -> None:
 
 
 def _permit(path: Path, mode: int) -> None:
-    """Give a file its permissions, where the file system has any (those of Windows and of cameras have none)."""
+    """Give a file its permissions, where the file system has any (those of Windows and of memory cards have none)."""
     if stat.S_IMODE(path.stat().st_mode) != mode:
         with suppress(PermissionError):
             path.chmod(mode)
 
 
 def hidden_beside(path: Path, suffix: str = "") -> Path:
-    """Return an unused name next to ``path`` and that begins with a dot; see :func:`is_temporary`."""
+    """Return an unused name next to ``path`` that begins with a dot; see :func:`is_temporary`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
 
 
 def is_temporary(name: str, of: str | None = None) -> bool:
-    """Return whether a file's name is one that :func:`hidden_beside` gives, for a path of that name or for any."""
+    """Return whether a name is one that :func:`hidden_beside` gives, for a path named ``of`` or for any path."""
     return re.fullmatch(rf"\.{'.+' if of is None else re.escape(of)}\.[0-9a-f]{{8}}(\.\w+)?", name) is not None
 
 
 def mend(path: Path) -> None:
-    """Undo what a killed process left of writing ``path``: bring back the old one, remove the temporary ones.
+    """Clean up after a process killed while writing ``path``: restore the old version, remove temporary ones.
 
     Only for paths that no other process can be writing.
     """
@@ -234,7 +233,7 @@ def mend(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder in a way that never leaves a part of it under its name; nothing there is fine."""
+    """Remove a file, or a folder without ever leaving a part of it under its name; a missing path is fine."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
@@ -260,13 +259,13 @@ def fingerprint(*parts: Any) -> str:
 
     Args:
         parts: Strings, numbers, booleans, None, bytes, numpy arrays, frozen settings (dataclasses), and lists,
-            tuples and dicts of them. Dicts are keyed by their sorted keys.
+            tuples and dicts of them. The order of a dict's keys does not matter.
 
     Returns:
         The first 20 hexadecimal digits of a SHA-256.
 
     Raises:
-        TypeError: For a value whose content cannot be named.
+        TypeError: For a value of any other type.
     """
     digest = hashlib.sha256()
     _update(digest, list(parts))

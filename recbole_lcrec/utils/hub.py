@@ -20,7 +20,7 @@ from recbole_lcrec.utils.files import write_text
 from recbole_lcrec.utils.gguf import converted
 
 ADAPTER = "adapter_config.json"
-"""What makes a folder one of peft's adapters."""
+"""The file that marks a folder as one of peft's adapters."""
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _NOT_RUN = (
@@ -93,7 +93,7 @@ def load_weights(
 
 @contextmanager
 def without_report() -> Iterator[None]:
-    """While the block runs, keep transformers from listing weights that a model has no use for."""
+    """While the block runs, keep transformers from listing weights that a model does not use."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()
@@ -105,7 +105,7 @@ def without_report() -> Iterator[None]:
 
 
 def write_architecture(config: Any, folder: Path) -> None:
-    """Write a model's configuration as a finished run keeps it, and where its weights are to be had.
+    """Write a model's configuration as a finished run keeps it, and a note on where its weights are.
 
     Args:
         config: A configuration of transformers.
@@ -116,10 +116,10 @@ def write_architecture(config: Any, folder: Path) -> None:
 
 
 def saved_architecture(auto_class: Any, run: Path) -> Any:
-    """Return the model of a finished run's ``lm`` folder, float32, its weights left to the checkpoint.
+    """Return the model of a finished run's ``lm`` folder in float32; its weights come from the checkpoint.
 
     Raises:
-        UserError: If the folder cannot be read, or asks for code of its own or for more memory than there is.
+        UserError: If the folder cannot be read, or needs code of its own or more memory than there is.
     """
     import torch
     from transformers import AutoConfig
@@ -127,7 +127,7 @@ def saved_architecture(auto_class: Any, run: Path) -> Any:
     option = str(run / "lm")
     config = load_pretrained(AutoConfig, run / "lm", option)
     try:
-        with torch.device("meta"):  # shapes alone: a number in the file may be anything
+        with torch.device("meta"):  # shapes only: the sizes in the file may be anything
             bare = auto_class.from_config(config, trust_remote_code=False, dtype=torch.float32)
         check_memory(sum(weight.numel() for weight in bare.parameters()), option)
         return auto_class.from_config(config, trust_remote_code=False, dtype=torch.float32)
@@ -140,7 +140,7 @@ def saved_architecture(auto_class: Any, run: Path) -> Any:
 
 
 def check_memory(parameters: int, what: str) -> None:
-    """Refuse a model whose weights alone, in float32, are more than this machine's memory.
+    """Refuse a model whose weights alone, in float32, exceed this machine's memory.
 
     Raises:
         UserError: Naming ``what``.
@@ -156,7 +156,7 @@ def check_memory(parameters: int, what: str) -> None:
 
 
 def place_of(source: str | Path, option: str) -> tuple[str, bool]:
-    """Return what from_pretrained is given for a source, and whether it must not ask the network.
+    """Return what to pass to from_pretrained for a source, and whether to load local files only.
 
     Raises:
         UserError: If it is neither a folder, nor a model that can be converted, nor a possible name on the hub.
@@ -183,7 +183,7 @@ def adapter_base(source: str | Path, option: str) -> str | None:
     else:
         try:
             path = find_adapter_config_file(name, local_files_only=local)
-        except OSError:  # nothing of that name, as loading it will say
+        except OSError:  # no model of that name, as loading it will report
             return None
     if path is None:
         return None
@@ -201,7 +201,7 @@ def adapter_base(source: str | Path, option: str) -> str | None:
 
 
 def merging_advice(base: str) -> str:
-    """Return how an adapter becomes a model of its own."""
+    """Return advice on how to merge an adapter into a whole model."""
     return (
         f'Merge it first: PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), ADAPTER)'
         ".merge_and_unload().save_pretrained(FOLDER), and save the tokenizer there, too."
@@ -222,7 +222,7 @@ def _explained(kind: str, option: str, error: Exception) -> str:
 
 
 def revision_of(name: str) -> str | None:
-    """Return the commit that a model's name on the hub stands for now, there or in the local cache, or None."""
+    """Return the commit that a model's hub name stands for now, on the hub or in the local cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     if not _HUB_NAME.fullmatch(name):
@@ -235,7 +235,7 @@ def revision_of(name: str) -> str | None:
 
 @lru_cache(maxsize=64)
 def _revision_on_hub(name: str) -> str | None:
-    """Return the commit that the hub has now; transformers itself asks for a minute before it gives up."""
+    """Return the commit that the hub has now; transformers itself would try for a minute before giving up."""
     from huggingface_hub import HfApi
 
     try:

@@ -15,9 +15,9 @@ _LARGE = 300
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import without Python's cycle collector, which goes through all objects again and again: a third of the time.
+    """Import without Python's cycle collector, whose repeated passes over all objects take a third of the time.
 
-    What large libraries leave is taken out of its later passes, too. What was garbage before is collected first.
+    Objects of large libraries are kept out of its later passes, too. Existing garbage is collected first.
     """
     if not gc.isenabled():
         yield
@@ -34,7 +34,7 @@ def importing() -> Iterator[None]:
 
 
 def import_metrics() -> None:
-    """Import RecBole's metrics without scikit-learn, which three of them call: it is imported when one does."""
+    """Import RecBole's metrics without scikit-learn, which three of them call: it is imported on the first call."""
     if "sklearn" in sys.modules or "recbole.evaluator.metrics" in sys.modules:
         return
     package, metrics = ModuleType("sklearn"), ModuleType("sklearn.metrics")

@@ -18,18 +18,18 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 
 def facts_of_all(folder: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Return the facts of files below a folder, by their path in it."""
+    """Return the facts of files below a folder, by their path relative to it."""
     return {name: facts_of(folder / name) for name in sorted(names)}
 
 
 def files_below(folder: Path) -> list[str]:
-    """Return the paths of all files below a folder, in it and sorted, but for its manifest."""
+    """Return the sorted paths of all files below a folder, relative to it and without manifests."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return sorted(str(path.relative_to(folder)) for path in files)
 
 
 def write_manifest(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Write the manifest of a folder that is not read by others yet: of the files ``names``, or of all in it."""
+    """Write the manifest of a folder that no one reads yet, of the files ``names`` or of all files in it."""
     facts = facts_of_all(folder, files_below(folder) if names is None else names)
     (folder / MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
@@ -39,7 +39,7 @@ def damage(folder: Path, required: Iterable[str] = ()) -> str | None:
 
     Args:
         folder: A folder with a manifest.
-        required: Files that the manifest has to name.
+        required: Files that the manifest must name.
     """
     try:
         expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from recbole_lcrec.utils.errors import UserError
 
 MAX_LINE = 1 << 26  # 64 MiB; a longer "line" is a file without line breaks, which must not be read into memory
 MAX_BLANK = 1_000_000
-"""Blank lines of a file that are skipped; more are a mistake (60 million of them pack into 275 KB of gzip)."""
+"""Most blank lines that are skipped in a file; more are a mistake (60 million gzip to 275 KB)."""
 
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
@@ -30,7 +30,7 @@ def first_bytes(path: Path, count: int = 8) -> bytes:
 
 
 def other_kind(start: bytes) -> str | None:
-    """Return what a file is that is not text in UTF-8, with what to do, told by its first bytes; None for text."""
+    """Return what kind of file starts with these bytes and what to do with it; None for UTF-8 text."""
     return next((kind for magic, kind in _KINDS.items() if start.startswith(magic)), None)
 
 

@@ -6,5 +6,5 @@ from typing import Any
 
 
 def number_of(config: Any, name: str) -> Any:
-    """Return a number of a configuration's text part by transformers' common name; None if it has no such number."""
+    """Return a number from a configuration's text part by transformers' common name; None if it has none."""
     return getattr(config.get_text_config(), name, None)

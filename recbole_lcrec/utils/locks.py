@@ -42,9 +42,9 @@ def sole_lock(path: Path, what: str, work: str, instead: str) -> Iterator[None]:
 
     Args:
         path: The lock's file, which is removed with the lock.
-        what: The option or the place that is held, for messages.
+        what: The option or the place that is locked, for messages.
         work: What its holder does there: "run".
-        instead: What else to choose: "another output_dir".
+        instead: What to choose instead: "another output_dir".
 
     Raises:
         UserError: If another process holds it, or this user may not.
@@ -70,7 +70,7 @@ def waiting_lock(path: Path, purpose: str = "working there") -> Iterator[None]:
         purpose: What its holder does, for the message while this process waits.
 
     Raises:
-        OSError: If the file cannot be made, or its folder is removed meanwhile.
+        OSError: If the file cannot be made, or its folder is removed in the meantime.
     """
     try:
         lock = _acquired(path, wait=False)
@@ -100,7 +100,7 @@ def _released(path: Path, lock: FileLock | None) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before the lock is gone: a process that waits for the file then makes a new one
+        path.unlink(missing_ok=True)  # before the release: a process that waits for the file then makes a new one
         if lock is not None:
             lock.release()
 

@@ -1,6 +1,6 @@
 """Novelty of recommended items: how little one would have expected them. A metric that RecBole does not have.
 
-It is put into RecBole's tables of metrics, so that ``metrics: [Novelty]`` works like any other, for every model.
+It is added to RecBole's tables of metrics, so ``metrics: [Novelty]`` works like any other metric, for every model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from recbole.utils import EvaluatorType
 
 
 def surprise(counts: np.ndarray) -> np.ndarray:
-    """Return -log2 of each item's share of all training interactions, in bits; items without any count as one.
+    """Return -log2 of each item's share of all training interactions, in bits; zero interactions count as one.
 
     Args:
         counts: Training interactions of each of RecBole's item ids, int64 [n_items].
@@ -25,7 +25,7 @@ def surprise(counts: np.ndarray) -> np.ndarray:
 class Novelty(AbstractMetric):
     """Mean self-information of the recommended items (Zhou et al. 2010, arXiv 0808.2670), in bits, for every k.
 
-    Places that stayed empty, in a catalogue with fewer items than places, do not count.
+    Places left empty because the catalogue has fewer items than places do not count.
 
     Args:
         config: The experiment's configuration.
@@ -52,7 +52,7 @@ class Novelty(AbstractMetric):
 
 
 def add_to_recbole() -> None:
-    """Make RecBole know the metric."""
+    """Register the metric with RecBole."""
     register.metrics_dict["novelty"] = Novelty
     register.metric_information["novelty"] = Novelty.metric_need
     register.metric_types["novelty"] = Novelty.metric_type

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 CALLED_AS = "RECBOLE_LCREC_CALLED_AS"
-"""The variable by which processes that this program starts learn how it was called itself."""
+"""The variable that tells processes started by this program how it was called itself."""
 
 
 def program() -> str:

@@ -18,7 +18,7 @@ def progress(iterable: Iterable[Any] | None = None, *, description: str, show: b
         show: False silences the bar (option ``show_progress: False``).
         options: Passed to tqdm (``total``, ``unit``, ...).
     """
-    # in a log file every refresh is a line of its own: a few a minute are enough there, and none for short loops
+    # in a log file, every refresh is a line of its own: a few per minute are enough, and none for short loops
     is_live = sys.stderr.isatty() or in_notebook()
     interval = 0.5 if is_live else 15.0
     return tqdm(
@@ -35,5 +35,5 @@ def progress(iterable: Iterable[Any] | None = None, *, description: str, show: b
 
 
 def in_notebook() -> bool:
-    """Return whether bars are widgets of a notebook, which need ipywidgets."""
+    """Return whether bars are notebook widgets, which need ipywidgets."""
     return any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)

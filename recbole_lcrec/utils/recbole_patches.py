@@ -14,9 +14,9 @@ from pathlib import Path
 
 
 def restore_numpy_names() -> None:
-    """Give numpy back the aliases (np.float, ...) that RecBole's metrics use, as RecBole's own Config does.
+    """Restore the numpy aliases (np.float, ...) that RecBole's metrics use, as RecBole's own Config does.
 
-    RecBole takes their values from names that numpy 2 has removed as well, so those come first.
+    RecBole takes their values from names that numpy 2 has removed as well, so those are restored first.
     """
     import numpy as np
     from recbole.config import Config
@@ -27,7 +27,7 @@ def restore_numpy_names() -> None:
 
 
 def restore_scipy_names() -> None:
-    """Give scipy's dictionary matrices back the method that RecBole's graph models (LightGCN, ...) fill them with."""
+    """Restore the method with which RecBole's graph models (LightGCN, ...) fill scipy's dictionary matrices."""
     import scipy.sparse
 
     if not hasattr(scipy.sparse.dok_matrix, "_update"):
@@ -36,7 +36,7 @@ def restore_scipy_names() -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block from fixed random states and put the old ones back: what it draws depends on ``seed`` alone."""
+    """Run a block from seeded random states and restore the old ones: its draws depend on ``seed`` alone."""
     import random
 
     import numpy as np
@@ -68,7 +68,7 @@ def same_anomaly_detection() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings that no user of a run can do anything about: those raised by RecBole's own lines."""
+    """Silence warnings that a user can do nothing about: those raised by RecBole's own code."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"recbole\..*")
         warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\..*", category=FutureWarning)
@@ -80,7 +80,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Keep a process that is not the main one of its group from logging."""
+    """Silence logging while the block runs, for the processes of a group other than the main one."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -91,10 +91,10 @@ def silenced() -> Iterator[None]:
 
 @contextmanager
 def no_tensorboard() -> Iterator[None]:
-    """While a RecBole trainer is constructed, keep it from making a tensorboard writer.
+    """Keep a RecBole trainer from making a tensorboard writer while it is constructed.
 
     RecBole's ``Trainer.__init__`` calls a module-level function that hard-codes ``./log_tensorboard``; our trainer
-    makes its writer when the first value is written.
+    makes its own when the first value is written.
     """
     from recbole.trainer import trainer as module
 
@@ -114,7 +114,7 @@ class PlainText(logging.Filter):
 
         try:
             text = record.getMessage()
-        except TypeError:  # RecBole's RaCT passes an argument that its message has no place for
+        except TypeError:  # RecBole's RaCT passes an argument that its message has no placeholder for
             text = " ".join(map(str, (record.msg, *(record.args or ()))))
         record.msg = re.sub(r"\x1B\[[0-?]*[ -/]*[@-~]", "", text)
         record.args = ()
@@ -152,7 +152,7 @@ def logging_to(path: Path | None, level: str | None, *, append: bool = False) ->
     Args:
         path: The log file; None for the terminal alone.
         level: RecBole's option ``state`` (INFO, DEBUG, ...).
-        append: Whether to go on behind what the file holds.
+        append: Whether to append to the file instead of overwriting it.
     """
     import sys
 

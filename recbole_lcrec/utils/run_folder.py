@@ -1,8 +1,8 @@
 """Which files of an output folder a run wrote: only those are ever replaced, and changed ones are refused.
 
-``manifest.json`` of a run says it: ``written`` names what may be removed when another run takes the folder, ``files``
-has the size and the SHA-256 of what a saved run is loaded from apart from its checkpoint, which has a manifest of its
-own. It is the first file of a run, so that a run that was killed can be told from a folder of the user's own files.
+A run's ``manifest.json`` records this: ``written`` names what may be removed when another run takes the folder,
+``files`` has the size and SHA-256 of what a saved run is loaded from, except its checkpoint, which has a manifest of
+its own. It is a run's first file, so that a killed run can be told from a folder of the user's own files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAMES = frozenset({*OF_A_RUN, LOG, STARTING})
 
 
 def claim(folder: Path) -> bool:
-    """Take an existing folder for a run; return whether it was empty, and has nothing but a manifest now.
+    """Take an existing folder for a run; return whether it was empty and so holds only a manifest now.
 
     Raises:
         UserError: As :func:`check_free` does.
@@ -40,7 +40,7 @@ def claim(folder: Path) -> bool:
 
 
 def check_free(folder: Path) -> bool:
-    """Return whether a folder is empty; an earlier run may have written what is in it.
+    """Return whether a folder is empty; if it is not, an earlier run must have written what is in it.
 
     Raises:
         UserError: If it holds files that no run wrote, and a run would overwrite them or lie among them.
@@ -64,12 +64,12 @@ def check_free(folder: Path) -> bool:
 
 
 def check_empty(folder: Path, work: str, own: Collection[str] = ()) -> None:
-    """Refuse a folder with files in it, but for locks and what is being written.
+    """Refuse a folder with files in it, other than locks and temporary files.
 
     Args:
-        folder: An output folder, which may not be there yet.
-        work: Who else may have written into it, for the message: "run".
-        own: Names of files that do not matter.
+        folder: An output folder, which need not exist yet.
+        work: What else may have written into it, for the message: "run".
+        own: Names of files to ignore.
 
     Raises:
         UserError: Naming some of the files.
@@ -90,7 +90,7 @@ def unclaim(folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run wrote, but not its log; from now on all files of a run here are this run's."""
+    """Remove what an earlier run wrote, except its log; from now on, all run files here belong to this run."""
     record = _read(folder) or {"written": ()}
     for name in sorted(record["written"]):
         if name != LOG and _is_ours(folder, name):
@@ -100,19 +100,19 @@ def clear(folder: Path) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Note the files that a saved run is loaded from, as they are now."""
+    """Record the files that a saved run is loaded from, as they are now."""
     record = _read(folder) or {"written": []}
     _write(folder, facts_of_all(folder, _files(folder, ASSETS)), record["written"])
 
 
 def note_all(folder: Path) -> None:
-    """Note exactly which files a finished run wrote: what is added later is not the run's."""
+    """Record exactly which files a finished run wrote: files added later are not the run's."""
     if record := _read(folder):
         _write(folder, record["files"], [name for name in _present(folder) if name != STARTING])
 
 
 def note(folder: Path, names: Iterable[str], *, new: bool) -> None:
-    """Note further files that were written into a run's folder, or into a ``new`` one."""
+    """Record further files that were written into a run's folder, or into a ``new`` one."""
     record = _read(folder) or ({"files": {}, "written": ()} if new else None)
     if record is not None:
         _write(folder, record["files"], {*record["written"], *names})
@@ -147,7 +147,7 @@ def check_assets(folder: Path) -> None:
 
 
 def seal_of(folder: Path) -> str:
-    """Return a name of what a saved run is loaded from: its files as they were sealed, and its checkpoint's."""
+    """Return a fingerprint of what a saved run is loaded from: its files as they were sealed, and its checkpoint."""
     checkpoint = folder / CHECKPOINT / MANIFEST
     record = _read(folder) or {"files": {}}
     return fingerprint(record["files"], checkpoint.read_bytes() if checkpoint.is_file() else b"")
@@ -190,12 +190,12 @@ def _covered(name: str, written: Iterable[str]) -> bool:
 
 
 def _present(folder: Path) -> list[str]:
-    """Return the files with names of a run, by their path in the folder; links and empty folders count as files."""
+    """Return the files with a run's names, by their path in the folder; links and empty folders count as files."""
     return list(_files(folder, sorted(name for name in os.listdir(folder) if _is_run_name(name)), empty=True))
 
 
 def _files(folder: Path, names: Iterable[str], *, empty: bool = False) -> Iterator[str]:
-    """Yield the files of these names, or below them; with ``empty`` also the folders that hold nothing."""
+    """Yield the files with these names or below them; with ``empty``, also the empty folders."""
     for name in names:
         path = folder / name
         if path.is_dir() and not path.is_symlink():

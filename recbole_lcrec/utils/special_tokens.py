@@ -1,7 +1,7 @@
 """Text of others is text: an id, a title or a review that reads ``</s>`` or ``<a_1>`` must not become that token.
 
-Tokenizers look for such tokens before anything else, wherever they stand. What separates prompts from responses and
-items from words could then be written by any text.
+Tokenizers look for such tokens before anything else, wherever they stand. Any text could then contain the marks that
+separate prompts from responses and items from words.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _INDEX_TOKEN = re.compile(r"<[a-z]_\d+>")
 def reserved_tokens(tokenizer: Any) -> dict[int, str]:
     """Return the tokens that no text may hold: token id -> how it is written.
 
-    These are special tokens (end, padding, marks of a chat) and the item index's. The token for what a vocabulary does
-    not have is not among them, unless it is the end token, too; words that were added to a vocabulary are words.
+    These are special tokens (end, padding, chat marks) and the item index's. The unknown token is not among them,
+    unless it is the end token, too; nor are ordinary words that were added to a vocabulary.
     """
     ids = set(tokenizer.all_special_ids)
     for number, token in tokenizer.added_tokens_decoder.items():
@@ -29,7 +29,7 @@ def reserved_tokens(tokenizer: Any) -> dict[int, str]:
 
 
 def broken_up(text: str, tokens: Iterable[str]) -> str:
-    """Return a text with a blank behind the first character of every token that it holds: ``< /s>`` for ``</s>``."""
+    """Return a text with a space after the first character of every token that it holds: ``< /s>`` for ``</s>``."""
     for token in tokens:
         if len(token) > 1 and token in text:
             text = text.replace(token, f"{token[0]} {token[1:]}")

@@ -1,6 +1,6 @@
 """Standard streams that cannot end a run: closed ones, readers that went away (``| head``), full disks, ASCII locales.
 
-A run takes hours and has everything it prints in its log file too; a run should not be lost with its terminal.
+A run takes hours, and everything it prints is in its log file too; it should not be lost with its terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class LastingStream:
     """A text stream that drops what cannot be written.
 
     Attributes:
-        lost: Why the stream could not be written any more; None as long as it can.
+        lost: Why the stream can no longer be written to; None as long as it can.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -41,7 +41,7 @@ class LastingStream:
             action()
         except (OSError, ValueError) as error:  # ValueError: it was closed
             self.lost = error
-            with suppress(OSError, ValueError):  # what is left in its buffer must not fail at the end either
+            with suppress(OSError, ValueError):  # what is left in its buffer must not fail at exit either
                 target = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(target, self._stream.fileno())
                 os.close(target)
@@ -51,7 +51,7 @@ class LastingStream:
 
     @property
     def problem(self) -> str | None:
-        """Why something was not written; None if nothing was, or if its reader went away, who had enough."""
+        """Why something was not written; None if all was, or if the reader went away, having seen enough."""
         if self.lost is None or (isinstance(self.lost, OSError) and self.lost.errno == errno.EPIPE):
             return None
         return str((self.lost.strerror if isinstance(self.lost, OSError) else None) or self.lost)
@@ -59,7 +59,7 @@ class LastingStream:
 
 @contextmanager
 def lasting() -> Iterator[None]:
-    """While the block runs, let writing to the standard streams never raise."""
+    """While the block runs, writing to the standard streams never raises."""
     _open_standard_descriptors()
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
@@ -72,7 +72,7 @@ def lasting() -> Iterator[None]:
 
 
 def _open_standard_descriptors() -> None:
-    """Give closed standard streams the null device: a file of the run must not take their number."""
+    """Give closed standard streams the null device: a file of the run must not take their descriptors."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -89,5 +89,5 @@ def _lasting(stream: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    """Return a text for the terminal: control characters, which could steer it, are spelled out."""
+    """Return a text for the terminal: control characters, which could steer it, are escaped."""
     return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)

@@ -1,9 +1,9 @@
 """RecBole's atomic files, read strictly: the one way in for everything that a user keeps in a table.
 
 An atomic file is text with a header of ``name:type`` columns and a row per line. RecBole hands it to pandas, which
-takes the first cells of rows that are too long for an index, joins lines between quotes and fills short rows up. Here
-every row has as many cells as the header, quotes are characters like any other, and everything that is wrong is told
-with file, line and column.
+takes the first cells of overlong rows for an index, joins lines between quotes and pads short rows. Here every row has
+as many cells as the header, quotes are characters like any other, and every mistake is reported with file, line and
+column.
 
 Lines end with LF, CRLF or CR; blank lines are skipped; a byte order mark at the start is skipped.
 """
@@ -35,7 +35,7 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 MISSING_WORDS = frozenset(
     "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")
 )
-"""Tokens that RecBole, through pandas, reads as no value at all."""
+"""Tokens that RecBole, through pandas, reads as missing values."""
 
 LARGEST = float(np.finfo(np.float32).max)
 """Numbers end up in float32 tensors, where anything beyond this is infinite."""
@@ -64,7 +64,7 @@ class Header:
         """Refuse a column of another type than ``kind``.
 
         Raises:
-            UserError: With the type that was found; nothing happens for a column that is not there.
+            UserError: With the type that was found; a column that is not there is fine.
         """
         found = self.types.get(name, kind)
         if found != kind:
@@ -122,7 +122,7 @@ class Table:
 
 
 def read_header(path: Path, separator: str, encoding: str | None = None) -> Header:
-    """Return the first line of an atomic file, checked.
+    """Return the checked first line of an atomic file.
 
     Args:
         path: The file, which must exist.
@@ -130,8 +130,8 @@ def read_header(path: Path, separator: str, encoding: str | None = None) -> Head
         encoding: RecBole's ``encoding``; UTF-8 when None.
 
     Raises:
-        UserError: For another kind of file, another encoding, and a header that is not of ``name:type`` columns with
-            different names.
+        UserError: For another kind of file, another encoding, and a header that does not consist of ``name:type``
+            columns with different names.
     """
     if not isinstance(separator, str) or not separator or set(separator) & set("\r\n:"):
         raise UserError(f"option field_separator is {separator!r}; expected a character such as a tab or a comma.")
@@ -173,7 +173,7 @@ def read_table(header: Header, columns: Collection[str] | None = None, *, number
 
 
 def _rows(header: Header) -> Iterator[tuple[np.ndarray, list[str]]]:
-    """Yield (line numbers, rows) of some thousand rows at a time, each with as many cells as the header."""
+    """Yield (line numbers, rows) for some thousands of rows at a time, each with as many cells as the header."""
     number, n_blank, width = 1, 0, len(header.types)
     for block in _blocks(header.path, header.codec):
         lines = np.arange(number, number + len(block))
@@ -208,7 +208,7 @@ def _is_row(header: Header, line: str, number: int) -> bool:
 
 
 def _floats(header: Header, name: str, column: list[str], lines: np.ndarray) -> np.ndarray:
-    """Return a float column's cells as pandas' reader does, NaN for empty ones."""
+    """Return a float column's cells as pandas' reader would, NaN for empty ones."""
     values = np.array(column, dtype=object)
     try:
         numbers = np.asarray(pd.to_numeric(values), dtype=np.float64)
@@ -221,13 +221,13 @@ def _floats(header: Header, name: str, column: list[str], lines: np.ndarray) -> 
                 f"{header.path}, line {lines[row]}: {column[row]!r} in column {name}:float is not a finite number "
                 "that fits a float32. Leave the cell empty where there is no value."
             )
-    if len(numbers) != len(column):  # pandas refuses what Python's float takes, such as other digits than 0 to 9
+    if len(numbers) != len(column):  # pandas refuses some texts that Python's float takes, such as non-ASCII digits
         numbers = np.array([float(cell) if cell.strip() else np.nan for cell in column])
     return numbers
 
 
 def is_number(text: str) -> bool:
-    """Return whether a text is a finite number that fits a float32; 1_000 is not, which only Python takes for one."""
+    """Return whether a text is a finite number that fits a float32; 1_000, a number to Python only, is not."""
     try:
         return "_" not in text and abs(float(text)) <= LARGEST
     except ValueError:
@@ -235,7 +235,7 @@ def is_number(text: str) -> bool:
 
 
 def _codec(path: Path, encoding: str | None) -> str:
-    """Return the name of the encoding to open a file with.
+    """Return the name of the encoding with which to open a file.
 
     Raises:
         UserError: For an unknown encoding, and for a file that is not text in it.
@@ -263,7 +263,7 @@ def _codec(path: Path, encoding: str | None) -> str:
 
 
 def _blocks(path: Path, codec: str) -> Iterator[list[str]]:
-    """Yield the lines of a file, without their ends, some thousands at a time; the first block has the first line.
+    """Yield the lines of a file, without line ends, some thousands at a time; the first block has the first line.
 
     Raises:
         UserError: For text that is not in the encoding, NUL characters, and a line of more than 64 MiB.
@@ -295,7 +295,7 @@ def _blocks(path: Path, codec: str) -> Iterator[list[str]]:
 
 
 def _undecodable_line(path: Path, codec: str) -> str:
-    """Return ``", line N"`` for the first line that is not in the encoding; "" where bytes do not tell lines apart."""
+    """Return ``", line N"`` for the first line that is not in the encoding; "" if bytes do not tell lines apart."""
     if codec.startswith(("utf-16", "utf-32")):
         return ""
     with path.open("rb") as file:
@@ -311,7 +311,7 @@ def _columns(path: Path, line: str, separator: str) -> dict[str, str]:
     """Return the columns that a header names: name -> type.
 
     Raises:
-        UserError: For a header that is not of name:type columns, saying what is wrong with it.
+        UserError: For a header that does not consist of name:type columns, saying what is wrong with it.
     """
     if not line.strip():
         raise UserError(f"{path} is empty or starts with a blank line; expected a header of name:type columns.")
@@ -341,7 +341,7 @@ def _columns(path: Path, line: str, separator: str) -> dict[str, str]:
 
 
 def _other_separator(line: str, separator: str) -> str | None:
-    """Return the separator that makes name:type columns, or at least several names, of a header, or None."""
+    """Return another separator that splits a header into several name:type columns, or None."""
     for other in _SEPARATORS:
         cells = [cell.split(":") for cell in line.split(other)]
         if other != separator and len(cells) > 1 and all(len(cell) == 2 and cell[1] in TYPES for cell in cells):

@@ -32,7 +32,7 @@ class StageTimer:
             del self._open[stage]
 
     def so_far(self) -> dict[str, float]:
-        """Return the seconds of all stages, of those that have not ended too."""
+        """Return the seconds of all stages, including those that have not ended."""
         now = time.perf_counter()
         running = {stage: round(self.seconds.get(stage, 0.0) + now - start, 3) for stage, start in self._open.items()}
         return {**self.seconds, **running}

@@ -1,6 +1,6 @@
 """Warnings in words: which figures of an index are bad enough to say so, why they may be so, and what to do.
 
-All thresholds stand here. They are rules of thumb, set so that an index that trained well (Scientific, 4,344 items
+All thresholds are here. They are rules of thumb, set so that an index that trained well (Scientific, 4,344 items
 with MiniLM embeddings, 4 x 256 codes: 3.5% collisions, relative error 0.39, half of the near neighbours share the
 first code) stays far from them, and an index of random or collapsed codes crosses them.
 """
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-LEAST_ITEMS = 50  # below, shares of items say little, and only duplicates are warned of
+LEAST_ITEMS = 50  # below, shares of items say little, and only duplicates and missing titles are warned about
 LEAST_USE = 0.5  # used codes / codes that could be used
 LEAST_EVENNESS = 0.25  # perplexity / codes that could be used
 TOP_SHARE, TOP_FACTOR = 0.2, 8  # the most frequent code's share of the items, and as a multiple of an even share
 AVOIDABLE_COLLISIONS = 0.10  # collision rate before the mapping, less what equal embeddings explain
-AVOIDABLE_COLLISIONS_SHORT = 0.30  # the same where a further level is there to tell items apart
+AVOIDABLE_COLLISIONS_SHORT = 0.30  # the same if a further level tells items apart
 SURPLUS = 0.005  # share of items beyond the room of their prefix
 RELATIVE_ERROR = 0.8  # reconstruction error / error of always predicting the mean
-DUPLICATES = 0.05  # share of items whose embedding an earlier item has
+DUPLICATES = 0.05  # share of items whose embedding equals an earlier item's
 ABOVE_CHANCE = 0.05  # (share - chance) / (1 - chance) of neighbours that share the first code
 LEAST_LIFT = 2.0  # share / chance; both must be low: with few codes the lift cannot be high
 RANDOM_RANK = 0.25  # median rank of the codes of displaced items / codes of the last level; random codes give 0.5
@@ -25,7 +25,7 @@ MISSING_TITLES = 0.2  # share of items without a title, where others have one
 
 
 def warnings_of(quality: dict[str, Any]) -> list[dict[str, str]]:
-    """Return ``{"code", "text"}`` per warning, worst causes first, for what ``index_quality`` measured."""
+    """Return ``{"code", "text"}`` per warning, worst causes first, for the figures of ``index_quality``."""
     found = [*_duplicates(quality), *_titles(quality)]
     if quality["items"] >= LEAST_ITEMS:
         for level in quality["levels"]:
@@ -76,7 +76,7 @@ def _code_use(level: dict[str, Any], quality: dict[str, Any]) -> Warnings:
 
 
 def _fault_of_use(level: dict[str, Any], n_items: int) -> tuple[str, str] | None:
-    """Return the worst fault of a level, in short and at length."""
+    """Return the worst fault of a level, in brief and in full; None if there is none."""
     use, size, expected = level["before"] or level["after"], level["size"], level["expected"]
     limit = f" (a catalogue of {n_items:,} items can use about {expected})" if expected < size else ""
     if use["used"] == 1:

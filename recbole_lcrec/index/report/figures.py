@@ -10,7 +10,7 @@ AFTER, BEFORE, CHANCE = PALETTE[0], PALETTE[1], PALETTE[-1]
 
 
 def plots(quality: dict[str, Any]) -> dict[str, Any]:
-    """Return all plots by name; those that nothing is known for are None."""
+    """Return all plots by name; None for those without data."""
     groups = quality["collisions"].get("group_sizes")
     ranks = ((quality["mapping"] or {}).get("ranks") or {}).get("histogram")
     near = quality["neighbours"]
@@ -33,7 +33,7 @@ def _code_use(level: dict[str, Any], n_items: int) -> Plot:
             counts = sorted((count for count in level[name]["items_per_code"] if count), reverse=True)
             most = max(most, counts[0])
             steps: list[Place] = [(0.5, 0)]
-            for rank, count in enumerate(counts, 1):  # from edge to edge, so that a single code is a bar and no dot
+            for rank, count in enumerate(counts, 1):  # from edge to edge, so that a single code is a bar, not a dot
                 steps += [(rank - 0.5, count), (rank + 0.5, count)]
             steps.append((len(counts) + 0.5, 0))
             if name == "after":
@@ -71,7 +71,7 @@ def _prefixes(prefixes: list[dict[str, Any]], n_items: int) -> Plot:
 
 
 def _counts(name: str, title: str, counts: list[list[int]], x_title: str, y_title: str, tint: str) -> Plot:
-    """Return a bar per whole number, on a logarithmic scale where counts differ by more than a hundred times."""
+    """Return a bar per whole number, on a logarithmic scale if counts differ by a factor of more than a hundred."""
     points = [(float(number), float(count)) for number, count in counts]
     heights = [count for _, count in points]
     spread = max(heights) > 100 * min(heights)

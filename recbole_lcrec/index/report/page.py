@@ -22,7 +22,7 @@ def write_report(folder: Path, quality: dict[str, Any], index: ItemIndex, titles
     """Write ``report.json`` and ``report.html``, each whole or not at all; the same input gives the same bytes.
 
     Args:
-        folder: Where they are to lie; it is created, and other files in it are left alone.
+        folder: Where to write them; it is created, and other files in it are left alone.
         quality: What ``index_quality`` returned for this index.
         index: The index, for the tree.
         titles: One per item of the index, in its order.
@@ -85,7 +85,7 @@ def _neighbour_rows(quality: dict[str, Any]) -> Rows:
 
 
 def _before_and_after(measured: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return what is known of the two sides of the mapping, with a name; one entry where it changed nothing."""
+    """Return the figures before and after the mapping, each with a name; one entry if it changed nothing."""
     before, after = measured["before"], measured["after"]
     if before is None:
         return [("after", after)]

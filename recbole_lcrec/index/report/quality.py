@@ -1,7 +1,7 @@
 """How good an item index is, in figures: use of codes, collisions, reconstruction, near items that share codes.
 
-A model trains for hours on an index; these figures take seconds and show beforehand what cannot work. They are also
-what two indices, or two states of a quantizer, are compared by.
+A model trains for hours on an index; these figures take seconds and show beforehand what cannot work. They also serve
+to compare two indices, or two states of a quantizer.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def index_quality(
 
     Args:
         index: The finished index.
-        titles: One per item; "" without one.
-        embeddings: [n, d], what the quantizer was fitted to.
+        titles: One per item; "" if it has none.
+        embeddings: [n, d], those that the quantizer was fitted to.
         nearest_codes: int64 [n, L] or [n, L-1], the codes before the mapping.
         build_report: ``reconstruction_error``, ``mean_predictor_error`` and ``relative_error`` are taken from it.
         displacement_ranks: int [n] or [moved items], how many codes are nearer to the item than the one it got; 0 for
@@ -244,7 +244,7 @@ def _reconstruction(report: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _neighbours(codes: np.ndarray, embeddings: np.ndarray) -> dict[str, Any] | None:
-    """Return how often the nearest items by cosine share the first codes, and how often random pairs do."""
+    """Return how often the nearest items by cosine share their first codes, and how often random pairs do."""
     n, n_levels = codes.shape
     k = min(NEIGHBOURS, n // 10)
     if k < 1:
@@ -294,7 +294,7 @@ def _group_ids(keys: np.ndarray) -> np.ndarray:
 
 
 def _row_ids(vectors: np.ndarray) -> np.ndarray:
-    """As :func:`_group_ids`, for wide rows of numbers: by their bytes, which is many times faster."""
+    """Like :func:`_group_ids`, for wide rows of numbers: it compares bytes, which is many times faster."""
     rows = np.ascontiguousarray(np.asarray(vectors, dtype=np.float32) + 0.0)  # -0.0 becomes 0.0
     return np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}").reshape(-1), return_inverse=True)[1]
 
