@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import recbole_lcrec
+from recbole_lcrec import config, recommending
 from recbole_lcrec.utils.importing import importing
 
 PROGRAM = """
@@ -27,6 +29,11 @@ def test_recboles_metrics_import_scikit_learn_when_one_needs_it() -> None:
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, cwd=Path(__file__).parents[1]
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_packages_have_the_names_that_they_import_late() -> None:
+    late = [recbole_lcrec, config, recommending]
+    assert all(getattr(package, name) is not None for package in late for name in package.__all__)
 
 
 def test_nothing_is_collected_while_importing_and_then_it_goes_on() -> None:

@@ -298,6 +298,8 @@ def steps(
         scores = log_probs[:, :, columns]
         if of_nodes is not None:
             scores = scores.lerp(of_nodes.steps(depth, nodes, children.nodes).to(scores.dtype), of_nodes.weight)
+            if depth == 0:  # what lies outside the trie counts, as in the search
+                scores = scores + of_nodes.weight * of_nodes.root.unsqueeze(-1)
         found.append(PathStep(level[columns], scores[0, 0]))
         if depth + 1 < trie.n_levels:
             nodes = children.nodes[:, 0, level[columns] == path[depth]]

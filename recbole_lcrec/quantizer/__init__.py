@@ -1,4 +1,4 @@
-"""Embeddings or training interactions to codes: five quantizers with one interface."""
+"""Embeddings or training interactions to codes: seven quantizers with one interface."""
 
 from recbole_lcrec.quantizer.base import Inputs, Quantizer
 from recbole_lcrec.quantizer.costs import Costs

@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
 
         return recommender.Recommender
     if name in __all__:
-        from recbole_lcrec.recommending import results
+        from recbole_lcrec.recommending import lists
 
-        return getattr(results, name)
+        return getattr(lists, name)
     raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -51,8 +51,8 @@ class Service:
         """
         if asked is None:
             return next(iter(self.runs))
-        if asked in self.runs:
-            return str(asked)
+        if isinstance(asked, str) and asked in self.runs:
+            return asked
         raise UserError(
             f"run: {clipped(repr(asked))} is not served; expected {' or '.join(self.runs)}."
             f"{nearest(str(asked), self.runs)}"

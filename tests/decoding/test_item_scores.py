@@ -9,7 +9,7 @@ import torch
 from decoding_helpers import build_lm, plain_path_scores, random_paths, random_prompts
 from torch import Tensor
 
-from recbole_lcrec.decoding import ItemScores, TokenTrie, constrained_beam_search, score_paths
+from recbole_lcrec.decoding import ItemScores, TokenTrie, constrained_beam_search, path_steps, score_paths
 
 MODES: list[Any] = ["fold", "expand", "recompute"]
 
@@ -47,6 +47,11 @@ def test_all_items_are_ranked_by_the_weighted_mean(name: str, weight: float, mod
     torch.testing.assert_close(scores, values, rtol=0, atol=1e-9)
     exact = score_paths(lm, *prompts, paths[rows].expand(5, -1, -1), mode, items=items)
     torch.testing.assert_close(exact, expected[:, rows], rtol=0, atol=1e-9)
+    steps = path_steps(lm, prompts[0][:1], prompts[1][:1], paths[20], trie, mode, items=items)
+    total = torch.stack([one.scores[one.tokens == token] for one, token in zip(steps, paths[20], strict=True)]).sum(
+        dim=0
+    )
+    torch.testing.assert_close(total, expected[0, 20:21], rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match="only if their paths are in the trie"):
         score_paths(lm, *prompts, paths[:3].expand(5, -1, -1), mode, items=items)
 

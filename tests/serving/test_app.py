@@ -100,6 +100,7 @@ WRONG: list[tuple[str, Any, str]] = [
         {"histories": [["i1"]], "run": "secnd"},
         "'secnd' is not served; expected first or second. Did you",
     ),
+    ("/recommend", {"histories": [["i1"]], "run": ["first"]}, "['first'] is not served; expected first or second."),
     ("/recommend", {"histories": [["i1"]], "paths": "yes"}, "recommend: paths must be true or false, found 'yes'"),
     ("/recommend", {"history": [["i1"]]}, "unknown field 'history'. Did you mean 'histories'?"),
     ("/recommend", {}, "expected histories (of item tokens) or users (of the data set), found neither."),
