@@ -34,7 +34,7 @@ FILES = {
     "generative.yaml": "Models that generate paths (LCRec, TIGER, P5CID, LIGER)",
     "t5.yaml": "Models that train a T5 (TIGER, P5CID)",
     "language_model.yaml": "Models that tune a causal language model (LCRec, LIGER, TALLRec, InstructRec)",
-    "user_texts.yaml": "Models that learn from what users say (LCRec, InstructRec)",
+    "user_texts.yaml": "Models that learn from users' texts (LCRec, InstructRec)",
     "model/LCRec.yaml": "LCRec",
     "model/LCRec/scratch.yaml": "LCRec under `recipe: scratch`",
     "model/LCRec/paper.yaml": "LCRec under `recipe: paper`",

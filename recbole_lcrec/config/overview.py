@@ -164,7 +164,7 @@ _OF_MODELS = {
     "generative.yaml": "that generate paths of the index",
     "t5.yaml": "that train a T5 (TIGER, P5CID)",
     "language_model.yaml": "that tune a language model (LCRec, LIGER, TALLRec, InstructRec)",
-    "user_texts.yaml": "that learn from what users say (LCRec, InstructRec)",
+    "user_texts.yaml": "that learn from users' texts (LCRec, InstructRec)",
     "candidates.yaml": "that rank candidates",
 }
 

@@ -44,7 +44,7 @@ def check_exportable(run_dir: str | Path, changes: Mapping[str, Any], lora: str 
     if not is_generative(model):
         mistakes.add(
             f"--export={run_dir}: it is a run of {model}, which generates no items, so there is nothing for "
-            "transformers' generate to do. Models with an item index can be exported (LCRec, TIGER, P5CID)."
+            "transformers' generate to do. Models that generate paths can be exported (LCRec, LIGER, TIGER, P5CID)."
         )
     if lora is not None and lora not in LORA:
         mistakes.add(f"--export_lora={lora}: expected {' or '.join(LORA)}.{nearest(lora, LORA)}")
