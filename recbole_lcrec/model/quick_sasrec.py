@@ -27,13 +27,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_lcrec.config.run_options import RunOptions
+from recbole_lcrec.decoding.batching import length_groups
 
 _MASKED = -10000.0
 """RecBole's value, whose exp is 0."""
-_GROUPS = 4
-"""Groups of rows of similar length."""
-_MUCH_PADDING = 1 / 3
-"""Share of padding from which grouping pays."""
 _LEVELS = 1 << 16
 
 
@@ -229,11 +226,10 @@ def _cut(mask: Tensor | None, some: Rows) -> Tensor | None:
 
 def _groups(items: Tensor, lengths: Tensor) -> list[Rows]:
     """Return the rows of a batch, in groups of similar length if much of it is padding."""
-    longest = int(lengths.max())
-    if int(lengths.sum()) > (1 - _MUCH_PADDING) * longest * len(lengths):
-        return [Rows(slice(None), items[:, :longest], lengths - 1)]
-    sorted_rows = torch.argsort(lengths, stable=True).chunk(_GROUPS)
-    return [Rows(rows, items[rows, : int(lengths[rows[-1]])], lengths[rows] - 1) for rows in sorted_rows]
+    groups = length_groups(lengths)
+    if len(groups) == 1:
+        return [Rows(slice(None), items[:, : int(lengths.max())], lengths - 1)]
+    return [Rows(rows, items[rows, : int(lengths[rows[-1]])], lengths[rows] - 1) for rows in groups]
 
 
 def _layer(layer: Any, x: Tensor, visible: Tensor, masks: Sequence[Tensor | None]) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from recbole_lcrec import Recommender
 from recbole_lcrec.config import LCRecConfig
 from recbole_lcrec.data.batches import WindowDataLoader
+from recbole_lcrec.decoding.batching import length_groups
 from recbole_lcrec.decoding.code_graph import CodeGraph, graph_search, similar_items
 from recbole_lcrec.experiment import Experiment, build, evaluate, load_experiment, run
 from recbole_lcrec.utils.errors import UserError
@@ -93,6 +94,17 @@ def test_scores_and_loss_are_the_formulas(tmp_path: Path) -> None:
             assert float(single[row]) == pytest.approx(float(expected[line[-1] - 1]), rel=1e-4, abs=1e-3)
     assert float(loss) == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
     assert model.loss_weight(batch) == len(losses)
+
+
+def test_histories_among_much_longer_ones_have_the_states_that_they_have_alone(tmp_path: Path) -> None:
+    model = made(tmp_path).model.eval()
+    lengths = torch.tensor([1, 2, 1, 8, 1, 2, 1, 1, 1, 3])
+    assert len(length_groups(lengths)) > 1
+    rows = torch.randint(len(model.catalogue.paths), (10, 8))
+    states = model.states(rows, lengths)
+    for line, length, found in zip(rows, lengths.tolist(), states, strict=True):
+        alone = model.states(line[None, :length], torch.tensor([length]))[0]
+        torch.testing.assert_close(found[:length], alone, rtol=1e-5, atol=1e-5)
 
 
 def test_windows_cover_every_training_target_once(tmp_path: Path) -> None:
