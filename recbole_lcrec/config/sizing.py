@@ -6,7 +6,7 @@ interactions there are. One rule gives all of them, so that 300 items and 100,00
 - Two levels of codes. The first has about one code per five items, rounded to a power of two from 16 to 4,096: flat,
   so that items differ early. The second has twelve times the items per code of the first, rounded up to such a power
   of two: room enough for the largest group.
-- Width 128 below 20,000 training interactions, 512 from 2 million on, else 256; feed-forward layers are twice as wide.
+- Width 128 below 50,000 training interactions, 512 from 2 million on, else 256; feed-forward layers are twice as wide.
 - A validation every 256 optimizer steps, rounded up to whole epochs; epochs for 40 validations, but at least 20.
   Training stops by validation (``stopping_step``), so this is only an upper limit, for data of any size.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 _ITEMS_PER_CODE, _ROOM = 5, 12
 _FEWEST, _MOST = 16, 4096
-_WIDTHS = ((20_000, 128), (2_000_000, 256))
+_WIDTHS = ((50_000, 128), (2_000_000, 256))
 _WIDEST = 512
 _STEPS_PER_VALIDATION, _VALIDATIONS, _FEWEST_EPOCHS = 256, 40, 20
 
