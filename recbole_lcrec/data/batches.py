@@ -22,6 +22,9 @@ from recbole_lcrec.config.settings import StageSettings, settings_from
 _BUCKET_BATCHES = 50
 """Batches that are sorted by length together: enough for little padding, few enough to keep batches random."""
 
+_MUCH_PADDING = 1 / 3
+"""Share of padding from which running rows of similar length by themselves pays."""
+
 DRAW = "draw"
 """Field of ``SequenceDataLoader``: a number in [0, 1) by which a model may choose among wordings."""
 
@@ -80,6 +83,18 @@ def _batches_of_several(
     shuffled = rng.permutation(whole).tolist() if shuffle else list(range(whole))
     for number in [*shuffled, *range(whole, len(steps))]:
         yield from steps[number]
+
+
+def length_groups(lengths: torch.Tensor, n_groups: int = 4) -> list[torch.Tensor]:
+    """Return the rows of a batch to run together, int64 [n] each: sorted by length if much of the batch is padding.
+
+    Args:
+        lengths: Of each row, int64 [B].
+        n_groups: Number of groups then, of equal numbers of rows; else there is one.
+    """
+    if int(lengths.sum()) > (1 - _MUCH_PADDING) * int(lengths.max()) * len(lengths):
+        return [torch.arange(len(lengths), device=lengths.device)]
+    return list(torch.argsort(lengths, stable=True).chunk(n_groups))
 
 
 def epoch_rows(n_rows: int, per_epoch: int, epoch: int, seed: int) -> np.ndarray:

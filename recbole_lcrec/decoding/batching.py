@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from recbole_lcrec.decoding.architecture import base_model, model_dtype, n_layers
 from recbole_lcrec.utils.lm_config import number_of
@@ -23,21 +23,6 @@ GPU_SHARE = 0.5
 
 MAX_PROMPTS = 512
 """Most prompts decoded together."""
-
-_MUCH_PADDING = 1 / 3
-"""Share of padding from which running rows of similar length by themselves pays."""
-
-
-def length_groups(lengths: Tensor, n_groups: int = 4) -> list[Tensor]:
-    """Return the rows of a batch to run together, int64 [n] each: sorted by length if much of the batch is padding.
-
-    Args:
-        lengths: Of each row, int64 [B].
-        n_groups: Number of groups then, of equal numbers of rows; else there is one.
-    """
-    if int(lengths.sum()) > (1 - _MUCH_PADDING) * int(lengths.max()) * len(lengths):
-        return [torch.arange(len(lengths), device=lengths.device)]
-    return list(torch.argsort(lengths, stable=True).chunk(n_groups))
 
 
 def similar_lengths(lengths: Sequence[int], limit: int) -> Iterator[np.ndarray]:

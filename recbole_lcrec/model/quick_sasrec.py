@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_lcrec.config.run_options import RunOptions
-from recbole_lcrec.decoding.batching import length_groups
+from recbole_lcrec.data.batches import length_groups
 
 _MASKED = -10000.0
 """RecBole's value, whose exp is 0."""

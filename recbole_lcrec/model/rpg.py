@@ -36,9 +36,8 @@ from torch.nn import functional
 
 from recbole_lcrec.config import StageSettings, settings_from
 from recbole_lcrec.config.run_options import RunOptions
-from recbole_lcrec.data.batches import SequenceSettings
+from recbole_lcrec.data.batches import SequenceSettings, length_groups
 from recbole_lcrec.data.seen import SeenItems
-from recbole_lcrec.decoding.batching import length_groups
 from recbole_lcrec.decoding.code_graph import CodeGraph, graph_search, similar_items
 from recbole_lcrec.embedding import EmbeddingSettings
 from recbole_lcrec.evaluation.queries import TopItems
@@ -49,7 +48,7 @@ from recbole_lcrec.utils.errors import Mistakes
 from recbole_lcrec.utils.hub import check_memory
 
 _GROUPS = 8
-"""Groups of histories of similar length, in which a batch with much padding runs."""
+"""Groups of users with histories of similar length, in which a batch with much padding is ranked."""
 _SHORTEST = 1e-12
 """A shorter vector is divided by this instead of by its length, as in torch's normalize."""
 
@@ -192,17 +191,6 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
             rows: Catalogue rows, oldest first, int64 [B, T]; anything after the end.
             lengths: Items in each history, 1 or more, int64 [B].
         """
-        groups = length_groups(lengths, _GROUPS)
-        if len(groups) == 1:
-            return self._states(rows, lengths)
-        parts = [self._states(rows[some, : int(lengths[some[-1]])], lengths[some]) for some in groups]
-        states = parts[0].new_zeros(*rows.shape, parts[0].shape[-1])
-        for some, part in zip(groups, parts, strict=True):
-            states[some, : part.shape[1]] = part
-        return states
-
-    def _states(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        """Return what ``states`` does, for histories of similar length."""
         mask = torch.arange(rows.shape[1], device=rows.device) < lengths.unsqueeze(1)
         paths = self._paths[rows.masked_fill(~mask, 0)]
         vectors = functional.embedding_bag(paths.flatten(0, 1), self.codes.weight, mode="mean").view(*rows.shape, -1)
@@ -354,8 +342,13 @@ class RPG(SequentialRecommender):  # type: ignore[misc]
 
     def _after_rows(self, rows: Tensor, lengths: Tensor) -> list[Tensor]:
         """Return the log-probabilities [B, K_l] of each level's codes after histories of catalogue rows [B, T]."""
-        states = self.states(rows[:, : int(lengths.max())], lengths)
-        return self.log_probs(states[torch.arange(len(states), device=states.device), lengths - 1])
+        groups = length_groups(lengths, _GROUPS)
+        lasts = []
+        for some in groups:  # sorted by length, or all rows
+            part = lengths[some]
+            states = self.states(rows[some, : int(part.max())], part)
+            lasts.append(states[torch.arange(len(part), device=part.device), part - 1])
+        return self.log_probs(torch.cat(lasts)[torch.argsort(torch.cat(groups))])
 
     def _search(
         self, log_probs: list[Tensor], rows: Tensor, excluded: Sequence[np.ndarray] | None

@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from recbole_lcrec import Recommender
 from recbole_lcrec.config import LCRecConfig
-from recbole_lcrec.data.batches import WindowDataLoader
-from recbole_lcrec.decoding.batching import length_groups
+from recbole_lcrec.data.batches import WindowDataLoader, length_groups
 from recbole_lcrec.decoding.code_graph import CodeGraph, graph_search, similar_items
 from recbole_lcrec.experiment import Experiment, build, evaluate, load_experiment, run
 from recbole_lcrec.utils.errors import UserError
@@ -101,10 +100,11 @@ def test_histories_among_much_longer_ones_have_the_states_that_they_have_alone(t
     lengths = torch.tensor([1, 2, 1, 8, 1, 2, 1, 1, 1, 3])
     assert len(length_groups(lengths)) > 1
     rows = torch.randint(len(model.catalogue.paths), (10, 8))
-    states = model.states(rows, lengths)
-    for line, length, found in zip(rows, lengths.tolist(), states, strict=True):
+    states, after = model.states(rows, lengths), torch.stack(model._after_rows(rows, lengths), dim=1)
+    for line, length, found, codes in zip(rows, lengths.tolist(), states, after, strict=True):
         alone = model.states(line[None, :length], torch.tensor([length]))[0]
         torch.testing.assert_close(found[:length], alone, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(codes, torch.cat(model.log_probs(alone[-1:])), rtol=1e-4, atol=1e-4)
 
 
 def test_windows_cover_every_training_target_once(tmp_path: Path) -> None:
