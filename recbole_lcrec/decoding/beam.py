@@ -130,8 +130,6 @@ def search(
     prefixes = nodes.new_zeros(*nodes.shape, 0)
     scores = torch.zeros(nodes.shape, dtype=score_dtype(states.dtype), device=states.device)
     of_nodes = None if items is None else NodeScores(items, states.squeeze(1), excluded)
-    if of_nodes is not None:
-        scores = scores + of_nodes.weight * of_nodes.root
     for depth, width in enumerate(widths(trie, num_beams)):
         log_probs = softmax.log_probs(forward.readout, states, trie.level_tokens(depth), prefixes)
         nodes, scores, tokens, parents = _grow(trie, depth, nodes, scores, log_probs, width, closed, of_nodes)
@@ -298,8 +296,6 @@ def steps(
         scores = log_probs[:, :, columns]
         if of_nodes is not None:
             scores = scores.lerp(of_nodes.steps(depth, nodes, children.nodes).to(scores.dtype), of_nodes.weight)
-            if depth == 0:  # what lies outside the trie counts, as in the search
-                scores = scores + of_nodes.weight * of_nodes.root.unsqueeze(-1)
         found.append(PathStep(level[columns], scores[0, 0]))
         if depth + 1 < trie.n_levels:
             nodes = children.nodes[:, 0, level[columns] == path[depth]]

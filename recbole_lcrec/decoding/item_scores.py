@@ -65,19 +65,17 @@ class NodeScores:
             log_probs = torch.cat([log_probs, log_probs[:, :1]], dim=1)  # a last column for the padding
             log_probs = log_probs.scatter(1, trie.leaves(excluded), -torch.inf)[:, :-1]
         levels = [log_probs]
-        for depth in range(trie.n_levels, 0, -1):
-            size = trie.level_sizes[depth - 2] if depth > 1 else 1
-            levels.append(_logsumexp_by(levels[-1], trie.parents(depth), size))
+        for depth in range(trie.n_levels, 1, -1):
+            levels.append(_logsumexp_by(levels[-1], trie.parents(depth), trie.level_sizes[depth - 2]))
+        # The root counts as certain: the probability of items that are excluded or outside the trie stays lost, so
+        # that steps add up to the item's log-probability.
+        levels.append(torch.zeros_like(log_probs[:, :1]))
         self._levels = levels[::-1]
         self.weight = scores.weight
 
-    @property
-    def root(self) -> Tensor:
-        """The log-probability of all items together, [B, 1]."""
-        return self._levels[0]
-
     def steps(self, depth: int, nodes: Tensor, children: Tensor) -> Tensor:
-        """Return the log-probabilities of children, given that the item is one of those below their parent.
+        """Return the log-probabilities of children, given that the item is one of those below their parent; at depth 0
+        given nothing.
 
         Args:
             depth: Depth of ``nodes``.
