@@ -10,7 +10,7 @@ if sys.version_info < (3, 11):
     sys.exit(2)
 
 try:
-    from recbole_lcrec.cli.main import main
+    from recbole_lcrec.cli.main import program
 except ModuleNotFoundError as error:
     if str(error.name).startswith("recbole_lcrec"):
         raise
@@ -21,4 +21,4 @@ except ModuleNotFoundError as error:
     sys.exit(2)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

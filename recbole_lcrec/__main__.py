@@ -1,8 +1,6 @@
 """``python -m recbole_lcrec`` is ``python run_recbole_lcrec.py``."""
 
-import sys
-
-from recbole_lcrec.cli.main import main
+from recbole_lcrec.cli.main import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import NoReturn
 
 from recbole_lcrec.cli.parsing import Command, parse
 from recbole_lcrec.config.overview import help_text
@@ -77,6 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         keep_freed_memory()
         return _run(argv)
+
+
+def program() -> NoReturn:
+    """Run the command line of this process, and end the process with the exit status."""
+    try:
+        status = main()
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    group.end_process(status)
 
 
 def _help_topic(argv: Sequence[str]) -> str | None:

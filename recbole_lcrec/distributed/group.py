@@ -8,13 +8,15 @@ through gloo, on every device; only gradients and weights on a GPU go through NC
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from recbole_lcrec.utils.errors import UserError
 
@@ -56,6 +58,7 @@ class _Group:
     place = Place()
     store: Any = None
     turns = 0  # of ``main_first`` so far
+    has_begun = False  # and with it gloo's threads, which outlive the group
 
 
 _group = _Group()
@@ -104,6 +107,7 @@ def joined(mine: Place | None) -> Iterator[None]:
         world_size=mine.world_size,
         timeout=TIMEOUT,
     )
+    _group.has_begun = True
     _end_with_parent()
     yield
     # not after a failure: ending a group waits for others, who may be gone
@@ -120,6 +124,24 @@ def _end_with_parent() -> None:
 
     if hasattr(multiprocessing, "_prctl_pr_set_pdeathsig"):  # what torch's own spawn uses
         multiprocessing._prctl_pr_set_pdeathsig(signal.SIGTERM)
+
+
+def end_process(status: int) -> NoReturn:
+    """End this process; one that was in a group ends without taking the interpreter down.
+
+    Gloo's threads live on after the group. One that releases a tensor while the interpreter is being taken down asks
+    for its lock, is ended instead, and takes the process along by SIGABRT (pytorch issue 190489).
+
+    Args:
+        status: The exit status.
+    """
+    if _group.has_begun:
+        atexit._run_exitfuncs()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def place() -> Place:

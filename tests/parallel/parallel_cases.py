@@ -70,7 +70,14 @@ CASES: dict[str, dict[str, Any]] = {
     "RPG": {"model": "RPG", "train_batch_size": 5},
     "LIGER": {"model": "LIGER", "lm_layer_dropout": 0.0, "train_batch_size": 7, "ema_decay": 0.9},
     "SASRecText": {"model": "SASRecText", "train_batch_size": 64},
-    "judge": {**SHARDED, "model": "TALLRec", "max_length": 300, "eval_args": {"mode": "uni9"}, "task_samples": None},
+    "judge": {
+        **SHARDED,
+        "model": "TALLRec",
+        "learning_rate": 3e-4,
+        "max_length": 300,
+        "eval_args": {"mode": "uni9"},
+        "task_samples": None,
+    },
 }
 """``lonely``: its epochs end with a batch of one row."""
 
@@ -132,5 +139,4 @@ def all_cases(folder: Path, cases: dict[str, dict[str, Any]]) -> None:
 if __name__ == "__main__":
     with group.joined(group.place_of(os.environ)):
         all_cases(Path(sys.argv[1]), json.loads(sys.argv[2]))
-    # what gloo's threads do while the interpreter is taken down is not tested here: rarely, under load, they abort
-    os._exit(0)
+    group.end_process(0)

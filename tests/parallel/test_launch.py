@@ -113,6 +113,23 @@ def test_a_signal_reaches_every_process(tmp_path: Path, signum: int, status: int
     assert not any(is_running(int((tmp_path / name).read_text())) for name in "01")
 
 
+def test_a_member_ends_without_taking_the_interpreter_down(capfd: pytest.CaptureFixture[str]) -> None:
+    """Gloo's threads, which are still there, would abort the process."""
+    code = """
+import atexit, os
+from recbole_lcrec.distributed import group
+class Thing:
+    def __del__(self): os.write(1, b"interpreter taken down\\n")
+thing = Thing()
+atexit.register(print, "registered for the end", end=" ")
+with group.joined(group.place_of(os.environ)):
+    group.barrier()
+group.end_process(3 * group.place_of(os.environ).rank)
+"""
+    assert launched([], Processes(2, 2), program(code)) == 3
+    assert capfd.readouterr().out == "registered for the end " * 2
+
+
 def test_alone_nothing_is_exchanged() -> None:
     assert (group.from_main(7), group.gathered(7), group.summed([1.5])) == (7, [7], [1.5])
     assert group.is_main() and not group.several() and not group.has_failed()
