@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -86,7 +86,7 @@ def _block(name: str, page: Path) -> str:
     for row in record["rows"]:
         cells = {key: _cell(key, content(row, key), {**record, **row}) for key in columns}
         lines.append(
-            _line(f"**{text}**" if best[key] is row and text != UNKNOWN else text for key, text in cells.items())
+            _line(f"**{text}**" if row in best[key] and text != UNKNOWN else text for key, text in cells.items())
         )
     link = Path(os.path.relpath(RECORDS / f"{name}.json", page.parent)).as_posix()
     caption = _caption(record, "\n".join(lines[2:]), link)
@@ -136,16 +136,17 @@ def _is_metric(key: str) -> bool:
     return "@" in key or key.startswith(("test", "validation"))
 
 
-def _best(key: str, rows: Iterable[Record]) -> Record | None:
-    """Return the row with the highest value of a metric, None for other columns."""
+def _best(key: str, rows: Sequence[Record]) -> list[Record]:
+    """Return the rows with the highest value of a metric, none for other columns."""
     if "@" not in key:
-        return None
+        return []
 
     def value(row: Record) -> float:
         found = content(row, key)
         return fmean(found) if isinstance(found, list) and found else found if isinstance(found, float) else -1.0
 
-    return max(rows, key=value)
+    highest = max(map(value, rows))
+    return [row for row in rows if value(row) == highest]
 
 
 def _measured(row: Record) -> str:
