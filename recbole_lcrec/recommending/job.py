@@ -15,6 +15,7 @@ from recbole_lcrec.recommending.askers import Asker, Portion, parts_of, read_his
 from recbole_lcrec.recommending.order import ALL, PART, Order
 from recbole_lcrec.recommending.output import Parts, parts_of_output
 from recbole_lcrec.recommending.recommender import Recommender
+from recbole_lcrec.utils.allocator import give_back_gaps
 from recbole_lcrec.utils.errors import UserError
 from recbole_lcrec.utils.integrity import facts_of
 from recbole_lcrec.utils.progress import progress
@@ -134,6 +135,7 @@ def _write_all(
         for part in askers.parts(waiting):
             parts.write(part.number, answering.answer(recommender, part))
             bar.update(len(part.names))
+            give_back_gaps()
 
 
 def _request(order: Order, recommender: Recommender, answering: Answering) -> dict[str, Any]:

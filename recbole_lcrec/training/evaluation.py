@@ -29,6 +29,7 @@ from recbole_lcrec.training.checkpoint import load_checkpoint
 from recbole_lcrec.training.chronicle import Chronicle
 from recbole_lcrec.training.loggers import RecBoleWriter
 from recbole_lcrec.training.team import Alone, MainEvaluator
+from recbole_lcrec.utils.allocator import give_back_gaps
 from recbole_lcrec.utils.progress import progress
 from recbole_lcrec.utils.recbole_patches import no_tensorboard, seeded
 
@@ -146,7 +147,7 @@ class EvaluatingTrainer(Trainer):
             self._evaluation = Evaluation()
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
-        if not self._is_mine():
+        if not self._begin_batch():
             return None, None, None, None
         if isinstance(self.model, RecommendsTopItems) and self.model.list_length is not None:
             return self._top_of(self.model, batched_data)
@@ -170,7 +171,7 @@ class EvaluatingTrainer(Trainer):
         return interaction, top, positive_u, positive_i
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
-        if not self._is_mine():
+        if not self._begin_batch():
             return None, None, None, None
         batch = self._wide_enough(self._candidate_scores(batched_data))
         row_of_candidate = batched_data[1]
@@ -210,8 +211,9 @@ class EvaluatingTrainer(Trainer):
             return batch
         return interaction, best_items(scores, self._longest_list), positive_u, positive_i
 
-    def _is_mine(self) -> bool:
-        """Count the batches of an evaluation; return whether the next one is this process's."""
+    def _begin_batch(self) -> bool:
+        """Begin the next batch of an evaluation; return whether it is this process's."""
+        give_back_gaps()
         self._batch += 1
         if self.team.evaluates(self._batch):
             self.eval_collector.begin_batch(self._batch)

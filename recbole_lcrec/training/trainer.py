@@ -34,6 +34,7 @@ from recbole_lcrec.training.sharded import team_for
 from recbole_lcrec.training.states import StateFolder
 from recbole_lcrec.training.training_settings import HALF_WEIGHTS, TrainingSettings, check_precision
 from recbole_lcrec.training.trees import TreeFeatures
+from recbole_lcrec.utils.allocator import give_back_gaps
 from recbole_lcrec.utils.progress import progress
 
 
@@ -156,6 +157,7 @@ class FeatureTrainer(EvaluatingTrainer):
                 parts, is_tuple = self._train_step(together, loss_func, epoch_idx, step)
                 self.course.add(parts, is_tuple)
                 bar.set_postfix_str(f"loss {sum(self.course.mean):.4f}", refresh=False)
+                give_back_gaps()
             self.team.finish_pass()
             return self.course.end()
 
