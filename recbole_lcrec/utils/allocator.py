@@ -3,7 +3,7 @@
 glibc hands large blocks back as soon as they are freed, so that every training step asks the system for the same pages
 again: a third of SASRec's time on a CPU. What is kept has a price where blocks are of many sizes: gaps remain that no
 later block fits into, and a language model's training on texts of 50 to 250 tokens grew to 10 GB where it needs 3.5.
-So the gaps are given back once a minute, which takes .2 s. Other C libraries have no such switches and are left as
+So the gaps are given back every 20 s, which takes .2 s. Other C libraries have no such switches and are left as
 they are.
 """
 
@@ -19,7 +19,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT = 1 << 30
 """Bytes that may lie unused at the end of the heap, and the size from which a block is mapped on its own."""
 
-BETWEEN_TRIMS = 60.0
+BETWEEN_TRIMS = 20.0
 """Seconds after which gaps are given back."""
 
 
@@ -43,7 +43,7 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_gaps() -> None:
-    """Give back what lies unused between blocks, if freed memory is kept and a minute has passed. Call it often."""
+    """Give back what lies unused between blocks, if freed memory is kept and it is time again. Call it often."""
     if _Heap.keeps and time.monotonic() - _Heap.trimmed_at > BETWEEN_TRIMS:
         ctypes.CDLL(None).malloc_trim(0)
         _Heap.trimmed_at = time.monotonic()
