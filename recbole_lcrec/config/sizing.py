@@ -8,8 +8,8 @@ interactions there are. One rule gives all of them, so that 300 items and 100,00
   of two: room enough for the largest group.
 - Width 128 below 50,000 training interactions, and below 200,000 if there are fewer than 20 per item; 512 from 2
   million on, else 256. Feed-forward layers are twice as wide.
-- Dropout .4 of the inputs and .2 in the layers below 10,000 items, half as much from there on: a large catalogue is
-  learned late under strong dropout, a small one by heart under weak.
+- Dropout .4 of the inputs below 10,000 items, .2 from there on, and half as much in the layers: strong dropout slows
+  down the learning of a large catalogue, weak dropout overfits a small one.
 - A validation every 256 optimizer steps, rounded up to whole epochs; epochs for 40 validations, but at least 20.
   Training stops by validation (``stopping_step``), so this is only an upper limit, for data of any size.
 """
@@ -23,9 +23,7 @@ from typing import Any
 
 _ITEMS_PER_CODE, _ROOM = 5, 12
 _FEWEST, _MOST = 16, 4096
-_WIDTHS = ((50_000, 128), (2_000_000, 256), (math.inf, 512))
-_SPARSE, _WIDTHS_IF_SPARSE = 20, ((200_000, 128), *_WIDTHS[1:])
-_DROPOUTS = ((10_000, (0.4, 0.2)), (math.inf, (0.2, 0.1)))
+_FEW_PER_ITEM, _LARGE_CATALOGUE = 20, 10_000
 _STEPS_PER_VALIDATION, _VALIDATIONS, _FEWEST_EPOCHS = 256, 40, 20
 
 
@@ -68,9 +66,10 @@ def sizes_of(size: DataSize, options: Mapping[str, Any]) -> dict[str, Any]:
     levels, codes = options.get("num_levels"), options.get("codebook_size")
     if levels is None:
         levels = 2 if codes is None else len(codes) if isinstance(codes, list) else 4
-    widths = _WIDTHS_IF_SPARSE if size.interactions < _SPARSE * size.items else _WIDTHS
-    width = options.get("lm_hidden_size") or _at(size.interactions, widths)
-    dropout, of_layers = _at(size.items, _DROPOUTS)
+    narrow = 200_000 if size.interactions < _FEW_PER_ITEM * size.items else 50_000
+    rule = 128 if size.interactions < narrow else 256 if size.interactions < 2_000_000 else 512
+    width = options.get("lm_hidden_size") or rule
+    dropout = 0.4 if size.items < _LARGE_CATALOGUE else 0.2
     batch = options["train_batch_size"] * options["gradient_accumulation_steps"]
     steps = math.ceil(max(size.samples, 1) / batch)
     between = math.ceil(_STEPS_PER_VALIDATION / steps)
@@ -80,7 +79,7 @@ def sizes_of(size: DataSize, options: Mapping[str, Any]) -> dict[str, Any]:
         "lm_hidden_size": width,
         "lm_intermediate_size": 2 * width,
         "lm_dropout": dropout,
-        "lm_layer_dropout": of_layers,
+        "lm_layer_dropout": dropout / 2,
         "eval_step": between,
         "epochs": max(between * _VALIDATIONS, _FEWEST_EPOCHS),
     }
@@ -95,11 +94,6 @@ def chosen(names: Collection[str], size: DataSize, options: Mapping[str, Any]) -
     """Return the values of options that follow from the data."""
     unset = {name: None for name in names}
     return {name: value for name, value in sizes_of(size, {**options, **unset}).items() if name in names}
-
-
-def _at(number: int, steps: tuple[tuple[float, Any], ...]) -> Any:
-    """Return the value of the first step that ends above a number."""
-    return next(value for end, value in steps if number < end)
 
 
 def _power_of_two(number: float, *, up: bool = False) -> int:

@@ -13,29 +13,36 @@ BATCH = {"train_batch_size": 64, "gradient_accumulation_steps": 1}
 
 
 @pytest.mark.parametrize(
-    ("items", "interactions", "samples", "codes", "width", "epochs", "eval_step"),
+    ("items", "interactions", "samples", "codes", "width", "dropouts", "epochs", "eval_step"),
     [
-        (12, 40, 10, [16, 16], 128, 10240, 256),
-        (300, 5_000, 500, [64, 64], 128, 1280, 32),
-        (1_682, 97_171, 5_300, [256, 128], 256, 160, 4),
-        (4_344, 33_541, 8_317, [1024, 64], 128, 80, 2),
-        (5_282, 51_000, 8_341, [1024, 64], 128, 80, 2),
-        (2_000, 51_000, 8_341, [512, 64], 256, 80, 2),
-        (12_086, 131_219, 22_332, [2048, 128], 128, 40, 1),
-        (20_000, 250_000, 40_000, [4096, 64], 256, 40, 1),
-        (100_000, 3_000_000, 400_000, [4096, 512], 512, 40, 1),
+        (12, 40, 10, [16, 16], 128, (0.4, 0.2), 10240, 256),
+        (300, 5_000, 500, [64, 64], 128, (0.4, 0.2), 1280, 32),
+        (1_682, 97_171, 5_300, [256, 128], 256, (0.4, 0.2), 160, 4),
+        (4_344, 33_541, 8_317, [1024, 64], 128, (0.4, 0.2), 80, 2),
+        (5_282, 51_000, 8_341, [1024, 64], 128, (0.4, 0.2), 80, 2),
+        (2_000, 51_000, 8_341, [512, 64], 256, (0.4, 0.2), 80, 2),
+        (12_086, 131_219, 22_332, [2048, 128], 128, (0.2, 0.1), 40, 1),
+        (20_000, 250_000, 40_000, [4096, 64], 256, (0.2, 0.1), 40, 1),
+        (100_000, 3_000_000, 400_000, [4096, 512], 512, (0.2, 0.1), 40, 1),
     ],
 )
 def test_sizes(
-    items: int, interactions: int, samples: int, codes: list[int], width: int, epochs: int, eval_step: int
+    items: int,
+    interactions: int,
+    samples: int,
+    codes: list[int],
+    width: int,
+    dropouts: tuple[float, float],
+    epochs: int,
+    eval_step: int,
 ) -> None:
     assert sizes_of(DataSize(items, interactions, samples), BATCH) == {
         "num_levels": 2,
         "codebook_size": codes,
         "lm_hidden_size": width,
         "lm_intermediate_size": 2 * width,
-        "lm_dropout": 0.4 if items < 10_000 else 0.2,
-        "lm_layer_dropout": 0.2 if items < 10_000 else 0.1,
+        "lm_dropout": dropouts[0],
+        "lm_layer_dropout": dropouts[1],
         "epochs": epochs,
         "eval_step": eval_step,
     }
